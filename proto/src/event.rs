@@ -1,0 +1,209 @@
+//! What happened, and why: small typed values, nothing formatted, none per packet.
+//!
+//! Services raise them with [`crate::node::Output::Event`]; records, metrics, `postern explain` and logs only read
+//! them. Names are interned (`Arc<str>`): an event is cheap to make and to pass on.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::node::{Flow, Transport};
+use crate::tables::{Anchor, Latch};
+
+/// A name that many events share: a Call-ID, an address of record.
+pub type Name = Arc<str>;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A device registered, refreshed or left.
+    Registered { aor: Name, flow: Flow, behind_nat: bool, change: Registration },
+    /// A device answered no keep-alive three times, or answers again.
+    Reachable { aor: Name, flow: Flow, reachable: bool },
+    /// A request was refused by us, not by the far end.
+    Refused { call: Name, method: Name, flow: Flow, status: u16, why: &'static str },
+    /// An INVITE outside a dialog was accepted for forwarding.
+    CallBegun { call: Name, from: Name, to: Name, flow: Flow },
+    /// Who serves the callee was asked at the redirect server and answered (302) or not.
+    Redirected { call: Name, to: Name, target: Option<SocketAddr>, status: u16 },
+    /// Media decided for one side of a call. What `postern explain` prints.
+    MediaDecided(Box<MediaDecided>),
+    /// The callee answered.
+    CallAnswered { call: Name, setup: Duration },
+    /// A call ended. Never dropped without an alarm.
+    CallEnded(Box<CallEnded>),
+    /// The relay lent ports to a session, or none were left.
+    RelayAllocated { session: Name, ports: u16, free: u32 },
+    /// The relay refused a session.
+    RelayExhausted { session: Name, limit: u32 },
+    /// A leg heard its party for the first time, or again from elsewhere with proof.
+    LegLatched { session: Name, leg: Side, from: SocketAddr, rebound: bool },
+    /// A leg has heard nothing for a while, or hears again (`silent` is how long).
+    LegSilent { session: Name, leg: Side, silent: Duration },
+    /// Packets from an address the leg does not expect were dropped; raised once per leg and cause.
+    StrangerDropped { session: Name, leg: Side, from: SocketAddr, expected: IpAddr, latch: Latch },
+    /// A relay session ended; its ports are back.
+    RelayReleased { session: Name, why: Release, legs: [LegQuality; 2] },
+    /// Something worth an operator's look that fits none of the above.
+    Warning { about: Name, why: &'static str },
+}
+
+/// What a REGISTER did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// A new binding.
+    New,
+    /// The same device again.
+    Refreshed,
+    /// Removed by the device.
+    Removed,
+    /// Its time ran out, or its connection closed.
+    Lost,
+}
+
+/// The two parties of a call or of a relay session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// Who sent the INVITE.
+    Caller,
+    /// Who was called.
+    Callee,
+}
+
+impl Side {
+    /// The other one.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Caller => Side::Callee,
+            Side::Callee => Side::Caller,
+        }
+    }
+}
+
+/// One media decision with everything it looked at (the table in ARCHITECTURE.md, "The media decision").
+#[derive(Clone, Debug, PartialEq)]
+pub struct MediaDecided {
+    /// Call-ID.
+    pub call: Name,
+    /// Whose side was looked at.
+    pub side: Side,
+    /// Where that side's signalling comes from.
+    pub source: SocketAddr,
+    /// By which transport.
+    pub transport: Transport,
+    /// The addresses its SDP names, if it had one.
+    pub sdp: Vec<IpAddr>,
+    /// What the configuration asks for.
+    pub anchor: Anchor,
+    /// The rule that decided.
+    pub rule: Rule,
+    /// Whether media goes through a relay.
+    pub anchored: bool,
+    /// The relay's addresses, once known: towards caller and callee.
+    pub relay: Option<[SocketAddr; 2]>,
+}
+
+/// The rows of the media decision table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rule {
+    /// `anchor: never`.
+    ConfiguredNever,
+    /// `anchor: always`.
+    ConfiguredAlways,
+    /// A sibling proxy decided already, direct or anchored.
+    SiblingDecided,
+    /// Signalling source IP ≠ SDP IP.
+    SourceDiffers,
+    /// SDP names an address nobody outside can reach, from a public source.
+    UnreachableAddress,
+    /// Private and matching on one side, public on the other.
+    PrivateToPublic,
+    /// Both private and matching in one configured network.
+    SameNetwork,
+    /// Both public and matching, and no other sign of a NAT.
+    BothPublic,
+    /// Via sent-by or Contact show a NAT though the addresses match.
+    SignsOfNat,
+    /// Both behind the same public address.
+    SameNat,
+    /// One side IPv4, the other IPv6.
+    FamiliesDiffer,
+    /// ICE in the offer.
+    Ice,
+    /// The callee has not been seen, or anything else.
+    Unknown,
+    /// The answer revealed what the offer could not: decided too late for this call.
+    DecidedTooLate,
+    /// The dialog is anchored already and stays so.
+    Sticky,
+    /// No SDP to decide on.
+    NoSdp,
+}
+
+/// The record of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallEnded {
+    /// Call-ID.
+    pub call: Name,
+    /// Caller's address of record.
+    pub from: Name,
+    /// Callee's address of record.
+    pub to: Name,
+    /// Final status of the INVITE; 200 for a call that was answered.
+    pub status: u16,
+    /// Answer to end; zero when it was never answered.
+    pub duration: Duration,
+    /// INVITE to final response.
+    pub setup: Duration,
+    /// Who ended it.
+    pub by: EndedBy,
+    /// Whether media went through a relay.
+    pub anchored: bool,
+}
+
+/// Who ended a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The caller: BYE or CANCEL.
+    Caller,
+    /// The callee: BYE or a final failure.
+    Callee,
+    /// Media fell silent on both sides.
+    Silence,
+    /// A timer: no answer, session expired.
+    Timeout,
+    /// We could not go on (no route, no relay).
+    Us,
+}
+
+/// Why a relay session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// BYE.
+    Bye,
+    /// Never answered, or its INVITE failed.
+    Abandoned,
+    /// Refresh overdue and media silent.
+    Overdue,
+    /// The relay is stopping.
+    Stopping,
+}
+
+/// What one leg of a relay session saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LegQuality {
+    /// Packets accepted from the party.
+    pub packets: u64,
+    /// Their bytes (UDP payload).
+    pub bytes: u64,
+    /// Packets that never came, by sequence numbers.
+    pub lost: u64,
+    /// Packets that came late.
+    pub reordered: u64,
+    /// Interarrival jitter (RFC 3550 §6.4.1), in microseconds.
+    pub jitter_us: u32,
+    /// Packets from strangers, dropped.
+    pub strangers: u64,
+    /// Mean opinion score by ITU-T G.107, in hundredths (100–450); 0: unknown.
+    pub mos: u16,
+}

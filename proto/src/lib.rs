@@ -1,0 +1,20 @@
+//! The words every part of Postern speaks, and the contract every service keeps.
+//!
+//! Nothing here does I/O: no clock, no dice, no sockets, no files. What a service is told comes in through
+//! [`node::Input`], what it wants leaves through [`node::Output`].
+//!
+//! - [`node`]: the [`node::Node`] contract; [`tables`]: what must be known at once; [`event`]: what happened and why.
+//! - [`sip`]: one buffer and one index of it; edits are splices, never reprints. Transactions (RFC 3261 §17).
+//! - [`sdp`], [`rtp`]: line editor for session descriptions; first-bytes demultiplexing of media.
+//! - [`token`], [`digest`], [`node_auth`]: what proves who sent what.
+
+pub mod control;
+pub mod digest;
+pub mod event;
+pub mod node;
+pub mod node_auth;
+pub mod rtp;
+pub mod sdp;
+pub mod sip;
+pub mod tables;
+pub mod token;

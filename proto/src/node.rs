@@ -1,0 +1,399 @@
+//! The contract between a service and whatever runs it.
+//!
+//! A service is a machine. It is born once ([`Birth`]), told things ([`Node::handle`]), asked what it wants
+//! ([`Node::poll`]) and when to wake it ([`Node::deadline`]). The one law for the caller: *one `handle`, then `poll`
+//! until `None`.* In production the caller is `host`; in tests it is the simulated world of `conformance`. The same
+//! code runs in both, so a whole call with loss, NATs and retransmissions takes microseconds of simulated time.
+//!
+//! A node is owned by one thread and holds no lock. Immutable shared data (`Arc<Config>`, [`Bytes`]) is welcome.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::event::Event;
+use crate::sip::Message;
+use crate::tables::Tables;
+
+/// A service: proxy, relay, redirect server or endpoint.
+pub trait Node {
+    /// Takes in one thing that happened at `now`. `now` never goes backwards.
+    fn handle(&mut self, now: Instant, input: Input, tables: &mut dyn Tables);
+    /// The next thing the node wants done, in order; `None` when it has said all.
+    fn poll(&mut self, tables: &mut dyn Tables) -> Option<Output>;
+    /// When to call `handle` with [`Input::Wake`] at the latest; `None`: only when something happens.
+    fn deadline(&self) -> Option<Instant>;
+}
+
+/// What a node is born with. Everything it may know of time and chance comes from here and from `now`.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    /// The moment of birth on the monotonic clock.
+    pub now: Instant,
+    /// The same moment on the wall clock; later wall times are `wall + (now - birth.now)`.
+    pub wall: SystemTime,
+    /// Seed of all the node's randomness: the operating system's in production, the test's in the world.
+    pub seed: [u8; 32],
+    /// Which lane of how many this is; lane `index` of `count` owns the calls whose keyed Call-ID hash says so.
+    pub lane: Lane,
+}
+
+impl Birth {
+    /// Wall-clock time at `now`.
+    pub fn wall_at(&self, now: Instant) -> SystemTime {
+        self.wall + now.saturating_duration_since(self.now)
+    }
+
+    /// Seconds since the Unix epoch at `now`.
+    pub fn unix_at(&self, now: Instant) -> u64 {
+        self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    }
+
+    /// The node's dice. Give each purpose a different `stream`, so that one does not shift another.
+    pub fn dice(&self, stream: u64) -> Dice {
+        let mut rng = ChaCha12Rng::from_seed(self.seed);
+        rng.set_stream(stream);
+        Dice(rng)
+    }
+}
+
+/// One of several equal nodes that share the work of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// 0-based.
+    pub index: u16,
+    /// At least 1.
+    pub count: u16,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Lane { index: 0, count: 1 }
+    }
+}
+
+/// A seeded, cryptographically strong source of randomness (ChaCha12).
+#[derive(Clone, Debug)]
+pub struct Dice(ChaCha12Rng);
+
+impl Dice {
+    /// 64 random bits.
+    pub fn u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// 32 random bits.
+    pub fn u32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
+    /// Uniform in `0..bound`; `bound` must not be 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.u64()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// Fills an array with random bytes.
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        self.0.fill_bytes(&mut out);
+        out
+    }
+
+    /// `len` characters of `[a-z0-9]`: for tags, branches and Call-IDs (5.17 bits each).
+    pub fn word(&mut self, len: usize) -> String {
+        const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+        (0..len).map(|_| char::from(ALPHABET[self.below(36) as usize])).collect()
+    }
+
+    /// `base` ± up to `percent` of it.
+    pub fn jitter(&mut self, base: Duration, percent: u32) -> Duration {
+        let span = base.as_micros() as u64 * u64::from(percent) / 100;
+        base - Duration::from_micros(span) + Duration::from_micros(self.below(2 * span + 1))
+    }
+}
+
+/// How SIP bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// RFC 3261 §18, datagrams.
+    Udp,
+    /// RFC 3261 §18, a stream framed by Content-Length.
+    Tcp,
+    /// TCP under TLS.
+    Tls,
+    /// RFC 7118.
+    Ws,
+    /// RFC 7118 under TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Whether the transport itself retransmits (RFC 3261 §17): timers A, E, G, D, I, J and K depend on it.
+    pub fn is_reliable(self) -> bool {
+        self != Transport::Udp
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
+    }
+
+    /// The word in a Via header: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
+    pub fn via(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+            Transport::Ws => "WS",
+            Transport::Wss => "WSS",
+        }
+    }
+
+    /// The value of a URI's `transport` parameter, lower case.
+    pub fn uri_param(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
+        }
+    }
+
+    /// From a Via transport or a URI parameter, in any case.
+    pub fn from_name(name: &str) -> Option<Transport> {
+        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss]
+            .into_iter()
+            .find(|t| t.via().eq_ignore_ascii_case(name))
+    }
+
+    /// 5060, 5061, 80 or 443.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+            Transport::Ws => 80,
+            Transport::Wss => 443,
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.uri_param())
+    }
+}
+
+/// A connection's identity. 0 means "not any particular connection".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId(pub u64);
+
+/// A path between a socket of ours and a remote address.
+///
+/// For UDP the path *is* `local` and `remote`, and `id` is 0. For a stream, `id` names the connection: sending on a
+/// flow whose `id` is not 0 uses that connection or fails; with `id` 0 the shell reuses an open connection from
+/// `local`'s address to `remote`, or opens one. Identities are never used again, not even by the next process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Flow {
+    /// How bytes travel.
+    pub transport: Transport,
+    /// Our listening socket's address (for a connection we opened: the listener it belongs to).
+    pub local: SocketAddr,
+    /// The other side as we see it, NATs included.
+    pub remote: SocketAddr,
+    /// The connection, for streams.
+    pub id: FlowId,
+}
+
+impl Flow {
+    /// The UDP path from `local` to `remote`.
+    pub fn udp(local: SocketAddr, remote: SocketAddr) -> Flow {
+        Flow { transport: Transport::Udp, local, remote, id: FlowId(0) }
+    }
+}
+
+/// A relay socket: an index into the lane's own sockets, given by [`Input::Bound`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(pub u32);
+
+/// What [`Output::Send`] and [`Output::Ask`] are answered with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What a node is told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// One SIP message. The dispatcher has indexed it already (it needed the Call-ID).
+    Message {
+        /// The path it came by.
+        flow: Flow,
+        /// The message, whose bytes are as they came.
+        message: Message,
+    },
+    /// One datagram or frame that is not well-formed SIP: keep-alive, STUN, garbage, or a broken message.
+    Other {
+        /// The path it came by.
+        flow: Flow,
+        /// The bytes as they came.
+        bytes: Bytes,
+    },
+    /// One datagram on a media socket.
+    Media {
+        /// The socket.
+        socket: SocketId,
+        /// Its source as we see it.
+        from: SocketAddr,
+        /// The datagram.
+        bytes: Bytes,
+    },
+    /// A connection is gone. What was sent on it and not answered fails by its own timers.
+    Closed {
+        /// The connection.
+        flow: Flow,
+    },
+    /// What was sent with this ticket did not leave, or the path reported an error (ICMP, RST, no route).
+    SendFailed {
+        /// The ticket of the [`Output::Send`]; `Ticket(0)` when only the path is known.
+        ticket: Ticket,
+        /// The path.
+        flow: Flow,
+        /// Why.
+        error: SendError,
+    },
+    /// A media port is open. See [`Output::Bind`].
+    Bound {
+        /// The ticket of the [`Output::Bind`].
+        ticket: Ticket,
+        /// The socket, and its address.
+        socket: SocketId,
+        /// Where it is bound.
+        local: SocketAddr,
+    },
+    /// A media port could not be opened.
+    BindFailed {
+        /// The ticket of the [`Output::Bind`].
+        ticket: Ticket,
+        /// Where it should have been.
+        local: SocketAddr,
+        /// Why, in the operating system's words.
+        why: String,
+    },
+    /// The answer to an [`Output::Ask`].
+    Answer {
+        /// The ticket of the question.
+        ticket: Ticket,
+        /// What was found.
+        answer: Answer,
+    },
+    /// The deadline has come (or may have: spurious wake-ups are allowed).
+    Wake,
+    /// Take no new work; what is under way may end.
+    Drain,
+}
+
+/// Why something did not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SendError {
+    /// Nobody listens there.
+    Refused,
+    /// No route, or the network is down.
+    Unreachable,
+    /// The connection was not made, or did not accept our bytes, in time.
+    TimedOut,
+    /// The connection in [`Flow::id`] is gone.
+    Closed,
+    /// TLS did not come to terms.
+    Tls,
+    /// The datagram was larger than the path takes.
+    TooLarge,
+    /// A bounded queue on the way was full.
+    Busy,
+}
+
+/// What a node wants done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send these bytes.
+    Send {
+        /// By this path; see [`Flow`].
+        flow: Flow,
+        /// One whole message or datagram.
+        bytes: Bytes,
+        /// Comes back in [`Input::SendFailed`]; `Ticket(0)`: don't tell.
+        ticket: Ticket,
+    },
+    /// Close a connection.
+    Close {
+        /// The connection.
+        flow: Flow,
+    },
+    /// Send a datagram from a media socket.
+    SendMedia {
+        /// The socket.
+        socket: SocketId,
+        /// Where to.
+        to: SocketAddr,
+        /// The datagram.
+        bytes: Bytes,
+    },
+    /// Open a media socket. Answered by [`Input::Bound`] or [`Input::BindFailed`].
+    Bind {
+        /// Comes back with the answer.
+        ticket: Ticket,
+        /// Address and port.
+        local: SocketAddr,
+    },
+    /// Close a media socket.
+    Release {
+        /// The socket.
+        socket: SocketId,
+    },
+    /// Read and throw away what waits on a socket, before its port is lent out again.
+    Empty {
+        /// The socket.
+        socket: SocketId,
+    },
+    /// Find something out that takes time. Always answered, by [`Answer::Nothing`] if need be.
+    Ask {
+        /// Comes back with the answer.
+        ticket: Ticket,
+        /// What to find out.
+        question: Question,
+    },
+    /// Something happened that somebody may want to know.
+    Event(Event),
+}
+
+/// What takes time to find out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Where to send a request (RFC 3263 §4): NAPTR, SRV, A and AAAA as the name and what is fixed ask for.
+    Resolve {
+        /// A host name (addresses are not asked about).
+        host: String,
+        /// The port in the URI, if it has one: no SRV then.
+        port: Option<u16>,
+        /// The transport the URI fixes, if it does: no NAPTR then.
+        transport: Option<Transport>,
+        /// Whether the URI is `sips:`.
+        secure: bool,
+    },
+}
+
+/// What was found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Where to send, best first (SRV priorities and weights are already applied).
+    Targets(Vec<(Transport, SocketAddr)>),
+    /// Nothing: the name does not exist, or nobody answered in time. The words are for the operator.
+    Nothing(String),
+}
+
+/// The address a host literal names: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`.
+pub fn literal(host: &str) -> Option<IpAddr> {
+    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).parse().ok()
+}
