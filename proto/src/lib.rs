@@ -13,6 +13,7 @@ pub mod digest;
 pub mod event;
 pub mod node;
 pub mod node_auth;
+pub mod resolve;
 pub mod rtp;
 pub mod sdp;
 pub mod sip;
