@@ -8,3 +8,11 @@ help: ## this list
 .PHONY: test
 test: deps ## everything: units, world, sockets, laboratory
 	$(CARGO) test --workspace
+
+.PHONY: deps
+deps: ## what the tests need from Debian (as root it installs, else it names it)
+	@conformance/deps
+
+.PHONY: bench-deps
+bench-deps: ## what the benches need besides: Kamailio, rtpengine, a C compiler
+	@conformance/deps bench
