@@ -6,8 +6,10 @@
 //! - [`node`]: the [`node::Node`] contract; [`tables`]: what must be known at once; [`event`]: what happened and why.
 //! - [`sip`]: one buffer and one index of it; edits are splices, never reprints. Transactions (RFC 3261 §17).
 //! - [`sdp`], [`rtp`]: line editor for session descriptions; first-bytes demultiplexing of media.
+//! - [`cidr`]: address ranges.
 //! - [`token`], [`digest`], [`node_auth`]: what proves who sent what.
 
+pub mod cidr;
 pub mod control;
 pub mod digest;
 pub mod event;
