@@ -7,6 +7,7 @@
 //! - [`sip`]: one buffer and one index of it; edits are splices, never reprints. Transactions (RFC 3261 §17).
 //! - [`sdp`], [`rtp`]: line editor for session descriptions; first-bytes demultiplexing of media.
 //! - [`cidr`]: address ranges.
+//! - [`timers`]: one queue of timers for a whole node.
 //! - [`token`], [`digest`], [`node_auth`]: what proves who sent what.
 
 pub mod cidr;
@@ -20,4 +21,5 @@ pub mod rtp;
 pub mod sdp;
 pub mod sip;
 pub mod tables;
+pub mod timers;
 pub mod token;

@@ -19,6 +19,9 @@ pub struct Proxy {
     out: VecDeque<Output>,
 }
 
+/// The stream of dice that keys the transactions' index.
+const TRANSACTION_DICE: u64 = 0x7261_6e73;
+
 /// A snapshot of what a proxy holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -33,7 +36,7 @@ pub struct Status {
 impl Proxy {
     /// A proxy with nothing to do yet.
     pub fn new(config: Arc<Config>, birth: Birth) -> Proxy {
-        let transactions = Transactions::new(config.timers);
+        let transactions = Transactions::new(config.timers, 10 * config.limits.calls, &mut birth.dice(TRANSACTION_DICE));
         Proxy { config, birth, transactions, out: VecDeque::new() }
     }
 

@@ -1,0 +1,105 @@
+//! Which transaction a message belongs to (RFC 3261 §17.1.3, §17.2.3), as one keyed 64-bit hash.
+//!
+//! The hash is SipHash with a secret in front, so nobody outside can find two branches that collide; two messages of
+//! the same key are then the same transaction but for a chance of 2^-64 each. A request's key holds more than the RFC
+//! asks for: the Call-ID too, because phones behind different NATs share private addresses, and simple ones count
+//! their branches from 1.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use crate::node::{Dice, Transport};
+use crate::sip::{Message, Method, Via};
+
+/// A transaction's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key(pub(super) u64);
+
+/// Makes keys.
+#[derive(Clone, Debug)]
+pub(super) struct Keys(DefaultHasher);
+
+impl Keys {
+    pub(super) fn new(dice: &mut Dice) -> Keys {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&dice.bytes::<32>());
+        Keys(hasher)
+    }
+
+    /// The client transaction of a request we send, or of a response that came: branch and CSeq method.
+    pub(super) fn client(&self, branch: &str, method: Method<'_>) -> Key {
+        let mut key = Hash(self.0.clone());
+        key.field("client").field(branch).field(method.as_str());
+        key.finish()
+    }
+
+    /// The server transaction of a request that came, as if its method were `method`: ACK and CANCEL look for the
+    /// INVITE. `None`: its Via can't be read.
+    pub(super) fn server(&self, request: &Message, method: Method<'_>) -> Option<Key> {
+        let via = request.via().ok()?;
+        let mut key = Hash(self.0.clone());
+        key.field("server").field(method.as_str()).field(request.call_id()).sent_by(&via);
+        if has_cookie(via.branch()) {
+            key.field(via.branch());
+        } else {
+            key.before_rfc_3261(request, method, via.branch())?;
+        }
+        Some(key.finish())
+    }
+
+    /// The To tag of a response that is sent without a transaction: the same for every retransmission.
+    pub(super) fn stateless_tag(&self, key: Key) -> String {
+        let mut hash = Hash(self.0.clone());
+        hash.field("tag").0.write_u64(key.0);
+        format!("{:016x}", hash.finish().0)
+    }
+}
+
+/// RFC 3261 §8.1.1.7. A bare cookie identifies nothing.
+fn has_cookie(branch: &str) -> bool {
+    branch.len() > COOKIE.len()
+        && branch.is_char_boundary(COOKIE.len())
+        && branch[..COOKIE.len()].eq_ignore_ascii_case(COOKIE)
+}
+
+const COOKIE: &str = "z9hG4bK";
+
+struct Hash(DefaultHasher);
+
+impl Hash {
+    /// A field and its end, so that no two fields can trade bytes.
+    fn field(&mut self, field: &str) -> &mut Self {
+        self.0.write(field.as_bytes());
+        self.0.write_u8(0xff);
+        self
+    }
+
+    fn sent_by(&mut self, via: &Via<'_>) -> &mut Self {
+        if via.host.bytes().any(|b| b.is_ascii_uppercase()) {
+            self.field(&via.host.to_ascii_lowercase());
+        } else {
+            self.field(via.host);
+        }
+        self.0.write_u16(via.port.unwrap_or_else(|| default_port(via)));
+        self
+    }
+
+    /// RFC 3261 §17.2.3 for peers of RFC 2543, whose branches identify nothing. The To tag counts only where ACK's
+    /// can't differ from its INVITE's.
+    fn before_rfc_3261(&mut self, request: &Message, method: Method<'_>, branch: &str) -> Option<()> {
+        let cseq = request.cseq().ok()?;
+        self.field(request.request_uri()).field(request.from_tag()).field(branch);
+        self.0.write_u32(cseq.number);
+        if method != Method::Invite {
+            self.field(request.to_tag());
+        }
+        Some(())
+    }
+
+    fn finish(&self) -> Key {
+        Key(self.0.finish())
+    }
+}
+
+fn default_port(via: &Via<'_>) -> u16 {
+    via.known_transport().unwrap_or(Transport::Udp).default_port()
+}

@@ -1,0 +1,3 @@
+//! The machines as tables, and the layer as its service sees it.
+
+mod tables;
