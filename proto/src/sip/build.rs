@@ -1,30 +1,178 @@
 //! Messages of our own: responses made from requests, and requests made from nothing.
 
-use super::{Message, Name};
+use std::fmt::{self, Write as _};
+
+use bytes::Bytes;
+
+use super::{Header, Message, Method, Name, lex, reason_phrase};
 
 /// A response to `request` (RFC 3261 §8.2.6): Via, From, To, Call-ID and CSeq copied byte for byte, all Record-Route
-/// too when it may make a dialog (2xx and 101–199 to INVITE …). `to_tag` is added to To when it has none and the status is not 100. Add more with the
-/// returned builder.
-pub fn reply(request: &Message, status: u16, to_tag: &str) -> Builder { let _ = (request, status, to_tag); todo!() }
+/// too when it may make a dialog (2xx and 101–199 to INVITE …), Timestamp in a 100. `to_tag` is added to To when it
+/// has none and the status is not 100. Add more with the returned builder.
+pub fn reply(request: &Message, status: u16, to_tag: &str) -> Builder {
+    let mut builder = Builder { head: Vec::with_capacity(request.bytes().len() + 128), body: Vec::new() };
+    builder.line(format_args!("SIP/2.0 {status} {}", reason_phrase(status)));
+    let routes = makes_dialog(request.method(), status);
+    for header in request.headers() {
+        match header.name {
+            Name::To => builder.copy_to(request, &header, if status == 100 { "" } else { to_tag }),
+            Name::Via | Name::From | Name::CallId | Name::CSeq => builder.copy(&header, ""),
+            Name::RecordRoute if routes => builder.copy(&header, ""),
+            Name::Other if status == 100 && header.raw_name.eq_ignore_ascii_case(b"Timestamp") => {
+                builder.copy(&header, "")
+            }
+            _ => {}
+        }
+    }
+    builder
+}
+
+/// Whether a response of this status to this method may create a dialog (RFC 3261 §12.1, RFC 6665 §4.1, RFC 3515).
+fn makes_dialog(method: Method<'_>, status: u16) -> bool {
+    matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
+        && matches!(status, 101..=299)
+}
 
 /// Writes a message line by line.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    _head: Vec<u8>,
+    head: Vec<u8>,
+    body: Vec<u8>,
 }
 
 impl Builder {
     /// `METHOD uri SIP/2.0`.
-    pub fn request(method: &str, uri: &str) -> Builder { let _ = (method, uri); todo!() }
+    pub fn request(method: &str, uri: &str) -> Builder {
+        let mut builder = Builder { head: Vec::with_capacity(512), body: Vec::new() };
+        builder.head.extend(method.bytes().filter(|&b| lex::is_token(b)));
+        builder.head.push(b' ');
+        builder.head.extend(uri.bytes().filter(|b| !b.is_ascii_whitespace()));
+        builder.head.extend_from_slice(b" SIP/2.0\r\n");
+        builder
+    }
+
     /// A header line, in the order of calls.
-    pub fn header(self, name: Name, value: impl std::fmt::Display) -> Builder { let _ = (name, value.to_string()); todo!() }
+    pub fn header(self, name: Name, value: impl fmt::Display) -> Builder {
+        self.raw_header(name.as_str(), value)
+    }
+
     /// A header line by a name we have no word for.
-    pub fn raw_header(self, name: &str, value: impl std::fmt::Display) -> Builder { let _ = (name, value.to_string()); todo!() }
+    pub fn raw_header(mut self, name: &str, value: impl fmt::Display) -> Builder {
+        self.head.extend(name.bytes().filter(|&b| lex::is_token(b)));
+        self.head.extend_from_slice(b": ");
+        self.line(format_args!("{value}"));
+        self
+    }
+
     /// Content-Type and body; Content-Length is written by [`Builder::finish`] in any case.
-    pub fn body(self, content_type: &str, body: &[u8]) -> Builder { let _ = (content_type, body); todo!() }
+    pub fn body(mut self, content_type: &str, body: &[u8]) -> Builder {
+        self.body = body.to_vec();
+        self.header(Name::ContentType, content_type)
+    }
+
     /// The message. Line breaks in values are replaced by spaces, so that no value can forge a header.
-    pub fn finish(self) -> Message { todo!() }
+    pub fn finish(self) -> Message {
+        let length = self.body.len();
+        let mut bytes = self.header(Name::ContentLength, length);
+        bytes.head.extend_from_slice(b"\r\n");
+        bytes.head.append(&mut bytes.body);
+        Message::own(Bytes::from(bytes.head))
+    }
+
+    /// The rest of a line.
+    fn line(&mut self, text: fmt::Arguments<'_>) {
+        // Writing to a Vec cannot fail; a Display that fails leaves its line short.
+        let _ = Flat(&mut self.head).write_fmt(text);
+        self.head.extend_from_slice(b"\r\n");
+    }
+
+    /// A header line as it came, and what is to stand after its value.
+    fn copy(&mut self, header: &Header<'_>, more: &str) {
+        self.head.extend_from_slice(header.raw_name);
+        self.head.extend_from_slice(b": ");
+        self.head.extend_from_slice(header.value);
+        self.line(format_args!("{more}"));
+    }
+
+    fn copy_to(&mut self, request: &Message, to: &Header<'_>, tag: &str) {
+        match tag.is_empty() || !request.to_tag().is_empty() {
+            true => self.copy(to, ""),
+            false => self.copy(to, &format!(";tag={tag}")),
+        }
+    }
 }
 
-/// The standard reason phrase of a status (RFC 3261 §21 and the IANA registry); "" when it has none.
-pub fn reason_phrase(status: u16) -> &'static str { let _ = status; todo!() }
+/// Writes text with its line breaks as spaces.
+struct Flat<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Flat<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        super::edit::push_flat(self.0, text);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str) -> Message {
+        let text = format!(
+            "{method} sip:b@x SIP/2.0\r\nv: SIP/2.0/UDP a;branch=1,\r\n SIP/2.0/UDP b\r\nRecord-Route: <sip:p;lr>\r\n\
+             Via: SIP/2.0/UDP c\r\nf: <sip:a@x>;tag=1\r\nTo: sip:b@x\r\nCall-ID: i\r\nCSeq: 1 {method}\r\n\
+             Timestamp: 54\r\nSubject: s\r\n\r\n"
+        );
+        Message::parse(Bytes::from(text)).unwrap()
+    }
+
+    fn text(message: &Message) -> &str {
+        std::str::from_utf8(message.bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_reply_copies_what_the_rfc_says() {
+        let reply = reply(&request("INVITE"), 180, "t").header(Name::Server, "x").finish();
+        assert_eq!(
+            text(&reply),
+            "SIP/2.0 180 Ringing\r\nv: SIP/2.0/UDP a;branch=1,\r\n SIP/2.0/UDP b\r\nRecord-Route: <sip:p;lr>\r\n\
+             Via: SIP/2.0/UDP c\r\nf: <sip:a@x>;tag=1\r\nTo: sip:b@x;tag=t\r\nCall-ID: i\r\nCSeq: 1 INVITE\r\n\
+             Server: x\r\nContent-Length: 0\r\n\r\n"
+        );
+        assert_eq!(reply.to_tag(), "t");
+    }
+
+    #[test]
+    fn a_reply_that_makes_no_dialog_has_no_record_route() {
+        for (method, status) in [("INVITE", 486), ("INVITE", 100), ("OPTIONS", 200)] {
+            let reply = reply(&request(method), status, "t").finish();
+            assert_eq!(reply.values(Name::RecordRoute).count(), 0, "{method} {status}");
+        }
+    }
+
+    #[test]
+    fn trying_has_no_tag_but_the_timestamp() {
+        let reply = reply(&request("INVITE"), 100, "t").finish();
+        assert!(reply.to_tag().is_empty() && text(&reply).contains("Timestamp: 54\r\n"));
+    }
+
+    #[test]
+    fn a_tag_that_is_there_stays() {
+        let request = request("BYE").edit().set(Name::To, "<sip:b@x>;tag=z").finish();
+        assert_eq!(reply(&request, 200, "t").finish().to_tag(), "z");
+    }
+
+    #[test]
+    fn a_request_is_written_line_by_line_and_nothing_forged() {
+        let message = Builder::request("INFO\r\n", "sip:a b")
+            .header(Name::Subject, "x\r\nEvil: y")
+            .raw_header("X-A: \r\n", 7)
+            .body("text/plain", b"hi\r\n")
+            .finish();
+        assert_eq!(
+            text(&message),
+            "INFO sip:ab SIP/2.0\r\nSubject: x  Evil: y\r\nX-A: 7\r\nContent-Type: text/plain\r\n\
+             Content-Length: 4\r\n\r\nhi\r\n"
+        );
+        assert_eq!(message.body(), b"hi\r\n");
+    }
+}

@@ -1,9 +1,10 @@
-//! Typed, lazy reads of header values.
+//! Typed, lazy reads of header values. Nothing is copied; folds inside a value are white space.
 
 use std::net::SocketAddr;
 
-use super::{Malformed, Method, Uri};
-use crate::node::Transport;
+use super::uri::host_port;
+use super::{Malformed, Method, Uri, lex};
+use crate::node::{Transport, literal};
 
 /// `;name=value` parameters, read in place.
 #[derive(Clone, Copy, Debug)]
@@ -11,9 +12,27 @@ pub struct Params<'a>(pub &'a str);
 
 impl<'a> Params<'a> {
     /// A parameter's value (unquoted slice: quotes removed, escapes left); `Some("")` when it has none.
-    pub fn get(&self, name: &str) -> Option<&'a str> { let _ = name; todo!() }
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.unwrap_or(""))
+    }
+
     /// All of them in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> { std::iter::empty() }
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
+        lex::split(self.0, b';').filter(|param| !param.is_empty()).map(name_value)
+    }
+
+    /// Whether each has a name: `;;` and `;=x` are not parameters.
+    fn are_well_formed(&self) -> bool {
+        lex::split(self.0, b';').all(|param| !name_value(param).0.is_empty())
+    }
+}
+
+/// `name`, `name=value` or `name="value"`, white space around each part.
+fn name_value(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('=') {
+        Some((name, value)) => (lex::trim(name), Some(lex::unquote(lex::trim(value)))),
+        None => (text, None),
+    }
 }
 
 /// One Via value (RFC 3261 §20.42).
@@ -30,16 +49,70 @@ pub struct Via<'a> {
 }
 
 impl<'a> Via<'a> {
+    /// Reads one value: `SIP/2.0/UDP host:port;params (comment)`, with white space wherever RFC 3261 §25.1 has it.
+    pub fn parse(value: &'a str) -> Result<Via<'a>, Malformed> {
+        const BAD: Malformed = Malformed::bad("a Via is not SIP/2.0/transport host;parameters");
+        let (protocol, rest) = value.split_once('/').ok_or(BAD)?;
+        let (version, rest) = rest.split_once('/').ok_or(BAD)?;
+        let rest = lex::trim(rest);
+        let (transport, rest) = rest.split_once(lex::LWS).ok_or(BAD)?;
+        let (sent_by, params) = split_params(without_comment(rest));
+        let words = [protocol, version, transport].map(lex::trim);
+        if !words.iter().all(|word| lex::is_token_word(word.as_bytes())) {
+            return Err(BAD);
+        }
+        let params = params.unwrap_or(Params(""));
+        if !params.0.is_empty() && !params.are_well_formed() {
+            return Err(BAD);
+        }
+        let (host, port) = host_port(lex::trim(sent_by))?;
+        Ok(Via { transport, host, port, params })
+    }
+
     /// The branch; "" if there is none.
-    pub fn branch(&self) -> &'a str { todo!() }
+    pub fn branch(&self) -> &'a str {
+        self.params.get("branch").unwrap_or("")
+    }
+
     /// Whether `rport` is there (RFC 3581).
-    pub fn wants_rport(&self) -> bool { todo!() }
+    pub fn wants_rport(&self) -> bool {
+        self.params.get("rport").is_some()
+    }
+
     /// Known transport, if it is one.
-    pub fn known_transport(&self) -> Option<Transport> { todo!() }
+    pub fn known_transport(&self) -> Option<Transport> {
+        Transport::from_name(self.transport)
+    }
+
     /// Sent-by as `host:port`, the port written or the transport's default.
-    pub fn sent_by(&self) -> String { todo!() }
+    pub fn sent_by(&self) -> String {
+        format!("{}:{}", self.host, self.port_or_default())
+    }
+
     /// Whether sent-by is exactly this address (default port filled in).
-    pub fn is_from(&self, source: SocketAddr) -> bool { let _ = source; todo!() }
+    pub fn is_from(&self, source: SocketAddr) -> bool {
+        self.port_or_default() == source.port() && literal(self.host) == Some(source.ip())
+    }
+
+    fn port_or_default(&self) -> u16 {
+        self.port.unwrap_or_else(|| self.known_transport().unwrap_or(Transport::Udp).default_port())
+    }
+}
+
+/// A Via value without the comment that may end it (RFC 2543 §6.40; RFC 3261 reads it for compatibility).
+fn without_comment(text: &str) -> &str {
+    match text.strip_suffix(')').and_then(|_| text.find(" (").or_else(|| text.find("\t("))) {
+        Some(at) => &text[..at],
+        None => text,
+    }
+}
+
+/// What stands before the first `;`, and the parameters after it.
+fn split_params(text: &str) -> (&str, Option<Params<'_>>) {
+    match text.split_once(';') {
+        Some((before, params)) => (before, Some(Params(params))),
+        None => (text, None),
+    }
 }
 
 /// From, To, Contact, Route, Record-Route … (RFC 3261 §20.10).
@@ -54,16 +127,88 @@ pub struct NameAddr<'a> {
 }
 
 impl<'a> NameAddr<'a> {
-    /// Reads one value.
-    pub fn parse(value: &'a str) -> Result<NameAddr<'a>, Malformed> { let _ = value; todo!() }
+    /// Reads one value. A display name may be anything that cannot be taken for something else: phones write
+    /// commas and dots without quotes (RFC 4475 §3.1.2.15 allows reading them).
+    pub fn parse(value: &'a str) -> Result<NameAddr<'a>, Malformed> {
+        let value = lex::trim(value);
+        let display_end = match value.starts_with('"') {
+            true => {
+                lex::quoted_end(value.as_bytes(), 0).ok_or(Malformed::bad("a quoted string does not end"))?
+            }
+            false => 0,
+        };
+        let rest = &value[display_end..];
+        match rest.find(['<', ';']) {
+            Some(at) if rest[at..].starts_with('<') => NameAddr::bracketed(value, display_end + at),
+            _ if display_end > 0 => {
+                Err(Malformed::bad("a display name without an address in angle brackets"))
+            }
+            _ => NameAddr::bare(value),
+        }
+    }
+
+    /// `display <uri>;params`.
+    fn bracketed(value: &'a str, open: usize) -> Result<NameAddr<'a>, Malformed> {
+        let rest = &value[open + 1..];
+        let (raw_uri, after) =
+            rest.split_once('>').ok_or(Malformed::bad("an angle bracket is not closed"))?;
+        let after = lex::trim(after);
+        let params = match after.strip_prefix(';') {
+            Some(params) => Params(params),
+            None if after.is_empty() => Params(""),
+            None => return Err(Malformed::bad("something other than parameters after an address")),
+        };
+        let (display, raw_uri) = (lex::trim(&value[..open]), lex::trim(raw_uri));
+        if raw_uri.is_empty() {
+            return Err(Malformed::bad("empty angle brackets"));
+        }
+        Ok(NameAddr { display, raw_uri, params })
+    }
+
+    /// `uri;params`: the parameters belong to the header (RFC 3261 §20), and a question mark must not stand here.
+    fn bare(value: &'a str) -> Result<NameAddr<'a>, Malformed> {
+        let (uri, params) = split_params(value);
+        let raw_uri = lex::trim(uri);
+        let odd = |b: u8| lex::is_lws(b) || matches!(b, b'?' | b'>' | b'"' | b',');
+        if raw_uri.is_empty() || raw_uri.bytes().any(odd) {
+            return Err(Malformed::bad("an address that must stand in angle brackets"));
+        }
+        Ok(NameAddr { display: "", raw_uri, params: params.unwrap_or(Params("")) })
+    }
+
     /// The URI, read.
-    pub fn uri(&self) -> Result<Uri<'a>, Malformed> { todo!() }
+    pub fn uri(&self) -> Result<Uri<'a>, Malformed> {
+        Uri::parse(self.raw_uri)
+    }
+
     /// `tag`; "" if there is none.
-    pub fn tag(&self) -> &'a str { todo!() }
-    /// `q` in thousandths; 1000 if absent.
-    pub fn q(&self) -> u16 { todo!() }
-    /// `expires`, in seconds.
-    pub fn expires(&self) -> Option<u32> { todo!() }
+    pub fn tag(&self) -> &'a str {
+        self.params.get("tag").unwrap_or("")
+    }
+
+    /// `q` in thousandths; 1000 if absent or no number from 0 to 1.
+    pub fn q(&self) -> u16 {
+        self.params.get("q").and_then(thousandths).unwrap_or(1000)
+    }
+
+    /// `expires`, in seconds (values over 2^32-1 are cut to it).
+    pub fn expires(&self) -> Option<u32> {
+        lex::decimal_saturating(self.params.get("expires")?)
+    }
+}
+
+/// `qvalue` (RFC 3261 §25.1): `0.7` is 700.
+fn thousandths(text: &str) -> Option<u16> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if fraction.len() > 3 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = fraction.bytes().chain(*b"000").take(3).fold(0, |n, b| n * 10 + u16::from(b - b'0'));
+    match whole {
+        "" | "0" => Some(fraction),
+        "1" if fraction == 0 => Some(1000),
+        _ => None,
+    }
 }
 
 /// CSeq.
@@ -75,13 +220,144 @@ pub struct CSeq<'a> {
     pub method: Method<'a>,
 }
 
+impl<'a> CSeq<'a> {
+    /// Reads `number METHOD` (RFC 3261 §8.1.1.5).
+    pub fn parse(value: &'a str) -> Result<CSeq<'a>, Malformed> {
+        const BAD: Malformed = Malformed::bad("CSeq is not a number below 2^31 and a method");
+        let (number, method) = lex::trim(value).split_once(lex::LWS).ok_or(BAD)?;
+        let number = lex::decimal::<u32>(number).filter(|&n| n < 1 << 31).ok_or(BAD)?;
+        let method = lex::trim(method);
+        if !lex::is_token_word(method.as_bytes()) {
+            return Err(BAD);
+        }
+        Ok(CSeq { number, method: Method::from_token(method) })
+    }
+}
+
 /// `Digest name=value, …` of the four authentication headers (RFC 7616).
 #[derive(Clone, Copy, Debug)]
 pub struct Auth<'a>(pub &'a str);
 
 impl<'a> Auth<'a> {
     /// `Digest`, as written.
-    pub fn scheme(&self) -> &'a str { todo!() }
-    /// A parameter, quotes removed.
-    pub fn get(&self, name: &str) -> Option<&'a str> { let _ = name; todo!() }
+    pub fn scheme(&self) -> &'a str {
+        self.parts().0
+    }
+
+    /// A parameter, quotes removed (escapes left).
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        let mut params = lex::list(self.parts().1).map(name_value);
+        params.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.unwrap_or(""))
+    }
+
+    fn parts(&self) -> (&'a str, &'a str) {
+        let text = lex::trim(self.0);
+        text.split_once(lex::LWS).unwrap_or((text, ""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_via_is_read_with_white_space_anywhere() {
+        let via =
+            Via::parse("SIP  / 2.0  / UDP\r\n  first.example.com : 4000 ; ttl=16\r\n ;branch = z9hG4bKa7")
+                .unwrap();
+        assert_eq!(
+            (via.transport, via.host, via.port, via.branch()),
+            ("UDP", "first.example.com", Some(4000), "z9hG4bKa7")
+        );
+        assert_eq!((via.params.get("TTL"), via.wants_rport()), (Some("16"), false));
+    }
+
+    #[test]
+    fn a_comment_ends_a_via() {
+        let via = Via::parse("SIP/2.0/UDP 192.0.2.1;branch=z9 (Acme; server)").unwrap();
+        assert_eq!((via.branch(), via.host), ("z9", "192.0.2.1"));
+    }
+
+    #[test]
+    fn sent_by_has_the_default_port_of_its_transport() {
+        let via = Via::parse("SIP/2.0/TLS [2001:db8::9];rport").unwrap();
+        assert_eq!((via.sent_by(), via.wants_rport()), ("[2001:db8::9]:5061".into(), true));
+        assert!(via.is_from("[2001:db8::9]:5061".parse().unwrap()));
+        assert!(!via.is_from("[2001:db8::9]:5060".parse().unwrap()));
+    }
+
+    #[test]
+    fn refuses_a_broken_via() {
+        for value in [
+            "",
+            "SIP/2.0 a",
+            "SIP/2.0/UDP",
+            "SIP/2.0/UDP a;;",
+            "SIP/2.0/UDP ;branch=x",
+            "SIP/2.0/UDP 2001:db8::9:1",
+        ] {
+            assert!(Via::parse(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_name_addr_has_display_uri_and_params() {
+        let read =
+            NameAddr::parse("\"A. \\\"<G>\\\" Bell\"\r\n <sip:a@b;lr?x=y> ; tag = 9;q=0.25;expires=60")
+                .unwrap();
+        assert_eq!((read.display, read.raw_uri), ("\"A. \\\"<G>\\\" Bell\"", "sip:a@b;lr?x=y"));
+        assert_eq!((read.tag(), read.q(), read.expires()), ("9", 250, Some(60)));
+    }
+
+    #[test]
+    fn parameters_of_a_bare_address_belong_to_the_header() {
+        let read = NameAddr::parse("sip:a@b ;tag=x;p=\"<;>\"").unwrap();
+        assert_eq!((read.raw_uri, read.tag(), read.params.get("p")), ("sip:a@b", "x", Some("<;>")));
+        assert_eq!(NameAddr::parse("Bell, Alexander <sip:a@b>").unwrap().display, "Bell, Alexander");
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_told_apart() {
+        for value in [
+            "",
+            "<sip:a@b",
+            "\"Mr. J <sip:a@b>",
+            "<>",
+            "\"x\" sip:a@b",
+            "<sip:a>, <sip:b>",
+            "sip:a@b?Route=x",
+            "sip:a b",
+        ] {
+            assert!(NameAddr::parse(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn preference_is_in_thousandths() {
+        for (text, want) in
+            [("1", Some(1000)), ("0.7", Some(700)), ("0.001", Some(1)), (".5", Some(500)), ("1.1", None)]
+        {
+            assert_eq!(thousandths(text), want, "{text}");
+        }
+        assert_eq!((thousandths("0.0001"), thousandths("x")), (None, None));
+    }
+
+    #[test]
+    fn cseq_is_below_two_to_the_31() {
+        assert_eq!(CSeq::parse("0009\r\n INVITE").unwrap(), CSeq { number: 9, method: Method::Invite });
+        assert!(CSeq::parse("2147483647 ACK").is_ok());
+        for value in ["2147483648 ACK", "36893488147419103232 REGISTER", "-1 ACK", "1", "ACK", "1 A B"] {
+            assert!(CSeq::parse(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn digest_parameters_are_read_around_commas_in_quotes() {
+        let auth = Auth("Digest username=\"a, b\",realm = \"x\",\r\n nc=00000001, qop=auth");
+        assert_eq!(
+            (auth.scheme(), auth.get("username"), auth.get("REALM")),
+            ("Digest", Some("a, b"), Some("x"))
+        );
+        assert_eq!((auth.get("nc"), auth.get("opaque")), (Some("00000001"), None));
+    }
 }

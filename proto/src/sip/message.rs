@@ -1,17 +1,14 @@
 //! One SIP message: the bytes as they came, and an index of where things are.
 
+use std::fmt;
+
 use bytes::Bytes;
 
-use super::{CSeq, Edit, NameAddr, Uri, Via};
-
-/// One SIP message. Cloning is cheap.
-#[derive(Clone, Debug)]
-pub struct Message {
-    bytes: Bytes,
-}
+use super::index::{Index, Line, scan};
+use super::{CSeq, Edit, Method, Name, NameAddr, Uri, Via, check, lex, multipart};
 
 /// Why bytes are not a SIP message. Knows the status to answer a request with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// 400, 413, 505 …: what RFC 3261 and 4475 ask for; 0: nothing to answer to.
     pub status: u16,
@@ -19,38 +16,11 @@ pub struct Malformed {
     pub why: &'static str,
 }
 
-/// A method (RFC 3261 §7.1; extension methods as they are written).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method<'a> {
-    Invite, Ack, Bye, Cancel, Register, Options, Prack, Update, Info, Refer, Subscribe, Notify, Publish, Message,
-    Other(&'a str),
-}
-
-impl<'a> Method<'a> {
-    /// As written on the wire.
-    pub fn as_str(&self) -> &'a str { todo!() }
-    /// From the wire: case-sensitive.
-    pub fn from_token(token: &'a str) -> Method<'a> { let _ = token; todo!() }
-}
-
-/// The headers we know, compact forms folded in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Name {
-    Accept, Allow, AllowEvents, Authorization, AuthenticationInfo, CallId, Contact, ContentDisposition, ContentEncoding,
-    ContentLength, ContentType, CSeq, Date, Event, Expires, From, HistoryInfo, Identity, MaxForwards, MinExpires,
-    MinSe, NodeAuth, PAssertedIdentity, PPreferredIdentity, Path, Privacy, ProxyAuthenticate, ProxyAuthorization,
-    ProxyRequire, RAck, RSeq, Reason, RecordRoute, ReferTo, ReferredBy, RelayLeg, RelayNetwork, RelayPeer,
-    RelayPolicy, RelaySession, RelayVerdict, Replaces, Require, RetryAfter, Route, Server, ServiceRoute, SessionExpires, Subject,
-    SubscriptionState, Supported, To, Unsupported, UserAgent, Via, Warning, WwwAuthenticate,
-    /// Any other; compare [`Header::raw_name`].
-    Other,
-}
-
-impl Name {
-    /// The long form, as we write it.
-    pub fn as_str(self) -> &'static str { todo!() }
-    /// From the wire, any case, long or compact.
-    pub fn from_token(token: &[u8]) -> Name { let _ = token; todo!() }
+impl Malformed {
+    /// 400, and why.
+    pub(crate) const fn bad(why: &'static str) -> Malformed {
+        Malformed { status: 400, why }
+    }
 }
 
 /// One header line (folds included).
@@ -64,63 +34,373 @@ pub struct Header<'a> {
     pub value: &'a [u8],
 }
 
+/// One SIP message. Cloning is cheap.
+#[derive(Clone)]
+pub struct Message {
+    pub(super) bytes: Bytes,
+    pub(super) index: Index,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Message({:?})", String::from_utf8_lossy(&self.bytes))
+    }
+}
+
 impl Message {
     /// Indexes a datagram or a framed message: start line, headers, body cut to Content-Length (RFC 3261 §18.3).
     /// What the index itself cannot make sense of is [`Malformed`]; a header no one looks at may say anything.
-    pub fn parse(bytes: Bytes) -> Result<Message, Malformed> { let _ = bytes; todo!() }
+    ///
+    /// A message read this way has one readable From, To, Call-ID and CSeq each and a readable topmost Via, and a
+    /// request's CSeq names its method. Line breaks before the start line are dropped (§7.5), and a body longer than
+    /// Content-Length is cut; otherwise [`Message::bytes`] are the bytes as they came.
+    pub fn parse(bytes: Bytes) -> Result<Message, Malformed> {
+        check::parse(bytes)
+    }
+
+    /// A request that [`Message::parse`] refused, as far as it can be read, so that it can be answered with the
+    /// status of its [`Malformed`]: `None` for responses, ACK, and what lacks a Via, From, To, Call-ID or CSeq.
+    pub fn answerable(bytes: &Bytes) -> Option<Message> {
+        check::answerable(bytes)
+    }
+
+    /// Indexes what we wrote ourselves.
+    pub(super) fn own(bytes: Bytes) -> Message {
+        let (index, _) = scan(&bytes);
+        Message { bytes, index }
+    }
+
     /// As it goes on the wire.
-    pub fn bytes(&self) -> &Bytes { &self.bytes }
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Request or response.
-    pub fn is_request(&self) -> bool { todo!() }
+    pub fn is_request(&self) -> bool {
+        self.index.start.status == 0
+    }
+
     /// The request's method; for a response, the method in CSeq.
-    pub fn method(&self) -> Method<'_> { todo!() }
+    pub fn method(&self) -> Method<'_> {
+        match self.is_request() {
+            true => Method::from_token(self.str(0, self.index.start.first_end)),
+            false => self.cseq().map_or(Method::Other(""), |cseq| cseq.method),
+        }
+    }
+
     /// The response's status code; `None` for requests.
-    pub fn status(&self) -> Option<u16> { todo!() }
-    /// The response's reason phrase.
-    pub fn reason(&self) -> &str { todo!() }
+    pub fn status(&self) -> Option<u16> {
+        (!self.is_request()).then_some(self.index.start.status)
+    }
+
+    /// The response's reason phrase; "" for requests.
+    pub fn reason(&self) -> &str {
+        let start = &self.index.start;
+        if self.is_request() { "" } else { lex::trim(self.str(start.second.1, start.end)) }
+    }
+
     /// The request URI as written; empty for responses.
-    pub fn request_uri(&self) -> &str { todo!() }
+    pub fn request_uri(&self) -> &str {
+        let (from, to) = self.index.start.second;
+        if self.is_request() { self.str(from, to) } else { "" }
+    }
+
     /// The request URI, read.
-    pub fn uri(&self) -> Result<Uri<'_>, Malformed> { todo!() }
+    pub fn uri(&self) -> Result<Uri<'_>, Malformed> {
+        Uri::parse(self.request_uri())
+    }
+
     /// All header lines in order.
-    pub fn headers(&self) -> impl Iterator<Item = Header<'_>> { std::iter::empty() }
+    pub fn headers(&self) -> impl Iterator<Item = Header<'_>> {
+        self.index.lines().iter().map(|line| Header {
+            name: line.name,
+            raw_name: &self.bytes[line.at as usize..][..usize::from(line.name_len)],
+            value: self.raw(line),
+        })
+    }
+
     /// The first header line of this name, as text (`None` too when it is not UTF-8).
-    pub fn text(&self, name: Name) -> Option<&str> { let _ = name; todo!() }
+    pub fn text(&self, name: Name) -> Option<&str> {
+        std::str::from_utf8(self.raw(self.lines(name).next()?)).ok()
+    }
+
     /// Every value of a header whose values are comma-separated (RFC 3261 §7.3.1), over all its lines, in order.
-    pub fn values(&self, name: Name) -> impl Iterator<Item = &str> { let _ = name; std::iter::empty() }
+    /// Lines that are not UTF-8 are left out.
+    pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
+        self.lines(name).filter_map(|line| std::str::from_utf8(self.raw(line)).ok()).flat_map(lex::list)
+    }
+
     /// Whether a comma-separated header lists this token (any case): `has_token(Name::Supported, "timer")`.
-    pub fn has_token(&self, name: Name, token: &str) -> bool { let _ = (name, token); todo!() }
+    pub fn has_token(&self, name: Name, token: &str) -> bool {
+        self.values(name).any(|value| value.eq_ignore_ascii_case(token))
+    }
+
     /// The body.
-    pub fn body(&self) -> &[u8] { todo!() }
+    pub fn body(&self) -> &[u8] {
+        self.bytes.get(self.index.body as usize..).unwrap_or(b"")
+    }
+
     /// The topmost Via.
-    pub fn via(&self) -> Result<Via<'_>, Malformed> { todo!() }
+    pub fn via(&self) -> Result<Via<'_>, Malformed> {
+        self.vias().next().unwrap_or(Err(Malformed::bad("Via is missing")))
+    }
+
     /// All Vias, topmost first.
-    pub fn vias(&self) -> impl Iterator<Item = Result<Via<'_>, Malformed>> { std::iter::empty() }
+    pub fn vias(&self) -> impl Iterator<Item = Result<Via<'_>, Malformed>> {
+        self.addresses(Name::Via).map(|value| Via::parse(value?))
+    }
+
     /// Call-ID; never empty in a parsed message.
-    pub fn call_id(&self) -> &str { todo!() }
+    pub fn call_id(&self) -> &str {
+        self.text(Name::CallId).unwrap_or("")
+    }
+
     /// CSeq.
-    pub fn cseq(&self) -> Result<CSeq<'_>, Malformed> { todo!() }
+    pub fn cseq(&self) -> Result<CSeq<'_>, Malformed> {
+        CSeq::parse(self.text(Name::CSeq).ok_or(Malformed::bad("CSeq is missing"))?)
+    }
+
     /// From.
-    pub fn from(&self) -> Result<NameAddr<'_>, Malformed> { todo!() }
+    pub fn from(&self) -> Result<NameAddr<'_>, Malformed> {
+        self.address(Name::From).unwrap_or(Err(Malformed::bad("From is missing")))
+    }
+
     /// To.
-    pub fn to(&self) -> Result<NameAddr<'_>, Malformed> { todo!() }
+    pub fn to(&self) -> Result<NameAddr<'_>, Malformed> {
+        self.address(Name::To).unwrap_or(Err(Malformed::bad("To is missing")))
+    }
+
     /// From tag; "" if there is none.
-    pub fn from_tag(&self) -> &str { todo!() }
+    pub fn from_tag(&self) -> &str {
+        self.from().map_or("", |from| from.tag())
+    }
+
     /// To tag; "" if there is none.
-    pub fn to_tag(&self) -> &str { todo!() }
+    pub fn to_tag(&self) -> &str {
+        self.to().map_or("", |to| to.tag())
+    }
+
     /// Contacts; `*` comes as an error of its own in [`Message::contact_star`].
-    pub fn contacts(&self) -> impl Iterator<Item = Result<NameAddr<'_>, Malformed>> { std::iter::empty() }
+    pub fn contacts(&self) -> impl Iterator<Item = Result<NameAddr<'_>, Malformed>> {
+        let values = self.addresses(Name::Contact).filter(|value| *value != Ok("*"));
+        values.map(|value| NameAddr::parse(value?))
+    }
+
     /// Whether Contact is `*`.
-    pub fn contact_star(&self) -> bool { todo!() }
+    pub fn contact_star(&self) -> bool {
+        self.values(Name::Contact).any(|value| value == "*")
+    }
+
     /// Route values, topmost first.
-    pub fn routes(&self) -> impl Iterator<Item = Result<NameAddr<'_>, Malformed>> { std::iter::empty() }
+    pub fn routes(&self) -> impl Iterator<Item = Result<NameAddr<'_>, Malformed>> {
+        self.name_addrs(Name::Route)
+    }
+
+    /// Every address of a header whose values are a list of them: Record-Route, Path, Service-Route …
+    pub fn name_addrs(&self, name: Name) -> impl Iterator<Item = Result<NameAddr<'_>, Malformed>> {
+        self.addresses(name).map(|value| NameAddr::parse(value?))
+    }
+
     /// Max-Forwards; `None` if absent.
-    pub fn max_forwards(&self) -> Result<Option<u8>, Malformed> { todo!() }
+    pub fn max_forwards(&self) -> Result<Option<u8>, Malformed> {
+        let Some(line) = self.lines(Name::MaxForwards).next() else { return Ok(None) };
+        let number = std::str::from_utf8(self.raw(line)).ok().and_then(lex::decimal);
+        number.map(Some).ok_or(Malformed::bad("Max-Forwards is not a number from 0 to 255"))
+    }
+
     /// Expires, in seconds (values over 2^32-1 are cut to it); `None` if absent or malformed.
-    pub fn expires(&self) -> Option<u32> { todo!() }
+    pub fn expires(&self) -> Option<u32> {
+        lex::decimal_saturating(self.text(Name::Expires)?)
+    }
+
     /// The SDP of the body: the body itself when Content-Type is application/sdp, or that part of a multipart body.
     /// The range is within [`Message::body`].
-    pub fn sdp(&self) -> Option<(std::ops::Range<usize>, &[u8])> { todo!() }
+    pub fn sdp(&self) -> Option<(std::ops::Range<usize>, &[u8])> {
+        let range = multipart::sdp(self.text(Name::ContentType)?, self.body())?;
+        Some((range.clone(), self.body().get(range)?))
+    }
+
     /// Begins a set of changes. See [`Edit`].
-    pub fn edit(&self) -> Edit<'_> { todo!() }
+    pub fn edit(&self) -> Edit<'_> {
+        Edit::new(self)
+    }
+
+    /// The index entries of this name.
+    pub(super) fn lines(&self, name: Name) -> impl Iterator<Item = &Line> {
+        self.index.lines().iter().filter(move |line| line.name == name)
+    }
+
+    /// A line's value.
+    pub(super) fn raw(&self, line: &Line) -> &[u8] {
+        &self.bytes[line.value as usize..line.value_end as usize]
+    }
+
+    /// The one address of From or To.
+    fn address(&self, name: Name) -> Option<Result<NameAddr<'_>, Malformed>> {
+        self.lines(name).next().map(|line| NameAddr::parse(readable(self.raw(line))?))
+    }
+
+    /// List values over all lines; a line that cannot be read is an error in its place.
+    fn addresses(&self, name: Name) -> impl Iterator<Item = Result<&str, Malformed>> {
+        self.lines(name).flat_map(|line| {
+            let text = readable(self.raw(line));
+            let bad = text.as_ref().err().copied();
+            lex::list(text.unwrap_or("")).map(Ok).chain(bad.map(Err))
+        })
+    }
+
+    fn str(&self, from: u32, to: u32) -> &str {
+        std::str::from_utf8(&self.bytes[from as usize..to as usize]).unwrap_or("")
+    }
+}
+
+/// A value as text. Old phones write display names in Latin-1: the address after one can still be read.
+fn readable(value: &[u8]) -> Result<&str, Malformed> {
+    let bad = Malformed::bad("a header we must read is not UTF-8");
+    std::str::from_utf8(value).or_else(|_| {
+        let open = match value.first() {
+            Some(b'"') => lex::quoted_end(value, 0).ok_or(bad)?,
+            _ => memchr::memchr(b'<', value).ok_or(bad)?,
+        };
+        std::str::from_utf8(&value[open..]).map_err(|_| bad)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\n\
+        Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa, SIP/2.0/TCP [2001:db8::1]:5070;branch=z9hG4bKb\r\n\
+        v: SIP/2.0/TLS c.example.com;branch=z9hG4bKc\r\n\
+        Max-Forwards: 70\r\n\
+        f: \"Alice, A.\"\r\n\t<sip:alice@example.com>;tag=1\r\n\
+        To: <sip:bob@example.com>\r\n\
+        i: abc@x\r\n\
+        CSeq: 1 INVITE\r\n\
+        Route: <sip:p1;lr>, <sip:p2;lr>\r\n\
+        Contact: <sip:alice@192.0.2.1>;q=0.5\r\n\
+        k: timer, 100rel\r\n\
+        c: application/sdp\r\n\
+        Content-Length: 5\r\n\r\nv=0\r\n";
+
+    fn parse(text: impl Into<Vec<u8>>) -> Result<Message, Malformed> {
+        Message::parse(Bytes::from(text.into()))
+    }
+
+    fn status(text: impl Into<Vec<u8>>) -> u16 {
+        parse(text).err().map_or(0, |malformed| malformed.status)
+    }
+
+    #[test]
+    fn everything_a_proxy_looks_at_is_read() {
+        let message = parse(INVITE).unwrap();
+        assert_eq!((message.method(), message.request_uri()), (Method::Invite, "sip:bob@example.com"));
+        let branches: Vec<_> = message.vias().map(|via| via.unwrap().branch()).collect();
+        assert_eq!(branches, ["z9hG4bKa", "z9hG4bKb", "z9hG4bKc"]);
+        assert_eq!((message.call_id(), message.cseq().unwrap().number), ("abc@x", 1));
+        assert_eq!((message.from_tag(), message.to_tag()), ("1", ""));
+        assert_eq!(message.from().unwrap().display, "\"Alice, A.\"");
+        assert_eq!(message.max_forwards(), Ok(Some(70)));
+        assert_eq!(
+            message.routes().map(|r| r.unwrap().raw_uri).collect::<Vec<_>>(),
+            ["sip:p1;lr", "sip:p2;lr"]
+        );
+        assert_eq!(message.contacts().next().unwrap().unwrap().q(), 500);
+        assert!(message.has_token(Name::Supported, "TIMER") && !message.has_token(Name::Supported, "path"));
+        assert_eq!(message.sdp(), Some((0..5, &b"v=0\r\n"[..])));
+        assert_eq!((message.headers().count(), message.status(), message.expires()), (12, None, None));
+    }
+
+    #[test]
+    fn a_response_has_the_method_of_its_cseq() {
+        let text = INVITE.replacen("INVITE sip:bob@example.com SIP/2.0", "SIP/2.0 183 In  Progress", 1);
+        let message = parse(text).unwrap();
+        assert_eq!(
+            (message.status(), message.reason(), message.method()),
+            (Some(183), "In  Progress", Method::Invite)
+        );
+        assert_eq!((message.request_uri(), message.is_request()), ("", false));
+    }
+
+    #[test]
+    fn line_breaks_before_and_bytes_after_a_datagram_are_dropped() {
+        let message = parse(format!("\r\n\r\n{INVITE}trailing")).unwrap();
+        assert_eq!(message.bytes(), INVITE);
+    }
+
+    #[test]
+    fn a_body_shorter_than_it_says_is_refused() {
+        assert_eq!(status(INVITE.replace("Length: 5", "Length: 6")), 400);
+        assert_eq!(status(INVITE.replace("Length: 5", "Length: -5")), 400);
+        assert_eq!(status(INVITE.replace("Length: 5", "Length: 5\r\nl: 5")), 400);
+    }
+
+    #[test]
+    fn without_content_length_a_datagram_is_body_to_its_end() {
+        let text = INVITE.replace("Content-Length: 5\r\n", "");
+        assert_eq!(parse(text).unwrap().body(), b"v=0\r\n");
+    }
+
+    #[test]
+    fn what_must_stand_once_stands_once() {
+        for line in ["To: <sip:bob@example.com>\r\n", "i: abc@x\r\n", "CSeq: 1 INVITE\r\n"] {
+            assert_eq!(status(INVITE.replace(line, "")), 400, "without {line}");
+            assert_eq!(status(INVITE.replace(line, &line.repeat(2))), 400, "twice {line}");
+        }
+        assert_eq!(status(INVITE.replace("Max-Forwards: 70\r\n", "")), 0);
+    }
+
+    #[test]
+    fn cseq_names_the_method() {
+        assert_eq!(status(INVITE.replace("1 INVITE", "1 ACK")), 400);
+    }
+
+    #[test]
+    fn seventy_vias_pass_and_one_more_is_too_many_hops() {
+        let vias = |count: usize| {
+            let more = ", SIP/2.0/UDP a;branch=\"x,y\"".repeat(count - 3);
+            INVITE.replace("branch=z9hG4bKc", &format!("branch=z9hG4bKc{more}"))
+        };
+        assert_eq!(status(vias(70)), 0);
+        assert_eq!(status(vias(71)), 483);
+    }
+
+    #[test]
+    fn sixty_four_kilobytes_pass_and_one_more_byte_is_513() {
+        let with_body = |length: usize| {
+            let head = INVITE.split("Content-Length").next().unwrap();
+            format!("{head}\r\n{}", "x".repeat(length - head.len() - 2))
+        };
+        assert_eq!(status(with_body(65_535)), 0);
+        assert_eq!(status(with_body(65_536)), 513);
+    }
+
+    #[test]
+    fn a_broken_request_can_be_answered_and_a_broken_response_not() {
+        let broken = Bytes::from(INVITE.replace("Length: 5", "Length: 99"));
+        let message = Message::answerable(&broken).unwrap();
+        assert_eq!(crate::sip::reply(&message, 400, "t").finish().status(), Some(400));
+        let ack = Bytes::from(INVITE.replace("INVITE", "ACK").replace("Length: 5", "Length: 99"));
+        assert!(Message::answerable(&ack).is_none());
+        let response =
+            Bytes::from(INVITE.replacen("INVITE sip:bob@example.com SIP/2.0", "SIP/2.0 1000 x", 1));
+        assert_eq!(parse(response.to_vec()).unwrap_err().status, 0);
+        assert!(Message::answerable(&response).is_none());
+    }
+
+    #[test]
+    fn an_address_after_a_latin_1_display_name_is_read() {
+        let mut text = INVITE.as_bytes().to_vec();
+        let at = text.windows(5).position(|w| w == b"Alice").unwrap();
+        text[at] = 0xe4;
+        let message = parse(text).unwrap();
+        assert_eq!((message.from_tag(), message.from().unwrap().raw_uri), ("1", "sip:alice@example.com"));
+    }
+
+    #[test]
+    fn a_star_is_no_contact() {
+        let message = parse(INVITE.replace("<sip:alice@192.0.2.1>;q=0.5", "*")).unwrap();
+        assert!(message.contact_star() && message.contacts().next().is_none());
+    }
 }

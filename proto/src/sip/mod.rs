@@ -1,15 +1,26 @@
 //! SIP: one buffer and one index of it ([`message`]), typed reads of what a proxy looks at ([`uri`], [`headers`]),
-//! edits as splices ([`edit`]), messages of our own ([`build`]), and the transaction layer ([`transaction`]).
+//! edits as splices ([`edit`]), messages of our own ([`build`]), messages out of streams ([`framing`]), and the
+//! transaction layer ([`transaction`]).
 
 mod build;
+mod check;
 mod edit;
+mod framing;
 mod headers;
+mod index;
+mod lex;
 mod message;
+mod multipart;
+mod name;
+mod reason;
 pub mod transaction;
 mod uri;
 
-pub use build::{Builder, reason_phrase, reply};
+pub use build::{Builder, reply};
 pub use edit::Edit;
+pub use framing::{Frame, Framer};
 pub use headers::{Auth, CSeq, NameAddr, Params, Via};
-pub use message::{Header, Malformed, Message, Method, Name};
+pub use message::{Header, Malformed, Message};
+pub use name::{Method, Name};
+pub use reason::reason_phrase;
 pub use uri::{Scheme, Uri};

@@ -1,0 +1,114 @@
+//! What must be right before a message is let in (RFC 3261 §7, §8.1.1, §16.3 step 1, §18.3; verdicts of RFC 4475).
+
+use bytes::Bytes;
+
+use super::index::scan;
+use super::{Malformed, Message, Method, Name, Scheme, Uri, lex};
+
+/// Bytes a received message may have.
+pub(super) const MAX_MESSAGE: usize = 65_535;
+/// Vias a received message may have: Max-Forwards starts at 70, so nothing well-behaved has more.
+const MAX_VIAS: usize = 70;
+
+/// See [`Message::parse`].
+pub(super) fn parse(bytes: Bytes) -> Result<Message, Malformed> {
+    let bytes = without_leading_breaks(&bytes);
+    if bytes.len() > MAX_MESSAGE {
+        return Err(Malformed { status: 513, why: "a message over 65535 bytes" });
+    }
+    let (index, flaw) = scan(&bytes);
+    let mut message = Message { bytes, index };
+    let verdict = flaw.map_or(Ok(()), Err).and_then(|()| check(&mut message));
+    match verdict {
+        Err(malformed) if !message.is_request() => Err(Malformed { status: 0, ..malformed }),
+        verdict => verdict.map(|()| message),
+    }
+}
+
+/// See [`Message::answerable`].
+pub(super) fn answerable(bytes: &Bytes) -> Option<Message> {
+    let bytes = without_leading_breaks(bytes);
+    let message = Message::own(bytes.slice(..bytes.len().min(MAX_MESSAGE)));
+    let method = message.method();
+    let is_method = lex::is_token_word(method.as_str().as_bytes());
+    let readable = message.is_request() && is_method && method != Method::Ack && message.via().is_ok();
+    let needed = [Name::From, Name::To, Name::CallId, Name::CSeq];
+    (readable && needed.iter().all(|&name| message.text(name).is_some())).then_some(message)
+}
+
+/// Line breaks before the start line are ignored (RFC 3261 §7.5).
+fn without_leading_breaks(bytes: &Bytes) -> Bytes {
+    let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    bytes.slice(blank..)
+}
+
+fn check(message: &mut Message) -> Result<(), Malformed> {
+    check_counts(message)?;
+    check_request_uri(message)?;
+    message.via()?;
+    message.from()?;
+    message.to()?;
+    if message.call_id().is_empty() || message.call_id().contains([' ', '\t', '\r']) {
+        return Err(Malformed::bad("Call-ID is not a word"));
+    }
+    let cseq = message.cseq()?;
+    if message.is_request() && cseq.method != message.method() {
+        return Err(Malformed::bad("CSeq names another method than the request line"));
+    }
+    cut_body(message)
+}
+
+/// What must be there once, or at most once; and no more Vias than a path can have.
+fn check_counts(message: &Message) -> Result<(), Malformed> {
+    let [mut from, mut to, mut call_id, mut cseq, mut max_forwards, mut length, mut vias] = [0usize; 7];
+    for line in message.index.lines() {
+        match line.name {
+            Name::From => from += 1,
+            Name::To => to += 1,
+            Name::CallId => call_id += 1,
+            Name::CSeq => cseq += 1,
+            Name::MaxForwards => max_forwards += 1,
+            Name::ContentLength => length += 1,
+            Name::Via => vias += 1 + memchr::memchr_iter(b',', message.raw(line)).count(),
+            _ => {}
+        }
+    }
+    if [from, to, call_id, cseq].contains(&0) || vias == 0 {
+        return Err(Malformed::bad("one of Via, From, To, Call-ID and CSeq is missing"));
+    }
+    if [from, to, call_id, cseq, max_forwards, length].iter().any(|&n| n > 1) {
+        return Err(Malformed::bad("a header that must stand once stands more than once"));
+    }
+    if vias > MAX_VIAS && message.values(Name::Via).count() > MAX_VIAS {
+        return Err(Malformed { status: 483, why: "more than 70 Vias" });
+    }
+    Ok(())
+}
+
+/// A SIP URI in the request line must be readable and carry no headers (RFC 3261 §19.1.1, RFC 4475 §3.1.2.11).
+fn check_request_uri(message: &Message) -> Result<(), Malformed> {
+    if !message.is_request() {
+        return Ok(());
+    }
+    let uri = Uri::parse(message.request_uri())?;
+    match uri.scheme {
+        Scheme::Sip | Scheme::Sips if !uri.headers.is_empty() => {
+            Err(Malformed::bad("a request URI with headers in it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// RFC 3261 §18.3: in a datagram, bytes after Content-Length are dropped, and missing ones are an error. A framed
+/// message has exactly as many as it says.
+fn cut_body(message: &mut Message) -> Result<(), Malformed> {
+    let Some(line) = message.lines(Name::ContentLength).next() else { return Ok(()) };
+    let length = std::str::from_utf8(message.raw(line)).ok().and_then(lex::decimal::<usize>);
+    let length = length.ok_or(Malformed::bad("Content-Length is not a number"))?;
+    if length > message.body().len() {
+        return Err(Malformed::bad("Content-Length is larger than the body"));
+    }
+    let end = message.index.body as usize + length;
+    message.bytes.truncate(end);
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Where things are in a message: one pass over the head, no allocation for up to [`INLINE`] header lines.
+//!
+//! The scan never fails. It makes an index of whatever is there and says what was wrong first, so that a broken
+//! request can still be answered and an edited message always has an index.
+//!
+//! A line ends with CRLF or with LF alone: many parsers take a bare LF as a line end, so a header hidden behind one
+//! must be seen by us as well. A bare CR ends no line for anybody we know of, and is a flaw.
+
+use super::lex::{is_lws, is_token_word};
+use super::{Malformed, Name};
+
+/// Header lines that cost no allocation.
+const INLINE: usize = 32;
+/// Header lines a received message may have.
+const MAX_LINES: usize = 256;
+/// Bytes one header line may have, folds included.
+const MAX_LINE: usize = 16 * 1024;
+/// Folds one header line may have.
+const MAX_FOLDS: usize = 64;
+
+/// One header line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    /// Where it begins.
+    pub(super) at: u32,
+    /// Where its value begins, white space skipped.
+    pub(super) value: u32,
+    /// Where its value ends, white space skipped.
+    pub(super) value_end: u32,
+    /// Length of the name as written.
+    pub(super) name_len: u16,
+    /// Which.
+    pub(super) name: Name,
+}
+
+const NO_LINE: Line = Line { at: 0, value: 0, value_end: 0, name_len: 0, name: Name::Other };
+
+/// The start line (RFC 3261 §7.1, §7.2): where its middle element stands, and what it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    /// 0 for requests.
+    pub(super) status: u16,
+    /// End of the first element: method or version.
+    pub(super) first_end: u32,
+    /// Second element: request URI or status code.
+    pub(super) second: (u32, u32),
+    /// End of the line's text.
+    pub(super) end: u32,
+}
+
+/// The index of one message.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    pub(super) start: Start,
+    inline: [Line; INLINE],
+    inline_len: u8,
+    spilled: Vec<Line>,
+    /// Where the empty line begins: the end of the last header line.
+    pub(super) head_end: u32,
+    /// Where the body begins.
+    pub(super) body: u32,
+}
+
+/// Indexes `bytes`, which begin with a start line; says what was wrong first.
+pub(super) fn scan(bytes: &[u8]) -> (Index, Option<Malformed>) {
+    let first = text_line(bytes, 0);
+    let (start, mut flaw) = start_line(&bytes[..first.end]);
+    let mut index = Index::begin(start);
+    let mut at = first.next;
+    loop {
+        let line = text_line(bytes, at);
+        if line.end == at {
+            let ended = line.next > at;
+            (index.head_end, index.body) = (at as u32, line.next as u32);
+            let open = Malformed::bad("the head does not end with an empty line");
+            return (index, flaw.or((!ended).then_some(open)));
+        }
+        let (entry, next, wrong) = header_line(bytes, at, line);
+        flaw = flaw.or(wrong).or(index.full());
+        index.push(entry);
+        at = next;
+    }
+}
+
+/// One line of text: where it ends without its line break, and where the next begins.
+#[derive(Clone, Copy)]
+struct TextLine {
+    end: usize,
+    next: usize,
+}
+
+fn text_line(bytes: &[u8], at: usize) -> TextLine {
+    let Some(length) = memchr::memchr(b'\n', &bytes[at..]) else {
+        return TextLine { end: bytes.len(), next: bytes.len() };
+    };
+    let lf = at + length;
+    let end = if lf > at && bytes[lf - 1] == b'\r' { lf - 1 } else { lf };
+    TextLine { end, next: lf + 1 }
+}
+
+/// Reads the header line that begins at `at`, with its folds. Gives its entry, where the next line begins, and what
+/// is wrong with it.
+fn header_line(bytes: &[u8], at: usize, first: TextLine) -> (Line, usize, Option<Malformed>) {
+    let (last, folds, mut flaw) = fold(bytes, at, first);
+    let colon = memchr::memchr(b':', &bytes[at..first.end]);
+    let raw_name = bytes[at..at + colon.unwrap_or(0)].trim_ascii_end();
+    let name = Name::from_token(raw_name);
+    if colon.is_none() || (name == Name::Other && !is_token_word(raw_name)) {
+        flaw = flaw.or(Some(Malformed::bad("a header line does not begin with a name and a colon")));
+    }
+    if folds > MAX_FOLDS || last.next - at > MAX_LINE {
+        flaw = flaw.or(Some(Malformed { status: 513, why: "a header line is too long" }));
+    }
+    let (value, value_end) = trimmed(bytes, colon.map_or(at, |c| at + c + 1), last.end);
+    let name_len = raw_name.len().min(usize::from(u16::MAX)) as u16;
+    (Line { at: at as u32, value, value_end, name_len, name }, last.next, flaw)
+}
+
+/// Follows the folds of a header line: its last text line, how many folds there were, and bare CRs.
+fn fold(bytes: &[u8], at: usize, first: TextLine) -> (TextLine, usize, Option<Malformed>) {
+    let (mut last, mut folds, mut from, mut flaw) = (first, 0, at, None);
+    loop {
+        if memchr::memchr(b'\r', &bytes[from..last.end]).is_some() {
+            flaw = Some(Malformed::bad("a carriage return without a line feed in the head"));
+        }
+        if !matches!(bytes.get(last.next), Some(b' ' | b'\t')) {
+            return (last, folds, flaw);
+        }
+        from = last.next;
+        last = text_line(bytes, from);
+        folds += 1;
+    }
+}
+
+/// `from..to` without surrounding white space; empty at `from` when there is nothing else.
+fn trimmed(bytes: &[u8], from: usize, to: usize) -> (u32, u32) {
+    let value = &bytes[from.min(to)..to];
+    let Some(first) = value.iter().position(|&b| !is_lws(b)) else { return (from as u32, from as u32) };
+    let last = value.iter().rposition(|&b| !is_lws(b)).unwrap_or(first);
+    ((from + first) as u32, (from + last + 1) as u32)
+}
+
+/// Reads a start line: single spaces between three elements.
+fn start_line(line: &[u8]) -> (Start, Option<Malformed>) {
+    let first_end = memchr::memchr(b' ', line).unwrap_or(line.len());
+    let second_at = (first_end + 1).min(line.len());
+    if line.get(..4).is_some_and(|version| version.eq_ignore_ascii_case(b"SIP/")) {
+        return status_line(line, first_end, second_at);
+    }
+    let second_end = memchr::memrchr(b' ', line).unwrap_or(0).max(second_at);
+    let start = start(0, first_end, second_at, second_end, line.len());
+    let version = line.get(second_end + 1..).unwrap_or(b"");
+    (start, request_line_flaw(&line[..first_end], &line[second_at..second_end], version))
+}
+
+fn request_line_flaw(method: &[u8], uri: &[u8], version: &[u8]) -> Option<Malformed> {
+    if !is_token_word(method) {
+        return Some(Malformed { status: 0, why: "the start line does not begin with a method" });
+    }
+    if version.len() < 4 || !version[..4].eq_ignore_ascii_case(b"SIP/") {
+        return Some(Malformed::bad("the request line does not end with SIP/2.0"));
+    }
+    if &version[4..] != b"2.0" {
+        let digits = version[4..].iter().all(|b| b.is_ascii_digit() || *b == b'.');
+        return Some(Malformed { status: if digits { 505 } else { 400 }, why: "the version is not SIP/2.0" });
+    }
+    let odd = |&b: &u8| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f);
+    (uri.is_empty() || uri.iter().any(odd)).then_some(Malformed::bad("the request URI is not a URI"))
+}
+
+fn status_line(line: &[u8], first_end: usize, second_at: usize) -> (Start, Option<Malformed>) {
+    let rest = &line[second_at..];
+    let second_end = second_at + memchr::memchr(b' ', rest).unwrap_or(rest.len());
+    let digits = &line[second_at..second_end];
+    let code = std::str::from_utf8(digits).ok().filter(|d| d.len() == 3).and_then(super::lex::decimal::<u16>);
+    let start = start(code.unwrap_or(999), first_end, second_at, second_end, line.len());
+    let valid =
+        line[..first_end].eq_ignore_ascii_case(b"SIP/2.0") && code.is_some_and(|c| (100..700).contains(&c));
+    (start, (!valid).then_some(Malformed { status: 0, why: "the status line is not SIP/2.0 and a status" }))
+}
+
+fn start(status: u16, first_end: usize, second_at: usize, second_end: usize, end: usize) -> Start {
+    let second = (second_at as u32, second_end as u32);
+    Start { status, first_end: first_end as u32, second, end: end as u32 }
+}
+
+impl Index {
+    fn begin(start: Start) -> Index {
+        Index { start, inline: [NO_LINE; INLINE], inline_len: 0, spilled: Vec::new(), head_end: 0, body: 0 }
+    }
+
+    fn push(&mut self, line: Line) {
+        if let Some(slot) =
+            self.inline.get_mut(usize::from(self.inline_len)).filter(|_| self.spilled.is_empty())
+        {
+            *slot = line;
+            self.inline_len += 1;
+            return;
+        }
+        if self.spilled.is_empty() {
+            self.spilled.extend_from_slice(&self.inline);
+        }
+        self.spilled.push(line);
+    }
+
+    fn full(&self) -> Option<Malformed> {
+        (self.lines().len() >= MAX_LINES).then_some(Malformed { status: 513, why: "too many header lines" })
+    }
+
+    /// All header lines in order.
+    pub(super) fn lines(&self) -> &[Line] {
+        if self.spilled.is_empty() { &self.inline[..usize::from(self.inline_len)] } else { &self.spilled }
+    }
+
+    /// Where a line begins and where the next one does.
+    pub(super) fn span(&self, number: usize) -> (usize, usize) {
+        let lines = self.lines();
+        let end = lines.get(number + 1).map_or(self.head_end, |next| next.at);
+        (lines.get(number).map_or(end, |line| line.at) as usize, end as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flaw(text: &str) -> Option<u16> {
+        scan(text.as_bytes()).1.map(|m| m.status)
+    }
+
+    #[test]
+    fn lines_beyond_the_inline_ones_are_all_there() {
+        let mut text = String::from("OPTIONS sip:a SIP/2.0\r\n");
+        for n in 0..40 {
+            text += &format!("X-{n}: {n}\r\n");
+        }
+        let (index, flaw) = scan((text + "\r\n").as_bytes());
+        assert_eq!((index.lines().len(), flaw), (40, None));
+        assert!(index.lines().windows(2).all(|w| w[0].at < w[1].at));
+    }
+
+    #[test]
+    fn a_bare_line_feed_ends_a_line_and_a_bare_carriage_return_is_a_flaw() {
+        assert_eq!(flaw("OPTIONS sip:a SIP/2.0\nTo: x\n\n"), None);
+        assert_eq!(flaw("OPTIONS sip:a SIP/2.0\r\nTo: x\rVia: y\r\n\r\n"), Some(400));
+        assert_eq!(flaw("OPTIONS sip:a SIP/2.0\r\nTo: x\r\n y\rz\r\n\r\n"), Some(400));
+    }
+
+    #[test]
+    fn another_version_is_505_and_no_version_400() {
+        assert_eq!(flaw("OPTIONS sip:a SIP/7.0\r\n\r\n"), Some(505));
+        assert_eq!(flaw("OPTIONS sip:a SIP/x\r\n\r\n"), Some(400));
+        assert_eq!(flaw("OPTIONS sip:a\r\n\r\n"), Some(400));
+        assert_eq!(flaw("GET / HTTP/1.1\r\n\r\n"), Some(400));
+        assert_eq!(flaw("\0\0\r\n\r\n"), Some(0));
+    }
+
+    #[test]
+    fn a_status_has_three_digits() {
+        assert_eq!(flaw("SIP/2.0 200 OK\r\n\r\n"), None);
+        assert_eq!(flaw("SIP/2.0 200\r\n\r\n"), None);
+        assert_eq!(flaw("SIP/2.0 4294967301 better not\r\n\r\n"), Some(0));
+        assert_eq!(flaw("SIP/2.0 099 x\r\n\r\n"), Some(0));
+    }
+
+    #[test]
+    fn a_line_too_long_and_lines_too_many_are_513() {
+        let start = "OPTIONS sip:a SIP/2.0\r\n";
+        assert_eq!(flaw(&format!("{start}X: {}\r\n\r\n", "y".repeat(MAX_LINE))), Some(513));
+        assert_eq!(flaw(&format!("{start}{}\r\n", "X: y\r\n".repeat(MAX_LINES))), None);
+        assert_eq!(flaw(&format!("{start}{}\r\n", "X: y\r\n".repeat(MAX_LINES + 1))), Some(513));
+        assert_eq!(flaw(&format!("{start}X: y{}\r\n\r\n", "\r\n z".repeat(MAX_FOLDS + 1))), Some(513));
+    }
+
+    #[test]
+    fn a_fold_cannot_follow_the_start_line() {
+        assert_eq!(flaw("OPTIONS sip:a SIP/2.0\r\n folded: x\r\n\r\n"), Some(400));
+    }
+}

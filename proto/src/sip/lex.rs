@@ -1,0 +1,168 @@
+//! The lexical ground of SIP (RFC 3261 §25.1): white space with folds in it, tokens, quoted strings, lists.
+
+/// The characters of linear white space.
+pub(super) const LWS: [char; 4] = [' ', '\t', '\r', '\n'];
+
+/// Linear white space inside a value: a fold is CRLF and white space, so all four bytes count.
+pub(super) fn is_lws(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Without surrounding white space and folds.
+pub(super) fn trim(text: &str) -> &str {
+    text.trim_matches(LWS)
+}
+
+/// `token` characters.
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+}
+
+/// Whether this is a non-empty `token`.
+pub(super) fn is_token_word(word: &[u8]) -> bool {
+    !word.is_empty() && word.iter().all(|&b| is_token(b))
+}
+
+/// Where the quoted string whose opening quote is at `open` ends (after its closing quote).
+pub(super) fn quoted_end(text: &[u8], open: usize) -> Option<usize> {
+    let mut at = open + 1;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// Splits at `separator` where it stands outside quoted strings, angle brackets and comments. What an unclosed quote
+/// or bracket opens runs to the end.
+pub(super) fn split(text: &str, separator: u8) -> Split<'_> {
+    Split { rest: Some(text), separator }
+}
+
+/// See [`split`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Split<'a> {
+    rest: Option<&'a str>,
+    separator: u8,
+}
+
+impl<'a> Iterator for Split<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.rest?;
+        let Some(at) = find_outside(text.as_bytes(), self.separator) else {
+            self.rest = None;
+            return Some(trim(text));
+        };
+        self.rest = Some(&text[at + 1..]);
+        Some(trim(&text[..at]))
+    }
+}
+
+/// The first `wanted` outside quoted strings, angle brackets and comments.
+fn find_outside(text: &[u8], wanted: u8) -> Option<usize> {
+    memchr::memchr(wanted, text)?;
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        at = match byte {
+            _ if byte == wanted => return Some(at),
+            b'"' => quoted_end(text, at)?,
+            b'<' => at + memchr::memchr(b'>', &text[at..])?,
+            b'(' => comment_end(text, at)?,
+            _ => at + 1,
+        };
+    }
+    None
+}
+
+/// Where the comment that opens at `open` ends. Comments nest; an unclosed parenthesis is a character like others
+/// (user parts may contain one).
+fn comment_end(text: &[u8], open: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (at, &byte) in text.iter().enumerate().skip(open) {
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 1 => return Some(at + 1),
+            b')' => depth -= 1,
+            _ => {}
+        }
+    }
+    Some(open + 1)
+}
+
+/// Non-empty values of a comma-separated list (RFC 3261 §7.3.1).
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> + Clone {
+    split(text, b',').filter(|value| !value.is_empty())
+}
+
+/// Where `inner`, a slice of `outer`, begins in it.
+pub(super) fn offset_in(outer: &str, inner: &str) -> usize {
+    (inner.as_ptr() as usize).saturating_sub(outer.as_ptr() as usize).min(outer.len())
+}
+
+/// Without the quotes around it, if it has them; escapes stay.
+pub(super) fn unquote(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
+}
+
+/// A decimal number, too large ones cut to the largest. `None` for anything but digits.
+pub(super) fn decimal_saturating(text: &str) -> Option<u32> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.bytes().fold(0u32, |n, b| n.saturating_mul(10).saturating_add(u32::from(b - b'0'))))
+}
+
+/// A decimal number of digits only (`str::parse` would take a sign).
+pub(super) fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(text: &str) -> Vec<&str> {
+        list(text).collect()
+    }
+
+    #[test]
+    fn commas_in_quotes_brackets_and_comments_separate_nothing() {
+        assert_eq!(
+            values(r#""a, \", b" <sip:x,y@z>;p="1,2" , <sip:b>"#),
+            [r#""a, \", b" <sip:x,y@z>;p="1,2""#, "<sip:b>"]
+        );
+        assert_eq!(values("SIP/2.0/UDP a (Acme, Inc. (US)), b"), ["SIP/2.0/UDP a (Acme, Inc. (US))", "b"]);
+    }
+
+    #[test]
+    fn an_open_quote_or_bracket_swallows_the_rest() {
+        assert_eq!(values(r#"a, "b, c"#), ["a", r#""b, c"#]);
+        assert_eq!(values("a, <b, c"), ["a", "<b, c"]);
+        assert_eq!(values("a(b, c"), ["a(b", "c"]);
+    }
+
+    #[test]
+    fn folds_are_white_space_between_values() {
+        assert_eq!(values("a ,\r\n\tb\r\n , c"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn empty_values_are_none() {
+        assert_eq!(values(" ,, a,,"), ["a"]);
+        assert_eq!(values(""), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn numbers_have_digits_only() {
+        assert_eq!(decimal::<u16>("5060"), Some(5060));
+        assert_eq!(decimal::<u16>("+5060"), None);
+        assert_eq!(decimal::<u16>("65536"), None);
+        assert_eq!(decimal_saturating("99999999999999999999"), Some(u32::MAX));
+        assert_eq!(decimal_saturating("-1"), None);
+    }
+}
