@@ -1,13 +1,23 @@
 //! Who sent this request (RFC 3261 §22, RFC 8760), before anything is allocated for it.
+//!
+//! Nothing is stored for a challenge that is not answered. A wrong password, an unknown user and a user who forgot
+//! everything get the same answer after the same work. A right password under a nonce that has aged, has been used, or
+//! was made for another address gets `stale=true`, so that the phone tries again without asking anybody.
 
 use std::sync::Arc;
 
+use proto::digest::{self, Algorithm, NonceCheck, Nonces};
 use proto::node::Flow;
-use proto::sip::Message;
-use proto::tables::{Tables, User};
+use proto::node_auth::Proof;
+use proto::sip::{Auth, Message, Method, Name, NameAddr, Uri, reply};
+use proto::tables::{Limit, Secret, Tables, User};
 
+use crate::aor;
 use crate::config::Config;
 use crate::moment::Moment;
+
+/// Credentials for our realm beyond these are not looked at.
+const MAX_CREDENTIALS: usize = 4;
 
 /// Which of the two challenges: 407 with Proxy-Authenticate, or 401 with WWW-Authenticate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,18 +46,43 @@ pub enum Verdict {
 
 /// Checks requests.
 #[derive(Debug)]
-pub struct Gate {}
+pub struct Gate {
+    nonces: Nonces,
+}
+
+/// One request at the gate.
+struct Visit<'a> {
+    now: Moment,
+    flow: &'a Flow,
+    request: &'a Message,
+    face: Face,
+    config: &'a Config,
+}
+
+/// What the credentials of a request are worth.
+enum Credentials {
+    /// They prove this account, freshly.
+    Proven(Arc<User>),
+    /// They prove an account, but the nonce has aged, was used, or was another's.
+    Stale,
+    /// They prove nothing.
+    Wrong,
+    /// There are none for our realm.
+    Absent,
+    /// They were made for another request.
+    Misplaced,
+}
 
 impl Gate {
     /// By the configuration's realm, algorithms and nonce key.
     pub fn new(config: &Config) -> Gate {
-        let _ = config;
-        Gate {}
+        Gate { nonces: Nonces::new(config.nonce_key) }
     }
 
     /// Whether this request may be served. Listeners without authentication, trusted trunks and proven siblings need no
     /// credentials. From must belong to the account. Called once per request outside of transactions of old, never
     /// for ACK and CANCEL, nor for requests that carry a token of ours. `to_tag` is for the challenge.
+    #[allow(clippy::too_many_arguments)]
     pub fn check(
         &self,
         now: Moment,
@@ -58,7 +93,172 @@ impl Gate {
         config: &Config,
         tables: &mut dyn Tables,
     ) -> Verdict {
-        let _ = (now, flow, request, face, to_tag, config, tables);
-        Verdict::Accepted(None)
+        let visit = Visit { now, flow, request, face, config };
+        if visit.needs_no_credentials() {
+            return Verdict::Accepted(None);
+        }
+        if !tables.admit(now.at, Limit::Request, visit.source()) {
+            return Verdict::Refuse { status: 0, why: "more requests from this source than its limit" };
+        }
+        match self.credentials(&visit, tables) {
+            Credentials::Proven(user) => visit.identity(user),
+            Credentials::Absent => self.challenge(&visit, to_tag, false),
+            Credentials::Stale => self.challenge(&visit, to_tag, true),
+            Credentials::Misplaced => {
+                Verdict::Refuse { status: 400, why: "credentials were made for another request URI" }
+            }
+            Credentials::Wrong if tables.admit(now.at, Limit::AuthFailure, visit.source()) => {
+                self.challenge(&visit, to_tag, false)
+            }
+            Credentials::Wrong => {
+                Verdict::Refuse { status: 0, why: "more wrong passwords from this source than its limit" }
+            }
+        }
+    }
+
+    /// The first credentials for our realm that prove an account decide; if none do, the last ones.
+    fn credentials(&self, visit: &Visit<'_>, tables: &mut dyn Tables) -> Credentials {
+        let mut outcome = Credentials::Absent;
+        for credentials in visit.credentials().take(MAX_CREDENTIALS) {
+            outcome = self.one_credential(visit, credentials, tables);
+            if matches!(outcome, Credentials::Proven(_) | Credentials::Misplaced) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn one_credential(&self, visit: &Visit<'_>, text: &str, tables: &mut dyn Tables) -> Credentials {
+        let credentials = Auth(text);
+        let user = credentials.get("username").and_then(|name| tables.user(name));
+        let nobody = Secret::Password(String::new());
+        let secret = user.as_ref().map_or(&nobody, |user| &user.secret);
+        let (method, body) = (visit.request.method(), visit.request.body());
+        let request = digest::Request { method: method.as_str(), body };
+        let proven = digest::verify(text, secret, request) && visit.offers(credentials);
+        match user {
+            Some(_) if proven && !visit.is_for_this_uri(credentials) => Credentials::Misplaced,
+            Some(user) if proven && self.is_fresh(visit, credentials, tables) => Credentials::Proven(user),
+            Some(_) if proven => Credentials::Stale,
+            _ => Credentials::Wrong,
+        }
+    }
+
+    /// Whether the nonce is ours, young, for this source, and this count of it was never seen. Only asked for
+    /// credentials that prove an account, so that nobody else makes us remember nonces.
+    fn is_fresh(&self, visit: &Visit<'_>, credentials: Auth<'_>, tables: &mut dyn Tables) -> bool {
+        let nonce = credentials.get("nonce").unwrap_or_default();
+        let check = self.nonces.check(visit.now.unix_ms(), &visit.config.realm, visit.source(), nonce);
+        match (check, count(credentials)) {
+            (NonceCheck::Fresh(id), Some(count)) => tables.use_nonce(visit.now.at, id, count),
+            _ => false,
+        }
+    }
+
+    /// RFC 8760 §2.4: a challenge for each algorithm, the preferred one first.
+    fn challenge(&self, visit: &Visit<'_>, to_tag: &str, stale: bool) -> Verdict {
+        let realm = &visit.config.realm;
+        let nonce = self.nonces.make(visit.now.unix_ms(), realm, visit.source());
+        let (status, name) = match visit.face {
+            Face::Proxy => (407, Name::ProxyAuthenticate),
+            Face::Registrar => (401, Name::WwwAuthenticate),
+        };
+        let response =
+            visit.config.algorithms.iter().fold(reply(visit.request, status, to_tag), |r, &algorithm| {
+                r.header(name, digest::challenge(realm, &nonce, algorithm, stale))
+            });
+        Verdict::Challenge(response.finish())
     }
 }
+
+impl<'a> Visit<'a> {
+    fn source(&self) -> std::net::IpAddr {
+        self.flow.remote.ip()
+    }
+
+    /// ACK and CANCEL can't be answered with a challenge (RFC 3261 §22.1); the others here are known by other means.
+    fn needs_no_credentials(&self) -> bool {
+        matches!(self.request.method(), Method::Ack | Method::Cancel)
+            || self.is_open_listener()
+            || self.config.trunk_from(self.source()).is_some()
+            || self.is_proven_sibling()
+    }
+
+    /// A listener we don't know asks for credentials: better than to forget to.
+    fn is_open_listener(&self) -> bool {
+        let listener = self.config.listener_at(self.flow.transport, self.flow.local);
+        listener.is_some_and(|index| !self.config.listeners[index].authenticate)
+    }
+
+    fn is_proven_sibling(&self) -> bool {
+        let key = self.config.siblings.key.as_ref().filter(|_| self.config.is_sibling(self.source()));
+        key.is_some_and(|key| key.check(self.request, self.now.unix()) == Proof::Proven)
+    }
+
+    /// The credentials this request brings for our realm.
+    fn credentials(&self) -> impl Iterator<Item = &'a str> {
+        let name = match self.face {
+            Face::Proxy => Name::ProxyAuthorization,
+            Face::Registrar => Name::Authorization,
+        };
+        let realm = self.config.realm.as_str();
+        let lines = self.request.headers().filter(move |header| header.name == name);
+        lines.filter_map(|header| std::str::from_utf8(header.value).ok()).filter(move |value| {
+            Auth(value).scheme().eq_ignore_ascii_case("digest") && Auth(value).get("realm") == Some(realm)
+        })
+    }
+
+    /// Whether the credentials use an algorithm we offer: a weaker one is not let in by asking for it.
+    fn offers(&self, credentials: Auth<'_>) -> bool {
+        let used = Algorithm::from_name(credentials.get("algorithm"));
+        used.is_some_and(|used| self.config.algorithms.contains(&used))
+    }
+
+    /// RFC 7616 §3.4.6. Some phones write only the domain, or our address; another user is another call.
+    fn is_for_this_uri(&self, credentials: Auth<'_>) -> bool {
+        let written = credentials.get("uri").unwrap_or_default();
+        if written == self.request.request_uri() {
+            return true;
+        }
+        let (Ok(written), Ok(actual)) = (Uri::parse(written), self.request.uri()) else { return false };
+        let same_host = written.host.eq_ignore_ascii_case(actual.host);
+        written.is_equivalent(&actual)
+            || ((written.user.is_empty() || written.user == actual.user)
+                && (same_host || self.config.is_ours(written.host, None)))
+    }
+
+    /// The account is proven; now what it calls itself (From), and whom it registers (To), must be its own. Nobody
+    /// registers anonymously, but may call so (RFC 3323 §4.1.1.3).
+    fn identity(&self, user: Arc<User>) -> Verdict {
+        let owns = |address: Result<NameAddr<'_>, _>| {
+            let uri = address.ok().and_then(|address| address.uri().ok());
+            uri.and_then(|uri| aor::canonical(&uri, self.config))
+                .is_some_and(|aor| aor::belongs(&user, &aor, self.config))
+        };
+        let registers = self.request.method() == Method::Register;
+        if !owns(self.request.from()) && (registers || !self.is_anonymous()) {
+            return Verdict::Refuse { status: 403, why: "From does not belong to the account" };
+        }
+        if registers && !owns(self.request.to()) {
+            return Verdict::Refuse { status: 403, why: "the account may not register this address" };
+        }
+        Verdict::Accepted(Some(user))
+    }
+
+    fn is_anonymous(&self) -> bool {
+        let from = self.request.from().ok().and_then(|from| from.uri().ok());
+        from.is_some_and(|uri| uri.host.eq_ignore_ascii_case("anonymous.invalid"))
+    }
+}
+
+/// The nonce count; 1 for credentials of RFC 2069, which have none: their nonce serves once. `None`: unreadable.
+fn count(credentials: Auth<'_>) -> Option<u32> {
+    match credentials.get("nc") {
+        Some(nc) => u32::from_str_radix(nc, 16).ok(),
+        None => Some(1),
+    }
+}
+
+#[cfg(test)]
+#[path = "auth_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! A machine under [`proto::node::Node`]: told of messages and time, asked for what to send.
 
+pub mod aor;
 pub mod auth;
 pub mod config;
 pub mod decision;
@@ -12,6 +13,8 @@ pub mod proxy;
 pub mod registrar;
 pub mod serving;
 pub mod target;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;
 pub use proxy::{Proxy, Status};

@@ -1,0 +1,157 @@
+//! What the tests of this crate stand on: a configuration, tables over maps, a clock moved by hand, messages from text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use proto::node::{Birth, Dice, Flow, Lane, Transport};
+use proto::sip::Message;
+use proto::tables::{Binding, Fact, Limit, Secret, Tables, User};
+
+use crate::config::{Config, Listener};
+use crate::moment::Moment;
+
+/// `example.com` and `second.example` at 203.0.113.1, UDP and TCP, with authentication.
+pub(crate) fn config() -> Config {
+    let listener = |transport| Listener {
+        network: 0,
+        transport,
+        bind: address("203.0.113.1:5060"),
+        advertise: address("203.0.113.1:5060"),
+        authenticate: true,
+        anchor: None,
+    };
+    Config {
+        listeners: vec![listener(Transport::Udp), listener(Transport::Tcp)],
+        domains: vec!["example.com".into(), "second.example".into()],
+        realm: "example.com".into(),
+        ..Config::default()
+    }
+}
+
+/// An account whose password is `secret`.
+pub(crate) fn user(name: &str, aors: &[&str]) -> User {
+    User {
+        name: name.into(),
+        secret: Secret::Password("secret".into()),
+        aors: aors.iter().map(|aor| aor.to_string()).collect(),
+        anchor: None,
+        latch: None,
+    }
+}
+
+/// `192.0.2.1:5060`.
+pub(crate) fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// The UDP path from the listener of [`config`] to `remote`.
+pub(crate) fn udp(remote: &str) -> Flow {
+    Flow::udp(address("203.0.113.1:5060"), address(remote))
+}
+
+/// A message from text with plain line ends.
+pub(crate) fn message(text: &str) -> Message {
+    let lines: Vec<_> = text.trim_start().lines().map(str::trim).collect();
+    let whole = if lines.contains(&"") { lines.join("\r\n") } else { lines.join("\r\n") + "\r\n\r\n" };
+    Message::parse(Bytes::from(whole)).expect("a test's message is well-formed")
+}
+
+/// A clock that moves when it is told to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    birth: Birth,
+    passed: Duration,
+}
+
+impl Clock {
+    /// 2026-01-01 00:00:00 UTC, a Thursday.
+    #[allow(clippy::disallowed_methods)]
+    pub(crate) fn new() -> Clock {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let birth = Birth { now: Instant::now(), wall, seed: [7; 32], lane: Lane::default() };
+        Clock { birth, passed: Duration::ZERO }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment::new(&self.birth, self.birth.now + self.passed)
+    }
+
+    pub(crate) fn pass(&mut self, seconds: f64) {
+        self.passed += Duration::from_secs_f64(seconds);
+    }
+
+    /// Moves on to `at`, if that is later.
+    pub(crate) fn until(&mut self, at: Instant) {
+        self.passed = self.passed.max(at.saturating_duration_since(self.birth.now));
+    }
+
+    pub(crate) fn dice(&self) -> Dice {
+        self.birth.dice(0)
+    }
+}
+
+/// [`Tables`] over maps. Limits let `allowed` events of a kind through, then none.
+#[derive(Debug, Default)]
+pub(crate) struct Maps {
+    pub(crate) bindings: BTreeMap<String, Vec<Binding>>,
+    pub(crate) users: Vec<Arc<User>>,
+    pub(crate) allowed: Option<usize>,
+    pub(crate) asked: Vec<(Limit, IpAddr)>,
+    pub(crate) edits: usize,
+    used: BTreeSet<(u64, u32)>,
+    facts: BTreeSet<(Fact, String)>,
+}
+
+impl Maps {
+    pub(crate) fn with_users(users: impl IntoIterator<Item = User>) -> Maps {
+        Maps { users: users.into_iter().map(Arc::new).collect(), ..Maps::default() }
+    }
+}
+
+impl Tables for Maps {
+    fn bindings(&self, aor: &str) -> Vec<Binding> {
+        self.bindings.get(aor).cloned().unwrap_or_default()
+    }
+
+    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) {
+        self.edits += 1;
+        let list = self.bindings.entry(aor.to_string()).or_default();
+        edit(list);
+        if list.is_empty() {
+            self.bindings.remove(aor);
+        }
+    }
+
+    fn aors(&self) -> Vec<String> {
+        self.bindings.keys().cloned().collect()
+    }
+
+    fn user(&self, name: &str) -> Option<Arc<User>> {
+        self.users.iter().find(|user| user.name == name).cloned()
+    }
+
+    fn owner(&self, aor: &str) -> Option<Arc<User>> {
+        self.users.iter().find(|user| user.aors.iter().any(|own| own == aor)).cloned()
+    }
+
+    fn admit(&mut self, _now: Instant, kind: Limit, source: IpAddr) -> bool {
+        let before = self.asked.iter().filter(|asked| **asked == (kind, source)).count();
+        self.asked.push((kind, source));
+        self.allowed.is_none_or(|allowed| before < allowed)
+    }
+
+    fn use_nonce(&mut self, _now: Instant, nonce: u64, count: u32) -> bool {
+        self.used.insert((nonce, count))
+    }
+
+    fn remember(&mut self, fact: Fact, target: &str) {
+        self.facts.insert((fact, target.to_string()));
+    }
+
+    fn remembers(&self, fact: Fact, target: &str) -> bool {
+        self.facts.contains(&(fact, target.to_string()))
+    }
+}
