@@ -5,7 +5,8 @@
 //!
 //! - [`node`]: the [`node::Node`] contract; [`tables`]: what must be known at once; [`event`]: what happened and why.
 //! - [`sip`]: one buffer and one index of it; edits are splices, never reprints. Transactions (RFC 3261 §17).
-//! - [`sdp`], [`rtp`]: line editor for session descriptions; first-bytes demultiplexing of media.
+//! - [`sdp`], [`rtp`], [`rtcp`]: line editor for session descriptions; demultiplexing, reports and statistics of media;
+//!   [`quality`]: how it sounds.
 //! - [`cidr`]: address ranges.
 //! - [`timers`]: one queue of timers for a whole node.
 //! - [`token`], [`digest`], [`node_auth`]: what proves who sent what.
@@ -16,7 +17,9 @@ pub mod digest;
 pub mod event;
 pub mod node;
 pub mod node_auth;
+pub mod quality;
 pub mod resolve;
+pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
 pub mod sip;

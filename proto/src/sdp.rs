@@ -1,7 +1,23 @@
 //! Session descriptions (RFC 8866) as lines: typed reads of what a relay looks at, and an editor that changes those
 //! lines and leaves everything else byte for byte. Unknown, misplaced and malformed lines pass through.
+//!
+//! | line | read as | changed by [`Sdp::rewrite`] |
+//! |---|---|---|
+//! | `o=` | its address | address and family follow the media, so that the party's own is shown nowhere |
+//! | `c=` | session-level, overridden by a section's own | address and family; a hold (`0.0.0.0`, `::`) stays |
+//! | `m=` | media, port, protocol, formats | the port (`/count` stays; 0 stays) |
+//! | `a=rtcp` (RFC 3605) | port and address | both, as far as they are written |
+//! | `a=candidate`, `a=ice-…` | that there is ICE | taken out |
+//! | anything else | directions, `rtcp-mux`, BUNDLE, clock rates | never |
 
 use std::net::{IpAddr, SocketAddr};
+
+mod lines;
+mod reach;
+mod read;
+mod rewrite;
+
+pub use reach::{Reach, reach};
 
 /// A session description, indexed.
 #[derive(Clone, Debug)]
@@ -31,7 +47,17 @@ pub struct Connection<'a> {
 
 /// Which way media flows (RFC 8866 §6.7), seen from the describing side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Direction { #[default] SendRecv, SendOnly, RecvOnly, Inactive }
+pub enum Direction {
+    /// Both ways; also when nothing is said.
+    #[default]
+    SendRecv,
+    /// It sends only: the other side is on hold.
+    SendOnly,
+    /// It only listens.
+    RecvOnly,
+    /// Neither.
+    Inactive,
+}
 
 /// What a media section's packets look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +70,26 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// By the protocol of an m= line, in any case (RFC 8866 §8.2.4 and the IANA registry). What nobody knows is taken
+    /// for datagrams.
+    pub fn of_protocol(protocol: &str) -> Kind {
+        let upper = protocol.to_ascii_uppercase();
+        let first = upper.split('/').next().unwrap_or_default();
+        match first {
+            "TCP" | "TLS" | "DCCP" | "SCTP" | "BFCP" | "" => Kind::Other,
+            _ if upper.split('/').any(|part| part == "RTP") => Kind::Rtp,
+            _ => Kind::Datagram,
+        }
+    }
+}
+
 /// One m= section.
 #[derive(Clone, Debug)]
 pub struct Media<'a> {
     /// `audio`, `video`, `image` …
     pub media: &'a str,
-    /// Port; 0: rejected or disabled.
+    /// Port; 0: rejected or disabled (also when the line can't be read).
     pub port: u16,
     /// As written: `RTP/AVP`, `udptl` …
     pub protocol: &'a str,
@@ -65,19 +105,57 @@ pub struct Media<'a> {
     pub rtcp: Option<(u16, Option<IpAddr>)>,
     /// `a=rtcp-mux` (RFC 5761).
     pub rtcp_mux: bool,
-    /// Has ICE lines (`a=candidate`, `a=ice-ufrag`).
+    /// Has ICE lines (`a=candidate`, `a=ice-ufrag`), here or at session level.
     pub ice: bool,
     /// In a BUNDLE group (RFC 9143).
     pub bundled: bool,
+    /// `a=rtpmap`: payload types and their clock rates in Hz, as far as they can be read.
+    pub clock_rates: Vec<(u8, u32)>,
 }
 
 impl Media<'_> {
     /// Where its media is wanted: `None` for port 0, a name instead of an address, or 0.0.0.0 / ::.
-    pub fn address(&self) -> Option<SocketAddr> { todo!() }
+    pub fn address(&self) -> Option<SocketAddr> {
+        let ip = self.connection?.ip?;
+        (self.port != 0 && !ip.is_unspecified()).then(|| SocketAddr::new(ip, self.port))
+    }
+
     /// Where its RTCP is wanted (RFC 3605 §2.1: port + 1 unless said otherwise; the media address with rtcp-mux).
-    pub fn rtcp_address(&self) -> Option<SocketAddr> { todo!() }
-    /// Held the old way (RFC 2543): c=0.0.0.0 or ::.
-    pub fn is_blackholed(&self) -> bool { todo!() }
+    pub fn rtcp_address(&self) -> Option<SocketAddr> {
+        let media = self.address().filter(|_| self.kind == Kind::Rtp)?;
+        let (port, ip) = match self.rtcp {
+            _ if self.rtcp_mux => return Some(media),
+            Some((port, ip)) => (port, ip.unwrap_or(media.ip())),
+            None => (media.port().checked_add(1)?, media.ip()),
+        };
+        (port != 0 && !ip.is_unspecified()).then(|| SocketAddr::new(ip, port))
+    }
+
+    /// Held the old way (RFC 2543): c=0.0.0.0 or ::. The same address with ICE and port 9 is no hold but trickle ICE's
+    /// placeholder (RFC 8840 §4.1.1).
+    pub fn is_blackholed(&self) -> bool {
+        let nowhere = self.connection.and_then(|c| c.ip).is_some_and(|ip| ip.is_unspecified());
+        nowhere && !(self.ice && self.port == 9)
+    }
+
+    /// Clock rate of a payload type in Hz: by `a=rtpmap`, else by RFC 3551's table of static ones.
+    pub fn clock_rate(&self, payload_type: u8) -> Option<u32> {
+        let mapped = self.clock_rates.iter().find(|(pt, _)| *pt == payload_type);
+        mapped.map(|(_, rate)| *rate).or_else(|| static_clock_rate(payload_type))
+    }
+}
+
+/// RFC 3551 §6, tables 4 and 5.
+fn static_clock_rate(payload_type: u8) -> Option<u32> {
+    match payload_type {
+        0 | 3..=5 | 7..=9 | 12 | 13 | 15 | 18 => Some(8000),
+        6 => Some(16_000),
+        10 | 11 => Some(44_100),
+        14 | 25 | 26 | 28 | 31..=34 => Some(90_000),
+        16 => Some(11_025),
+        17 => Some(22_050),
+        _ => None,
+    }
 }
 
 /// What a media section shall say instead.
@@ -91,31 +169,41 @@ pub struct Rewrite {
 }
 
 impl<'a> Sdp<'a> {
-    /// Indexes a description. Refuses only what has no `v=`/`m=` shape at all or passes a limit.
-    pub fn parse(bytes: &'a [u8]) -> Result<Sdp<'a>, Malformed> { let _ = bytes; todo!() }
+    /// Indexes a description. Refuses only what has no `v=`/`m=` shape at all or passes a limit (64 KiB, 64 sections).
+    pub fn parse(bytes: &'a [u8]) -> Result<Sdp<'a>, Malformed> {
+        read::parse(bytes)
+    }
+
     /// Every address media is wanted at (blackholes left out), in order, without repeats.
-    pub fn addresses(&self) -> Vec<IpAddr> { todo!() }
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut out = Vec::new();
+        for ip in self.media.iter().filter_map(|m| m.address()).map(|a| a.ip()) {
+            if !out.contains(&ip) {
+                out.push(ip);
+            }
+        }
+        out
+    }
+
     /// Whether any section has ICE lines.
-    pub fn has_ice(&self) -> bool { todo!() }
-    /// Writes the description anew with the sections' rewrites (`None`: that section stays byte for byte). c= lines
-    /// change where they stand (added to a section where one session-level line can't serve all); `0.0.0.0`, `::`
-    /// and port 0 stay byte for byte; o='s address follows when it named the same host; ICE lines go from rewritten
-    /// sections (and session-level ones when any section was rewritten).
-    pub fn rewrite(&self, sections: &[Option<Rewrite>]) -> Vec<u8> { let _ = sections; todo!() }
+    pub fn has_ice(&self) -> bool {
+        self.media.iter().any(|m| m.ice)
+    }
+
+    /// Writes the description anew with the sections' rewrites (`None`: that section stays byte for byte; so do
+    /// sections beyond the slice). Without any rewrite nothing changes. With one:
+    ///
+    /// - c= lines change where they stand; one is added to a section where the session-level line can't serve all.
+    ///   A hold's `0.0.0.0` or `::` stays.
+    /// - The m= port changes, unless it is 0: a rejected section keeps it, and only its own c= and ICE lines follow.
+    /// - o='s address follows the first rewritten section's, always, so that it stays the same when a later offer puts
+    ///   the call on hold (RFC 3264 §8) and the party's own address is shown nowhere.
+    /// - ICE lines go from rewritten sections, and from the session level.
+    /// - Bundled sections that shared a port share one afterwards: the first one's.
+    pub fn rewrite(&self, sections: &[Option<Rewrite>]) -> Vec<u8> {
+        rewrite::rewrite(self, sections)
+    }
 }
 
-/// What an address is, for the media decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Reachable from anywhere (documentation ranges count: laboratories live there).
-    Public,
-    /// RFC 1918, ULA, CGNAT 100.64/10.
-    Private,
-    /// Loopback.
-    Loopback,
-    /// Link-local, multicast, unspecified, broadcast, reserved.
-    Unusable,
-}
-
-/// What this address is (IPv4-mapped IPv6 counts as IPv4).
-pub fn reach(ip: IpAddr) -> Reach { let _ = ip; todo!() }
+#[cfg(test)]
+mod tests;
