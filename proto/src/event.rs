@@ -183,6 +183,8 @@ pub enum Release {
     Bye,
     /// Never answered, or its INVITE failed.
     Abandoned,
+    /// Both parties fell silent, and the proxy ended the call on the relay's word.
+    Silent,
     /// Refresh overdue and media silent.
     Overdue,
     /// The relay is stopping.
