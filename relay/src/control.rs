@@ -1,0 +1,458 @@
+//! The SIP face: relay INVITE, re-INVITE, BYE and OPTIONS, as `proto::control` describes them.
+//!
+//! An INVITE is answered at once: its 200, or a refusal. The one exception is a burst that outruns the reserve: while
+//! ports are being opened the request waits, and is answered when they are, or after [`PATIENCE`] with 503.
+
+use std::time::{Duration, Instant};
+
+use proto::control::{self, Ask};
+use proto::event::{Event, LegQuality, Release, Side};
+use proto::node::Flow;
+use proto::node_auth::Proof;
+use proto::sdp::Sdp;
+use proto::sip::transaction::{ClientId, Happened, Received, ServerId};
+use proto::sip::{Builder, Message, Method, Name, NameAddr, reply};
+
+use crate::describe::{Not, Refusal};
+use crate::relay::Relay;
+use crate::session::{Dialog, Party, Session, index};
+
+/// How long an INVITE waits for ports that are being opened.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many may wait.
+const WAITING: usize = 1024;
+/// What a 503 asks for.
+const RETRY_AFTER: u32 = 5;
+/// First and longest interval between repetitions of a 2xx, and how long it is repeated (RFC 3261 §13.3.1.4).
+const T1: Duration = Duration::from_millis(500);
+const T2: Duration = Duration::from_secs(4);
+const GIVE_UP: Duration = Duration::from_secs(32);
+
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE";
+
+/// A request that waits for ports to be opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) until: Instant,
+    id: ServerId,
+    flow: Flow,
+    message: Message,
+}
+
+/// A 200 to an INVITE that has not been acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct Unacked {
+    id: ServerId,
+    response: Message,
+    cseq: u32,
+    pub(crate) next: Instant,
+    interval: Duration,
+    until: Instant,
+    /// It made the session: without an ACK there is no dialog.
+    first: bool,
+}
+
+impl Relay {
+    /// A SIP message has come.
+    pub(crate) fn receive(&mut self, now: Instant, flow: Flow, message: Message) {
+        match self.transactions.receive(now, flow, message) {
+            Received::Request { id, flow, message } => self.request(now, id, flow, message),
+            Received::Cancel { id, invite, message, .. } => self.cancel(now, id, invite, &message),
+            Received::Ack { message, .. } => self.acknowledged(&message),
+            Received::Response { id, message, .. } => self.answered(now, id, message.status().unwrap_or(0)),
+            Received::Stray { .. } | Received::Absorbed => {}
+        }
+    }
+
+    fn request(&mut self, now: Instant, id: ServerId, flow: Flow, message: Message) {
+        match self.answer(now, &flow, &message) {
+            Ok(response) => self.respond(now, id, &message, response),
+            Err(Not::Yet) if self.waiting.len() < WAITING => {
+                self.waiting.push_back(Waiting { until: now + PATIENCE, id, flow, message });
+            }
+            Err(Not::Yet) => self.refuse(now, id, &message, NO_PORTS),
+            Err(Not::Refused(refusal)) => self.refuse(now, id, &message, refusal),
+        }
+    }
+
+    /// Requests that wait: ports may be open now, or the wait too long.
+    pub(crate) fn try_again(&mut self, now: Instant) {
+        for _ in 0..self.waiting.len() {
+            let Some(Waiting { until, id, flow, message }) = self.waiting.pop_front() else { return };
+            match self.answer(now, &flow, &message) {
+                Ok(response) => self.respond(now, id, &message, response),
+                Err(Not::Yet) if now < until => {
+                    self.waiting.push_front(Waiting { until, id, flow, message });
+                    return;
+                }
+                Err(Not::Yet) => self.refuse(now, id, &message, NO_PORTS),
+                Err(Not::Refused(refusal)) => self.refuse(now, id, &message, refusal),
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Instant, flow: &Flow, message: &Message) -> Result<Builder, Not> {
+        self.believe(now, flow, message)?;
+        match message.method() {
+            Method::Invite | Method::Update => self.set_up(now, flow, message),
+            Method::Bye => self.tear_down(now, message),
+            Method::Options => Ok(self.capabilities(now, message)),
+            _ => refused(405, "a relay takes INVITE, UPDATE, BYE and OPTIONS"),
+        }
+    }
+
+    /// Source addresses over UDP are forgeable: only proof counts, or a way that nobody else can come by.
+    fn believe(&self, now: Instant, flow: &Flow, message: &Message) -> Result<(), Not> {
+        let ip = flow.remote.ip().to_canonical();
+        let listed = self.config.control.iter().any(|range| range.contains(ip));
+        let near = ip.is_loopback() || flow.transport.is_secure() && listed;
+        let unix = self.birth.unix_at(now);
+        let proof = self.config.key.as_ref().map_or(Proof::Absent, |key| key.check(message, unix));
+        match proof {
+            Proof::Proven if near || listed || self.config.control.is_empty() => Ok(()),
+            Proof::Absent if near => Ok(()),
+            Proof::Proven => refused(403, "not from an address that may control this relay"),
+            Proof::Absent => refused(403, "no proof (Node-Auth) that one of our nodes sent this"),
+            Proof::False => refused(403, "Node-Auth is wrong: another key, or clocks more than 60 s apart"),
+        }
+    }
+
+    /// INVITE, re-INVITE, UPDATE.
+    fn set_up(&mut self, now: Instant, flow: &Flow, message: &Message) -> Result<Builder, Not> {
+        let mut ask = Ask::read(message).or_else(|why| refused(400, why))?;
+        if message.text(Name::RelayPolicy).is_none() {
+            ask.latch = self.config.latch;
+        }
+        let cseq = message.cseq().map_or(0, |cseq| cseq.number);
+        self.check_dialog(message, ask.session)?;
+        let known = self.sessions.contains_key(&ask.session.0);
+        if !known && (!message.to_tag().is_empty() || message.method() == Method::Update) {
+            return refused(481, "no such session");
+        }
+        let body = match known {
+            true => self.change(now, &ask, message, cseq)?,
+            false => self.begin(now, flow, &ask, message)?,
+        };
+        self.refresh(now, ask.session, flow, message, cseq);
+        self.watch(ask.session);
+        Ok(self.accept(flow, ask.session, message, body))
+    }
+
+    fn accept(&self, flow: &Flow, id: control::Session, message: &Message, body: Option<Vec<u8>>) -> Builder {
+        let response = reply(message, 200, &control::tag(id, Side::Callee))
+            .header(Name::Contact, format_args!("<sip:relay@{}>", flow.local))
+            .header(Name::Allow, ALLOW)
+            .header(Name::Supported, "timer")
+            .header(Name::SessionExpires, format_args!("{};refresher=uac", self.config.refresh.as_secs()));
+        match body {
+            Some(body) => response.body("application/sdp", &body),
+            None => response,
+        }
+    }
+
+    /// The dialog's identifiers derive from the session's name (see `proto::control`).
+    fn check_dialog(&self, message: &Message, id: control::Session) -> Result<(), Not> {
+        if message.call_id() != id.to_string() {
+            return refused(400, "Call-ID is not the session's name");
+        }
+        let ours = message.to_tag().is_empty() || message.to_tag() == control::tag(id, Side::Callee);
+        match ours && message.from_tag() == control::tag(id, Side::Caller) {
+            true => Ok(()),
+            false => refused(481, "tags are not this session's"),
+        }
+    }
+
+    /// A new session: all its ports, or none and no session.
+    fn begin(
+        &mut self,
+        now: Instant,
+        flow: &Flow,
+        ask: &Ask,
+        message: &Message,
+    ) -> Result<Option<Vec<u8>>, Not> {
+        let begun = self.blank(now, flow, ask, message).and_then(|mut session| {
+            let body = self.shape(now, &mut session, ask, message)?;
+            Ok((session, body))
+        });
+        if let Err(Not::Refused(Refusal { status: 503, .. })) = begun {
+            self.tell_exhausted(ask.session);
+        }
+        let (session, body) = begun?;
+        self.sessions.insert(ask.session.0, session);
+        self.tell_allocated(ask.session, 0);
+        Ok(body)
+    }
+
+    /// A session without streams.
+    fn blank(&self, now: Instant, flow: &Flow, ask: &Ask, message: &Message) -> Result<Session, Not> {
+        if self.draining {
+            return refused(503, "this relay takes no new sessions: it is being stopped");
+        }
+        if self.sessions.len() >= self.config.sessions {
+            return refused(503, "this relay has as many sessions as it may");
+        }
+        let contact = contact(message).unwrap_or_else(|| format!("sip:{}", flow.remote));
+        let dialog = Dialog { flow: *flow, contact, cseq: 0, own_cseq: 0, refreshed: now };
+        Ok(Session {
+            id: ask.session,
+            name: ask.session.to_string().into(),
+            mode: ask.mode,
+            parties: [self.party(ask, Side::Caller)?, self.party(ask, Side::Callee)?],
+            streams: Vec::new(),
+            dialog,
+            born: now,
+            ended: [LegQuality::default(); 2],
+            watch: None,
+            bye: None,
+            quiet_until: None,
+        })
+    }
+
+    fn party(&self, ask: &Ask, side: Side) -> Result<Party, Not> {
+        let peer = ask.peer.filter(|_| ask.leg == side);
+        let name = &ask.networks[index(side)];
+        let network = self.config.network(name, peer.map(|peer| peer.ip().to_canonical().is_ipv4()));
+        let Some(network) = network else { return refused(400, "Relay-Network names an unknown network") };
+        let own = ask.leg == side;
+        let latch = if own { ask.latch } else { self.config.latch };
+        Ok(Party { network, peer, latch, trusted: own && ask.trusted })
+    }
+
+    /// A request for a session that is there. A refusal leaves it as it was.
+    fn change(
+        &mut self,
+        now: Instant,
+        ask: &Ask,
+        message: &Message,
+        cseq: u32,
+    ) -> Result<Option<Vec<u8>>, Not> {
+        let Some(mut session) = self.sessions.remove(&ask.session.0) else {
+            return refused(481, "no such session");
+        };
+        let before = self.port_count(&session);
+        let body = match cseq < session.dialog.cseq {
+            true => refused(500, "CSeq is lower than the last one"),
+            false => self.shape(now, &mut session, ask, message),
+        };
+        let grown = self.port_count(&session) > before;
+        self.sessions.insert(ask.session.0, session);
+        match body {
+            Ok(_) if grown => self.tell_allocated(ask.session, before),
+            Err(Not::Refused(Refusal { status: 503, .. })) => self.tell_exhausted(ask.session),
+            _ => {}
+        }
+        body
+    }
+
+    /// Applies a request's facts and SDP to a session.
+    fn shape(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        ask: &Ask,
+        message: &Message,
+    ) -> Result<Option<Vec<u8>>, Not> {
+        let Some((_, sdp)) = message.sdp() else {
+            if !message.body().is_empty() {
+                return refused(415, "the body is not SDP");
+            }
+            self.reserve(now, session)?;
+            self.learn(session, ask);
+            return Ok(None);
+        };
+        let sdp = Sdp::parse(sdp).or_else(|malformed| refused(400, malformed.0))?;
+        self.describe(now, session, ask, &sdp).map(Some)
+    }
+
+    fn refresh(&mut self, now: Instant, id: control::Session, flow: &Flow, message: &Message, cseq: u32) {
+        if let Some(session) = self.sessions.get_mut(&id.0) {
+            let dialog = &mut session.dialog;
+            (dialog.flow, dialog.refreshed) = (*flow, now);
+            dialog.cseq = dialog.cseq.max(cseq);
+            if let Some(contact) = contact(message) {
+                dialog.contact = contact;
+            }
+        }
+    }
+
+    fn tear_down(&mut self, now: Instant, message: &Message) -> Result<Builder, Not> {
+        let known =
+            control::Session::from_name(message.call_id()).filter(|id| self.sessions.contains_key(&id.0));
+        let Some(id) = known else { return refused(481, "no such session") };
+        self.check_dialog(message, id)?;
+        self.release(now, id, Release::Bye);
+        Ok(reply(message, 200, &control::tag(id, Side::Callee)))
+    }
+
+    /// OPTIONS: what this relay understands. Inside a session's dialog it refreshes the session.
+    fn capabilities(&mut self, now: Instant, message: &Message) -> Builder {
+        let known = control::Session::from_name(message.call_id());
+        if let Some(session) = known.and_then(|id| self.sessions.get_mut(&id.0)) {
+            session.dialog.refreshed = now;
+            let id = session.id;
+            self.watch(id);
+        }
+        let tag = self.own_tag(message);
+        reply(message, 200, &tag).header(Name::Allow, ALLOW).header(Name::Accept, "application/sdp")
+    }
+
+    fn cancel(&mut self, now: Instant, id: ServerId, invite: Option<ServerId>, message: &Message) {
+        let tag = self.own_tag(message);
+        let known = if invite.is_some() { 200 } else { 481 };
+        self.transactions.respond(now, id, reply(message, known, &tag).finish());
+        if let Some(at) = self.waiting.iter().position(|waiting| Some(waiting.id) == invite)
+            && let Some(Waiting { id, message, .. }) = self.waiting.remove(at)
+        {
+            self.refuse(now, id, &message, Refusal { status: 487, why: "cancelled" });
+        }
+    }
+
+    fn acknowledged(&mut self, ack: &Message) {
+        let cseq = ack.cseq().map_or(0, |cseq| cseq.number);
+        if let Some(id) = control::Session::from_name(ack.call_id())
+            && self.unacked.get(&id.0).is_some_and(|unacked| unacked.cseq == cseq)
+        {
+            self.unacked.remove(&id.0);
+        }
+    }
+
+    fn respond(&mut self, now: Instant, id: ServerId, request: &Message, response: Builder) {
+        let response = self.sign(now, response.finish());
+        self.transactions.respond(now, id, response.clone());
+        let session = control::Session::from_name(request.call_id());
+        if let (Method::Invite, Some(session), Ok(cseq)) = (request.method(), session, request.cseq()) {
+            let first = request.to_tag().is_empty();
+            let (next, until, cseq) = (now + T1, now + GIVE_UP, cseq.number);
+            let unacked = Unacked { id, response, cseq, next, interval: T1, until, first };
+            self.unacked.insert(session.0, unacked);
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, id: ServerId, request: &Message, refusal: Refusal) {
+        let tag = self.own_tag(request);
+        let response = reply(request, refusal.status, &tag)
+            .header(Name::Warning, format_args!("399 postern \"{}\"", refusal.why));
+        let response = match refusal.status {
+            503 => response.header(Name::RetryAfter, RETRY_AFTER),
+            405 => response.header(Name::Allow, ALLOW),
+            415 => response.header(Name::Accept, "application/sdp"),
+            _ => response,
+        };
+        let response = self.sign(now, response.finish());
+        self.transactions.respond(now, id, response);
+    }
+
+    /// 2xx responses are repeated until acknowledged, by the service and not by its transaction (RFC 3261 §13.3.1.4).
+    pub(crate) fn repeat_unacked(&mut self, now: Instant) {
+        let due: Vec<u64> = self.unacked.iter().filter(|(_, u)| u.next <= now).map(|(&id, _)| id).collect();
+        for id in due {
+            let Some(unacked) = self.unacked.get_mut(&id) else { continue };
+            if now < unacked.until {
+                unacked.interval = (2 * unacked.interval).min(T2);
+                unacked.next = now + unacked.interval;
+                self.transactions.respond(now, unacked.id, unacked.response.clone());
+            } else if let Some(Unacked { first: true, .. }) = self.unacked.remove(&id) {
+                self.release(now, control::Session(id), Release::Abandoned);
+            }
+        }
+    }
+
+    /// Tells the proxy that both parties have fallen silent: BYE in the session's dialog, with the reason.
+    pub(crate) fn report_silence(&mut self, now: Instant, id: control::Session) {
+        let Some(session) = self.sessions.get_mut(&id.0) else { return };
+        session.quiet_until = Some(now + self.config.media_timeout);
+        session.dialog.own_cseq += 1;
+        let (dialog, local) = (&session.dialog, session.dialog.flow.local);
+        let (flow, branch) = (dialog.flow, self.dice.word(16));
+        let seconds = self.config.media_timeout.as_secs();
+        let bye = Builder::request("BYE", &dialog.contact)
+            .header(
+                Name::Via,
+                format_args!("SIP/2.0/{} {local};branch=z9hG4bK{branch}", flow.transport.via()),
+            )
+            .header(Name::MaxForwards, 70)
+            .header(Name::From, format_args!("<sip:relay@{local}>;tag={}", control::tag(id, Side::Callee)))
+            .header(Name::To, format_args!("<{}>;tag={}", dialog.contact, control::tag(id, Side::Caller)))
+            .header(Name::CallId, id)
+            .header(Name::CSeq, format_args!("{} BYE", dialog.own_cseq))
+            .header(Name::Reason, format_args!("SIP;cause=408;text=\"No media for {seconds} s\""))
+            .finish();
+        let bye = self.sign(now, bye);
+        let client = self.transactions.request(now, flow, bye);
+        if let Some(session) = self.sessions.get_mut(&id.0) {
+            session.bye = Some(client);
+            self.byes.insert(client, id);
+        }
+    }
+
+    /// The proxy's answer to our BYE: it has ended the call, or knows nothing of it.
+    fn answered(&mut self, now: Instant, client: ClientId, status: u16) {
+        if status < 200 {
+            return;
+        }
+        let Some(id) = self.byes.remove(&client) else { return };
+        let Some(session) = self.sessions.get_mut(&id.0) else { return };
+        session.bye = None;
+        match status {
+            200..300 => self.release(now, id, Release::Silent),
+            _ => self.watch(id),
+        }
+    }
+
+    /// What happened to transactions by themselves.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        while let Some(happened) = self.transactions.happened() {
+            if let Happened::TimedOut(client) | Happened::Failed(client, _) = happened {
+                self.answered(now, client, 408);
+            }
+        }
+    }
+
+    fn sign(&self, now: Instant, message: Message) -> Message {
+        match &self.config.key {
+            Some(key) => key.sign(&message, self.birth.unix_at(now)),
+            None => message,
+        }
+    }
+
+    /// To tag of a response: the session's, or any.
+    fn own_tag(&mut self, request: &Message) -> String {
+        match control::Session::from_name(request.call_id()) {
+            Some(id) => control::tag(id, Side::Callee),
+            None => self.dice.word(12),
+        }
+    }
+
+    fn port_count(&self, session: &Session) -> usize {
+        let of_leg = |leg: u32| self.legs.get(leg as usize).map_or(0, |leg| leg.ports().count());
+        let of_stream = |stream: &crate::session::Stream| match stream.shared {
+            true => of_leg(stream.legs[0]),
+            false => stream.legs.into_iter().map(of_leg).sum(),
+        };
+        session.streams().map(of_stream).sum()
+    }
+
+    fn tell_allocated(&mut self, id: control::Session, before: usize) {
+        let Some(session) = self.sessions.get(&id.0) else { return };
+        let ports = self.port_count(session).saturating_sub(before) as u16;
+        let (session, free) = (session.name.clone(), self.pool.available() as u32);
+        self.tell(Event::RelayAllocated { session, ports, free });
+    }
+
+    fn tell_exhausted(&mut self, id: control::Session) {
+        let limit = self.config.sessions as u32;
+        self.tell(Event::RelayExhausted { session: id.to_string().into(), limit });
+    }
+}
+
+const NO_PORTS: Refusal = Refusal { status: 503, why: "media ports could not be opened in time" };
+
+fn refused<T>(status: u16, why: &'static str) -> Result<T, Not> {
+    Err(Not::Refused(Refusal { status, why }))
+}
+
+/// The URI its next request from us goes to.
+fn contact(message: &Message) -> Option<String> {
+    let contact: NameAddr<'_> = message.contacts().next()?.ok()?;
+    Some(contact.raw_uri.to_owned())
+}

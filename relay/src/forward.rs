@@ -1,0 +1,155 @@
+//! The data path: one datagram in, where it goes out.
+//!
+//! The lane's thread calls [`Relay::forward`] for every packet; [`proto::node::Input::Media`] leads here too, so that the
+//! simulated world runs the same code. A packet of a latched party costs two array lookups, a comparison of addresses
+//! and the counting of one RTP header: nothing is allocated, hashed or formatted.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use proto::event::Event;
+use proto::node::{Output, SocketId};
+use proto::rtp::{Packet, classify};
+use proto::sdp::Kind;
+
+use crate::leg::{Change, Leg, Part, Why};
+use crate::relay::Relay;
+
+/// What to do with a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// Send it on, as it now is.
+    Send {
+        /// From this socket.
+        socket: SocketId,
+        /// To here.
+        to: SocketAddr,
+    },
+    /// Throw it away. It has been counted.
+    Drop(Why),
+    /// It was for the relay itself: hand it to [`proto::node::Node::handle`].
+    Control,
+}
+
+/// Who a socket works for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// No socket has this number.
+    Closed,
+    /// Open, and lent to nobody.
+    Idle,
+    /// One leg.
+    Leg(u32, Part),
+    /// Both legs of a stream.
+    Shared([u32; 2], Part),
+}
+
+/// Packets by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Sent on.
+    pub forwarded: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Dropped, by [`Why`] as a number: `dropped[Why::Stranger as usize]`.
+    pub dropped: [u64; Why::ALL.len()],
+}
+
+impl Relay {
+    /// Takes one datagram that came from `from` on `socket`. After a batch, `poll` the node: a packet that made a leg
+    /// latch has raised an Event.
+    #[inline]
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        from: SocketAddr,
+        packet: &mut [u8],
+    ) -> Forward {
+        match self.route(now, socket, from, packet) {
+            Ok((socket, to)) => {
+                self.traffic.forwarded += 1;
+                self.traffic.bytes += packet.len() as u64;
+                Forward::Send { socket, to }
+            }
+            Err(why) => {
+                self.traffic.dropped[why as usize] += 1;
+                Forward::Drop(why)
+            }
+        }
+    }
+
+    #[inline]
+    fn route(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(SocketId, SocketAddr), Why> {
+        let packet = classify(bytes);
+        let (at, part) = match self.sockets.get(socket.0 as usize).copied().unwrap_or(Use::Closed) {
+            Use::Leg(leg, part) => (leg, part),
+            Use::Shared(legs, part) => (self.whose(legs, part, from, &packet), part),
+            Use::Idle => return Err(Why::Idle),
+            Use::Closed => return Err(Why::Unknown),
+        };
+        let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
+        let (config, network) = (&self.config, leg.media.port.id.network());
+        let may = |from: SocketAddr| match config.is_own(from) {
+            true => Err(Why::Loop),
+            false if config.networks[network].may_send_to(from) => Ok(()),
+            false => Err(Why::Stranger),
+        };
+        let change = leg.accept(now, part, from, bytes, &packet, may);
+        let (other, rtp) = (leg.other, leg.kind == Kind::Rtp);
+        if !matches!(change, Ok(Change::None)) || leg.told_silent {
+            self.note(now, at, part, from, change);
+        }
+        change?;
+        if rtp && packet == Packet::Stun {
+            return Err(Why::Stun);
+        }
+        let is_rtcp = part == Part::Rtcp || rtp && matches!(packet, Packet::Rtcp(_));
+        let out = self.legs.get(other as usize).and_then(|leg| leg.way_out(is_rtcp)).ok_or(Why::Held)?;
+        Ok((out.port.socket, out.target.ok_or(Why::Held)?))
+    }
+
+    /// Which of the two parties that share a port sent this: the one heard from there; else the one that said it would;
+    /// else the one whose stream it is; else the first that is still expected and may come from there.
+    fn whose(&self, legs: [u32; 2], part: Part, from: SocketAddr, packet: &Packet<'_>) -> u32 {
+        let leg = |at: &u32| self.legs.get(*at as usize);
+        let channel = |leg: &Leg| leg.way_in(part).copied();
+        let is = |test: &dyn Fn(&Leg) -> bool| legs.iter().copied().find(|at| leg(at).is_some_and(test));
+        is(&|leg| channel(leg).is_some_and(|channel| channel.latched == Some(from)))
+            .or_else(|| is(&|leg| channel(leg).is_some_and(|channel| channel.signalled == Some(from))))
+            .or_else(|| is(&|leg| matches!(packet, Packet::Rtp(rtp) if leg.sends(rtp))))
+            .or_else(|| {
+                is(&|leg| channel(leg).is_some_and(|c| c.latched.is_none()) && leg.rule.admits(from.ip()))
+            })
+            .unwrap_or(legs[0])
+    }
+
+    /// Tells what a packet changed, and looks at the session anew.
+    #[cold]
+    fn note(&mut self, now: Instant, at: u32, part: Part, from: SocketAddr, change: Result<Change, Why>) {
+        let Some(leg) = self.legs.get(at as usize) else { return };
+        let (whose, heard) = (leg.whose, change.is_ok());
+        let Some(name) = self.sessions.get(&whose.session.0).map(|session| session.name.clone()) else {
+            return;
+        };
+        if part == Part::Media && matches!(change, Ok(Change::Latched | Change::Moved)) {
+            let rebound = change == Ok(Change::Moved);
+            let event = Event::LegLatched { session: name, leg: whose.side, from, rebound };
+            self.outputs.push_back(Output::Event(event));
+        }
+        if heard {
+            self.hears_again(now, at);
+        }
+        let first_stranger =
+            change == Err(Why::Stranger) && self.legs[at as usize].stranger.is_some_and(|(at, _)| at == now);
+        if heard || first_stranger {
+            self.watch(whose.session);
+        }
+    }
+}

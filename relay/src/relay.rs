@@ -1,0 +1,228 @@
+//! The node: its parts, and how it is told and asked.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use proto::control;
+use proto::event::{Event, Release};
+use proto::node::{Birth, Dice, Input, Node, Output, SocketId};
+use proto::sip::transaction::{ClientId, Timers, Transactions};
+use proto::tables::Tables;
+
+use crate::config::Config;
+use crate::control::{Unacked, Waiting};
+use crate::forward::{Forward, Traffic, Use};
+use crate::leg::{Leg, Part};
+use crate::ports::{Pool, Port, Ports};
+use crate::session::{Session, Stream, sum};
+
+/// One relay lane. See the crate.
+#[derive(Debug)]
+pub struct Relay {
+    pub(crate) config: Config,
+    pub(crate) birth: Birth,
+    pub(crate) dice: Dice,
+    pub(crate) pool: Pool,
+    /// What each socket is used for, by its number.
+    pub(crate) sockets: Vec<Use>,
+    pub(crate) legs: Vec<Leg>,
+    free_legs: Vec<u32>,
+    pub(crate) sessions: BTreeMap<u64, Session>,
+    /// When sessions are looked at (see `silence`).
+    pub(crate) watches: BTreeSet<(Instant, u64)>,
+    pub(crate) transactions: Transactions,
+    pub(crate) waiting: VecDeque<Waiting>,
+    pub(crate) unacked: BTreeMap<u64, Unacked>,
+    /// Our BYEs under way.
+    pub(crate) byes: BTreeMap<ClientId, control::Session>,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) traffic: Traffic,
+    pub(crate) draining: bool,
+}
+
+/// What a lane is doing right now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Sessions alive.
+    pub sessions: usize,
+    /// Ports by state.
+    pub ports: Ports,
+    /// Packets by what became of them.
+    pub traffic: Traffic,
+}
+
+impl Relay {
+    /// A lane that asks for its reserve of ports at once: poll it, and answer its `Bind`s.
+    pub fn new(birth: Birth, config: Config) -> Relay {
+        let binds = config.networks.iter().map(|network| network.bind);
+        let pool =
+            Pool::new(binds, config.ports.clone(), config.reserve, config.quarantine, birth.dice(PORT_DICE));
+        let mut dice = birth.dice(NAME_DICE);
+        let mut relay = Relay {
+            birth,
+            pool,
+            sockets: Vec::new(),
+            legs: Vec::new(),
+            free_legs: Vec::new(),
+            sessions: BTreeMap::new(),
+            watches: BTreeSet::new(),
+            transactions: Transactions::new(Timers::default(), TRANSACTIONS, &mut dice),
+            dice,
+            waiting: VecDeque::new(),
+            unacked: BTreeMap::new(),
+            byes: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            traffic: Traffic::default(),
+            draining: false,
+            config,
+        };
+        relay.refill();
+        relay
+    }
+
+    /// Whether the reserve is open (or can't be): the lane is ready to serve.
+    pub fn is_ready(&self) -> bool {
+        self.pool.is_settled()
+    }
+
+    /// What it is doing right now.
+    pub fn status(&self) -> Status {
+        Status { sessions: self.sessions.len(), ports: self.pool.count(), traffic: self.traffic }
+    }
+
+    fn media(&mut self, now: Instant, socket: SocketId, from: std::net::SocketAddr, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        if let Forward::Send { socket, to } = self.forward(now, socket, from, &mut bytes) {
+            self.outputs.push_back(Output::SendMedia { socket, to, bytes: bytes.into() });
+        }
+    }
+
+    fn bound(&mut self, now: Instant, ticket: proto::node::Ticket, socket: SocketId) {
+        if self.pool.bound(ticket, socket).is_none() {
+            self.outputs.push_back(Output::Release { socket });
+            return;
+        }
+        let at = socket.0 as usize;
+        if self.sockets.len() <= at {
+            self.sockets.resize(at + 1, Use::Closed);
+        }
+        self.sockets[at] = Use::Idle;
+        self.try_again(now);
+    }
+
+    fn wake(&mut self, now: Instant) {
+        self.transactions.wake(now);
+        self.pool.wake(now, &mut self.outputs);
+        self.repeat_unacked(now);
+        self.look(now);
+        self.try_again(now);
+    }
+
+    pub(crate) fn refill(&mut self) {
+        if !self.draining {
+            self.pool.refill(2 * self.waiting.len(), &mut self.outputs);
+        }
+    }
+
+    /// Gives a leg a place.
+    pub(crate) fn seat(&mut self, leg: Leg) -> u32 {
+        match self.free_legs.pop() {
+            Some(at) => {
+                self.legs[at as usize] = leg;
+                at
+            }
+            None => {
+                self.legs.push(leg);
+                (self.legs.len() - 1) as u32
+            }
+        }
+    }
+
+    /// Points a stream's sockets at its legs.
+    pub(crate) fn connect(&mut self, stream: &Stream) {
+        for leg in stream.legs {
+            for part in [Part::Media, Part::Rtcp] {
+                let Some(channel) = self.legs[leg as usize].way_in(part) else { continue };
+                let job = if stream.shared { Use::Shared(stream.legs, part) } else { Use::Leg(leg, part) };
+                self.sockets[channel.port.socket.0 as usize] = job;
+            }
+        }
+    }
+
+    /// Ends the stream of one m= section, if there is one.
+    pub(crate) fn close(&mut self, now: Instant, session: &mut Session, at: usize) {
+        let Some(stream) = session.streams.get_mut(at).and_then(Option::take) else { return };
+        for (side, leg) in stream.legs.into_iter().enumerate() {
+            let quality = self.legs[leg as usize].quality();
+            session.ended[side] = sum(session.ended[side], quality);
+            if side == 0 || !stream.shared {
+                self.legs[leg as usize].ports().for_each(|port| self.return_port(now, port));
+            }
+            self.free_legs.push(leg);
+        }
+    }
+
+    pub(crate) fn return_port(&mut self, now: Instant, port: Port) {
+        self.sockets[port.socket.0 as usize] = Use::Idle;
+        self.pool.give_back(now, port);
+    }
+
+    /// Ends a session: every port goes back.
+    pub(crate) fn release(&mut self, now: Instant, id: control::Session, why: Release) {
+        let Some(mut session) = self.sessions.remove(&id.0) else { return };
+        (0..session.streams.len()).for_each(|at| self.close(now, &mut session, at));
+        if let Some(watch) = session.watch {
+            self.watches.remove(&(watch, id.0));
+        }
+        self.unacked.remove(&id.0);
+        let legs = session.ended;
+        self.tell(Event::RelayReleased { session: session.name, why, legs });
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}
+
+impl Node for Relay {
+    fn handle(&mut self, now: Instant, input: Input, _tables: &mut dyn Tables) {
+        match input {
+            Input::Message { flow, message } => self.receive(now, flow, message),
+            Input::Media { socket, from, bytes } => self.media(now, socket, from, &bytes),
+            Input::Bound { ticket, socket, .. } => self.bound(now, ticket, socket),
+            Input::BindFailed { ticket, .. } => {
+                self.pool.bind_failed(now, ticket);
+                self.try_again(now);
+            }
+            Input::SendFailed { ticket, flow, error } => {
+                self.transactions.send_failed(now, ticket, flow, error);
+            }
+            Input::Closed { flow } => self.transactions.closed(&flow),
+            Input::Wake => self.wake(now),
+            Input::Drain => self.draining = true,
+            Input::Other { .. } | Input::Answer { .. } => {}
+        }
+        self.settle(now);
+        self.refill();
+    }
+
+    fn poll(&mut self, _tables: &mut dyn Tables) -> Option<Output> {
+        self.outputs.pop_front().or_else(|| self.transactions.poll())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let watch = self.watches.first().map(|&(at, _)| at);
+        let waiting = self.waiting.front().map(|waiting| waiting.until);
+        let unacked = self.unacked.values().map(|unacked| unacked.next).min();
+        [self.transactions.deadline(), self.pool.deadline(), watch, waiting, unacked]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+const PORT_DICE: u64 = 1;
+const NAME_DICE: u64 = 2;
+
+/// Transactions at a time.
+const TRANSACTIONS: usize = 100_000;

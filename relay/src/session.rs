@@ -1,0 +1,131 @@
+//! A session: two parties, and the streams between them.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use proto::control::{self, Ask, Mode};
+use proto::event::{LegQuality, Name, Side};
+use proto::node::Flow;
+use proto::sip::transaction::ClientId;
+use proto::tables::Latch;
+
+use crate::latch::Rule;
+
+/// Which session and side a leg belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whose {
+    pub(crate) session: control::Session,
+    pub(crate) side: Side,
+}
+
+/// What is known of one party.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Party {
+    /// Index of the network it is met in.
+    pub(crate) network: usize,
+    /// Where its signalling comes from.
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) latch: Latch,
+    pub(crate) trusted: bool,
+}
+
+impl Party {
+    /// Whom its legs accept first, as far as the party itself decides.
+    pub(crate) fn rule(&self) -> Rule {
+        Rule { latch: self.latch, signalled: None, signalling: self.peer.map(|peer| peer.ip()) }
+    }
+
+    /// What a request says of it.
+    pub(crate) fn learn(&mut self, ask: &Ask) {
+        self.peer = ask.peer.or(self.peer);
+        self.latch = ask.latch;
+        self.trusted = ask.trusted;
+    }
+}
+
+/// One m= section: a leg for each party, by index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream {
+    pub(crate) legs: [u32; 2],
+    /// Both legs use the same ports.
+    pub(crate) shared: bool,
+}
+
+/// The dialog with the proxy that made the session.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialog {
+    /// The way its last request came.
+    pub(crate) flow: Flow,
+    /// Its Contact.
+    pub(crate) contact: String,
+    /// Its last CSeq.
+    pub(crate) cseq: u32,
+    /// Ours.
+    pub(crate) own_cseq: u32,
+    /// When it was last refreshed, by any request.
+    pub(crate) refreshed: Instant,
+}
+
+/// A media session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: control::Session,
+    /// Its name in Events.
+    pub(crate) name: Name,
+    pub(crate) mode: Mode,
+    pub(crate) parties: [Party; 2],
+    /// By m= section; `None`: rejected, or without a port of its own.
+    pub(crate) streams: Vec<Option<Stream>>,
+    pub(crate) dialog: Dialog,
+    pub(crate) born: Instant,
+    /// What streams that ended had seen.
+    pub(crate) ended: [LegQuality; 2],
+    /// When it is to be looked at next.
+    pub(crate) watch: Option<Instant>,
+    /// Our BYE, while it is under way.
+    pub(crate) bye: Option<ClientId>,
+    /// Until then silence isn't reported (again).
+    pub(crate) quiet_until: Option<Instant>,
+}
+
+impl Session {
+    /// Its streams that have ports.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().flatten()
+    }
+
+    /// Indices of all its legs.
+    pub(crate) fn legs(&self) -> impl Iterator<Item = u32> {
+        self.streams().flat_map(|stream| stream.legs)
+    }
+
+    /// When its refresh is overdue.
+    pub(crate) fn overdue_at(&self, refresh: Duration) -> Instant {
+        self.dialog.refreshed + refresh
+    }
+}
+
+/// Adds up what two legs of one party saw: counts add, jitter is the worst, the score the lowest.
+pub(crate) fn sum(a: LegQuality, b: LegQuality) -> LegQuality {
+    let mos = match (a.mos, b.mos) {
+        (0, mos) | (mos, 0) => mos,
+        (a, b) => a.min(b),
+    };
+    LegQuality {
+        packets: a.packets + b.packets,
+        bytes: a.bytes + b.bytes,
+        lost: a.lost + b.lost,
+        reordered: a.reordered + b.reordered,
+        jitter_us: a.jitter_us.max(b.jitter_us),
+        strangers: a.strangers + b.strangers,
+        mos,
+    }
+}
+
+/// 0 for the caller, 1 for the callee.
+pub(crate) fn index(side: Side) -> usize {
+    match side {
+        Side::Caller => 0,
+        Side::Callee => 1,
+    }
+}
