@@ -45,7 +45,9 @@ fn without_leading_breaks(bytes: &Bytes) -> Bytes {
 fn check(message: &mut Message) -> Result<(), Malformed> {
     check_counts(message)?;
     check_request_uri(message)?;
-    message.via()?;
+    if !message.via()?.params.are_well_formed() {
+        return Err(Malformed::bad("a Via with an empty parameter"));
+    }
     message.from()?;
     message.to()?;
     if message.call_id().is_empty() || message.call_id().contains([' ', '\t', '\r']) {

@@ -109,6 +109,25 @@ pub(super) fn unquote(text: &str) -> &str {
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
 }
 
+/// Whether `written` is this word in any case; in a URI it may be escaped (`%6c%72` is `lr`, RFC 4475 §3.1.1.3).
+pub(super) fn is_same_word(written: &str, word: &str) -> bool {
+    written.eq_ignore_ascii_case(word)
+        || written.contains('%') && unescaped(written).map(|b| b.to_ascii_lowercase()).eq(word.bytes())
+}
+
+/// The bytes of `text`, every `%xx` as the byte it stands for.
+fn unescaped(text: &str) -> impl Iterator<Item = u8> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let hex =
+            rest.strip_prefix('%').and_then(|r| r.get(..2)).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let byte = hex.or(rest.bytes().next())?;
+        let taken = if hex.is_some() { 3 } else { 1 };
+        rest = rest.get(taken..).unwrap_or("");
+        Some(byte)
+    })
+}
+
 /// A decimal number, too large ones cut to the largest. `None` for anything but digits.
 pub(super) fn decimal_saturating(text: &str) -> Option<u32> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -155,6 +174,12 @@ mod tests {
     fn empty_values_are_none() {
         assert_eq!(values(" ,, a,,"), ["a"]);
         assert_eq!(values(""), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn an_escaped_word_is_the_same_word() {
+        assert!(is_same_word("%6C%72", "lr") && is_same_word("n%61me", "name") && is_same_word("LR", "lr"));
+        assert!(!is_same_word("%6C", "lr") && !is_same_word("%", "lr") && !is_same_word("%é", "lr"));
     }
 
     #[test]

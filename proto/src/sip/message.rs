@@ -352,6 +352,12 @@ mod tests {
     }
 
     #[test]
+    fn a_via_with_an_empty_parameter_is_refused_and_answered() {
+        let text = INVITE.replace("branch=z9hG4bKa,", "branch=z9hG4bKa;;,");
+        assert!(status(text.clone()) == 400 && Message::answerable(&Bytes::from(text)).is_some());
+    }
+
+    #[test]
     fn cseq_names_the_method() {
         assert_eq!(status(INVITE.replace("1 INVITE", "1 ACK")), 400);
     }
