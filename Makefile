@@ -16,3 +16,8 @@ deps: ## what the tests need from Debian (as root it installs, else it names it)
 .PHONY: bench-deps
 bench-deps: ## what the benches need besides: Kamailio, rtpengine, a C compiler
 	@conformance/deps bench
+
+.PHONY: bench
+bench: deps bench-deps ## Postern beside Kamailio and rtpengine; writes conformance/bench/RESULTS.md
+	$(CARGO) build --release --bin postern
+	conformance/bench/bench
