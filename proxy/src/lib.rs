@@ -5,6 +5,7 @@
 pub mod aor;
 pub mod auth;
 pub mod config;
+pub mod date;
 pub mod decision;
 pub mod keepalive;
 pub mod moment;

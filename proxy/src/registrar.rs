@@ -1,12 +1,25 @@
-//! REGISTER (RFC 3261 §10): bindings with the source they were observed at.
+//! REGISTER (RFC 3261 §10.3): bindings with the source they were observed at.
+//!
+//! A request is read as a whole, then done as a whole: [`Asked`] is everything it wants, and one atomic edit of the
+//! table does all of it or nothing. Bindings keep the flow they were made by, for that is where the device is reached
+//! whatever its Contact says, and a connection that closes takes its bindings with it (DESIGN §4).
 
-use proto::event::Event;
-use proto::node::Flow;
-use proto::sip::{Message, reply};
-use proto::tables::{Tables, User};
+use std::time::{Duration, SystemTime};
 
+use proto::event::{Event, Registration};
+use proto::node::{Flow, literal};
+use proto::sip::{Builder, Message, Name, NameAddr, Scheme, Uri, reply};
+use proto::tables::{Binding, Tables, User};
+
+use crate::aor;
 use crate::config::Config;
+use crate::date::Date;
 use crate::moment::Moment;
+
+/// Option tags we know what to do with when a request requires them (RFC 3261 §8.2.2.3).
+const SUPPORTED: [&str; 1] = ["path"];
+/// Shorter expiries than the least one are refused only below this (§10.3 step 7).
+const HOUR: u32 = 3600;
 
 /// What a REGISTER did.
 #[derive(Debug)]
@@ -16,6 +29,15 @@ pub struct Registered {
     /// What to tell.
     pub events: Vec<Event>,
     /// Addresses of record whose bindings changed, so that keep-alives and the redirect server hear of it.
+    pub changed: Vec<String>,
+}
+
+/// What the loss of a connection did.
+#[derive(Debug, Default)]
+pub struct Lost {
+    /// What to tell.
+    pub events: Vec<Event>,
+    /// Addresses of record whose bindings changed.
     pub changed: Vec<String>,
 }
 
@@ -29,21 +51,331 @@ pub fn register(
     config: &Config,
     tables: &mut dyn Tables,
 ) -> Registered {
-    let _ = (now, flow, user, config, tables);
-    Registered { response: reply(request, 501, to_tag).finish(), events: Vec::new(), changed: Vec::new() }
+    let visit = Visit { now, flow, request, config };
+    match visit.serve(user, tables) {
+        Ok(done) => visit.accept(done, to_tag),
+        Err(refusal) => visit.refuse(refusal, to_tag),
+    }
 }
 
 /// A connection is gone: its bindings with it (DESIGN §4).
 pub fn closed(now: Moment, flow: &Flow, tables: &mut dyn Tables) -> Lost {
-    let _ = (now, flow, tables);
-    Lost::default()
+    let _ = now;
+    lose(flow, tables.aors(), tables)
 }
 
-/// What the loss of a connection did.
-#[derive(Debug, Default)]
-pub struct Lost {
-    /// What to tell.
-    pub events: Vec<Event>,
-    /// Addresses of record whose bindings changed.
-    pub changed: Vec<String>,
+/// Takes the bindings made by a connection from these addresses of record.
+pub fn lose(flow: &Flow, aors: impl IntoIterator<Item = String>, tables: &mut dyn Tables) -> Lost {
+    let on_it = |binding: &Binding| flow.id.0 != 0 && binding.flow.id == flow.id;
+    let mut lost = Lost::default();
+    for aor in aors {
+        if !tables.bindings(&aor).iter().any(on_it) {
+            continue;
+        }
+        tables.edit_bindings(&aor, &mut |bindings| {
+            let gone = bindings.extract_if(.., |binding| on_it(binding));
+            lost.events.extend(gone.map(|binding| told(&aor, &binding, Registration::Lost)));
+        });
+        lost.changed.push(aor);
+    }
+    lost
 }
+
+/// Takes away the bindings of an address of record whose time is over.
+pub fn expired(now: Moment, aor: &str, tables: &mut dyn Tables) -> Vec<Event> {
+    let mut events = vec![];
+    if tables.bindings(aor).iter().any(|binding| !binding.is_live(now.wall)) {
+        tables.edit_bindings(aor, &mut |bindings| {
+            let gone = bindings.extract_if(.., |binding| !binding.is_live(now.wall));
+            events.extend(gone.map(|binding| told(aor, &binding, Registration::Lost)));
+        });
+    }
+    events
+}
+
+/// One REGISTER and where it came from.
+struct Visit<'a> {
+    now: Moment,
+    flow: &'a Flow,
+    request: &'a Message,
+    config: &'a Config,
+}
+
+/// Everything a REGISTER wants.
+enum Asked {
+    /// No Contact: only a list.
+    List,
+    /// `Contact: *` with Expires 0.
+    ClearAll,
+    /// Contacts, each with its lifetime in seconds; 0 removes it.
+    Bind(Vec<(Binding, u32)>),
+}
+
+/// Bindings after a REGISTER, and what happened on the way.
+struct Done {
+    aor: String,
+    bindings: Vec<Binding>,
+    events: Vec<Event>,
+    changed: bool,
+}
+
+/// Why a REGISTER is not served.
+struct Refusal {
+    status: u16,
+    why: &'static str,
+    header: Option<(Name, String)>,
+}
+
+const fn refusal(status: u16, why: &'static str) -> Refusal {
+    Refusal { status, why, header: None }
+}
+
+impl Visit<'_> {
+    fn serve(&self, user: Option<&User>, tables: &mut dyn Tables) -> Result<Done, Refusal> {
+        self.extensions()?;
+        let aor = self.address_of_record(user)?;
+        let asked = self.asked()?;
+        if matches!(asked, Asked::List) {
+            let bindings = self.live(&tables.bindings(&aor));
+            return Ok(Done { aor, bindings, events: vec![], changed: false });
+        }
+        let mut outcome = Err(refusal(500, "the table of bindings did not answer"));
+        tables.edit_bindings(&aor, &mut |bindings| {
+            outcome = self.change(&aor, &self.live(bindings), &asked);
+            if let Ok(done) = &outcome {
+                bindings.clone_from(&done.bindings);
+            }
+        });
+        outcome
+    }
+
+    /// §10.3 step 2, and RFC 3327 §5.3: a Path that the device doesn't know of is refused, for it would never learn
+    /// that it is reached by way of somebody.
+    fn extensions(&self) -> Result<(), Refusal> {
+        let unknown: Vec<_> = self.request.values(Name::Require).filter(|tag| !is_supported(tag)).collect();
+        let path_unasked = self.request.values(Name::Path).next().is_some()
+            && ![Name::Supported, Name::Require].iter().any(|&name| self.request.has_token(name, "path"));
+        let (why, tags) = match (unknown.is_empty(), path_unasked) {
+            (false, _) => ("the device requires extensions we don't have", unknown.join(", ")),
+            (true, true) => ("somebody added a Path the device does not support", "path".to_string()),
+            (true, false) => return Ok(()),
+        };
+        Err(Refusal { status: 420, why, header: Some((Name::Unsupported, tags)) })
+    }
+
+    /// §10.3 steps 4 and 5.
+    fn address_of_record(&self, user: Option<&User>) -> Result<String, Refusal> {
+        let to = self.request.to().and_then(|to| to.uri()).map_err(|_| refusal(400, "To is no address"))?;
+        let aor = aor::canonical(&to, self.config).ok_or(refusal(400, "To names no user at a domain"))?;
+        if !aor::is_ours(&aor, self.config) {
+            return Err(refusal(404, "To is not at a domain of ours"));
+        }
+        match user {
+            Some(user) if !aor::belongs(user, &aor, self.config) => {
+                Err(refusal(403, "the account may not register this address"))
+            }
+            _ => Ok(aor),
+        }
+    }
+
+    /// §10.3 steps 6 and 7, as far as they can be said without knowing what is bound already.
+    fn asked(&self) -> Result<Asked, Refusal> {
+        if self.request.contact_star() {
+            let alone = self.request.values(Name::Contact).count() == 1;
+            let zero = self.request.expires() == Some(0);
+            return if alone && zero {
+                Ok(Asked::ClearAll)
+            } else {
+                Err(refusal(400, "Contact: * stands alone and with Expires: 0"))
+            };
+        }
+        let contacts: Result<Vec<_>, _> = self.request.contacts().map(|contact| self.wish(contact)).collect();
+        let contacts = contacts?;
+        Ok(if contacts.is_empty() { Asked::List } else { Asked::Bind(contacts) })
+    }
+
+    fn wish(&self, contact: Result<NameAddr<'_>, proto::sip::Malformed>) -> Result<(Binding, u32), Refusal> {
+        let contact = contact.map_err(|_| refusal(400, "a Contact can't be read"))?;
+        let uri = contact.uri().map_err(|_| refusal(400, "a Contact holds no URI"))?;
+        if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+            return Err(refusal(416, "a Contact is not a SIP URI"));
+        }
+        let seconds = self.lifetime(contact.expires())?;
+        Ok((self.binding(&contact, &uri, seconds), seconds))
+    }
+
+    /// §10.3 step 7: parameter, then header, then default; too brief is refused, too long is cut.
+    fn lifetime(&self, asked: Option<u32>) -> Result<u32, Refusal> {
+        let limits = self.config.expiries;
+        let seconds = asked.or(self.request.expires()).unwrap_or(limits.default);
+        if seconds > 0 && seconds < limits.min && seconds < HOUR {
+            let header = Some((Name::MinExpires, limits.min.to_string()));
+            return Err(Refusal { status: 423, why: "asked to be forgotten too soon", header });
+        }
+        Ok(seconds.min(limits.max))
+    }
+
+    fn binding(&self, contact: &NameAddr<'_>, uri: &Uri<'_>, seconds: u32) -> Binding {
+        Binding {
+            contact: contact.raw_uri.to_string(),
+            call_id: self.request.call_id().to_string(),
+            cseq: self.cseq(),
+            q: contact.q(),
+            expires: self.now.wall + Duration::from_secs(u64::from(seconds)),
+            flow: *self.flow,
+            sent_by: self.request.via().map(|via| via.sent_by()).unwrap_or_default(),
+            behind_nat: self.behind_nat(uri),
+            path: self.request.values(Name::Path).map(str::to_string).collect(),
+            instance: contact.params.get("+sip.instance").map(str::to_string),
+            reg_id: contact.params.get("reg-id").and_then(|id| id.parse().ok()),
+            agent: self.request.text(Name::UserAgent).map(|agent| agent.chars().take(64).collect()),
+            unanswered: 0,
+        }
+    }
+
+    fn cseq(&self) -> u32 {
+        self.request.cseq().map_or(0, |cseq| cseq.number)
+    }
+
+    /// Whether Via's sent-by or the Contact name another address than the source; over UDP, another port too. A name
+    /// instead of an address says nothing.
+    fn behind_nat(&self, contact: &Uri<'_>) -> bool {
+        let source = self.flow.remote;
+        let differs = |host: &str, port: Option<u16>| {
+            let port = port.unwrap_or(self.flow.transport.default_port());
+            literal(host).is_some_and(|ip| {
+                ip.to_canonical() != source.ip().to_canonical()
+                    || (!self.flow.transport.is_reliable() && port != source.port())
+            })
+        };
+        let via = self.request.via().is_ok_and(|via| differs(via.host, via.port));
+        via || differs(contact.host, contact.port)
+    }
+
+    fn live(&self, bindings: &[Binding]) -> Vec<Binding> {
+        bindings.iter().filter(|binding| binding.is_live(self.now.wall)).cloned().collect()
+    }
+
+    /// §10.3 step 6 and 7 as one change from what is bound to what shall be: all of it, or a refusal.
+    fn change(&self, aor: &str, before: &[Binding], asked: &Asked) -> Result<Done, Refusal> {
+        let (mut bindings, mut events) = (before.to_vec(), vec![]);
+        match asked {
+            Asked::List => {}
+            Asked::ClearAll => {
+                before.iter().try_for_each(|binding| self.in_order(binding))?;
+                events.extend(bindings.drain(..).map(|old| told(aor, &old, Registration::Removed)));
+            }
+            Asked::Bind(wishes) => {
+                for (wish, seconds) in wishes {
+                    before
+                        .iter()
+                        .filter(|old| is_same_device(old, wish))
+                        .try_for_each(|old| self.in_order(old))?;
+                    let old = bindings.iter().position(|old| is_same_device(old, wish));
+                    let old = old.map(|index| bindings.remove(index));
+                    events.extend(told_of_change(aor, old.as_ref(), wish, *seconds));
+                    bindings.extend((*seconds > 0).then(|| wish.clone()));
+                }
+                self.make_room(&mut bindings)?;
+            }
+        }
+        Ok(Done { aor: aor.to_string(), bindings, events, changed: true })
+    }
+
+    /// Under the same Call-ID a request must be younger than what made the binding (§10.3 step 7).
+    fn in_order(&self, old: &Binding) -> Result<(), Refusal> {
+        let late = old.call_id == self.request.call_id() && old.cseq >= self.cseq();
+        if late { Err(refusal(500, "CSeq is not higher than that of the binding")) } else { Ok(()) }
+    }
+
+    /// Too many devices: those that are known to be gone make room, before anybody is refused.
+    fn make_room(&self, bindings: &mut Vec<Binding>) -> Result<(), Refusal> {
+        let limit = self.config.limits.bindings;
+        if bindings.len() > limit {
+            bindings.retain(|binding| !binding.is_unreachable());
+        }
+        if bindings.len() > limit {
+            Err(refusal(403, "more devices than an address may have"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// §10.3 step 8: all bindings with what is left of their time.
+    fn accept(&self, done: Done, to_tag: &str) -> Registered {
+        let contacts = done.bindings.iter().map(|binding| (Name::Contact, contact(binding, self.now.wall)));
+        let path: Vec<_> = self.request.values(Name::Path).collect();
+        let path = (!path.is_empty()).then(|| (Name::Path, path.join(", ")));
+        let date = (Name::Date, Date(self.now.wall).to_string());
+        let response = with(reply(self.request, 200, to_tag), contacts.chain(path).chain([date])).finish();
+        let changed = if done.changed { vec![done.aor] } else { vec![] };
+        Registered { response, events: done.events, changed }
+    }
+
+    fn refuse(&self, refusal: Refusal, to_tag: &str) -> Registered {
+        let response = with(reply(self.request, refusal.status, to_tag), refusal.header).finish();
+        let (call, method) = (self.request.call_id().into(), "REGISTER".into());
+        let event =
+            Event::Refused { call, method, flow: *self.flow, status: refusal.status, why: refusal.why };
+        Registered { response, events: vec![event], changed: vec![] }
+    }
+}
+
+/// One device is told by `+sip.instance` and `reg-id` when both have them (RFC 5626 §6), else by its Contact
+/// (RFC 3261 §10.3 step 7, comparison by §19.1.4).
+fn is_same_device(a: &Binding, b: &Binding) -> bool {
+    if let (Some(instance), Some(reg_id)) = (&a.instance, a.reg_id) {
+        if b.reg_id.is_some() && b.instance.is_some() {
+            return b.instance.as_ref() == Some(instance) && b.reg_id == Some(reg_id);
+        }
+    }
+    match (Uri::parse(&a.contact), Uri::parse(&b.contact)) {
+        (Ok(a), Ok(b)) => a.is_equivalent(&b),
+        _ => a.contact == b.contact,
+    }
+}
+
+fn is_supported(tag: &str) -> bool {
+    SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag))
+}
+
+fn with(response: Builder, headers: impl IntoIterator<Item = (Name, String)>) -> Builder {
+    headers.into_iter().fold(response, |response, (name, value)| response.header(name, value))
+}
+
+/// A binding as the response lists it.
+fn contact(binding: &Binding, wall: SystemTime) -> String {
+    let left = binding.expires.duration_since(wall).unwrap_or_default().as_secs();
+    let mut text = format!("<{}>;expires={left}", binding.contact);
+    if binding.q < 1000 {
+        text += &format!(";q={}.{:03}", binding.q / 1000, binding.q % 1000);
+    }
+    if let Some(instance) = &binding.instance {
+        text += &format!(";+sip.instance=\"{instance}\"");
+    }
+    if let Some(reg_id) = binding.reg_id {
+        text += &format!(";reg-id={reg_id}");
+    }
+    text
+}
+
+fn told(aor: &str, binding: &Binding, change: Registration) -> Event {
+    Event::Registered { aor: aor.into(), flow: binding.flow, behind_nat: binding.behind_nat, change }
+}
+
+/// What became of one device: new, refreshed, removed; and answering again, if it was given up.
+fn told_of_change(aor: &str, old: Option<&Binding>, new: &Binding, seconds: u32) -> Vec<Event> {
+    let back = old.filter(|old| old.is_unreachable() && seconds > 0);
+    let back = back.map(|_| Event::Reachable { aor: aor.into(), flow: new.flow, reachable: true });
+    let change = match (old, seconds) {
+        (None, 0) => None,
+        (Some(_), 0) => Some(Registration::Removed),
+        (None, _) => Some(Registration::New),
+        (Some(_), _) => Some(Registration::Refreshed),
+    };
+    change.map(|change| told(aor, new, change)).into_iter().chain(back).collect()
+}
+
+#[cfg(test)]
+#[path = "registrar_tests.rs"]
+mod tests;
