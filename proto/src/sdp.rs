@@ -145,8 +145,8 @@ impl Media<'_> {
     }
 }
 
-/// RFC 3551 §6, tables 4 and 5.
-fn static_clock_rate(payload_type: u8) -> Option<u32> {
+/// Clock rate of a static payload type in Hz: RFC 3551 §6, tables 4 and 5.
+pub fn static_clock_rate(payload_type: u8) -> Option<u32> {
     match payload_type {
         0 | 3..=5 | 7..=9 | 12 | 13 | 15 | 18 => Some(8000),
         6 => Some(16_000),

@@ -256,7 +256,7 @@ impl Relay {
             if !message.body().is_empty() {
                 return refused(415, "the body is not SDP");
             }
-            self.reserve(now, session)?;
+            self.reserve(session)?;
             self.learn(session, ask);
             return Ok(None);
         };

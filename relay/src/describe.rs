@@ -53,11 +53,11 @@ enum Plan {
 impl Relay {
     /// Lends a new session its first stream's ports before anybody has described it: for an INVITE whose offer comes
     /// late, a shortage must show now.
-    pub(crate) fn reserve(&mut self, now: Instant, session: &mut Session) -> Result<(), Not> {
+    pub(crate) fn reserve(&mut self, session: &mut Session) -> Result<(), Not> {
         if session.streams.is_empty() {
             let plans = [Plan::Open(Want::Pair)];
             let mut leases = self.lend(session, &plans)?.into_iter();
-            let stream = self.open(now, session, Kind::Rtp, &mut leases);
+            let stream = self.open(session, Kind::Rtp, &mut leases);
             session.streams.push(stream);
         }
         Ok(())
@@ -165,13 +165,12 @@ impl Relay {
                 session.streams.push(None);
             }
             match plan {
-                Plan::Open(_) => session.streams[at] = self.open(now, session, media.kind, &mut leases),
+                Plan::Open(_) => session.streams[at] = self.open(session, media.kind, &mut leases),
                 Plan::Keep(lacks) => self.add_rtcp(session, at, *lacks, &mut leases),
                 Plan::Leave | Plan::Close | Plan::With(_) => self.close(now, session, at),
             }
             if let Some(stream) = session.streams[at] {
-                let section = section(sdp.bytes, at);
-                self.describe_leg(now, session, &stream, ask, media, section);
+                self.describe_leg(now, session, &stream, ask, media);
                 self.settle_mux(now, &stream);
             }
         }
@@ -181,7 +180,6 @@ impl Relay {
     /// Makes a stream's two legs.
     fn open(
         &mut self,
-        now: Instant,
         session: &Session,
         kind: Kind,
         leases: &mut impl Iterator<Item = Lease>,
@@ -191,7 +189,7 @@ impl Relay {
         let second = if shared { first } else { leases.next()? };
         let leg = |side: Side, lease: &Lease| {
             let rule = session.parties[index(side)].rule();
-            Leg::new(Whose { session: session.id, side }, kind, lease, rule, now)
+            Leg::new(Whose { session: session.id, side }, kind, lease, rule)
         };
         let legs = [leg(Side::Caller, &first), leg(Side::Callee, &second)].map(|leg| self.seat(leg));
         self.legs[legs[0] as usize].other = legs[1];
@@ -225,7 +223,6 @@ impl Relay {
         stream: &Stream,
         ask: &Ask,
         media: &Media<'_>,
-        section: &[u8],
     ) {
         let signalled = [media.address(), media.rtcp_address()];
         let party = &session.parties[index(ask.leg)];
@@ -236,14 +233,13 @@ impl Relay {
             held: media.is_blackholed() || is_held(media.direction),
             reset: ask.reset,
         };
-        let clocks = Clocks::read(section);
         let [own, other] = [ask.leg, ask.leg.other()].map(|side| stream.legs[index(side)] as usize);
         let leg = &mut self.legs[own];
         let party_rule = party.rule();
         (leg.rule.latch, leg.rule.signalling) = (party_rule.latch, party_rule.signalling);
         leg.wants_mux = Some(media.rtcp_mux);
         leg.describe(now, &said);
-        self.legs[other].clocks = clocks;
+        self.legs[other].clocks = Clocks::of(media);
     }
 
     /// Before a party is heard, media goes only to its own address: to the one its signalling comes from, or wherever a
@@ -282,8 +278,11 @@ impl Relay {
             let at = |number| SocketAddr::new(host, number);
             Some(Rewrite { rtp: at(leg.media.port.number), rtcp: rtcp.map(|rtcp| at(rtcp.port.number)) })
         };
+        // A rejected section keeps its port 0; its address must go all the same.
+        let rejected = || Rewrite { rtp: SocketAddr::new(host, 0), rtcp: None };
         let section = |(at, plan): (usize, &Plan)| match plan {
             Plan::With(first) => of(*first),
+            Plan::Close => Some(rejected()),
             _ => of(at),
         };
         plans.iter().enumerate().map(section).collect()
@@ -298,14 +297,6 @@ fn leg_has_rtcp(relay: &Relay, stream: &Stream) -> bool {
 /// One port for both parties needs both in one network.
 fn is_shared(session: &Session) -> bool {
     session.mode == Mode::Shared && session.parties[0].network == session.parties[1].network
-}
-
-/// The lines of one m= section.
-fn section(sdp: &[u8], at: usize) -> &[u8] {
-    let starts =
-        || sdp.windows(3).enumerate().filter(|(_, window)| *window == b"\nm=").map(|(start, _)| start);
-    let start = starts().nth(at).unwrap_or(sdp.len());
-    &sdp[start..starts().nth(at + 1).unwrap_or(sdp.len())]
 }
 
 /// The section whose address a bundled section repeats.

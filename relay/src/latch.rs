@@ -166,16 +166,184 @@ impl Guesser {
     }
 }
 
-/// Whether a packet goes on where the party's stream, or the claim so far, stands.
+/// Whether a packet goes on where the party's stream, or the claim so far, stands, in sequence and in time.
 fn fits(now: Instant, packet: &Rtp<'_>, track: &Track, claim: Option<Claim>) -> bool {
-    let before = claim.map_or(track.sequence, |claim| claim.sequence);
+    let Some((sequence, timestamp)) = track.newest() else { return false };
+    let before = claim.map_or(sequence, |claim| claim.sequence);
     let ahead = packet.sequence().wrapping_sub(before);
-    (1..=STRIDE).contains(&ahead) && track.has_sent(packet.payload_type()) && is_in_step(now, packet, track)
+    let passed = now.saturating_duration_since(track.heard) + SLACK;
+    let in_step = u64::from(packet.timestamp().wrapping_sub(timestamp)) <= track.ticks(passed);
+    (1..=STRIDE).contains(&ahead) && track.has_sent(packet.payload_type()) && in_step
 }
 
-/// Whether the timestamp has gone on by no more than time has.
-fn is_in_step(now: Instant, packet: &Rtp<'_>, track: &Track) -> bool {
-    let passed = now.saturating_duration_since(track.heard) + SLACK;
-    let most = passed.as_micros().saturating_mul(u128::from(track.clock)) / 1_000_000;
-    u128::from(packet.timestamp().wrapping_sub(track.timestamp)) <= most
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quality::Clocks;
+    use proto::rtp::{Header, write};
+
+    const SSRC: u32 = 0x1234_5678;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn rule(latch: Latch) -> Rule {
+        Rule { latch, signalled: Some(ip("10.0.0.5")), signalling: Some(ip("203.0.113.9")) }
+    }
+
+    #[test]
+    fn strict_admits_the_signalled_and_the_signalling_address_only() {
+        let admitted = ["203.0.113.9", "10.0.0.5", "203.0.113.8", "::ffff:203.0.113.9"];
+        assert_eq!(admitted.map(|from| rule(Latch::Strict).admits(ip(from))), [true, true, false, true]);
+    }
+
+    #[test]
+    fn strict_admits_the_64_of_an_ipv6_party() {
+        let rule = Rule { signalling: Some(ip("2001:db8:1:2::1")), ..Rule::default() };
+        assert!(rule.admits(ip("2001:db8:1:2:ffff::9")));
+        assert!(!rule.admits(ip("2001:db8:1:3::1")));
+        assert!(!rule.admits(ip("203.0.113.9")));
+    }
+
+    #[test]
+    fn prefix_admits_a_24_and_no_neighbour_of_it() {
+        let admitted = ["203.0.113.0", "203.0.113.255", "203.0.112.255", "203.0.114.0"];
+        assert_eq!(admitted.map(|from| rule(Latch::Prefix).admits(ip(from))), [true, true, false, false]);
+    }
+
+    #[test]
+    fn any_admits_anybody_and_without_facts_strict_admits_nobody() {
+        assert!(rule(Latch::Any).admits(ip("198.51.100.1")));
+        assert!(!Rule::default().admits(ip("198.51.100.1")));
+    }
+
+    /// A party that has sent packets 0 … 100, one every 20 ms, and then moved.
+    struct Bench {
+        guard: Guard,
+        tracks: Tracks,
+        last: Instant,
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "a test needs one Instant to count from")]
+    fn bench() -> Bench {
+        let (start, mut tracks) = (Instant::now(), Tracks::default());
+        for n in 0..=100u16 {
+            let now = start + Duration::from_millis(20) * u32::from(n);
+            tracks.hear(now, Rtp(&packet(SSRC, 0, n, u32::from(n) * 160)), &Clocks::default());
+        }
+        Bench { guard: Guard::default(), tracks, last: start + Duration::from_secs(2) }
+    }
+
+    fn packet(ssrc: u32, payload_type: u8, sequence: u16, timestamp: u32) -> Vec<u8> {
+        write(Header { payload_type, marker: false, sequence, timestamp, ssrc }, &[0; 160])
+    }
+
+    impl Bench {
+        /// A packet `ms` after the last one of the old source.
+        fn hears(&mut self, ms: u64, from: &str, bytes: &[u8]) -> bool {
+            let now = self.last + Duration::from_millis(ms);
+            self.guard.proves(now, from.parse().unwrap(), &Rtp(bytes), &self.tracks, self.last)
+        }
+
+        /// The party's packet `n` from its new address, on time.
+        fn moves(&mut self, n: u16) -> bool {
+            self.hears(u64::from(n - 100) * 20, NEW, &packet(SSRC, 0, n, u32::from(n) * 160))
+        }
+
+        /// A forger's guess at this time.
+        fn guess(&mut self, ms: u64) -> bool {
+            self.hears(ms, FORGER, &packet(7, 0, 101, 101 * 160))
+        }
+    }
+
+    const NEW: &str = "203.0.113.9:40001";
+    const FORGER: &str = "198.51.100.66:666";
+
+    #[test]
+    fn three_packets_in_a_row_prove_once_the_old_source_is_silent() {
+        let mut bench = bench();
+        assert_eq!([101, 102, 103, 104].map(|n| bench.moves(n)), [false; 4]);
+        assert!(bench.moves(105), "100 ms after the old source's last packet");
+    }
+
+    #[test]
+    fn two_packets_prove_nothing() {
+        let mut bench = bench();
+        assert!(!bench.moves(110));
+        assert!(!bench.moves(111));
+        assert!(bench.moves(112));
+    }
+
+    #[test]
+    fn a_sequence_may_go_on_by_fifty_and_no_more() {
+        let mut near = bench();
+        assert_eq!([150, 200, 250].map(|n| near.moves(n)), [false, false, true]);
+        let mut far = bench();
+        assert_eq!([151, 152, 153].map(|n| far.moves(n)), [false, false, false]);
+    }
+
+    #[test]
+    fn another_payload_type_or_clock_is_no_proof() {
+        let mut bench = bench();
+        for n in 110..113u16 {
+            assert!(!bench.hears(200, NEW, &packet(SSRC, 8, n, u32::from(n) * 160)));
+        }
+        let mut bench = super::tests::bench();
+        for n in 110..113u16 {
+            assert!(!bench.hears(200, NEW, &packet(SSRC, 0, n, 900_000 + u32::from(n) * 160)));
+        }
+    }
+
+    #[test]
+    fn a_replayed_packet_is_no_proof() {
+        let mut bench = bench();
+        for n in [98u16, 99, 100] {
+            assert!(!bench.hears(200, NEW, &packet(SSRC, 0, n, u32::from(n) * 160)));
+        }
+    }
+
+    #[test]
+    fn five_wrong_guesses_in_a_second_close_the_window_for_five() {
+        let mut bench = bench();
+        for at in [0, 200, 400, 600, 800] {
+            assert!(!bench.guess(at));
+        }
+        let right = |n: u16| packet(SSRC, 0, n, u32::from(n) * 160);
+        for (at, n) in [(900, 110), (920, 111), (5799, 112)] {
+            assert!(!bench.hears(at, FORGER, &right(n)), "closed at {at}");
+        }
+        assert!(!bench.hears(5800, FORGER, &right(120)));
+        assert!(!bench.hears(5820, FORGER, &right(121)));
+        assert!(bench.hears(5840, FORGER, &right(122)), "open again after five seconds");
+    }
+
+    #[test]
+    fn four_wrong_guesses_a_second_do_not_close_it() {
+        let mut bench = bench();
+        for at in [0, 300, 600, 900, 1200, 1500] {
+            bench.guess(at);
+        }
+        let right = |n: u16| packet(SSRC, 0, n, u32::from(n) * 160);
+        assert!(!bench.hears(1600, FORGER, &right(140)));
+        assert!(!bench.hears(1620, FORGER, &right(141)));
+        assert!(bench.hears(1640, FORGER, &right(142)));
+    }
+
+    #[test]
+    fn a_forger_who_sprays_does_not_keep_the_party_from_moving() {
+        let mut bench = bench();
+        (0..500).for_each(|_| assert!(!bench.guess(10)));
+        let proven: Vec<u16> = (101..110).filter(|&n| bench.guess(1) | bench.moves(n)).collect();
+        assert_eq!(proven.first(), Some(&105));
+    }
+
+    #[test]
+    fn many_forgers_at_once_close_the_window_for_all() {
+        let mut bench = bench();
+        for host in 1..=5 {
+            bench.hears(10, &format!("198.51.100.{host}:5"), &packet(7, 0, 101, 0));
+        }
+        assert!((101..120).all(|n| !bench.moves(n)));
+    }
 }

@@ -137,7 +137,7 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
-    pub(crate) fn new(whose: Whose, kind: Kind, lease: &Lease, rule: Rule, epoch: Instant) -> Leg {
+    pub(crate) fn new(whose: Whose, kind: Kind, lease: &Lease, rule: Rule) -> Leg {
         Leg {
             media: Channel::new(lease.rtp),
             other: u32::MAX,
@@ -151,7 +151,7 @@ impl Leg {
             bytes: 0,
             strangers: 0,
             rtcp: lease.rtcp.map(Channel::new),
-            tracks: Tracks::new(epoch),
+            tracks: Tracks::default(),
             clocks: Clocks::default(),
             whose,
             rule,
@@ -238,7 +238,7 @@ impl Leg {
             self.media_heard = Some(now);
         }
         if let (Packet::Rtp(rtp), Kind::Rtp) = (packet, self.kind) {
-            self.tracks.hear(now, rtp, &self.clocks);
+            self.tracks.hear(now, *rtp, &self.clocks);
         }
     }
 
