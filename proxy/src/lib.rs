@@ -2,20 +2,42 @@
 //!
 //! A machine under [`proto::node::Node`]: told of messages and time, asked for what to send.
 
+mod alarms;
+mod anchoring;
 pub mod aor;
 pub mod auth;
+#[cfg(test)]
+mod bench;
+mod branches;
+mod calls;
+mod cancel;
 pub mod config;
+mod contexts;
 pub mod date;
 pub mod decision;
+mod dialogs;
+mod faces;
+mod forward;
+mod hashing;
 pub mod keepalive;
 pub mod moment;
 pub mod part;
+#[cfg(test)]
+mod plain_tests;
 pub mod proxy;
+mod redirecting;
 pub mod registrar;
+mod requests;
+mod responses;
+mod routing;
 pub mod serving;
+mod siblings;
 pub mod target;
+mod targets;
 #[cfg(test)]
 mod testing;
+mod tokens;
+mod validate;
 
 pub use config::Config;
 pub use proxy::{Proxy, Status};

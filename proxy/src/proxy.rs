@@ -1,26 +1,74 @@
-//! The node: what comes in is handed to the part it is for.
+//! The node: what comes in is handed to the part it is for, and what the parts want is carried out.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::node::{Birth, Input, Node, Output};
-use proto::sip::transaction::Transactions;
+use proto::event::Event;
+use proto::node::{Answer, Birth, Dice, Flow, Input, Node, Output, Ticket};
+use proto::sip::Message;
+use proto::sip::transaction::{ClientId, Happened, Received, ServerId, Transactions};
 use proto::tables::Tables;
+use proto::timers::Queue;
 
+use crate::alarms::Alarm;
+use crate::anchoring::Relays;
+use crate::auth::Gate;
+use crate::calls::Calls;
 use crate::config::Config;
+use crate::contexts::Context;
+use crate::faces::Faces;
+use crate::hashing::{Keyed, Map};
+use crate::keepalive::KeepAlive;
+use crate::moment::Moment;
+use crate::part::{Outcome, RequestId, Want};
+use crate::registrar;
+use crate::serving::Serving;
 
 /// A proxy. Born with a configuration; see [`Node`].
 #[derive(Debug)]
 pub struct Proxy {
-    config: Arc<Config>,
-    birth: Birth,
-    transactions: Transactions,
+    pub(crate) config: Arc<Config>,
+    pub(crate) birth: Birth,
+    pub(crate) dice: Dice,
+    pub(crate) keyed: Keyed,
+    pub(crate) faces: Faces,
+    pub(crate) gate: Gate,
+    pub(crate) transactions: Transactions,
+    pub(crate) contexts: Map<ServerId, Box<Context>>,
+    pub(crate) clients: Map<ClientId, Owner>,
+    pub(crate) questions: Map<Ticket, (ServerId, usize)>,
+    pub(crate) tickets: u64,
+    pub(crate) calls: Calls,
+    pub(crate) relays: Relays,
+    pub(crate) alarms: Queue<Alarm>,
+    pub(crate) draining: bool,
+    keep_alive: KeepAlive,
+    serving: Serving,
+    resumed: bool,
     out: VecDeque<Output>,
 }
 
-/// The stream of dice that keys the transactions' index.
-const TRANSACTION_DICE: u64 = 0x7261_6e73;
+/// Whose a client transaction is.
+#[derive(Clone, Debug)]
+pub(crate) enum Owner {
+    /// A branch of a context.
+    Branch(ServerId, usize),
+    /// A relay session's dialog.
+    Relay(proto::control::Session),
+    /// A keep-alive.
+    KeepAlive(RequestId),
+    /// A registration at a redirect server.
+    Serving(RequestId),
+}
+
+/// What every step of one `handle` needs.
+pub(crate) struct Cx<'a> {
+    /// Now.
+    pub(crate) now: Moment,
+    /// What must be known at once.
+    pub(crate) tables: &'a mut dyn Tables,
+}
 
 /// A snapshot of what a proxy holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,35 +81,241 @@ pub struct Status {
     pub relay_sessions: usize,
 }
 
+/// How many transactions may live per call that may be up: INVITE on both sides, and BYE.
+const TRANSACTIONS_PER_CALL: usize = 8;
+
 impl Proxy {
     /// A proxy with nothing to do yet.
     pub fn new(config: Arc<Config>, birth: Birth) -> Proxy {
-        let transactions = Transactions::new(config.timers, 10 * config.limits.calls, &mut birth.dice(TRANSACTION_DICE));
-        Proxy { config, birth, transactions, out: VecDeque::new() }
+        let mut dice = birth.dice(1);
+        let keyed = Keyed::new(&mut dice);
+        let limit = config.limits.calls.saturating_mul(TRANSACTIONS_PER_CALL);
+        Proxy {
+            faces: Faces::new(&config),
+            gate: Gate::new(&config),
+            transactions: Transactions::new(config.timers, limit, &mut dice),
+            contexts: Map::with_hasher(keyed),
+            clients: Map::with_hasher(keyed),
+            questions: Map::with_hasher(keyed),
+            tickets: 0,
+            calls: Calls::new(keyed),
+            relays: Relays::new(keyed),
+            alarms: Queue::default(),
+            draining: false,
+            keep_alive: KeepAlive::new(birth.dice(2)),
+            serving: Serving::new(birth.dice(3)),
+            resumed: false,
+            out: VecDeque::new(),
+            config,
+            birth,
+            dice,
+            keyed,
+        }
     }
 
     /// From the next `handle` on, another configuration. Calls go on.
     pub fn reconfigure(&mut self, config: Arc<Config>) {
+        self.faces = Faces::new(&config);
+        self.gate = Gate::new(&config);
         self.config = config;
     }
 
     /// What it holds now.
     pub fn status(&self) -> Status {
-        Status { calls: 0, transactions: self.transactions.len(), relay_sessions: 0 }
+        Status {
+            calls: self.calls.len(),
+            transactions: self.transactions.len(),
+            relay_sessions: self.relays.len(),
+        }
+    }
+
+    /// Tells what happened.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    /// Wants something done.
+    pub(crate) fn put(&mut self, output: Output) {
+        self.out.push_back(output);
+    }
+
+    /// Sends a request of our own with its topmost Via, and remembers whose it is.
+    pub(crate) fn send(&mut self, cx: &Cx<'_>, flow: Flow, message: Message, owner: Owner) -> ClientId {
+        let client = self.transactions.request(cx.now.at, flow, message);
+        self.clients.insert(client, owner);
+        client
+    }
+
+    fn take_in(&mut self, cx: &mut Cx<'_>, input: Input) {
+        match input {
+            Input::Message { flow, message } => self.receive(cx, flow, message),
+            Input::Other { flow, bytes } => self.other(cx, flow, &bytes),
+            Input::Closed { flow } => self.closed(cx, flow),
+            Input::SendFailed { ticket, flow, error } => {
+                self.transactions.send_failed(cx.now.at, ticket, flow, error);
+            }
+            Input::Answer { ticket, answer } => self.answered(cx, ticket, answer),
+            Input::Wake => {}
+            Input::Drain => self.draining = true,
+            Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } => {}
+        }
+    }
+
+    fn receive(&mut self, cx: &mut Cx<'_>, flow: Flow, message: Message) {
+        match self.transactions.receive(cx.now.at, flow, message) {
+            Received::Request { id, flow, message } => self.request(cx, id, flow, message),
+            Received::Cancel { id, invite, flow, message } => self.cancel(cx, id, invite, flow, &message),
+            Received::Ack { flow, message } => self.ack(cx, flow, message),
+            Received::Response { id, flow, message } => self.response(cx, id, flow, message),
+            Received::Stray { .. } | Received::Absorbed => {}
+        }
+    }
+
+    fn response(&mut self, cx: &mut Cx<'_>, client: ClientId, flow: Flow, message: Message) {
+        let is_final = message.status().is_some_and(|status| status >= 200);
+        match self.clients.get(&client).cloned() {
+            Some(Owner::Branch(server, index)) => self.branch_response(cx, server, index, flow, message),
+            Some(Owner::Relay(session)) => self.relay_response(cx, session, client, flow, message),
+            Some(Owner::KeepAlive(id)) if is_final => {
+                self.keep_alive_outcome(cx, client, id, Outcome::Final(message))
+            }
+            Some(Owner::Serving(id)) if is_final => {
+                self.serving_outcome(cx, client, id, Outcome::Final(message))
+            }
+            Some(Owner::KeepAlive(_) | Owner::Serving(_)) => {}
+            None => self.repeat_relay_ack(flow, &message),
+        }
+    }
+
+    /// A request of ours found no answer: 408 when time ran out, 503 when it did not leave.
+    fn unanswered(&mut self, cx: &mut Cx<'_>, client: ClientId, status: u16) {
+        match self.clients.remove(&client) {
+            Some(Owner::Branch(server, index)) => self.branch_unanswered(cx, server, index, status),
+            Some(Owner::Relay(session)) => self.relay_unanswered(cx, session, client),
+            Some(Owner::KeepAlive(id)) => self.keep_alive_outcome(cx, client, id, Outcome::Silence),
+            Some(Owner::Serving(id)) => self.serving_outcome(cx, client, id, Outcome::Silence),
+            None => {}
+        }
+    }
+
+    fn keep_alive_outcome(&mut self, cx: &mut Cx<'_>, client: ClientId, id: RequestId, outcome: Outcome) {
+        self.clients.remove(&client);
+        self.keep_alive.outcome(cx.now, id, outcome, &self.config, cx.tables);
+    }
+
+    fn serving_outcome(&mut self, cx: &mut Cx<'_>, client: ClientId, id: RequestId, outcome: Outcome) {
+        self.clients.remove(&client);
+        self.serving.outcome(cx.now, id, outcome, &self.config, cx.tables);
+    }
+
+    /// What is not well-formed SIP. The double CRLF of RFC 5626 §4.4.1 is answered by a single one.
+    fn other(&mut self, _: &mut Cx<'_>, flow: Flow, bytes: &[u8]) {
+        if bytes == b"\r\n\r\n" {
+            let pong = bytes::Bytes::from_static(b"\r\n");
+            self.put(Output::Send { flow, bytes: pong, ticket: Ticket(0) });
+        }
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_>, flow: Flow) {
+        self.transactions.closed(&flow);
+        let lost = registrar::closed(cx.now, &flow, cx.tables);
+        lost.events.into_iter().for_each(|event| self.tell(event));
+        self.bindings_changed(cx, &lost.changed);
+    }
+
+    fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
+        if let Some((server, index)) = self.questions.remove(&ticket) {
+            self.resolved(cx, server, index, answer);
+        }
+    }
+
+    /// Tells the parts that these addresses of record have other bindings now.
+    pub(crate) fn bindings_changed(&mut self, cx: &mut Cx<'_>, aors: &[String]) {
+        for aor in aors {
+            self.keep_alive.changed(cx.now, aor, &self.config, cx.tables);
+            self.serving.changed(cx.now, aor, &self.config, cx.tables);
+        }
+    }
+
+    /// Everything that follows by itself from what was taken in.
+    fn settle(&mut self, cx: &mut Cx<'_>) {
+        self.transactions.wake(cx.now.at);
+        while let Some(happened) = self.transactions.happened() {
+            match happened {
+                Happened::TimedOut(client) => self.unanswered(cx, client, 408),
+                Happened::Failed(client, _) => self.unanswered(cx, client, 503),
+                Happened::NotAcknowledged(server) => self.not_acknowledged(cx, server),
+            }
+        }
+        while let Some(alarm) = self.alarms.pop(cx.now.at) {
+            self.alarm(cx, alarm);
+        }
+        self.keep_alive.wake(cx.now, &self.config, cx.tables);
+        self.serving.wake(cx.now, &self.config, cx.tables);
+        self.parts_want(cx);
+    }
+
+    fn alarm(&mut self, cx: &mut Cx<'_>, alarm: Alarm) {
+        match alarm {
+            Alarm::TimerC(server) => self.timer_c(cx, server),
+            Alarm::Linger(server) => self.forget(server),
+            Alarm::Silent(client) => self.silent(cx, client),
+            Alarm::CallLife(call) => self.call_too_old(cx, &call),
+            Alarm::Refresh(session) => self.refresh(cx, session),
+        }
+    }
+
+    /// A redirect server or relay has been silent for too long: as if its transaction had timed out.
+    fn silent(&mut self, cx: &mut Cx<'_>, client: ClientId) {
+        if self.clients.contains_key(&client) {
+            self.transactions.cancel(cx.now.at, client, None);
+            self.unanswered(cx, client, 408);
+        }
+    }
+
+    fn parts_want(&mut self, cx: &mut Cx<'_>) {
+        while let Some(want) = self.keep_alive.poll() {
+            self.carry_out(cx, want, Owner::KeepAlive);
+        }
+        while let Some(want) = self.serving.poll() {
+            self.carry_out(cx, want, Owner::Serving);
+        }
+    }
+
+    fn carry_out(&mut self, cx: &mut Cx<'_>, want: Want, owner: fn(RequestId) -> Owner) {
+        match want {
+            Want::Event(event) => self.tell(event),
+            Want::Request { flow, message, id } => {
+                let message = self.with_via(&flow, &message);
+                self.send(cx, flow, message, owner(id));
+            }
+        }
+    }
+
+    /// Once: what a former life left in the tables.
+    fn resume(&mut self, cx: &mut Cx<'_>) {
+        if !std::mem::replace(&mut self.resumed, true) {
+            self.keep_alive.resume(cx.now, &self.config, cx.tables);
+            self.serving.resume(cx.now, &self.config, cx.tables);
+        }
     }
 }
 
 impl Node for Proxy {
     fn handle(&mut self, now: Instant, input: Input, tables: &mut dyn Tables) {
-        let _ = (now, input, tables, self.birth);
+        let cx = &mut Cx { now: Moment::new(&self.birth, now), tables };
+        self.resume(cx);
+        self.take_in(cx, input);
+        self.settle(cx);
     }
 
-    fn poll(&mut self, tables: &mut dyn Tables) -> Option<Output> {
-        let _ = tables;
+    fn poll(&mut self, _: &mut dyn Tables) -> Option<Output> {
         self.out.pop_front().or_else(|| self.transactions.poll())
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.transactions.deadline()
+        let parts = [self.keep_alive.deadline(), self.serving.deadline()];
+        let queues = [self.transactions.deadline(), self.alarms.deadline()];
+        parts.into_iter().chain(queues).flatten().min()
     }
 }

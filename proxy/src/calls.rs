@@ -1,0 +1,189 @@
+//! The calls that are up: enough of each to recognise what belongs to it when no token says so, and to record its end.
+
+use std::time::Instant;
+
+use proto::control::Session;
+use proto::event::{CallEnded, EndedBy, Event, Name, Side};
+use proto::node::Flow;
+use proto::timers::Timer;
+
+use crate::hashing::{Keyed, Map};
+
+/// All calls of a node, by Call-ID.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    by_id: Map<Name, Call>,
+}
+
+/// A call: one INVITE outside of dialogs, and the dialogs it made.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Call-ID.
+    pub(crate) id: Name,
+    /// The caller's address of record, as From says.
+    pub(crate) from: Name,
+    /// The callee's, as To says.
+    pub(crate) to: Name,
+    /// From tag of the INVITE.
+    pub(crate) from_tag: Box<str>,
+    /// The caller.
+    pub(crate) caller: Peer,
+    /// When the INVITE came.
+    pub(crate) begun: Instant,
+    /// When the first 2xx came.
+    pub(crate) answered: Option<Instant>,
+    /// Dialogs, early ones too.
+    pub(crate) dialogs: Vec<Dialog>,
+    /// Whether media of any dialog goes through a relay.
+    pub(crate) anchored: bool,
+    /// Ends it when nothing else does.
+    pub(crate) life: Option<Timer>,
+}
+
+/// A party of a dialog.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Where its messages come from and go to.
+    pub(crate) flow: Flow,
+    /// Its Contact: the request URI of requests to it.
+    pub(crate) contact: Box<str>,
+}
+
+/// One dialog of a call, as the callee's tag names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialog {
+    /// To tag of the INVITE's response.
+    pub(crate) to_tag: Box<str>,
+    /// The callee.
+    pub(crate) callee: Peer,
+    /// The relay session of its media: which relay, and the session.
+    pub(crate) session: Option<(u8, Session)>,
+}
+
+/// A dialog as seen by the sender of a request in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Which party the sender is.
+    pub(crate) sender: Side,
+    /// The other party.
+    pub(crate) receiver: Peer,
+    /// The relay session.
+    pub(crate) session: Option<(u8, Session)>,
+}
+
+impl Calls {
+    /// None yet.
+    pub(crate) fn new(keyed: Keyed) -> Calls {
+        Calls { by_id: Map::with_hasher(keyed) }
+    }
+
+    /// How many are up.
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Takes up a call. `false`: there is one with this Call-ID already (a spiral, or a merged request).
+    pub(crate) fn begin(&mut self, call: Call) -> bool {
+        let id = call.id.clone();
+        match self.by_id.entry(id) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(call);
+                true
+            }
+        }
+    }
+
+    /// A call.
+    pub(crate) fn find(&mut self, id: &str) -> Option<&mut Call> {
+        self.by_id.get_mut(id)
+    }
+
+    /// The dialog with these tags that `from` is a party of (DESIGN §4: Call-ID, both tags, source). The source's
+    /// address counts, its port does not: phones and NATs change it.
+    pub(crate) fn place(&self, id: &str, from_tag: &str, to_tag: &str, from: &Flow) -> Option<Place> {
+        self.by_id.get(id)?.place(from_tag, to_tag, from)
+    }
+
+    /// Ends one dialog of a call, and the call with its last one.
+    pub(crate) fn end_dialog(&mut self, id: &str, tags: [&str; 2], end: End) -> Option<(Call, Event)> {
+        let call = self.by_id.get_mut(id)?;
+        call.dialogs.retain(|dialog| !tags.contains(&&*dialog.to_tag));
+        if call.dialogs.is_empty() { self.end(id, end) } else { None }
+    }
+
+    /// Ends a call.
+    pub(crate) fn end(&mut self, id: &str, end: End) -> Option<(Call, Event)> {
+        let call = self.by_id.remove(id)?;
+        let event = call.record(end);
+        Some((call, event))
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    /// When.
+    pub(crate) at: Instant,
+    /// The final status of its INVITE.
+    pub(crate) status: u16,
+    /// Who ended it.
+    pub(crate) by: EndedBy,
+}
+
+impl Call {
+    /// The callee answered in the dialog `to_tag`, or gave a sign of life.
+    pub(crate) fn heard(&mut self, dialog: Dialog) -> &mut Dialog {
+        let known = self.dialogs.iter().position(|d| d.to_tag == dialog.to_tag);
+        let index = known.unwrap_or_else(|| {
+            self.dialogs.push(dialog.clone());
+            self.dialogs.len() - 1
+        });
+        let place = &mut self.dialogs[index];
+        *place = Dialog { session: dialog.session.or(place.session), ..dialog };
+        place
+    }
+
+    /// Forgets early dialogs but this one: it was answered.
+    pub(crate) fn answered_by(&mut self, at: Instant, to_tag: &str) -> bool {
+        let first = self.answered.is_none();
+        if first {
+            self.dialogs.retain(|dialog| &*dialog.to_tag == to_tag);
+            self.answered = Some(at);
+        }
+        first
+    }
+
+    fn place(&self, from_tag: &str, to_tag: &str, from: &Flow) -> Option<Place> {
+        let forward = *self.from_tag == *from_tag;
+        let callee_tag = if forward { to_tag } else { from_tag };
+        if !forward && *self.from_tag != *to_tag {
+            return None;
+        }
+        let dialog = self.dialogs.iter().find(|d| &*d.to_tag == callee_tag)?;
+        let (sender, sending, receiver) = match forward {
+            true => (Side::Caller, &self.caller, &dialog.callee),
+            false => (Side::Callee, &dialog.callee, &self.caller),
+        };
+        (sending.flow.remote.ip() == from.remote.ip()).then(|| Place {
+            sender,
+            receiver: receiver.clone(),
+            session: dialog.session,
+        })
+    }
+
+    fn record(&self, end: End) -> Event {
+        let since = |from: Instant| end.at.saturating_duration_since(from);
+        let setup = self.answered.unwrap_or(end.at).saturating_duration_since(self.begun);
+        Event::CallEnded(Box::new(CallEnded {
+            call: self.id.clone(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            status: end.status,
+            duration: self.answered.map(since).unwrap_or_default(),
+            setup,
+            by: end.by,
+            anchored: self.anchored,
+        }))
+    }
+}

@@ -1,0 +1,275 @@
+//! Response contexts (RFC 3261 §16): a request under way, its branches, and what came back so far.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::control::Session;
+use proto::event::{Name, Side};
+use proto::node::{Flow, Ticket};
+use proto::sip::Message;
+use proto::sip::transaction::{ClientId, ServerId};
+use proto::tables::{Anchor, Latch, User};
+use proto::timers::Timer;
+
+use crate::decision::Party;
+use crate::routing::Routed;
+use crate::siblings::Word;
+use crate::target::Hops;
+
+/// One request that is being forwarded.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Its server transaction; also this context's name.
+    pub(crate) server: ServerId,
+    /// Where it came from.
+    pub(crate) flow: Flow,
+    /// As it came.
+    pub(crate) request: Message,
+    /// What its Routes came to.
+    pub(crate) routed: Routed,
+    /// What a loop of it would carry in our Via.
+    pub(crate) mark: u32,
+    /// INVITE has rules of its own.
+    pub(crate) is_invite: bool,
+    /// Which party of the call sent it.
+    pub(crate) sender: Side,
+    /// The sender's account.
+    pub(crate) user: Option<Arc<User>>,
+    /// What a sibling says of the sender.
+    pub(crate) word: Option<Word>,
+    /// The sender's relay leg: whether it is trusted, and whom it accepts first.
+    pub(crate) trusted: bool,
+    /// See `trusted`.
+    pub(crate) latch: Latch,
+    /// The call this request began, or takes part in.
+    pub(crate) call: Option<Name>,
+    /// What it is to the call.
+    pub(crate) role: Role,
+    /// The relay session of the dialog it belongs to.
+    pub(crate) session: Option<(u8, Session)>,
+    /// Under way, or done with.
+    pub(crate) branches: Vec<Branch>,
+    /// Targets of lower preference, for when these fail (RFC 3261 §16.6: serial by q).
+    pub(crate) later: VecDeque<Target>,
+    /// The best final response so far.
+    pub(crate) best: Option<Final>,
+    /// Challenges of all 401 and 407 so far (§16.7 step 7).
+    pub(crate) challenges: Vec<(proto::sip::Name, String)>,
+    /// Whether a final response went back.
+    pub(crate) answered: Answered,
+    /// CANCEL came.
+    pub(crate) cancelled: bool,
+    /// Timer C, or the wait for repetitions of a 2xx.
+    pub(crate) timer: Option<Timer>,
+}
+
+/// What a request is to its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The INVITE that began it.
+    Begins,
+    /// BYE.
+    Ends,
+    /// Anything else.
+    Other,
+}
+
+/// What went back upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// No final response yet.
+    No,
+    /// A 2xx.
+    Success,
+    /// Another final response.
+    Failure,
+}
+
+/// A final response that may be chosen.
+#[derive(Clone, Debug)]
+pub(crate) struct Final {
+    /// Its status.
+    pub(crate) status: u16,
+    /// As it came; `None`: ours to make.
+    pub(crate) response: Option<Message>,
+    /// For one of ours: seconds until trying again makes sense.
+    pub(crate) retry_after: Option<u32>,
+}
+
+impl Final {
+    /// One of ours.
+    pub(crate) fn own(status: u16) -> Final {
+        Final { status, response: None, retry_after: None }
+    }
+}
+
+/// Where a request may go (RFC 3261 §16.5).
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The request URI to write; `None`: it stays.
+    pub(crate) uri: Option<String>,
+    /// The way there.
+    pub(crate) hops: Hops,
+    /// Routes to push (RFC 3327 §5.4), topmost first.
+    pub(crate) path: Vec<String>,
+    /// Preference, in thousandths.
+    pub(crate) q: u16,
+    /// Whether the redirect servers are to be asked who serves it.
+    pub(crate) lookup: bool,
+    /// The device as it registered.
+    pub(crate) device: Option<Device>,
+    /// Whether it is a trusted trunk.
+    pub(crate) trusted: bool,
+    /// Its media rule.
+    pub(crate) anchor: Option<Anchor>,
+    /// Its latch rule.
+    pub(crate) latch: Option<Latch>,
+}
+
+/// A registered device as the media decision and the token want it.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    /// See [`crate::tokens::binding_mark`].
+    pub(crate) mark: u32,
+    /// Whether it showed signs of a NAT.
+    pub(crate) behind_nat: bool,
+}
+
+impl Target {
+    /// By these paths, the request URI as it is.
+    pub(crate) fn by(hops: Hops) -> Target {
+        Target {
+            uri: None,
+            hops,
+            path: Vec::new(),
+            q: 1000,
+            lookup: false,
+            device: None,
+            trusted: false,
+            anchor: None,
+            latch: None,
+        }
+    }
+}
+
+/// One attempt at one target.
+#[derive(Debug)]
+pub(crate) struct Branch {
+    /// Where it goes.
+    pub(crate) target: Target,
+    /// Paths not tried yet, best first.
+    pub(crate) hops: VecDeque<Flow>,
+    /// How far it is.
+    pub(crate) stage: Stage,
+    /// The path it took.
+    pub(crate) flow: Option<Flow>,
+    /// Its client transaction, as long as responses may come.
+    pub(crate) client: Option<ClientId>,
+    /// A provisional response came.
+    pub(crate) provisional: bool,
+    /// Media is decided.
+    pub(crate) media: Media,
+    /// Whether the redirect servers have answered, and which of them is asked.
+    pub(crate) lookups: usize,
+    /// The SDP to send instead of the caller's.
+    pub(crate) sdp: Option<Bytes>,
+}
+
+/// How far a branch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Not begun.
+    New,
+    /// The name is being resolved.
+    Resolving(Ticket),
+    /// A relay is asked.
+    AtRelay,
+    /// A redirect server is asked.
+    AtRedirect,
+    /// Forwarded.
+    Sent,
+    /// Done with.
+    Done,
+}
+
+/// What is settled about a branch's media.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    /// Nothing yet.
+    Open,
+    /// No relay of ours.
+    Direct,
+    /// This relay session.
+    Anchored(u8, Session),
+}
+
+impl Branch {
+    pub(crate) fn new(target: Target) -> Branch {
+        Branch {
+            target,
+            hops: VecDeque::new(),
+            stage: Stage::New,
+            flow: None,
+            client: None,
+            provisional: false,
+            media: Media::Open,
+            lookups: 0,
+            sdp: None,
+        }
+    }
+
+    /// Its relay session.
+    pub(crate) fn session(&self) -> Option<(u8, Session)> {
+        match self.media {
+            Media::Anchored(relay, session) => Some((relay, session)),
+            _ => None,
+        }
+    }
+}
+
+impl Context {
+    /// Whether nothing is under way any more.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.branches.iter().all(|branch| branch.stage == Stage::Done)
+    }
+
+    /// Whether it may be forgotten: an answered INVITE stays for repetitions of its 2xx until its timer says so.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.answered {
+            Answered::No => false,
+            Answered::Failure => self.is_idle(),
+            Answered::Success => self.is_idle() && !self.is_invite,
+        }
+    }
+
+    /// The sender as the media decision sees it, at its first hop.
+    pub(crate) fn party(&self, network: usize) -> Party {
+        let sdp = self.request.sdp().and_then(|(_, bytes)| proto::sdp::Sdp::parse(bytes).ok());
+        Party {
+            flow: self.flow,
+            network,
+            ice: sdp.as_ref().is_some_and(|sdp| sdp.has_ice()),
+            sdp: sdp.map(|sdp| sdp.addresses()).unwrap_or_default(),
+            signs_of_nat: shows_nat(&self.request, &self.flow),
+        }
+    }
+}
+
+/// Whether the topmost Via or the Contact of a request name another address than it came from; over UDP another port
+/// is a sign, too. Names instead of addresses say nothing.
+pub(crate) fn shows_nat(request: &Message, flow: &Flow) -> bool {
+    let is_udp = !flow.transport.is_reliable();
+    let differs = |host: &str, port: Option<u16>| {
+        proto::node::literal(host).is_some_and(|ip| {
+            let port = port.unwrap_or(flow.transport.default_port());
+            ip.to_canonical() != flow.remote.ip().to_canonical() || (is_udp && port != flow.remote.port())
+        })
+    };
+    let via = request.via().is_ok_and(|via| differs(via.host, via.port));
+    let contact = || {
+        let first = request.contacts().next().and_then(Result::ok);
+        first.and_then(|contact| contact.uri().ok()).is_some_and(|uri| differs(uri.host, uri.port))
+    };
+    via || contact()
+}

@@ -1,0 +1,123 @@
+//! Requests inside dialogs: by the token in their Route, or, without one, by the live call they match (DESIGN §4).
+
+use std::collections::VecDeque;
+
+use proto::control::Session;
+use proto::event::{Event, Side};
+use proto::node::Flow;
+use proto::sip::{Message, Method};
+use proto::tables::Latch;
+
+use crate::aor::canonical;
+use crate::contexts::{Context, Role, Target};
+use crate::proxy::{Cx, Proxy};
+use crate::routing::{Routed, flow_of};
+use crate::target::{Hops, of_uri};
+use crate::targets::present_path;
+use crate::tokens::Token;
+use crate::validate::Refusal;
+
+/// Where a request in a dialog goes, and what it belongs to.
+#[derive(Debug)]
+pub(crate) struct Way {
+    /// Which party sends it.
+    pub(crate) sender: Side,
+    /// Paths to the other party, best first.
+    pub(crate) hops: VecDeque<Flow>,
+    /// The request URI to write, when the request names us.
+    pub(crate) uri: Option<String>,
+    /// The dialog's relay session.
+    pub(crate) session: Option<(u8, Session)>,
+    /// The sender's relay leg.
+    pub(crate) trusted: bool,
+    /// See `trusted`.
+    pub(crate) latch: Latch,
+}
+
+const NO_WAY: &str =
+    "no token of ours in Route, and no live call with this Call-ID, both tags and this source";
+
+impl Proxy {
+    pub(crate) fn inside_dialog(&mut self, cx: &mut Cx<'_>, mut context: Context) -> Result<(), Refusal> {
+        let way = self.way(cx, &context.request, &context.routed, &context.flow);
+        let Some(way) = way else { return Err(Refusal::new(481, NO_WAY)) };
+        self.refuse_our_own_relay(&context)?;
+        let id = context.request.call_id();
+        context.call = self.calls.find(id).map(|call| call.id.clone());
+        context.role = if context.request.method() == Method::Bye { Role::Ends } else { Role::Other };
+        (context.sender, context.session) = (way.sender, way.session);
+        (context.trusted, context.latch) = (way.trusted, way.latch);
+        let hops = Hops::Ready(way.hops.into());
+        self.launch(cx, context, vec![Target { uri: way.uri, ..Target::by(hops) }]);
+        Ok(())
+    }
+
+    /// The ACK of a 2xx (RFC 3261 §13.2.2.4) goes end to end; one that belongs to nothing is dropped.
+    pub(crate) fn ack(&mut self, cx: &mut Cx<'_>, flow: Flow, request: Message) {
+        if request.max_forwards().map_or(true, |left| left == Some(0)) || request.via().is_err() {
+            return;
+        }
+        let routed = Routed::read(&request, &self.config, cx.now.unix());
+        let Some(way) = self.way(cx, &request, &routed, &flow) else {
+            let about = request.call_id().into();
+            return self
+                .tell(Event::Warning { about, why: "ACK dropped: no token, and no live call matches" });
+        };
+        if !self.ack_through_relay(cx, &flow, &request, &routed, &way)
+            && let Some(to) = way.hops.front()
+        {
+            self.forward_ack(&request, &routed, way.uri.as_deref(), *to, None);
+        }
+    }
+
+    fn way(&self, cx: &Cx<'_>, request: &Message, routed: &Routed, flow: &Flow) -> Option<Way> {
+        match &routed.token {
+            Some(token) => Some(self.way_of_token(cx, request, routed, token)),
+            None => self.way_of_call(request, flow),
+        }
+    }
+
+    /// To the binding's present path; failing that, to where the token last saw the other party; failing that, where
+    /// the request itself points.
+    fn way_of_token(&self, cx: &Cx<'_>, request: &Message, routed: &Routed, token: &Token) -> Way {
+        let to = || canonical(&request.to().ok()?.uri().ok()?, &self.config);
+        let present =
+            token.binding.and_then(|mark| present_path(cx.now, &to()?, mark, &self.config, cx.tables));
+        let last =
+            flow_of(token, &self.config).filter(|last| Some(last.remote) != present.map(|now| now.remote));
+        let mut hops: VecDeque<Flow> = present.into_iter().chain(last).collect();
+        if hops.is_empty() {
+            hops.extend(self.where_it_points(request, routed));
+        }
+        Way {
+            sender: token.sender,
+            hops,
+            uri: None,
+            session: token.session,
+            trusted: token.trusted,
+            latch: token.latch,
+        }
+    }
+
+    fn where_it_points(&self, request: &Message, routed: &Routed) -> Vec<Flow> {
+        let next = routed.next(request).and_then(|route| route.uri().ok());
+        match next.or(request.uri().ok()).map(|uri| of_uri(&uri, &self.config)) {
+            Some(Hops::Ready(flows)) => flows,
+            _ => Vec::new(),
+        }
+    }
+
+    fn way_of_call(&self, request: &Message, flow: &Flow) -> Option<Way> {
+        let place = self.calls.place(request.call_id(), request.from_tag(), request.to_tag(), flow)?;
+        let names_us = request.uri().is_ok_and(|uri| self.config.is_ours(uri.host, uri.port));
+        let contact = place.receiver.contact;
+        Some(Way {
+            sender: place.sender,
+            hops: [place.receiver.flow].into(),
+            uri: (names_us && !contact.is_empty()).then(|| contact.into()),
+            session: place.session,
+            trusted: false,
+            latch: self.config.latch,
+        })
+    }
+}

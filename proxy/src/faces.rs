@@ -1,0 +1,100 @@
+//! How we look from outside, per listener: what our Via and Record-Route values begin and end with, made once per
+//! configuration so that nothing is formatted per message.
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use proto::node::{Dice, Transport, literal};
+use proto::sip::{Message, Via};
+
+use crate::config::{Config, Listener};
+
+/// The faces of all listeners, by the listener's index.
+#[derive(Debug)]
+pub(crate) struct Faces {
+    all: Vec<Face>,
+}
+
+#[derive(Debug)]
+struct Face {
+    listener: Listener,
+    /// `SIP/2.0/UDP 192.0.2.1:5060;rport;branch=z9hG4bK`
+    via: String,
+    /// `@192.0.2.1:5060;lr>`, with `;transport=` where it is not UDP
+    route: String,
+    /// `192.0.2.1:5060`
+    authority: String,
+}
+
+impl Faces {
+    /// For these listeners.
+    pub(crate) fn new(config: &Config) -> Faces {
+        Faces { all: config.listeners.iter().map(Face::new).collect() }
+    }
+
+    /// A Via value for a listener: a branch nobody can guess, and what marks a loop in it.
+    pub(crate) fn via(&self, listener: usize, dice: &mut Dice, mark: u32) -> String {
+        let begin = self.all.get(listener).map_or("SIP/2.0/UDP invalid;branch=z9hG4bK", |f| f.via.as_str());
+        let mut value = String::with_capacity(begin.len() + 24);
+        value.push_str(begin);
+        let _ = write!(value, "{:016x}{mark:08x}", dice.u64());
+        value
+    }
+
+    /// A Record-Route value for a listener.
+    pub(crate) fn record_route(&self, listener: usize, token: &str) -> String {
+        let end = self.all.get(listener).map_or("@invalid;lr>", |f| f.route.as_str());
+        ["<sip:", token, end].concat()
+    }
+
+    /// `host:port` as a listener advertises itself.
+    pub(crate) fn authority(&self, listener: usize) -> &str {
+        self.all.get(listener).map_or("invalid", |f| f.authority.as_str())
+    }
+
+    /// Whether a request that looks like this has been here before: one of its Vias is ours, with the mark this
+    /// request would get now (RFC 3261 §16.3 step 4, RFC 5393 §4.2).
+    pub(crate) fn has_looped(&self, request: &Message, mark: impl FnOnce() -> u32) -> bool {
+        let mut ours = request.vias().flatten().filter(|via| self.is_ours(via)).peekable();
+        if ours.peek().is_none() {
+            return false;
+        }
+        let mark = mark();
+        ours.any(|via| via.branch().get(23..).and_then(|m| u32::from_str_radix(m, 16).ok()) == Some(mark))
+    }
+
+    fn is_ours(&self, via: &Via<'_>) -> bool {
+        self.all.iter().any(|face| face.is_in(via))
+    }
+}
+
+impl Face {
+    fn new(listener: &Listener) -> Face {
+        let authority = listener.advertise.to_string();
+        let transport = listener.transport;
+        let rport = if transport == Transport::Udp { ";rport" } else { "" };
+        let via = format!("SIP/2.0/{} {authority}{rport};branch=z9hG4bK", transport.via());
+        let param =
+            if transport == Transport::Udp { String::new() } else { format!(";transport={transport}") };
+        Face { listener: listener.clone(), via, route: format!("@{authority}{param};lr>"), authority }
+    }
+
+    fn is_in(&self, via: &Via<'_>) -> bool {
+        let at = self.listener.advertise;
+        via.port.unwrap_or(self.listener.transport.default_port()) == at.port()
+            && literal(via.host) == Some(at.ip())
+    }
+}
+
+/// What RFC 5393 §4.2.1 asks a loop mark to cover: everything that decides where a request goes. Max-Forwards and Via
+/// are left out, since they change on the way round.
+pub(crate) fn loop_mark(request: &Message, hasher: &impl BuildHasher) -> u32 {
+    let mut hash = hasher.build_hasher();
+    request.request_uri().hash(&mut hash);
+    request.call_id().hash(&mut hash);
+    request.from_tag().hash(&mut hash);
+    request.to_tag().hash(&mut hash);
+    request.cseq().map_or(0, |c| c.number).hash(&mut hash);
+    request.routes().flatten().for_each(|route| route.raw_uri.hash(&mut hash));
+    hash.finish() as u32
+}

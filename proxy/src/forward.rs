@@ -1,0 +1,171 @@
+//! Request forwarding (RFC 3261 §16.6): the copy that leaves, in one edit.
+
+use bytes::Bytes;
+use proto::event::Side;
+use proto::node::Flow;
+use proto::sip::{Auth, Edit, Message, Method, Name};
+
+use crate::aor::canonical;
+use crate::contexts::{Context, Final, Stage};
+use crate::proxy::{Cx, Owner, Proxy};
+use crate::routing::Routed;
+use crate::siblings::{self, Word};
+use crate::targets;
+use crate::tokens::Token;
+
+/// Max-Forwards for a request that has none (§16.6 step 3).
+const MAX_FORWARDS: u8 = 70;
+
+impl Proxy {
+    /// Sends a branch by its next path.
+    pub(crate) fn forward(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize) {
+        let Some(flow) = Proxy::next_hop(context, index) else {
+            return self.branch_ended(cx, context, index, Final::own(503));
+        };
+        let message = self.copy(cx, context, index, flow);
+        let client = self.send(cx, flow, message, Owner::Branch(context.server, index));
+        let branch = &mut context.branches[index];
+        branch.client = Some(client);
+        branch.stage = Stage::Sent;
+    }
+
+    /// The copy for one branch (§16.6 steps 1–9).
+    fn copy(&mut self, cx: &Cx<'_>, context: &Context, index: usize, flow: Flow) -> Message {
+        let (request, branch) = (&context.request, &context.branches[index]);
+        let mut edit =
+            self.on_its_way(request, &context.routed, branch.target.uri.as_deref(), &branch.target.path);
+        edit = self.via(edit, flow, context.mark);
+        if makes_dialog(request) {
+            edit = self.record_route(cx, edit, context, index, flow);
+        }
+        if let Some(sdp) = &branch.sdp {
+            edit = edit.sdp(sdp);
+        }
+        let to_sibling = self.config.is_sibling(flow.remote.ip());
+        if to_sibling {
+            let peer = context.word.map_or(Some(context.flow.remote), |word| word.peer);
+            let session = branch.session().or(context.session).map(|(_, session)| session);
+            let session = session.or(context.word.and_then(|word| word.session));
+            edit = Word { session, peer }.write(edit);
+        }
+        let message = edit.finish();
+        if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message }
+    }
+
+    /// What every forwarded request has in common: request URI, Route, Max-Forwards, and none of what is ours alone.
+    pub(crate) fn on_its_way<'m>(
+        &self,
+        request: &'m Message,
+        routed: &Routed,
+        uri: Option<&str>,
+        path: &[String],
+    ) -> Edit<'m> {
+        let mut edit = siblings::strip(request.edit(), request);
+        if let Some(uri) = uri.or(routed.unstrict.as_deref()) {
+            edit = edit.request_uri(uri);
+        }
+        edit = routed.apply(edit, request, path);
+        let left = request.max_forwards().ok().flatten().map_or(MAX_FORWARDS, |left| left.saturating_sub(1));
+        edit = edit.set(Name::MaxForwards, &left.to_string());
+        if request.text(Name::ProxyAuthorization).is_some() {
+            let realm = &self.config.realm;
+            edit =
+                edit.remove_where(Name::ProxyAuthorization, |value| Auth(value).get("realm") == Some(realm));
+        }
+        edit
+    }
+
+    /// Our Via (§16.6 step 8): the branch is unique and tells a loop from a spiral.
+    pub(crate) fn via<'m>(&mut self, edit: Edit<'m>, flow: Flow, mark: u32) -> Edit<'m> {
+        let listener = self.listener_of(&flow);
+        edit.push_front(Name::Via, &self.faces.via(listener, &mut self.dice, mark))
+    }
+
+    /// A request of our own with its topmost Via.
+    pub(crate) fn with_via(&mut self, flow: &Flow, request: &Message) -> Message {
+        self.via(request.edit(), *flow, 0).finish()
+    }
+
+    /// The ACK of a 2xx goes on without a transaction (§16.11).
+    pub(crate) fn forward_ack(
+        &mut self,
+        request: &Message,
+        routed: &Routed,
+        uri: Option<&str>,
+        flow: Flow,
+        sdp: Option<&Bytes>,
+    ) {
+        let mut edit = self.on_its_way(request, routed, uri, &[]);
+        edit = self.via(edit, flow, 0);
+        if let Some(sdp) = sdp {
+            edit = edit.sdp(sdp);
+        }
+        let message = edit.finish();
+        self.transactions.send(flow, message);
+    }
+
+    /// Record-Route (§16.6 step 4): one value when both sides meet the same listener, two when they do not (RFC 5658).
+    /// The callee sends requests with the topmost one, towards the caller.
+    fn record_route<'m>(
+        &self,
+        cx: &Cx<'_>,
+        edit: Edit<'m>,
+        context: &Context,
+        index: usize,
+        flow: Flow,
+    ) -> Edit<'m> {
+        let (inward, outward) = (self.listener_of(&context.flow), self.listener_of(&flow));
+        let (back, session) =
+            self.token_back(cx, context, index).seal(&self.config.token_keys, cx.now.unix());
+        let mut edit = edit;
+        if inward != outward {
+            let there = self.token_there(context, index, flow);
+            let (there, _) = there.seal(&self.config.token_keys, cx.now.unix());
+            edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(inward, &there));
+        }
+        if let Some(session) = session {
+            edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(outward, &session));
+        }
+        edit.push_front(Name::RecordRoute, &self.faces.record_route(outward, &back))
+    }
+
+    /// What the callee's requests carry: the way to the caller.
+    fn token_back(&self, cx: &Cx<'_>, context: &Context, index: usize) -> Token {
+        let branch = &context.branches[index];
+        let from = || canonical(&context.request.from().ok()?.uri().ok()?, &self.config);
+        let from = context.user.as_ref().and_then(|_| from());
+        Token {
+            sender: Side::Callee,
+            path: Some((self.listener_of(&context.flow) as u8, context.flow.remote)),
+            session: branch.session(),
+            binding: from.and_then(|aor| targets::own_mark(&aor, &context.flow, cx.tables)),
+            trusted: branch.target.trusted,
+            latch: branch.target.latch.unwrap_or(self.config.latch),
+        }
+    }
+
+    /// What the caller's requests carry: the way to the callee.
+    pub(crate) fn token_there(&self, context: &Context, index: usize, flow: Flow) -> Token {
+        let branch = &context.branches[index];
+        Token {
+            sender: Side::Caller,
+            path: Some((self.listener_of(&flow) as u8, flow.remote)),
+            session: branch.session(),
+            binding: branch.target.device.as_ref().map(|device| device.mark),
+            trusted: context.trusted,
+            latch: context.latch,
+        }
+    }
+
+    /// The index of the listener a flow belongs to.
+    pub(crate) fn listener_of(&self, flow: &Flow) -> usize {
+        self.config.listener_at(flow.transport, flow.local).unwrap_or(0)
+    }
+}
+
+/// Requests that may begin a dialog, and so must show later ones the way by us.
+pub(crate) fn makes_dialog(request: &Message) -> bool {
+    let begins =
+        matches!(request.method(), Method::Invite | Method::Subscribe | Method::Refer | Method::Notify);
+    begins && request.to_tag().is_empty()
+}

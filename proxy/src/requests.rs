@@ -1,0 +1,279 @@
+//! A new request: refused, served by ourselves, or taken up for forwarding (RFC 3261 §16.2).
+
+use std::sync::Arc;
+
+use proto::event::{EndedBy, Event, Side};
+use proto::node::Flow;
+use proto::sip::transaction::ServerId;
+use proto::sip::{Message, Method, reply};
+use proto::tables::User;
+
+use crate::alarms::Alarm;
+use crate::auth::{Face, Verdict};
+use crate::calls::{Call, End, Peer};
+use crate::contexts::{Answered, Context, Role, Target};
+use crate::faces::loop_mark;
+use crate::proxy::{Cx, Proxy};
+use crate::registrar;
+use crate::routing::Routed;
+use crate::siblings::Word;
+use crate::targets;
+use crate::validate::{self, Refusal};
+
+impl Proxy {
+    /// Takes in a request of a new transaction.
+    pub(crate) fn request(&mut self, cx: &mut Cx<'_>, id: ServerId, flow: Flow, request: Message) {
+        if let Err(refusal) = self.serve(cx, id, &flow, &request) {
+            self.refuse(cx, id, &flow, &request, refusal);
+        }
+    }
+
+    fn serve(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ServerId,
+        flow: &Flow,
+        request: &Message,
+    ) -> Result<(), Refusal> {
+        let mark = loop_mark(request, &self.keyed);
+        validate::check(request, &self.config, &self.faces, || mark)?;
+        let routed = Routed::read(request, &self.config, cx.now.unix());
+        let word = Word::read(request, flow, &self.config, cx.now.unix());
+        let context = new_context(id, *flow, request.clone(), routed, mark, word);
+        match request.to_tag() {
+            "" => self.outside_dialogs(cx, context),
+            _ => self.inside_dialog(cx, context),
+        }
+    }
+
+    fn outside_dialogs(&mut self, cx: &mut Cx<'_>, mut context: Context) -> Result<(), Refusal> {
+        context.routed.token = None;
+        if self.draining && context.is_invite {
+            return Err(Refusal::later("draining: no new calls here", 5));
+        }
+        if context.request.method() == Method::Register && self.is_registrar_of(&context) {
+            return self.register(cx, &context);
+        }
+        let Some(user) = self.pass_gate(cx, &context, Face::Proxy)? else { return Ok(()) };
+        context.user = user;
+        if validate::is_for_us(&context.request, &self.config)
+            && context.routed.next(&context.request).is_none()
+        {
+            return self.for_ourselves(cx, &context);
+        }
+        self.forward_new(cx, context)
+    }
+
+    /// `None`: challenged, so that is all for now.
+    fn pass_gate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        context: &Context,
+        face: Face,
+    ) -> Result<Option<Option<Arc<User>>>, Refusal> {
+        let tag = self.dice.word(10);
+        let (flow, request) = (&context.flow, &context.request);
+        match self.gate.check(cx.now, flow, request, face, &tag, &self.config, cx.tables) {
+            Verdict::Accepted(user) => Ok(Some(user)),
+            Verdict::Challenge(response) => {
+                self.transactions.respond(cx.now.at, context.server, response);
+                Ok(None)
+            }
+            Verdict::Refuse { status, why } => Err(Refusal::new(status, why)),
+        }
+    }
+
+    fn is_registrar_of(&self, context: &Context) -> bool {
+        let no_route = context.routed.next(&context.request).is_none();
+        no_route && context.request.uri().is_ok_and(|uri| self.config.is_ours(uri.host, uri.port))
+    }
+
+    fn register(&mut self, cx: &mut Cx<'_>, context: &Context) -> Result<(), Refusal> {
+        let Some(user) = self.pass_gate(cx, context, Face::Registrar)? else { return Ok(()) };
+        let (tag, request) = (self.dice.word(10), &context.request);
+        let done = registrar::register(
+            cx.now,
+            &context.flow,
+            request,
+            user.as_deref(),
+            &tag,
+            &self.config,
+            cx.tables,
+        );
+        self.transactions.respond(cx.now.at, context.server, done.response);
+        done.events.into_iter().for_each(|event| self.tell(event));
+        self.bindings_changed(cx, &done.changed);
+        Ok(())
+    }
+
+    /// OPTIONS that names nobody is about us (RFC 3261 §11.2); nothing else is.
+    fn for_ourselves(&mut self, cx: &mut Cx<'_>, context: &Context) -> Result<(), Refusal> {
+        if context.request.method() != Method::Options {
+            return Err(Refusal::new(404, "the request URI names a domain of ours, but nobody in it"));
+        }
+        let answer = reply(&context.request, 200, &self.dice.word(10))
+            .header(proto::sip::Name::Allow, "INVITE, ACK, CANCEL, OPTIONS, BYE, REGISTER")
+            .header(proto::sip::Name::Accept, "application/sdp");
+        self.transactions.respond(cx.now.at, context.server, answer.finish());
+        Ok(())
+    }
+
+    fn forward_new(&mut self, cx: &mut Cx<'_>, mut context: Context) -> Result<(), Refusal> {
+        if context.is_invite && self.calls.len() >= self.config.limits.calls {
+            return Err(Refusal::later("as many calls as limits allow are up", 10));
+        }
+        self.refuse_our_own_relay(&context)?;
+        let from_sibling = context.word.is_some();
+        let found =
+            targets::find(cx.now, &context.request, &context.routed, from_sibling, &self.config, cx.tables)?;
+        self.know_sender(&mut context);
+        if context.is_invite {
+            self.begin_call(cx, &mut context);
+        }
+        self.launch(cx, context, found);
+        Ok(())
+    }
+
+    /// How the sender's relay leg treats it: by its trunk, its account, or the configuration.
+    fn know_sender(&self, context: &mut Context) {
+        let trunk = self.config.trunk_from(context.flow.remote.ip());
+        context.trusted = trunk.is_some();
+        let word = trunk.and_then(|trunk| trunk.latch).or(context.user.as_ref().and_then(|user| user.latch));
+        context.latch = word.unwrap_or(self.config.latch);
+    }
+
+    fn begin_call(&mut self, cx: &mut Cx<'_>, context: &mut Context) {
+        let request = &context.request;
+        let id: proto::event::Name = request.call_id().into();
+        let call = Call {
+            id: id.clone(),
+            from: targets::name_of(request.from().ok()),
+            to: targets::name_of(request.to().ok()),
+            from_tag: request.from_tag().into(),
+            caller: Peer { flow: context.flow, contact: contact_of(request) },
+            begun: cx.now.at,
+            answered: None,
+            dialogs: Vec::new(),
+            anchored: false,
+            life: None,
+        };
+        let begun = Event::CallBegun {
+            call: id.clone(),
+            from: call.from.clone(),
+            to: call.to.clone(),
+            flow: context.flow,
+        };
+        if self.calls.begin(call) {
+            self.tell(begun);
+            context.role = Role::Begins;
+            let life = self.alarms.set(cx.now.at + self.config.limits.call_life, Alarm::CallLife(id.clone()));
+            if let Some(call) = self.calls.find(&id) {
+                call.life = Some(life);
+            }
+        }
+        context.call = Some(id);
+    }
+
+    /// Hands a context its first targets: those of the highest preference together, the others for later (RFC 3261
+    /// §16.6).
+    pub(crate) fn launch(&mut self, cx: &mut Cx<'_>, mut context: Context, mut found: Vec<Target>) {
+        let best = found.first().map_or(0, |target| target.q);
+        let later = found.iter().position(|target| target.q < best).unwrap_or(found.len());
+        context.later = found.split_off(later).into();
+        let server = context.server;
+        if context.is_invite {
+            context.timer = Some(self.alarms.set(cx.now.at + self.config.timer_c, Alarm::TimerC(server)));
+        }
+        let mut context = Box::new(context);
+        self.try_targets(cx, &mut context, found);
+        self.keep(context);
+    }
+
+    /// Answers with a refusal of our own, and tells why. Status 0 is silence.
+    pub(crate) fn refuse(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ServerId,
+        flow: &Flow,
+        request: &Message,
+        refusal: Refusal,
+    ) {
+        self.tell(Event::Refused {
+            call: request.call_id().into(),
+            method: request.method().as_str().into(),
+            flow: *flow,
+            status: refusal.status,
+            why: refusal.why,
+        });
+        if refusal.status == 0 {
+            return self.transactions.ignore(cx.now.at, id);
+        }
+        let mut response = reply(request, refusal.status, &self.dice.word(10));
+        if let Some((name, value)) = refusal.header {
+            response = response.header(name, value);
+        }
+        self.transactions.respond(cx.now.at, id, response.finish());
+    }
+
+    /// A call lived as long as one may: forgotten, with its relay sessions left to their own refresh.
+    pub(crate) fn call_too_old(&mut self, cx: &mut Cx<'_>, id: &str) {
+        self.end_call(cx, id, 200, EndedBy::Timeout);
+    }
+
+    /// Ends a call: records it, and frees what its dialogs hold.
+    pub(crate) fn end_call(&mut self, cx: &mut Cx<'_>, id: &str, status: u16, by: EndedBy) {
+        if let Some((call, event)) = self.calls.end(id, End { at: cx.now.at, status, by }) {
+            self.bury(cx, call, event);
+        }
+    }
+
+    pub(crate) fn bury(&mut self, cx: &mut Cx<'_>, call: Call, event: Event) {
+        self.tell(event);
+        if let Some(life) = call.life {
+            self.alarms.cancel(life);
+        }
+        for (relay, session) in call.dialogs.iter().filter_map(|dialog| dialog.session) {
+            self.free(cx, relay, session);
+        }
+    }
+}
+
+fn new_context(
+    server: ServerId,
+    flow: Flow,
+    request: Message,
+    routed: Routed,
+    mark: u32,
+    word: Option<Word>,
+) -> Context {
+    let is_invite = request.method() == Method::Invite;
+    Context {
+        server,
+        flow,
+        request,
+        routed,
+        mark,
+        is_invite,
+        sender: Side::Caller,
+        user: None,
+        word,
+        trusted: false,
+        latch: proto::tables::Latch::Strict,
+        call: None,
+        role: Role::Other,
+        session: None,
+        branches: Vec::new(),
+        later: Default::default(),
+        best: None,
+        challenges: Vec::new(),
+        answered: Answered::No,
+        cancelled: false,
+        timer: None,
+    }
+}
+
+/// The URI of the first Contact; "" when there is none.
+pub(crate) fn contact_of(message: &Message) -> Box<str> {
+    let first = message.contacts().next().and_then(Result::ok);
+    first.map_or_else(Box::default, |contact| contact.raw_uri.into())
+}

@@ -1,0 +1,345 @@
+//! Response processing (RFC 3261 §16.7): what goes back at once, what is kept, and which is best in the end.
+
+use bytes::Bytes;
+use proto::event::{EndedBy, Event, Side};
+use proto::node::Flow;
+use proto::sip::transaction::ServerId;
+use proto::sip::{Edit, Message, Name, reply};
+
+use crate::alarms::Alarm;
+use crate::calls::{Dialog, End, Peer};
+use crate::contexts::{Answered, Context, Final, Role, Stage};
+use crate::proxy::{Cx, Proxy};
+use crate::requests::contact_of;
+use crate::siblings::{self, Word};
+
+/// The two headers a challenge may stand in.
+const CHALLENGES: [Name; 2] = [Name::WwwAuthenticate, Name::ProxyAuthenticate];
+
+impl Proxy {
+    /// A response of a branch.
+    pub(crate) fn branch_response(
+        &mut self,
+        cx: &mut Cx<'_>,
+        server: ServerId,
+        index: usize,
+        flow: Flow,
+        response: Message,
+    ) {
+        self.with(cx, server, |proxy, cx, context| {
+            let status = response.status().unwrap_or(0);
+            match status {
+                0..=100 => context.branches[index].provisional = true,
+                101..=199 => proxy.provisional(cx, context, index, response),
+                200..=299 => proxy.success(cx, context, index, response),
+                _ => proxy.failure(cx, context, index, flow, response),
+            }
+        });
+    }
+
+    /// No response came in time (408), or the request did not leave (503).
+    pub(crate) fn branch_unanswered(&mut self, cx: &mut Cx<'_>, server: ServerId, index: usize, status: u16) {
+        self.with(cx, server, |proxy, cx, context| {
+            let at_redirect = context.branches[index].stage == Stage::AtRedirect;
+            context.branches[index].client = None;
+            match () {
+                () if at_redirect => proxy.redirect_silent(cx, context, index),
+                () if proxy.fail_over(cx, context, index) => {}
+                () => proxy.branch_ended(cx, context, index, Final::own(status)),
+            }
+        });
+    }
+
+    /// 101–199 go back at once, and put off timer C (§16.7 step 2).
+    fn provisional(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize, response: Message) {
+        if context.branches[index].stage != Stage::Sent {
+            return;
+        }
+        context.branches[index].provisional = true;
+        if context.answered != Answered::No {
+            return;
+        }
+        if let Some(timer) = context.timer.take() {
+            self.alarms.cancel(timer);
+            let at = cx.now.at + self.config.timer_c;
+            context.timer = Some(self.alarms.set(at, Alarm::TimerC(context.server)));
+        }
+        self.hear_callee(context, index, &response);
+        self.pass_back(cx, context, index, response);
+    }
+
+    /// 2xx go back at once, always; the first ends what else is under way (§16.7 steps 5 and 10).
+    fn success(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize, response: Message) {
+        if context.branches[index].stage == Stage::AtRedirect {
+            return self.redirect_failed(cx, context, index, Final::own(500));
+        }
+        let first = context.answered == Answered::No;
+        context.branches[index].stage = Stage::Done;
+        self.hear_callee(context, index, &response);
+        if context.is_invite {
+            self.answer_call(cx, context, &response);
+        } else if let Some(client) = context.branches[index].client.take() {
+            self.clients.remove(&client);
+        }
+        if first {
+            context.answered = Answered::Success;
+            self.call_off(cx, context, Some(ELSEWHERE));
+            self.linger(cx, context);
+            self.transaction_ended(cx, context, 200, EndedBy::Callee);
+        }
+        if first || context.is_invite {
+            self.pass_back(cx, context, index, response);
+        }
+    }
+
+    /// The context of an answered INVITE stays for repetitions of the 2xx (RFC 6026 §8.7).
+    fn linger(&mut self, cx: &mut Cx<'_>, context: &mut Context) {
+        if let Some(timer) = context.timer.take() {
+            self.alarms.cancel(timer);
+        }
+        if context.is_invite {
+            let at = cx.now.at + 64 * self.config.timers.t1;
+            context.timer = Some(self.alarms.set(at, Alarm::Linger(context.server)));
+        }
+    }
+
+    /// 300 and above: tried elsewhere, or kept until all branches are done.
+    fn failure(
+        &mut self,
+        cx: &mut Cx<'_>,
+        context: &mut Context,
+        index: usize,
+        flow: Flow,
+        response: Message,
+    ) {
+        if let Some(client) = context.branches[index].client.take() {
+            self.clients.remove(&client);
+        }
+        match (response.status().unwrap_or(500), context.branches[index].stage) {
+            (_, Stage::Done | Stage::New | Stage::Resolving(_) | Stage::AtRelay) => {}
+            (_, Stage::AtRedirect) => self.redirect_answered(cx, context, index, &response),
+            (300..=399, _) if self.recurse(cx, context, index, &response) => {}
+            (503, _) if self.fail_over(cx, context, index) => {}
+            (status, _) => {
+                let status =
+                    if status == 503 && !self.config.is_sibling(flow.remote.ip()) { 500 } else { status };
+                self.branch_ended(
+                    cx,
+                    context,
+                    index,
+                    Final { status, response: Some(response), retry_after: None },
+                );
+            }
+        }
+    }
+
+    /// A branch is done with, without success.
+    pub(crate) fn branch_ended(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize, end: Final) {
+        context.branches[index].stage = Stage::Done;
+        self.free_branch(cx, context, index);
+        if end.status >= 600 {
+            context.later.clear();
+            self.call_off(cx, context, None);
+        }
+        if let Some(response) = &end.response
+            && matches!(end.status, 401 | 407)
+        {
+            remember_challenges(context, response);
+        }
+        if context.best.as_ref().is_none_or(|best| rank(end.status) < rank(best.status)) {
+            context.best = Some(end);
+        }
+        self.when_idle(cx, context);
+    }
+
+    /// When no branch is left: the targets of lower preference, or the best answer.
+    pub(crate) fn when_idle(&mut self, cx: &mut Cx<'_>, context: &mut Context) {
+        if !context.is_idle() || context.answered != Answered::No {
+            return;
+        }
+        let Some(q) = context.later.front().map(|target| target.q) else {
+            return self.answer_best(cx, context);
+        };
+        let next = context.later.iter().take_while(|target| target.q == q).count();
+        let next = context.later.drain(..next).collect();
+        self.try_targets(cx, context, next);
+    }
+
+    /// The best response goes back (§16.7 steps 6–9).
+    fn answer_best(&mut self, cx: &mut Cx<'_>, context: &mut Context) {
+        let best = context.best.take().unwrap_or(Final::own(408));
+        let best = if context.cancelled && best.status < 600 { Final { status: 487, ..best } } else { best };
+        let by = match &best {
+            _ if context.cancelled => EndedBy::Caller,
+            Final { response: Some(_), .. } => EndedBy::Callee,
+            Final { status: 408, .. } => EndedBy::Timeout,
+            _ => EndedBy::Us,
+        };
+        context.answered = Answered::Failure;
+        let response = self.final_response(context, &best);
+        self.transactions.respond(cx.now.at, context.server, response);
+        self.transaction_ended(cx, context, best.status, by);
+    }
+
+    fn final_response(&mut self, context: &Context, best: &Final) -> Message {
+        match &best.response {
+            Some(response) if response.status() == Some(best.status) => {
+                let edit = siblings::strip(response.edit().pop_front(Name::Via), response);
+                with_challenges(edit, response, context).finish()
+            }
+            _ => {
+                let own = reply(&context.request, best.status, &self.dice.word(10));
+                match best.retry_after {
+                    Some(seconds) => own.header(Name::RetryAfter, seconds).finish(),
+                    None => own.finish(),
+                }
+            }
+        }
+    }
+
+    /// Sends a response of a branch back, its media by way of the relay if there is one.
+    fn pass_back(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize, response: Message) {
+        if !self.answer_through_relay(cx, context, index, &response) {
+            self.send_back(cx, context, index, &response, None);
+        }
+    }
+
+    /// One response, on its way back (§16.7 steps 3 and 8–9): our Via taken off, our Record-Route turned towards the
+    /// callee.
+    pub(crate) fn send_back(
+        &mut self,
+        cx: &mut Cx<'_>,
+        context: &Context,
+        index: usize,
+        response: &Message,
+        sdp: Option<&Bytes>,
+    ) {
+        let mut edit = siblings::strip(response.edit().pop_front(Name::Via), response);
+        edit = self.turn_record_route(cx, edit, context, index, response);
+        if let Some(sdp) = sdp {
+            edit = edit.sdp(sdp);
+        }
+        let to_sibling = self.config.is_sibling(context.flow.remote.ip());
+        if to_sibling {
+            let peer = context.branches[index].flow.map(|flow| flow.remote);
+            let session = context.branches[index].session().map(|(_, session)| session);
+            edit = Word { session, peer }.write(edit);
+        }
+        let message = edit.finish();
+        let message = if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message };
+        self.transactions.respond(cx.now.at, context.server, message);
+    }
+
+    /// Where one Record-Route value serves both sides, the caller gets it with a token of its own (§16.7 step 8).
+    fn turn_record_route<'m>(
+        &self,
+        cx: &Cx<'_>,
+        edit: Edit<'m>,
+        context: &Context,
+        index: usize,
+        response: &'m Message,
+    ) -> Edit<'m> {
+        let Some(flow) = context.branches[index].flow else { return edit };
+        let listener = self.listener_of(&flow);
+        if !crate::forward::makes_dialog(&context.request) || listener != self.listener_of(&context.flow) {
+            return edit;
+        }
+        let values: Vec<&str> = response.values(Name::RecordRoute).collect();
+        let below = context.request.values(Name::RecordRoute).count();
+        let (token, second) =
+            self.token_there(context, index, flow).seal(&self.config.token_keys, cx.now.unix());
+        let Some(ours) = values.len().checked_sub(below + 1 + usize::from(second.is_some())) else {
+            return edit;
+        };
+        if !values[ours].contains(self.faces.authority(listener)) {
+            return edit;
+        }
+        let value = self.faces.record_route(listener, &token);
+        if values.len() == 1 {
+            return edit.set(Name::RecordRoute, &value);
+        }
+        let turned = values.iter().enumerate().map(|(at, old)| if at == ours { value.as_str() } else { old });
+        edit.remove(Name::RecordRoute).push_front(Name::RecordRoute, &turned.collect::<Vec<_>>().join(", "))
+    }
+
+    /// A response with a tag makes a dialog, or repeats it (RFC 3261 §12.1).
+    fn hear_callee(&mut self, context: &Context, index: usize, response: &Message) {
+        let to_tag = response.to_tag();
+        let Some(flow) = context.branches[index].flow else { return };
+        if context.role != Role::Begins || to_tag.is_empty() {
+            return;
+        }
+        let session = context.branches[index].session();
+        if let Some(call) = context.call.as_ref().and_then(|call| self.calls.find(call)) {
+            call.anchored |= session.is_some();
+            call.heard(Dialog {
+                to_tag: to_tag.into(),
+                callee: Peer { flow, contact: contact_of(response) },
+                session,
+            });
+        }
+    }
+
+    fn answer_call(&mut self, cx: &mut Cx<'_>, context: &Context, response: &Message) {
+        let Some(id) = context.call.clone().filter(|_| context.role == Role::Begins) else { return };
+        let Some(call) = self.calls.find(&id) else { return };
+        let setup = cx.now.at.saturating_duration_since(call.begun);
+        if call.answered_by(cx.now.at, response.to_tag()) {
+            self.tell(Event::CallAnswered { call: id, setup });
+        }
+    }
+
+    /// What the end of a transaction means to its call.
+    fn transaction_ended(&mut self, cx: &mut Cx<'_>, context: &Context, status: u16, by: EndedBy) {
+        match (context.role, context.call.clone()) {
+            (Role::Begins, Some(call)) if status >= 300 => self.end_call(cx, &call, status, by),
+            (Role::Ends, call) if !matches!(status, 401 | 407) => {
+                if let Some((relay, session)) = context.session {
+                    self.free(cx, relay, session);
+                }
+                let Some(call) = call else { return };
+                let by = if context.sender == Side::Caller { EndedBy::Caller } else { EndedBy::Callee };
+                let tags = [context.request.from_tag(), context.request.to_tag()];
+                let ended = self.calls.end_dialog(&call, tags, End { at: cx.now.at, status: 200, by });
+                if let Some((call, event)) = ended {
+                    self.bury(cx, call, event);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Why other branches are cancelled when one has answered (RFC 3326).
+const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
+
+/// Which final response is better (§16.7 step 6): any 6xx, then the lowest class; within 4xx those that tell the
+/// caller what to do next; 408 last.
+fn rank(status: u16) -> u8 {
+    match status {
+        600.. => 0,
+        300..=399 => 1,
+        401 | 407 | 415 | 420 | 484 => 2,
+        408 => 4,
+        400..=499 => 3,
+        503 => 6,
+        _ => 5,
+    }
+}
+
+fn remember_challenges(context: &mut Context, response: &Message) {
+    for header in response.headers().filter(|header| CHALLENGES.contains(&header.name)) {
+        if let Ok(value) = std::str::from_utf8(header.value) {
+            context.challenges.push((header.name, value.to_owned()));
+        }
+    }
+}
+
+/// Of a challenge every branch's challenges go back (§16.7 step 7).
+fn with_challenges<'m>(edit: Edit<'m>, response: &Message, context: &Context) -> Edit<'m> {
+    if !matches!(response.status(), Some(401 | 407)) || context.branches.len() < 2 {
+        return edit;
+    }
+    let edit = CHALLENGES.into_iter().fold(edit, Edit::remove);
+    context.challenges.iter().fold(edit, |edit, (name, value)| edit.append(*name, value))
+}

@@ -1,0 +1,96 @@
+//! Route information preprocessing (RFC 3261 §16.4): what a request says about its way, and which of it is ours.
+
+use proto::node::Flow;
+use proto::sip::{Edit, Message, Name, NameAddr, Uri};
+use proto::token::Keys;
+
+use crate::config::Config;
+use crate::tokens::Token;
+
+/// What the Routes of a request come to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routed {
+    /// The token in our topmost Route, completed by a second one that follows it.
+    pub(crate) token: Option<Token>,
+    /// How many topmost Routes are ours and are taken off.
+    pub(crate) ours: usize,
+    /// A strict router before us put our URI in the request line: the last Route is the real one, and is taken off
+    /// too.
+    pub(crate) unstrict: Option<String>,
+}
+
+impl Routed {
+    /// Reads the Routes.
+    pub(crate) fn read(request: &Message, config: &Config, unix: u64) -> Routed {
+        let mut routed = Routed::default();
+        if let Some(token) = token_in(request.request_uri(), &config.token_keys, unix) {
+            // §16.4: the request URI is a value we once put in a Record-Route.
+            routed.token = Some(token);
+            routed.unstrict = request.routes().flatten().last().map(|last| last.raw_uri.to_owned());
+        }
+        let routes = routed.routes_left(request);
+        for route in routes.iter().map_while(|route| NameAddr::parse(route).ok()) {
+            let Ok(uri) = route.uri() else { break };
+            let token = Token::open(&config.token_keys, unix, uri.user);
+            if token.is_none() && !config.is_ours(uri.host, uri.port) {
+                break;
+            }
+            routed.ours += 1;
+            routed.token = match routed.token.take() {
+                Some(first) => Some(first.join(token)),
+                None => token,
+            };
+        }
+        routed
+    }
+
+    /// The Route the request leaves us with, topmost first.
+    pub(crate) fn next<'m>(&self, request: &'m Message) -> Option<NameAddr<'m>> {
+        self.routes_left(request).get(self.ours).and_then(|route| NameAddr::parse(route).ok())
+    }
+
+    /// The request URI it leaves us with, unless a target replaces it.
+    pub(crate) fn uri<'a>(&'a self, request: &'a Message) -> &'a str {
+        self.unstrict.as_deref().unwrap_or(request.request_uri())
+    }
+
+    /// Takes off what is ours.
+    pub(crate) fn apply<'m>(&self, edit: Edit<'m>, request: &Message, push: &[String]) -> Edit<'m> {
+        if push.is_empty() && self.unstrict.is_none() && self.ours == 0 {
+            return edit;
+        }
+        if push.is_empty() && self.unstrict.is_none() && self.ours == 1 {
+            return edit.pop_front(Name::Route);
+        }
+        let kept = self.routes_left(request).into_iter().skip(self.ours);
+        let routes: Vec<&str> = push.iter().map(String::as_str).chain(kept).collect();
+        let edit = edit.remove(Name::Route);
+        if routes.is_empty() { edit } else { edit.push_front(Name::Route, &routes.join(", ")) }
+    }
+
+    fn routes_left<'m>(&self, request: &'m Message) -> Vec<&'m str> {
+        let mut routes: Vec<&str> = request.values(Name::Route).collect();
+        if self.unstrict.is_some() {
+            routes.pop();
+        }
+        routes
+    }
+}
+
+fn token_in(uri: &str, keys: &Keys, unix: u64) -> Option<Token> {
+    let uri = Uri::parse(uri).ok()?;
+    // A token has a length no user name of ours has by chance; don't try keys on every request.
+    if uri.user.len() < 20 { None } else { Token::open(keys, unix, uri.user) }
+}
+
+/// The path a token names, in today's configuration. Connections are found by their far end.
+pub(crate) fn flow_of(token: &Token, config: &Config) -> Option<Flow> {
+    let (listener, remote) = token.path?;
+    let listener = config
+        .listeners
+        .get(usize::from(listener))
+        .filter(|l| l.bind.is_ipv4() == remote.is_ipv4())
+        .or_else(|| config.listeners.iter().find(|l| l.bind.is_ipv4() == remote.is_ipv4()))?;
+    let (transport, local) = (listener.transport, listener.bind);
+    Some(Flow { transport, local, remote, id: proto::node::FlowId(0) })
+}

@@ -1,0 +1,82 @@
+//! What our proxies tell one another about a call (DESIGN §5): a side is compared once, by its first hop, and the
+//! result travels in `Relay-Verdict`, with the party's observed address in `Relay-Peer`, under `Node-Auth`.
+//!
+//! | header | example | meaning |
+//! |---|---|---|
+//! | `Relay-Verdict` | `direct` | the sender's side was compared, and needs no relay |
+//! | | `anchored;session=00c0ffee00c0ffee` | its media goes through this session |
+//! | `Relay-Peer` | `203.0.113.9:40000` | where the party behind the sending proxy was observed |
+//!
+//! Messages from anybody else lose all of these headers, and nobody else is sent them.
+
+use std::net::SocketAddr;
+
+use proto::control::Session;
+use proto::node::Flow;
+use proto::node_auth::Proof;
+use proto::sip::{Edit, Message, Name};
+
+use crate::config::Config;
+
+/// What a proven sibling says of the party behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    /// The relay session its media goes through; `None`: it needs none.
+    pub(crate) session: Option<Session>,
+    /// Where it was observed.
+    pub(crate) peer: Option<SocketAddr>,
+}
+
+/// The headers that only our own nodes write.
+const OURS: [Name; 7] = [
+    Name::NodeAuth,
+    Name::RelayVerdict,
+    Name::RelayPeer,
+    Name::RelaySession,
+    Name::RelayLeg,
+    Name::RelayNetwork,
+    Name::RelayPolicy,
+];
+
+impl Word {
+    /// Reads it; `None` when the message does not come from a proven sibling.
+    pub(crate) fn read(message: &Message, flow: &Flow, config: &Config, unix: u64) -> Option<Word> {
+        if !config.is_sibling(flow.remote.ip()) {
+            return None;
+        }
+        let key = config.siblings.key.as_ref()?;
+        if message.text(Name::NodeAuth).is_none() || key.check(message, unix) != Proof::Proven {
+            return None;
+        }
+        let verdict = message.text(Name::RelayVerdict).unwrap_or("direct");
+        let session = verdict.strip_prefix("anchored;session=").and_then(Session::from_name);
+        let peer = message.text(Name::RelayPeer).and_then(|peer| peer.parse().ok());
+        Some(Word { session, peer })
+    }
+
+    /// Adds it to a message that goes to a sibling, to be signed afterwards.
+    pub(crate) fn write<'m>(&self, edit: Edit<'m>) -> Edit<'m> {
+        let verdict = self.session.map_or("direct".into(), |session| format!("anchored;session={session}"));
+        let edit = edit.append(Name::RelayVerdict, &verdict);
+        match self.peer {
+            Some(peer) => edit.append(Name::RelayPeer, &peer.to_string()),
+            None => edit,
+        }
+    }
+}
+
+/// Takes off what only our own nodes write.
+pub(crate) fn strip<'m>(edit: Edit<'m>, message: &Message) -> Edit<'m> {
+    if !message.headers().any(|header| OURS.contains(&header.name)) {
+        return edit;
+    }
+    OURS.into_iter().fold(edit, Edit::remove)
+}
+
+/// The message with our proof, when there is a key.
+pub(crate) fn sign(message: Message, config: &Config, unix: u64) -> Message {
+    match &config.siblings.key {
+        Some(key) => key.sign(&message, unix),
+        None => message,
+    }
+}

@@ -1,0 +1,135 @@
+//! Where a request outside of dialogs may go (RFC 3261 §16.5): the Route it brings, our own bindings, static routes,
+//! whoever the redirect servers name, and for foreign domains what DNS says.
+
+use proto::event::Name;
+use proto::node::Flow;
+use proto::sip::{Message, Scheme, Uri};
+use proto::tables::{Binding, Tables, User};
+
+use crate::aor::canonical;
+use crate::config::{Config, Route};
+use crate::contexts::{Device, Target};
+use crate::moment::Moment;
+use crate::routing::Routed;
+use crate::target::{Hops, of_next_hop, of_uri};
+use crate::tokens::binding_mark;
+use crate::validate::Refusal;
+
+/// The targets of a request, in order of preference. Never empty when it is `Ok`.
+pub(crate) fn find(
+    now: Moment,
+    request: &Message,
+    routed: &Routed,
+    from_sibling: bool,
+    config: &Config,
+    tables: &dyn Tables,
+) -> Result<Vec<Target>, Refusal> {
+    if let Some(next) = routed.next(request) {
+        return Ok(vec![Target::by(of_uri(&next.uri()?, config))]);
+    }
+    let uri = Uri::parse(routed.uri(request))?;
+    match uri.scheme {
+        Scheme::Tel => by_route(&uri, config),
+        _ if config.is_ours(uri.host, uri.port) => ours(now, &uri, from_sibling, config, tables),
+        _ => by_route(&uri, config).or_else(|_| Ok(vec![Target::by(of_uri(&uri, config))])),
+    }
+}
+
+/// Somebody at one of our domains.
+fn ours(
+    now: Moment,
+    uri: &Uri<'_>,
+    from_sibling: bool,
+    config: &Config,
+    tables: &dyn Tables,
+) -> Result<Vec<Target>, Refusal> {
+    let aor = canonical(uri, config).unwrap_or_default();
+    let bindings = tables.bindings(&aor);
+    let live = bindings.iter().filter(|binding| binding.is_live(now.wall) && !binding.is_unreachable());
+    let owner = if bindings.is_empty() { None } else { tables.owner(&aor) };
+    let mut found: Vec<Target> = live.map(|binding| of_binding(binding, owner.as_deref(), config)).collect();
+    found.sort_by_key(|target| std::cmp::Reverse(target.q));
+    found.truncate(config.limits.branches);
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    if config.route_for(uri.user, uri.host).is_some() {
+        return by_route(uri, config);
+    }
+    // A sibling sends us only what we serve: asking again would go round in circles.
+    if !config.redirects.is_empty() && !from_sibling && !uri.user.is_empty() {
+        return Ok(vec![Target { lookup: true, ..Target::by(Hops::Ready(Vec::new())) }]);
+    }
+    Err(nobody(&aor, !bindings.is_empty(), tables))
+}
+
+/// 480 for somebody we know, 404 for anybody else (RFC 3261 §21.4.18, §21.4.5).
+fn nobody(aor: &str, was_here: bool, tables: &dyn Tables) -> Refusal {
+    if was_here || tables.owner(aor).is_some() {
+        Refusal::new(480, "the callee is not registered now")
+    } else {
+        Refusal::new(404, "nobody of that name, and no route leads there")
+    }
+}
+
+fn by_route(uri: &Uri<'_>, config: &Config) -> Result<Vec<Target>, Refusal> {
+    let route = config.route_for(uri.user, uri.host);
+    route.map(|route| vec![of_route(route, config)]).ok_or(Refusal::new(404, "no route leads there"))
+}
+
+fn of_route(route: &Route, config: &Config) -> Target {
+    Target {
+        trusted: route.trusted,
+        anchor: route.anchor,
+        latch: route.latch,
+        ..Target::by(of_next_hop(&route.next, config))
+    }
+}
+
+fn of_binding(binding: &Binding, owner: Option<&User>, config: &Config) -> Target {
+    let flow = of_today(&binding.flow, config);
+    Target {
+        uri: Some(binding.contact.clone()),
+        path: binding.path.clone(),
+        q: binding.q,
+        device: Some(Device { mark: binding_mark(binding), behind_nat: binding.behind_nat }),
+        anchor: owner.and_then(|user| user.anchor),
+        latch: owner.and_then(|user| user.latch),
+        ..Target::by(Hops::Ready(vec![flow]))
+    }
+}
+
+/// A binding's path, from a listener of ours when the one it was made by is gone.
+fn of_today(flow: &Flow, config: &Config) -> Flow {
+    if config.listener_at(flow.transport, flow.local).is_some() {
+        return *flow;
+    }
+    let listener = config.listener_towards(flow.transport, flow.remote);
+    Flow { local: listener.map_or(flow.local, |index| config.listeners[index].bind), ..*flow }
+}
+
+/// The present path of the device a token's mark means, if it still has a binding.
+pub(crate) fn present_path(
+    now: Moment,
+    aor: &str,
+    mark: u32,
+    config: &Config,
+    tables: &dyn Tables,
+) -> Option<Flow> {
+    let bindings = tables.bindings(aor);
+    let found = bindings.iter().find(|b| binding_mark(b) == mark && b.is_live(now.wall))?;
+    Some(of_today(&found.flow, config))
+}
+
+/// The mark of the sender's own device: the binding that was made from where it sends now.
+pub(crate) fn own_mark(aor: &str, flow: &Flow, tables: &dyn Tables) -> Option<u32> {
+    let bindings = tables.bindings(aor);
+    bindings.iter().find(|binding| binding.flow.remote == flow.remote).map(binding_mark)
+}
+
+/// The address of record in a From or To, as a name for events; what is written when it is none.
+pub(crate) fn name_of(party: Option<proto::sip::NameAddr<'_>>) -> Name {
+    let Some(party) = party else { return "".into() };
+    let aor = party.uri().ok().and_then(|uri| uri.aor());
+    aor.map_or_else(|| party.raw_uri.into(), Name::from)
+}
