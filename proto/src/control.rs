@@ -42,7 +42,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::event::Side;
-use crate::sip::{Builder, Message};
+use crate::sip::{Builder, Message, Name, Params};
 use crate::tables::Latch;
 
 /// A relay session's name: 16 hex digits on the wire. Drawn by the proxy that makes the session.
@@ -58,7 +58,8 @@ impl fmt::Display for Session {
 impl Session {
     /// From its 16 hex digits.
     pub fn from_name(name: &str) -> Option<Session> {
-        (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok().map(Session)).flatten()
+        let is_name = name.len() == 16 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+        is_name.then(|| u64::from_str_radix(name, 16).ok().map(Session)).flatten()
     }
 }
 
@@ -94,26 +95,222 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Adds the headers to a request.
+    /// Adds the headers to a request. Networks' names are tokens (RFC 3261 §25.1); what else stands in one is left out.
     pub fn write(&self, request: Builder) -> Builder {
-        let _ = request;
-        todo!()
+        let [caller, callee] = self.networks.each_ref().map(|name| token(name));
+        let request = request
+            .header(Name::RelaySession, format_args!("{};mode={}", self.session, word(&MODES, self.mode)))
+            .header(Name::RelayLeg, word(&SIDES, self.leg))
+            .header(Name::RelayNetwork, format_args!("caller={caller};callee={callee}"));
+        let request = match self.peer {
+            Some(peer) => request.header(Name::RelayPeer, peer),
+            None => request,
+        };
+        let (latch, trust) = (word(&LATCHES, self.latch), word(&SWITCH, self.trusted));
+        let reset = word(&SWITCH, self.reset);
+        request.header(Name::RelayPolicy, format_args!("latch={latch};trust={trust};reset={reset}"))
     }
 
-    /// Reads them; the words say what is missing or wrong.
+    /// Reads them; the words say what is missing or wrong. Only `Relay-Session` and `Relay-Leg` must be there: without
+    /// the others the party is not known, in networks without a name, latched strictly, not trusted, not moved.
+    /// Parameters nobody knows are passed over.
     pub fn read(request: &Message) -> Result<Ask, &'static str> {
-        let _ = request;
-        todo!()
+        let session = request.text(Name::RelaySession).ok_or("no Relay-Session header")?;
+        let (name, params) = session.split_once(';').unwrap_or((session, ""));
+        let leg = request.text(Name::RelayLeg).ok_or("no Relay-Leg header")?;
+        let peer = request.text(Name::RelayPeer);
+        let network = Params(request.text(Name::RelayNetwork).unwrap_or_default());
+        let policy = Params(request.text(Name::RelayPolicy).unwrap_or_default());
+        Ok(Ask {
+            session: Session::from_name(name.trim()).ok_or("Relay-Session is not 16 hex digits")?,
+            mode: read_word(&MODES, Params(params).get("mode"), "Relay-Session: mode is split or shared")?,
+            leg: read_word(&SIDES, Some(leg), "Relay-Leg is caller or callee")?,
+            peer: peer.map(|peer| peer.parse().map_err(|_| "Relay-Peer is not address:port")).transpose()?,
+            networks: ["caller", "callee"].map(|side| network.get(side).unwrap_or_default().to_owned()),
+            latch: read_word(&LATCHES, policy.get("latch"), "Relay-Policy: latch is strict, prefix or any")?,
+            trusted: read_word(&SWITCH, policy.get("trust"), "Relay-Policy: trust is yes or no")?,
+            reset: read_word(&SWITCH, policy.get("reset"), "Relay-Policy: reset is yes or no")?,
+        })
     }
 }
 
 /// The tag of one end of a session's dialog: `Side::Caller` for the proxy's (From), `Side::Callee` for the relay's.
+/// It hides nothing: who may speak in the dialog is proven by Node-Auth.
 pub fn tag(session: Session, end: Side) -> String {
-    let _ = (session, end);
-    todo!()
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update(b"postern relay dialog\0")
+        .update(&session.0.to_be_bytes())
+        .update(word(&SIDES, end).as_bytes());
+    hasher.finalize().as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The CSeq of a request at this age of the session.
 pub fn cseq(age: Duration) -> u32 {
-    (age.as_millis() / 100) as u32 + 1
+    u32::try_from(age.as_millis() / 100 + 1).unwrap_or(MAX_CSEQ).min(MAX_CSEQ)
+}
+
+fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, v)| *v == value).map_or("", |(word, _)| word)
+}
+
+/// The first value of the table stands for an absent word.
+fn read_word<T: Copy>(
+    words: &[(&'static str, T)],
+    word: Option<&str>,
+    wrong: &'static str,
+) -> Result<T, &'static str> {
+    let known = word.unwrap_or(words[0].0).trim();
+    words.iter().find(|(w, _)| w.eq_ignore_ascii_case(known)).map(|(_, value)| *value).ok_or(wrong)
+}
+
+fn token(name: &str) -> String {
+    name.chars().filter(|c| c.is_ascii_alphanumeric() || "-.!%*_+`'~".contains(*c)).collect()
+}
+
+const MODES: [(&str, Mode); 2] = [("split", Mode::Split), ("shared", Mode::Shared)];
+const SIDES: [(&str, Side); 2] = [("caller", Side::Caller), ("callee", Side::Callee)];
+const LATCHES: [(&str, Latch); 3] =
+    [("strict", Latch::Strict), ("prefix", Latch::Prefix), ("any", Latch::Any)];
+const SWITCH: [(&str, bool); 2] = [("no", false), ("yes", true)];
+/// RFC 3261 §8.1.1.5.
+const MAX_CSEQ: u32 = (1 << 31) - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ask() -> Ask {
+        Ask {
+            session: Session(0x00c0_ffee_00c0_ffee),
+            mode: Mode::Shared,
+            leg: Side::Callee,
+            peer: Some("203.0.113.9:40000".parse().unwrap()),
+            networks: ["inside".into(), "outside".into()],
+            latch: Latch::Prefix,
+            trusted: true,
+            reset: true,
+        }
+    }
+
+    fn request(headers: &str) -> Message {
+        let text = format!(
+            "INVITE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK1\r\nFrom: <sip:p>;tag=1\r\nTo: <sip:x>\r\n\
+             Call-ID: c\r\nCSeq: 1 INVITE\r\n{headers}\r\n"
+        );
+        Message::parse(bytes::Bytes::from(text)).unwrap()
+    }
+
+    #[test]
+    fn writes_the_headers_of_the_table() {
+        let message = ask().write(Builder::request("INVITE", "sip:relay").header(Name::CallId, "c")).finish();
+        let values = [
+            (Name::RelaySession, "00c0ffee00c0ffee;mode=shared"),
+            (Name::RelayLeg, "callee"),
+            (Name::RelayPeer, "203.0.113.9:40000"),
+            (Name::RelayNetwork, "caller=inside;callee=outside"),
+            (Name::RelayPolicy, "latch=prefix;trust=yes;reset=yes"),
+        ];
+        for (name, value) in values {
+            assert_eq!(message.text(name), Some(value));
+        }
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let asks = [
+            ask(),
+            Ask {
+                peer: None,
+                mode: Mode::Split,
+                leg: Side::Caller,
+                latch: Latch::Any,
+                trusted: false,
+                ..ask()
+            },
+            Ask { peer: Some("[2001:db8::1]:5060".parse().unwrap()), networks: Default::default(), ..ask() },
+        ];
+        for ask in asks {
+            let message =
+                ask.write(Builder::request("INVITE", "sip:relay").header(Name::CallId, "c")).finish();
+            assert_eq!(Ask::read(&message), Ok(ask));
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_careful_choice() {
+        let read = Ask::read(&request("Relay-Session: 00c0ffee00c0ffee\r\nRelay-Leg: Caller\r\n")).unwrap();
+        let careful = Ask {
+            mode: Mode::Split,
+            leg: Side::Caller,
+            peer: None,
+            networks: Default::default(),
+            latch: Latch::Strict,
+            trusted: false,
+            reset: false,
+            ..ask()
+        };
+        assert_eq!(read, careful);
+    }
+
+    #[test]
+    fn says_what_is_missing_or_wrong() {
+        let table = [
+            ("Relay-Leg: caller\r\n", "no Relay-Session header"),
+            ("Relay-Session: 00c0ffee00c0ffee\r\n", "no Relay-Leg header"),
+            ("Relay-Session: c0ffee\r\nRelay-Leg: caller\r\n", "Relay-Session is not 16 hex digits"),
+            (
+                "Relay-Session: +0c0ffee00c0ffee\r\nRelay-Leg: caller\r\n",
+                "Relay-Session is not 16 hex digits",
+            ),
+            (
+                "Relay-Session: 00c0ffee00c0ffee;mode=x\r\nRelay-Leg: caller\r\n",
+                "Relay-Session: mode is split or shared",
+            ),
+            ("Relay-Session: 00c0ffee00c0ffee\r\nRelay-Leg: x\r\n", "Relay-Leg is caller or callee"),
+            (
+                "Relay-Session: 00c0ffee00c0ffee\r\nRelay-Leg: caller\r\nRelay-Peer: host:1\r\n",
+                "Relay-Peer is not address:port",
+            ),
+            (
+                "Relay-Session: 00c0ffee00c0ffee\r\nRelay-Leg: caller\r\nRelay-Policy: trust=maybe\r\n",
+                "Relay-Policy: trust is yes or no",
+            ),
+        ];
+        for (headers, wrong) in table {
+            assert_eq!(Ask::read(&request(headers)), Err(wrong));
+        }
+    }
+
+    #[test]
+    fn the_ends_of_a_dialog_have_tags_of_their_own_that_never_change() {
+        let session = Session(0x00c0_ffee_00c0_ffee);
+        assert_eq!(tag(session, Side::Caller), "5520fbb3dea63486");
+        assert_eq!(tag(session, Side::Callee), "adee941a943952a9");
+        assert_ne!(tag(Session(1), Side::Caller), tag(Session(2), Side::Caller));
+    }
+
+    #[test]
+    fn cseq_grows_with_age_and_stays_within_31_bits() {
+        assert_eq!([0, 99, 100, 1000].map(|ms| cseq(Duration::from_millis(ms))), [1, 1, 2, 11]);
+        assert_eq!(cseq(Duration::from_secs(u64::MAX / 2)), MAX_CSEQ);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_on_odd_headers(session in "[ -~]{0,24}", leg in "[ -~]{0,9}", rest in "[ -~]{0,24}") {
+            let _ = Ask::read(&request(&format!(
+                "Relay-Session: {session}\r\nRelay-Leg: {leg}\r\nRelay-Peer: {rest}\r\nRelay-Network: {rest}\r\n\
+                 Relay-Policy: {rest}\r\n"
+            )));
+        }
+
+        #[test]
+        fn no_name_of_a_network_forges_a_header(name in ".{0,24}") {
+            let ask = Ask { networks: [name.clone(), name], ..ask() };
+            let message = ask.write(Builder::request("INVITE", "sip:relay").header(Name::CallId, "c")).finish();
+            prop_assert!(Ask::read(&message).is_ok());
+        }
+    }
 }

@@ -1,0 +1,31 @@
+//! Quoted strings (RFC 3261 §25.1): `"a \"b\" \\ c"`.
+
+use std::borrow::Cow;
+
+/// In quotes, with `"` and `\` escaped. Line breaks can't be escaped; they become spaces.
+pub(super) fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\r' | '\n' => out.push(' '),
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The inside of a quoted string without its escapes.
+pub(super) fn unquote(inside: &str) -> Cow<'_, str> {
+    if !inside.contains('\\') {
+        return Cow::Borrowed(inside);
+    }
+    let mut chars = inside.chars();
+    let plain = std::iter::from_fn(|| match chars.next()? {
+        '\\' => Some(chars.next().unwrap_or('\\')),
+        c => Some(c),
+    });
+    Cow::Owned(plain.collect())
+}
