@@ -52,6 +52,25 @@ pub(crate) fn udp(remote: &str) -> Flow {
     Flow::udp(address("203.0.113.1:5060"), address(remote))
 }
 
+/// A binding at `192.0.2.50:5060`.
+pub(crate) fn binding(contact: &str, expires: SystemTime) -> Binding {
+    Binding {
+        contact: contact.into(),
+        call_id: "call".into(),
+        cseq: 1,
+        q: 1000,
+        expires,
+        flow: udp("192.0.2.50:5060"),
+        sent_by: String::new(),
+        behind_nat: false,
+        path: vec![],
+        instance: None,
+        reg_id: None,
+        agent: None,
+        unanswered: 0,
+    }
+}
+
 /// A message from text with plain line ends.
 pub(crate) fn message(text: &str) -> Message {
     let lines: Vec<_> = text.trim_start().lines().map(str::trim).collect();
