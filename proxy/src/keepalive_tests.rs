@@ -1,0 +1,317 @@
+//! DESIGN §4, "NAT signalling": a sentence each.
+
+use std::time::Duration;
+
+use proto::node::Transport;
+use proto::sip::{Message, Method};
+
+use super::*;
+use crate::testing::{Clock, Maps, binding, config, message, udp};
+
+const ALICE: &str = "alice@example.com";
+
+struct Scene {
+    config: Config,
+    clock: Clock,
+    tables: Maps,
+    part: KeepAlive,
+}
+
+fn scene() -> Scene {
+    let clock = Clock::new();
+    Scene { config: config(), clock, tables: Maps::default(), part: KeepAlive::new(clock.dice()) }
+}
+
+/// A ping that left: when, where to, its name.
+type Ping = (f64, Flow, RequestId);
+
+impl Scene {
+    fn bind(&mut self, aor: &str, bindings: Vec<Binding>) {
+        self.tables.edit_bindings(aor, &mut |list| *list = bindings.clone());
+        self.part.changed(self.clock.now(), aor, &self.config, &self.tables);
+    }
+
+    /// A phone of `aor` behind a NAT, bound for `seconds`.
+    fn phone(&self, seconds: u64) -> Binding {
+        let expires = self.clock.now().wall + Duration::from_secs(seconds);
+        Binding { behind_nat: true, ..binding("sip:alice@192.168.1.10", expires) }
+    }
+
+    /// Lets time pass, deadline by deadline; tells what was wanted.
+    fn run(&mut self, seconds: f64) -> Vec<(f64, Want)> {
+        let start = self.clock.now().at;
+        let end = start + Duration::from_secs_f64(seconds);
+        let mut wanted = vec![];
+        while let Some(at) = self.part.deadline().filter(|&at| at <= end) {
+            self.clock.until(at);
+            self.part.wake(self.clock.now(), &self.config, &mut self.tables);
+            let passed = (self.clock.now().at - start).as_secs_f64();
+            wanted.extend(std::iter::from_fn(|| self.part.poll()).map(|want| (passed, want)));
+        }
+        self.clock.until(end);
+        wanted
+    }
+
+    fn pings(&mut self, seconds: f64) -> Vec<Ping> {
+        let wanted = self.run(seconds);
+        let ping = |(at, want)| match want {
+            Want::Request { flow, id, .. } => Some((at, flow, id)),
+            Want::Event(_) => None,
+        };
+        wanted.into_iter().filter_map(ping).collect()
+    }
+
+    fn first_options(&mut self) -> Message {
+        let wanted = self.run(40.0);
+        let options = wanted.into_iter().find_map(|(_, want)| match want {
+            Want::Request { message, .. } => Some(message),
+            Want::Event(_) => None,
+        });
+        options.expect("a ping within 40 s")
+    }
+
+    fn outcome(&mut self, ping: &Ping, outcome: Outcome) -> Vec<bool> {
+        self.part.outcome(self.clock.now(), ping.2, outcome, &self.config, &mut self.tables);
+        let reachable = |want| match want {
+            Want::Event(Event::Reachable { reachable, .. }) => Some(reachable),
+            _ => None,
+        };
+        std::iter::from_fn(|| self.part.poll()).filter_map(reachable).collect()
+    }
+
+    fn silence(&mut self, ping: &Ping) -> Vec<bool> {
+        self.outcome(ping, Outcome::Silence)
+    }
+
+    fn answer(&mut self, ping: &Ping) -> Vec<bool> {
+        self.outcome(ping, Outcome::Final(response()))
+    }
+
+    fn unanswered(&self) -> u8 {
+        self.tables.bindings(ALICE)[0].unanswered
+    }
+}
+
+/// Any final response is a sign of life.
+fn response() -> Message {
+    message(
+        "SIP/2.0 405 Method Not Allowed
+        Via: SIP/2.0/UDP 203.0.113.1;branch=z9hG4bK1
+        From: <sip:203.0.113.1>;tag=1
+        To: <sip:alice@192.168.1.10>;tag=2
+        Call-ID: a
+        CSeq: 1 OPTIONS
+        Content-Length: 0",
+    )
+}
+
+#[test]
+fn a_udp_binding_behind_a_nat_is_pinged_every_25_seconds_give_or_take_a_fifth() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone]);
+    let pings = scene.pings(3000.0);
+    assert!((110..=130).contains(&pings.len()), "{}", pings.len());
+    let gaps: Vec<f64> = pings.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    assert!(gaps.iter().all(|gap| (19.99..=30.01).contains(gap)), "{gaps:?}");
+    assert!(gaps.iter().any(|gap| *gap < 24.0) && gaps.iter().any(|gap| *gap > 26.0), "jitter");
+}
+
+#[test]
+fn it_is_an_options_to_the_contact_by_the_way_the_register_came() {
+    let mut scene = scene();
+    let phone = Binding { flow: udp("198.51.100.7:61000"), ..scene.phone(3600) };
+    scene.bind(ALICE, vec![phone]);
+    let options = scene.first_options();
+    assert_eq!((options.method(), options.request_uri()), (Method::Options, "sip:alice@192.168.1.10"));
+    assert_eq!(options.from().unwrap().raw_uri, "sip:203.0.113.1:5060");
+    assert_eq!(scene.pings(40.0)[0].1, udp("198.51.100.7:61000"));
+}
+
+#[test]
+fn only_udp_bindings_behind_a_nat_without_a_path_are_pinged() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    let tcp = Flow { transport: Transport::Tcp, id: FlowId(7), ..phone.flow };
+    scene.bind("public@example.com", vec![Binding { behind_nat: false, ..phone.clone() }]);
+    scene.bind("tcp@example.com", vec![Binding { flow: tcp, ..phone.clone() }]);
+    scene.bind("path@example.com", vec![Binding { path: vec!["<sip:edge>".into()], ..phone.clone() }]);
+    assert!(scene.pings(100.0).is_empty());
+    scene.bind(ALICE, vec![phone]);
+    assert!(!scene.pings(100.0).is_empty());
+}
+
+#[test]
+fn an_interval_of_zero_means_none() {
+    let mut scene = scene();
+    scene.config.keep_alive = Duration::ZERO;
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone]);
+    assert!(scene.pings(100.0).is_empty());
+}
+
+#[test]
+fn three_unanswered_make_it_unreachable_and_two_do_not() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone]);
+    let pings = scene.pings(100.0);
+    assert!(scene.silence(&pings[0]).is_empty());
+    assert!(scene.silence(&pings[1]).is_empty());
+    assert!(!scene.tables.bindings(ALICE)[0].is_unreachable());
+    assert_eq!(scene.silence(&pings[2]), [false]);
+    assert!(scene.tables.bindings(ALICE)[0].is_unreachable());
+}
+
+#[test]
+fn one_answer_in_between_counts_from_the_beginning() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone]);
+    let pings = scene.pings(140.0);
+    scene.silence(&pings[0]);
+    scene.silence(&pings[1]);
+    assert!(scene.answer(&pings[2]).is_empty(), "it was never unreachable");
+    assert!(scene.silence(&pings[3]).is_empty());
+    assert_eq!(scene.unanswered(), 1);
+}
+
+#[test]
+fn an_unreachable_device_is_still_pinged_and_its_answer_brings_it_back() {
+    let mut scene = scene();
+    let phone = Binding { unanswered: 3, ..scene.phone(3600) };
+    scene.bind(ALICE, vec![phone]);
+    let pings = scene.pings(100.0);
+    assert!(scene.silence(&pings[0]).is_empty(), "said once");
+    assert_eq!(scene.answer(&pings[1]), [true]);
+    assert_eq!(scene.unanswered(), 0);
+}
+
+#[test]
+fn an_answer_that_changes_nothing_is_not_written() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone]);
+    let (pings, edits) = (scene.pings(100.0), scene.tables.edits);
+    scene.answer(&pings[0]);
+    assert_eq!(scene.tables.edits, edits);
+}
+
+#[test]
+fn silence_on_the_old_path_says_nothing_of_the_new_one() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone.clone()]);
+    let pings = scene.pings(40.0);
+    scene.bind(ALICE, vec![Binding { flow: udp("198.51.100.7:61001"), cseq: 2, ..phone }]);
+    scene.silence(&pings[0]);
+    assert_eq!(scene.unanswered(), 0);
+}
+
+#[test]
+fn a_refresh_puts_the_next_ping_off() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone.clone()]);
+    for cseq in 2..20 {
+        assert!(scene.pings(15.0).is_empty());
+        scene.bind(ALICE, vec![Binding { cseq, ..phone.clone() }]);
+    }
+}
+
+#[test]
+fn another_device_of_the_same_user_does_not_put_it_off() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone.clone()]);
+    let mut pings = 0;
+    for cseq in 2..22 {
+        let second = Binding { cseq, behind_nat: false, ..binding("sip:b@h", phone.expires) };
+        scene.bind(ALICE, vec![phone.clone(), second]);
+        pings += scene.pings(5.0).len();
+    }
+    assert!((3..=5).contains(&pings), "{pings} in 100 s");
+}
+
+#[test]
+fn a_removed_binding_is_not_pinged() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone]);
+    scene.bind(ALICE, vec![]);
+    assert!(scene.pings(100.0).is_empty());
+    assert_eq!(scene.part.deadline(), None);
+}
+
+#[test]
+fn a_binding_another_lane_refreshed_is_left_to_that_lane() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone]);
+    scene.tables.edit_bindings(ALICE, &mut |list| list[0].call_id = "of another lane".into());
+    assert!(scene.pings(100.0).is_empty());
+}
+
+#[test]
+fn a_binding_whose_time_is_over_is_taken_away_and_told() {
+    let mut scene = scene();
+    let (short, long) = (scene.phone(60), Binding { behind_nat: false, ..scene.phone(90) });
+    scene.bind(ALICE, vec![short, Binding { contact: "sip:b@h".into(), ..long }]);
+    let lost = |wanted: Vec<(f64, Want)>| {
+        wanted.into_iter().filter(|(_, want)| matches!(want, Want::Event(Event::Registered { .. }))).count()
+    };
+    assert_eq!(lost(scene.run(59.0)), 0);
+    assert_eq!((lost(scene.run(2.0)), scene.tables.bindings(ALICE).len()), (1, 1));
+    assert_eq!((lost(scene.run(30.0)), scene.tables.aors().len()), (1, 0));
+    assert_eq!(scene.part.deadline(), None);
+}
+
+#[test]
+fn after_a_restart_everybody_is_pinged_within_one_interval_and_not_all_at_once() {
+    let mut scene = scene();
+    for n in 0..200 {
+        let phone = scene.phone(3600);
+        scene.tables.bindings.insert(format!("u{n}@example.com"), vec![phone]);
+    }
+    scene.part.resume(scene.clock.now(), &scene.config, &scene.tables);
+    let pings = scene.pings(25.0);
+    let aors: BTreeSet<_> = scene.part.asked.values().map(|asked| asked.aor.clone()).collect();
+    assert_eq!(aors.len(), 200);
+    for second in 0..25 {
+        let in_it = pings.iter().filter(|ping| ping.0 as u32 == second).count();
+        assert!(in_it < 30, "{in_it} in one second");
+    }
+}
+
+#[test]
+fn lanes_share_what_a_former_life_left() {
+    let mut all = vec![];
+    for index in 0..3 {
+        let mut scene = scene();
+        scene.part = KeepAlive::new(scene.clock.dice()).of_lane(Lane { index, count: 3 });
+        for n in 0..60 {
+            let phone = scene.phone(3600);
+            scene.tables.bindings.insert(format!("u{n}@example.com"), vec![phone]);
+        }
+        scene.part.resume(scene.clock.now(), &scene.config, &scene.tables);
+        scene.run(25.0);
+        let mine: BTreeSet<_> = scene.part.asked.values().map(|asked| asked.aor.clone()).collect();
+        assert!(mine.len() > 8, "{}", mine.len());
+        all.extend(mine);
+    }
+    all.sort();
+    let count = all.len();
+    all.dedup();
+    assert_eq!((count, all.len()), (60, 60));
+}
+
+#[test]
+fn a_connection_knows_who_registered_by_it() {
+    let mut scene = scene();
+    let flow = Flow { transport: Transport::Tcp, id: FlowId(7), ..udp("192.0.2.50:5060") };
+    let phone = Binding { flow, ..scene.phone(3600) };
+    scene.bind(ALICE, vec![phone]);
+    assert!(scene.part.closed(&Flow { id: FlowId(8), ..flow }).is_empty());
+    assert_eq!(scene.part.closed(&flow), [ALICE]);
+    assert!(scene.part.closed(&flow).is_empty());
+}
