@@ -21,3 +21,14 @@ bench-deps: ## what the benches need besides: Kamailio, rtpengine, a C compiler
 bench: deps bench-deps ## Postern beside Kamailio and rtpengine; writes conformance/bench/RESULTS.md
 	$(CARGO) build --release --bin postern
 	conformance/bench/bench
+
+SECONDS ?= 60
+FUZZ_SEEDS = conformance/vectors/rfc4475 conformance/vectors/rfc5118
+.PHONY: fuzz
+fuzz: ## coverage-guided fuzzing of the SIP core: make fuzz SECONDS=60 (for each target)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked
+	@for target in sip stream; do \
+		mkdir -p conformance/fuzz/corpus/$$target && \
+		$(CARGO) fuzz run --fuzz-dir conformance/fuzz --sanitizer none $$target \
+			conformance/fuzz/corpus/$$target $(FUZZ_SEEDS) -- -max_total_time=$(SECONDS) -max_len=4096 || exit 1; \
+	done
