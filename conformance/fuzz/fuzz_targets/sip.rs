@@ -16,9 +16,12 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(message.edit().finish().bytes(), message.bytes());
     let there = message.edit().push_front(Name::Via, "SIP/2.0/UDP p;branch=z9hG4bKp").finish();
     let again = Message::parse(there.bytes().clone());
-    assert!(again.is_ok_and(|a| a.headers().count() == message.headers().count() + 1) || is_at_a_limit(&message));
+    assert!(
+        again.is_ok_and(|a| a.headers().count() == message.headers().count() + 1) || is_at_a_limit(&message)
+    );
     assert_eq!(there.edit().pop_front(Name::Via).finish().bytes(), message.bytes());
-    let changed = message.edit().pop_front(Name::Route).set_first(Name::Contact, "<sip:a>").remove(Name::Path);
+    let changed =
+        message.edit().pop_front(Name::Route).set_first(Name::Contact, "<sip:a>").remove(Name::Path);
     let changed = changed.set(Name::MaxForwards, "69").body(b"v=0\r\n").request_uri("sip:b@y").finish();
     assert_eq!((changed.max_forwards(), changed.body()), (Ok(Some(69)), &b"v=0\r\n"[..]));
     assert_eq!(changed.call_id(), message.call_id());
@@ -28,15 +31,26 @@ fuzz_target!(|data: &[u8]| {
 
 /// One more header, Via or byte would be too many.
 fn is_at_a_limit(message: &Message) -> bool {
-    message.bytes().len() > 65_400 || message.headers().count() >= 256 || message.values(Name::Via).count() >= 70
+    message.bytes().len() > 65_400
+        || message.headers().count() >= 256
+        || message.values(Name::Via).count() >= 70
 }
 
 fn read(message: &Message) {
-    let _ = (message.uri().map(|u| (u.aor(), u.is_equivalent(&u))), message.reason(), message.method(), message.sdp());
+    let _ = (
+        message.uri().map(|u| (u.aor(), u.is_equivalent(&u))),
+        message.reason(),
+        message.method(),
+        message.sdp(),
+    );
     let _ = (message.via().map(|v| v.sent_by()), message.from_tag(), message.to_tag(), message.expires());
     for header in message.headers() {
         let Ok(text) = std::str::from_utf8(header.value) else { continue };
         let _ = NameAddr::parse(text).map(|n| (n.q(), n.expires(), n.uri().map(|u| u.aor())));
-        let _ = (Via::parse(text).map(|v| v.branch()), Auth(text).get("nonce"), message.values(header.name).count());
+        let _ = (
+            Via::parse(text).map(|v| v.branch()),
+            Auth(text).get("nonce"),
+            message.values(header.name).count(),
+        );
     }
 }
