@@ -1,1 +1,26 @@
-//! host
+//! The shell around the machines: everything that touches the world.
+//!
+//! Services are machines ([`proto::node::Node`]); this crate gives them sockets, time, randomness, names, files and
+//! threads, and the operator a command. Floors below it do no I/O, so what is decided is decided there.
+//!
+//! - [`config`]: one strict YAML file, lowered to the services' configurations;
+//! - [`lanes`]: threads that own services; [`net`]: sockets and connections; [`dns`]: names;
+//! - [`tables`], [`store`], [`keys`]: what services must know at once, and what outlives the process;
+//! - [`events`], [`history`], [`journal`]: what happened, for logs and for `postern explain`;
+//! - [`server`]: all of it put together; [`cli`]: the `postern` command.
+//!
+//! It assumes Linux (epoll, `recvmmsg`, eventfd).
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod cli;
+pub mod config;
+pub mod dns;
+pub mod events;
+pub mod history;
+pub mod journal;
+pub mod keys;
+pub mod lanes;
+pub mod net;
+pub mod server;
+pub mod store;
+pub mod tables;

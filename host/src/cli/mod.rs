@@ -1,0 +1,73 @@
+//! The `postern` command.
+
+pub mod check;
+pub mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit codes, as `sysexits.h` has them.
+pub mod exit {
+    /// Done.
+    pub const OK: u8 = 0;
+    /// The command line makes no sense.
+    pub const USAGE: u8 = 64;
+    /// A service that is needed is not there.
+    pub const UNAVAILABLE: u8 = 69;
+    /// The operating system refused.
+    pub const OS: u8 = 71;
+    /// The configuration is wrong; nothing was started.
+    pub const CONFIG: u8 = 78;
+}
+
+/// SIP calls and their media through NATs and firewalls.
+#[derive(Debug, Parser)]
+#[command(
+    name = "postern",
+    version,
+    about,
+    after_help = "Exit codes: 0 done; 64 wrong usage; 69 nobody answers on the \
+control socket, or a call did not come about; 71 the operating system refused; 78 the configuration is wrong (nothing \
+was started or changed)."
+)]
+pub struct Cli {
+    /// Machine-readable output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the services a configuration names, until SIGTERM or SIGINT
+    Run(FileArg),
+    /// Read a configuration and say what it would do
+    Check(FileArg),
+}
+
+/// Which configuration.
+#[derive(Debug, clap::Args)]
+pub struct FileArg {
+    /// The configuration
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "postern.yaml")]
+    file: PathBuf,
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let code = match cli.command {
+        Command::Run(arg) => run::run(&arg.file, cli.json),
+        Command::Check(arg) => check::check(&arg.file, cli.json),
+    };
+    ExitCode::from(code)
+}

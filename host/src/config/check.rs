@@ -1,0 +1,317 @@
+//! What no single value can tell: clashes between values, and what this machine can give.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+
+use proto::node::Transport;
+
+use super::Settings;
+use super::errors::{ConfigError, nearest};
+use super::places::Places;
+use super::schema::{Listener, Network, Relay};
+use super::values::{Ports, SipAddress};
+
+/// Where errors point to.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// Its values' places.
+    pub places: &'a Places,
+}
+
+impl Context<'_> {
+    /// An error at the value with this path.
+    pub fn error(&self, at: &str, what: impl Into<String>, remedy: impl Into<String>) -> ConfigError {
+        ConfigError {
+            file: self.path.to_owned(),
+            place: self.places.find(at),
+            what: what.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+type Checked = Result<(), ConfigError>;
+
+/// Fills in what depends on other values and refuses what can't work.
+pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
+    roles(settings, context)?;
+    expand_listeners(settings, context)?;
+    default_network(settings);
+    addresses(settings, context)?;
+    networks(settings, context)?;
+    users(settings, context)?;
+    routes(settings, context)?;
+    node_key(settings, context)?;
+    match &settings.file.relay {
+        Some(relay) => relay_ports(relay, settings, context),
+        None => Ok(()),
+    }
+}
+
+fn roles(settings: &Settings, context: &Context<'_>) -> Checked {
+    let file = &settings.file;
+    if file.proxy.is_some() || file.relay.is_some() || file.redirect.is_some() {
+        return Ok(());
+    }
+    let what = "nothing to run: expected at least one of `proxy`, `relay`, `redirect`";
+    Err(context.error("", what, "add `proxy: {}` to serve calls, or start from `postern init`"))
+}
+
+/// A proxy without listeners listens everywhere; `0.0.0.0` and `[::]` become this machine's addresses, so that every
+/// socket knows which of them a packet came to.
+fn expand_listeners(settings: &mut Settings, context: &Context<'_>) -> Checked {
+    let file = &mut settings.file;
+    if file.listeners.is_empty() && file.proxy.is_some() {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let address = SipAddress { transport, addr: ([0, 0, 0, 0], 5060).into() };
+            file.listeners.push(Listener { address, network: None, anchor: None });
+        }
+    }
+    let mut expanded = Vec::new();
+    for (index, listener) in file.listeners.iter().enumerate() {
+        for ip in concrete(listener.address.addr.ip()) {
+            let addr = SocketAddr::new(ip, listener.address.addr.port());
+            expanded.push(Listener { address: SipAddress { addr, ..listener.address }, ..listener.clone() });
+        }
+        let transport = listener.address.transport;
+        if !matches!(transport, Transport::Udp | Transport::Tcp) {
+            let what = format!("`{transport}` listeners are not served yet; expected udp or tcp");
+            return Err(context.error(&format!("listeners.{index}.address"), what, "listen on udp or tcp"));
+        }
+    }
+    file.listeners = expanded;
+    Ok(())
+}
+
+/// The address itself, or for a wildcard every address of its family that this machine has.
+fn concrete(ip: IpAddr) -> Vec<IpAddr> {
+    if !ip.is_unspecified() {
+        return vec![ip];
+    }
+    let ours = nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(|interface| {
+        let storage = interface.address?;
+        let v4 = storage.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+    });
+    let usable = |found: &IpAddr| found.is_ipv4() == ip.is_ipv4() && !is_link_local(*found);
+    ours.filter(usable).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// Without `networks:` there is one for each address we listen on or lend ports at: the first is `default`.
+fn default_network(settings: &mut Settings) {
+    let file = &mut settings.file;
+    if !file.networks.is_empty() {
+        return;
+    }
+    let mut ips: Vec<IpAddr> = file.listeners.iter().map(|l| l.address.addr.ip()).collect();
+    ips.extend(file.relay.as_ref().map(|relay| relay.address.addr.ip()));
+    ips.extend(file.redirect.as_ref().map(|redirect| redirect.address.addr.ip()));
+    let mut seen = BTreeSet::new();
+    ips.retain(|ip| seen.insert(*ip));
+    for (index, bind) in ips.into_iter().enumerate() {
+        let name = if index == 0 { "default".to_owned() } else { bind.to_string() };
+        file.networks.insert(name, Network { bind, advertise: None, cidr: Vec::new() });
+    }
+}
+
+fn networks(settings: &Settings, context: &Context<'_>) -> Checked {
+    let file = &settings.file;
+    for (name, network) in &file.networks {
+        is_local(network.bind, &format!("networks.{name}.bind"), context)?;
+    }
+    for (index, listener) in file.listeners.iter().enumerate() {
+        let named = listener.network.iter();
+        known_networks(named, &file.networks, &format!("listeners.{index}.network"), context)?;
+    }
+    let relay = file.relay.iter().flat_map(|relay| &relay.networks);
+    known_networks(relay, &file.networks, "relay.networks", context)
+}
+
+fn known_networks<'a>(
+    names: impl Iterator<Item = &'a String>,
+    networks: &BTreeMap<String, Network>,
+    at: &str,
+    context: &Context<'_>,
+) -> Checked {
+    let known: Vec<&str> = networks.keys().map(String::as_str).collect();
+    for name in names {
+        if !networks.contains_key(name) {
+            let what = format!("network `{name}` is not defined; expected one of: {}", known.join(", "));
+            let remedy = match nearest(name, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("define it: networks: {{ {name}: {{ bind: ADDRESS }} }}"),
+            };
+            return Err(context.error(at, what, remedy));
+        }
+    }
+    Ok(())
+}
+
+/// Every SIP address is this machine's, and none is asked for twice.
+fn addresses(settings: &Settings, context: &Context<'_>) -> Checked {
+    let mut taken: BTreeMap<(bool, SocketAddr), String> = BTreeMap::new();
+    for (at, address) in own_addresses(settings) {
+        is_local(address.addr.ip(), &at, context)?;
+        let key = (address.transport == Transport::Udp, address.addr);
+        if address.addr.port() == 0 {
+            continue;
+        }
+        if let Some(other) = taken.insert(key, at.clone()) {
+            let what = format!("{address} is asked for twice: here and at `{other}`");
+            return Err(context.error(&at, what, "give one of them another port"));
+        }
+        if let Some(relay) = &settings.file.relay
+            && address.transport == Transport::Udp
+            && relay.ports.contains(address.addr.port())
+        {
+            let what = format!("{address} lies within the relay's media ports {}", relay.ports);
+            return Err(context.error(&at, what, "move it out of `relay.ports`"));
+        }
+    }
+    Ok(())
+}
+
+fn own_addresses(settings: &Settings) -> Vec<(String, SipAddress)> {
+    let file = &settings.file;
+    let listeners =
+        file.listeners.iter().enumerate().map(|(i, l)| (format!("listeners.{i}.address"), l.address));
+    let relay = file.relay.iter().map(|relay| ("relay.address".to_owned(), relay.address));
+    let redirect = file.redirect.iter().map(|redirect| ("redirect.address".to_owned(), redirect.address));
+    listeners.chain(relay).chain(redirect).collect()
+}
+
+/// An address is ours when a socket can be bound to it.
+fn is_local(ip: IpAddr, at: &str, context: &Context<'_>) -> Checked {
+    match UdpSocket::bind((ip, 0)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let what = format!("{ip} is not an address of this machine ({error})");
+            Err(context.error(at, what, "use one that `ip address` shows, or 0.0.0.0 for all"))
+        }
+    }
+}
+
+fn users(settings: &Settings, context: &Context<'_>) -> Checked {
+    let mut names = BTreeSet::new();
+    for (index, user) in settings.users.iter().enumerate() {
+        let at = format!("users.{index}");
+        let hashes = user.ha1.as_ref().is_some_and(|ha1| ha1.md5.is_some() || ha1.sha_256.is_some());
+        if user.password.is_some() == hashes {
+            let what = format!(
+                "user `{}` has {}",
+                user.name,
+                if hashes { "both `password` and `ha1`" } else { "no secret" }
+            );
+            return Err(context.error(&at, what, "give it either `password` or `ha1`"));
+        }
+        if !names.insert(&user.name) {
+            return Err(context.error(
+                &at,
+                format!("user `{}` is there twice", user.name),
+                "keep one of them",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn routes(settings: &Settings, context: &Context<'_>) -> Checked {
+    for (index, route) in settings.file.proxy.iter().flat_map(|proxy| &proxy.routes).enumerate() {
+        let star = route.to.find('*');
+        if route.via.is_empty() || star.is_some_and(|at| at + 1 != route.to.len()) {
+            let what = format!("a route from `{}` to `{}` says too little", route.to, route.via);
+            let remedy = "`to` is `*`, a domain, user@domain or a prefix such as `+49*`; `via` is an address or a host name";
+            return Err(context.error(&format!("proxy.routes.{index}"), what, remedy));
+        }
+    }
+    Ok(())
+}
+
+/// Nodes in different processes prove themselves to one another with a key they share.
+fn node_key(settings: &Settings, context: &Context<'_>) -> Checked {
+    let file = &settings.file;
+    if file.node_key.as_ref().is_some_and(|key| key.len() < 16) {
+        let what = "`node-key` is shorter than 16 characters";
+        return Err(context.error("node-key", what, "write a long random one, the same on all nodes"));
+    }
+    let apart = match &file.proxy {
+        None => true,
+        Some(proxy) => {
+            let ours = |address: &SipAddress| own_addresses(settings).iter().any(|(_, own)| own == address);
+            !proxy.relays.iter().chain(&proxy.redirect).all(ours) || !proxy.siblings.is_empty()
+        }
+    };
+    if apart && file.node_key.is_none() {
+        let what = "`node-key` is missing: proxy, relay and redirect in different processes prove themselves with it";
+        return Err(context.error(
+            "",
+            what,
+            "add `node-key: SOME-LONG-RANDOM-WORDS`, the same on all of them",
+        ));
+    }
+    Ok(())
+}
+
+/// Sockets a process has besides its media ports.
+const OTHER_FILES: u64 = 512;
+
+fn relay_ports(relay: &Relay, settings: &Settings, context: &Context<'_>) -> Checked {
+    if relay.address.transport != Transport::Udp {
+        return Err(context.error(
+            "relay.address",
+            "a relay is reached over UDP",
+            "write `udp:ADDRESS:PORT`",
+        ));
+    }
+    let networks = match relay.networks.len() {
+        0 => settings.file.networks.len(),
+        named => named,
+    };
+    let needed = u64::from(relay.ports.count()) * networks as u64 + OTHER_FILES;
+    let (_, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((0, u64::MAX));
+    if needed > hard {
+        let what = format!(
+            "{} ports in {networks} network(s) need {needed} open files; this process may have {hard}",
+            relay.ports.count()
+        );
+        return Err(context.error(
+            "relay.ports",
+            what,
+            "raise the limit (ulimit -Hn, LimitNOFILE=), or lend fewer ports",
+        ));
+    }
+    match ephemeral_ports().filter(|range| range.first <= relay.ports.last && relay.ports.first <= range.last)
+    {
+        Some(range) if !reserved(relay.ports) => {
+            let what = format!(
+                "{} overlaps the ports {range} this machine gives to outgoing connections",
+                relay.ports
+            );
+            let remedy =
+                format!("choose others, or: sysctl net.ipv4.ip_local_reserved_ports={}", relay.ports);
+            Err(context.error("relay.ports", what, remedy))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn ephemeral_ports() -> Option<Ports> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut words = text.split_whitespace().map(str::parse);
+    Some(Ports { first: words.next()?.ok()?, last: words.next()?.ok()? })
+}
+
+/// Whether one of the reserved ranges holds them all.
+fn reserved(ports: Ports) -> bool {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
+    let holds = |range: Ports| range.first <= ports.first && ports.last <= range.last;
+    text.trim().split(',').filter_map(|range| range.parse().ok()).any(holds)
+}

@@ -1,0 +1,304 @@
+//! From the file to the services' own configurations.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use proto::control::Mode;
+use proto::digest::Algorithm;
+use proto::node::{Transport, literal};
+use proto::tables::{Anchor, Latch, Secret, User};
+use proxy::config::{MediaRange, NextHop, Pattern};
+
+use super::values::SipAddress;
+use super::{Settings, schema};
+use crate::keys::Keyring;
+
+/// The accounts, as tables hold them.
+pub fn users(settings: &Settings) -> Vec<User> {
+    settings.users.iter().map(user).collect()
+}
+
+fn user(user: &schema::User) -> User {
+    let secret = match (&user.password, &user.ha1) {
+        (Some(password), _) => Secret::Password(password.clone()),
+        (None, Some(ha1)) => Secret::Hashed { md5: ha1.md5.clone(), sha256: ha1.sha_256.clone() },
+        (None, None) => Secret::Hashed { md5: None, sha256: None },
+    };
+    let aors = match user.aors.is_empty() {
+        true => vec![format!("{}@", user.name)],
+        false => user.aors.clone(),
+    };
+    User {
+        name: user.name.clone(),
+        secret,
+        aors,
+        anchor: user.anchor.map(anchor),
+        latch: user.latch.map(latch),
+    }
+}
+
+/// The proxy's configuration; `None` when this process is no proxy.
+pub fn proxy(settings: &Settings, keys: &Keyring) -> Option<proxy::Config> {
+    let file = &settings.file;
+    let own = file.proxy.as_ref()?;
+    Some(proxy::Config {
+        networks: file.networks.iter().map(|(name, network)| proxy_network(name, network)).collect(),
+        listeners: file.listeners.iter().map(|listener| proxy_listener(settings, listener)).collect(),
+        domains: file.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+        realm: realm(settings),
+        algorithms: file.auth.algorithms.iter().copied().map(algorithm).collect(),
+        anchor: anchor(own.anchor),
+        latch: latch(own.latch),
+        same_nat_direct: own.same_nat == schema::SameNat::Direct,
+        relays: relays(settings, own),
+        relay_mode: file.relay.as_ref().map_or(Mode::Split, |relay| mode(relay.mode)),
+        redirects: redirects(settings, own),
+        siblings: siblings(settings, own, keys),
+        routes: own.routes.iter().map(route).collect(),
+        keep_alive: own.keep_alive.0,
+        timer_c: own.timers.ringing.0,
+        lookup_timeout: own.timers.lookup.0,
+        limits: proxy::config::Limits {
+            calls: own.max_calls as usize,
+            call_life: own.timers.call_life.0,
+            ..proxy::config::Limits::default()
+        },
+        expiries: expiries(&own.registrations),
+        token_keys: keys.token_keys(),
+        nonce_key: keys.nonce,
+        ..proxy::Config::default()
+    })
+}
+
+fn proxy_network(name: &str, network: &schema::Network) -> proxy::config::Network {
+    proxy::config::Network { name: name.to_owned(), cidrs: network.cidr.iter().map(|cidr| cidr.0).collect() }
+}
+
+/// Name, place in the list and definition of the network with this address; the first when none has it.
+pub fn network_at<'a>(
+    settings: &'a Settings,
+    named: Option<&str>,
+    ip: IpAddr,
+) -> (usize, &'a str, &'a schema::Network) {
+    let all = || {
+        settings
+            .file
+            .networks
+            .iter()
+            .enumerate()
+            .map(|(index, (name, network))| (index, name.as_str(), network))
+    };
+    all()
+        .find(|(_, name, network)| named.map_or(network.bind == ip, |wanted| wanted == *name))
+        .or_else(|| all().next())
+        .expect("a checked configuration has at least one network")
+}
+
+fn proxy_listener(settings: &Settings, listener: &schema::Listener) -> proxy::config::Listener {
+    let bind = listener.address.addr;
+    let (network, _, there) = network_at(settings, listener.network.as_deref(), bind.ip());
+    let seen_as = there.advertise.filter(|_| there.bind == bind.ip()).unwrap_or(bind.ip());
+    proxy::config::Listener {
+        network,
+        transport: listener.address.transport,
+        bind,
+        advertise: SocketAddr::new(seen_as, bind.port()),
+        authenticate: settings.file.auth.required,
+        anchor: listener.anchor.map(anchor),
+    }
+}
+
+/// The realm of challenges: as configured, else the first domain, else where we are seen.
+pub fn realm(settings: &Settings) -> String {
+    let file = &settings.file;
+    let named = file.auth.realm.clone().or_else(|| file.domains.first().cloned());
+    let seen = || {
+        file.listeners.first().map(|listener| proxy_listener(settings, listener).advertise.ip().to_string())
+    };
+    named.or_else(seen).unwrap_or_else(|| "postern".into())
+}
+
+/// The relays that are named, or the one in this file.
+fn relays(settings: &Settings, own: &schema::Proxy) -> Vec<proxy::config::Relay> {
+    let here = settings.file.relay.as_ref();
+    let named: Vec<SipAddress> = match own.relays.is_empty() {
+        true => here.iter().map(|relay| relay.address).collect(),
+        false => own.relays.clone(),
+    };
+    let lower = |at: &SipAddress| proxy::config::Relay {
+        name: at.to_string(),
+        transport: at.transport,
+        address: at.addr,
+        weight: 1,
+        media: here
+            .filter(|relay| relay.address == *at)
+            .map(|relay| media(settings, relay))
+            .unwrap_or_default(),
+    };
+    named.iter().map(lower).collect()
+}
+
+/// Where media of the relay in this file comes from, as others see it.
+fn media(settings: &Settings, relay: &schema::Relay) -> Vec<MediaRange> {
+    let ports = relay.ports.first..=relay.ports.last;
+    let seen = |(_, network): (&str, &schema::Network)| MediaRange {
+        ip: network.advertise.unwrap_or(network.bind),
+        ports: ports.clone(),
+    };
+    relay_networks(settings, relay).map(seen).collect()
+}
+
+/// The networks the relay lends ports in.
+pub fn relay_networks<'a>(
+    settings: &'a Settings,
+    relay: &'a schema::Relay,
+) -> impl Iterator<Item = (&'a str, &'a schema::Network)> {
+    let lends = |name: &str| relay.networks.is_empty() || relay.networks.iter().any(|named| named == name);
+    settings
+        .file
+        .networks
+        .iter()
+        .map(|(name, network)| (name.as_str(), network))
+        .filter(move |(name, _)| lends(name))
+}
+
+/// The configuration of each lane of the relay: the ports are shared out among them.
+pub fn relay(settings: &Settings, keys: &Keyring) -> Vec<relay::Config> {
+    let Some(own) = &settings.file.relay else { return Vec::new() };
+    let lanes = u32::from(own.threads.max(1));
+    // Even, so that pairs stay together.
+    let slice = (own.ports.count() / lanes) & !1;
+    let network = |(name, network): (&str, &schema::Network)| relay::Network {
+        name: name.to_owned(),
+        bind: network.bind,
+        advertise: network.advertise.unwrap_or(network.bind),
+    };
+    let sessions = if own.max_sessions == 0 { own.ports.count() } else { own.max_sessions };
+    let lane = |index: u32| {
+        let first = own.ports.first + (index * slice) as u16;
+        relay::Config {
+            networks: relay_networks(settings, own).map(network).collect(),
+            ports: first..=first + (slice - 1) as u16,
+            all_ports: own.ports.first..=own.ports.last,
+            sessions: sessions.div_ceil(lanes) as usize,
+            media_timeout: own.media_timeout.0,
+            key: Some(keys.node.clone()),
+            ..relay::Config::default()
+        }
+    };
+    (0..lanes).map(lane).collect()
+}
+
+fn redirects(settings: &Settings, own: &schema::Proxy) -> Vec<proxy::config::Redirect> {
+    let here = settings.file.redirect.as_ref().map(|redirect| redirect.address);
+    let lower = |at: SipAddress| proxy::config::Redirect {
+        name: at.to_string(),
+        transport: at.transport,
+        address: at.addr,
+    };
+    own.redirect.or(here).map(lower).into_iter().collect()
+}
+
+fn siblings(settings: &Settings, own: &schema::Proxy, keys: &Keyring) -> proxy::config::Siblings {
+    let mut cidrs: Vec<proto::cidr::Cidr> =
+        own.siblings.iter().map(|ip| proto::cidr::Cidr::new(*ip, 128)).collect();
+    let own_ips = settings.file.listeners.iter().map(|listener| listener.address.addr.ip());
+    cidrs.extend(own_ips.map(|ip| proto::cidr::Cidr::new(ip, 128)));
+    proxy::config::Siblings { cidrs, key: Some(keys.node.clone()) }
+}
+
+fn route(route: &schema::Route) -> proxy::config::Route {
+    let next = next_hop(route);
+    let at_hop = literal(&next.host).map(|ip| proto::cidr::Cidr::new(ip, 128));
+    let sources = match route.sources.is_empty() {
+        true => at_hop.into_iter().collect(),
+        false => route.sources.iter().map(|cidr| cidr.0).collect(),
+    };
+    let (user, domain) = patterns(&route.to);
+    proxy::config::Route {
+        name: format!("{} → {}", route.to, route.via),
+        user,
+        domain,
+        next,
+        trusted: route.trusted,
+        sources,
+        anchor: route.anchor.map(anchor),
+        latch: route.latch.map(latch),
+    }
+}
+
+/// `*`, `user@domain`, `+49*`, or a domain.
+fn patterns(to: &str) -> (Pattern, Pattern) {
+    let pattern = |word: &str| match word.strip_suffix('*') {
+        Some("") => Pattern::Any,
+        Some(start) => Pattern::Prefix(start.to_owned()),
+        None => Pattern::Exact(word.to_owned()),
+    };
+    match to.split_once('@') {
+        Some((user, domain)) => (pattern(user), pattern(domain)),
+        None if to.ends_with('*') => (pattern(to), Pattern::Any),
+        None => (Pattern::Any, pattern(to)),
+    }
+}
+
+/// `192.0.2.1:5060`, `[2001:db8::1]`, `sip.example.org`, `sip.example.org:5080`.
+fn next_hop(route: &schema::Route) -> NextHop {
+    let fixed = route.transport.map(transport);
+    if let Ok(address) = route.via.parse::<SipAddress>() {
+        let transport = fixed.or(Some(address.transport));
+        return NextHop { host: address.addr.ip().to_string(), port: Some(address.addr.port()), transport };
+    }
+    let (host, port) = match route.via.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+        Some((host, Ok(port))) => (host, Some(port)),
+        _ => (route.via.as_str(), None),
+    };
+    NextHop { host: host.to_owned(), port, transport: fixed }
+}
+
+fn expiries(registrations: &schema::Registrations) -> proxy::config::Expiries {
+    let seconds =
+        |span: super::values::Span| u32::try_from(span.0.max(Duration::ZERO).as_secs()).unwrap_or(u32::MAX);
+    proxy::config::Expiries {
+        min: seconds(registrations.min),
+        default: seconds(registrations.default),
+        max: seconds(registrations.max),
+    }
+}
+
+fn anchor(anchor: schema::Anchor) -> Anchor {
+    match anchor {
+        schema::Anchor::Never => Anchor::Never,
+        schema::Anchor::Auto => Anchor::Auto,
+        schema::Anchor::Always => Anchor::Always,
+    }
+}
+
+fn latch(latch: schema::Latch) -> Latch {
+    match latch {
+        schema::Latch::Strict => Latch::Strict,
+        schema::Latch::Prefix => Latch::Prefix,
+        schema::Latch::Any => Latch::Any,
+    }
+}
+
+fn algorithm(algorithm: schema::Algorithm) -> Algorithm {
+    match algorithm {
+        schema::Algorithm::Sha256 => Algorithm::Sha256,
+        schema::Algorithm::Md5 => Algorithm::Md5,
+    }
+}
+
+fn mode(mode: schema::RelayMode) -> Mode {
+    match mode {
+        schema::RelayMode::Split => Mode::Split,
+        schema::RelayMode::Shared => Mode::Shared,
+    }
+}
+
+fn transport(transport: schema::Transport) -> Transport {
+    match transport {
+        schema::Transport::Udp => Transport::Udp,
+        schema::Transport::Tcp => Transport::Tcp,
+        schema::Transport::Tls => Transport::Tls,
+    }
+}

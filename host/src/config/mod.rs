@@ -1,0 +1,76 @@
+//! Configuration: one strict YAML file ([`schema`]), read whole, checked whole ([`check`]), then lowered to the
+//! services' own configurations ([`lower`]). A file with a fault starts nothing and, at a reload, changes nothing.
+
+pub mod check;
+pub mod errors;
+pub mod lower;
+pub mod places;
+pub mod schema;
+pub mod values;
+
+use std::path::{Path, PathBuf};
+
+pub use errors::{ConfigError, EX_CONFIG};
+use places::Places;
+use schema::{File, User, Users};
+
+/// A configuration that was read and found right.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// As written, wildcards expanded.
+    pub file: File,
+    /// The accounts, wherever they were written.
+    pub users: Vec<User>,
+    /// Every file it was made of: what a watcher watches.
+    pub sources: Vec<PathBuf>,
+}
+
+impl Settings {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+        Settings::from_text(path, &text)
+    }
+
+    /// Checks a text that was read from `path`.
+    pub fn from_text(path: &Path, text: &str) -> Result<Settings, ConfigError> {
+        let file: File = parse(path, text)?;
+        let context = check::Context { path, places: &Places::of(text) };
+        let mut sources = vec![path.to_owned()];
+        let users = match &file.users {
+            Users::Inline(users) => users.clone(),
+            Users::File(name) => {
+                let name = path.parent().unwrap_or(Path::new("")).join(name);
+                let users = read_users(&name, &context)?;
+                sources.push(name);
+                users
+            }
+        };
+        let mut settings = Settings { path: path.to_owned(), file, users, sources };
+        check::check(&mut settings, &context)?;
+        Ok(settings)
+    }
+}
+
+/// An empty file is a mapping with nothing in it.
+fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    match serde_yaml::from_str::<Option<File>>(text) {
+        Ok(file) => Ok(file.unwrap_or_default()),
+        Err(error) => Err(ConfigError::from_yaml(path, &error)),
+    }
+}
+
+fn read_users(name: &Path, context: &check::Context<'_>) -> Result<Vec<User>, ConfigError> {
+    let text = std::fs::read_to_string(name).map_err(|error| {
+        context.error(
+            "users",
+            format!("{} cannot be read: {error}", name.display()),
+            "name a readable file, or list the users here",
+        )
+    })?;
+    serde_yaml::from_str::<Option<Vec<User>>>(&text)
+        .map(Option::unwrap_or_default)
+        .map_err(|error| ConfigError::from_yaml(name, &error))
+}

@@ -1,0 +1,420 @@
+//! What may stand in the configuration file. Every key has a default that works; an unknown one is refused.
+//!
+//! This is the file as written. [`super::check`] holds what no single value can tell (clashes, limits of the machine),
+//! [`super::lower`] makes the services' own configurations of it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::values::{Cidr, Ports, SipAddress, Span};
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct File {
+    /// Where we stand, by name; none: one network, named `default`, around the listeners' addresses.
+    pub networks: BTreeMap<String, Network>,
+    /// Where the proxy (and a redirect server of the same process) listens.
+    pub listeners: Vec<Listener>,
+    /// What is ours besides the listeners' addresses.
+    pub domains: Vec<String>,
+    /// Accounts.
+    pub users: Users,
+    /// How accounts prove themselves.
+    pub auth: Auth,
+    /// Serves calls.
+    pub proxy: Option<Proxy>,
+    /// Lends media ports.
+    pub relay: Option<Relay>,
+    /// Tells who serves whom.
+    pub redirect: Option<Redirect>,
+    /// What our own nodes prove themselves with; the same on all of them.
+    pub node_key: Option<String>,
+    /// The socket of `postern status` and the like; none: beside the store, else in the run-time folder.
+    pub control: Option<PathBuf>,
+    /// Where bindings and keys are kept; none: in memory only.
+    pub store: Option<PathBuf>,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// One network we have an address in.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Network {
+    /// Our address in it.
+    pub bind: IpAddr,
+    /// What others see it as (one-to-one NAT); none: `bind`.
+    #[serde(default)]
+    pub advertise: Option<IpAddr>,
+    /// Who is in it; none: everybody who is in no other.
+    #[serde(default)]
+    pub cidr: Vec<Cidr>,
+}
+
+/// One socket for SIP.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Listener {
+    /// Transport, address and port. `0.0.0.0` and `[::]` stand for every address of this machine.
+    pub address: SipAddress,
+    /// In which network it stands; none: the one with its address.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// When media of calls that come in here is anchored; none: as the proxy says.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
+}
+
+/// `never`, `auto` or `always`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Anchor {
+    /// Media goes directly, whatever is seen.
+    Never,
+    /// By the table of the media decision.
+    #[default]
+    Auto,
+    /// Media goes through a relay, whatever is seen.
+    Always,
+}
+
+/// `strict`, `prefix` or `any`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Latch {
+    /// The signalled address or the party's signalling address.
+    #[default]
+    Strict,
+    /// Its /24 (IPv6: /48).
+    Prefix,
+    /// Whoever comes first.
+    Any,
+}
+
+/// Accounts: a list, or the name of a file with one (relative to the configuration).
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Users {
+    /// Written here.
+    Inline(Vec<User>),
+    /// In a file of their own, read again at every reload.
+    File(PathBuf),
+}
+
+impl Default for Users {
+    fn default() -> Users {
+        Users::Inline(Vec::new())
+    }
+}
+
+impl<'de> Deserialize<'de> for Users {
+    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Users, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Users;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of users or the name of a file with one")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<Users, E> {
+                Ok(Users::File(path.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Users, A::Error> {
+                let mut users = Vec::new();
+                while let Some(user) = seq.next_element()? {
+                    users.push(user);
+                }
+                Ok(Users::Inline(users))
+            }
+        }
+        de.deserialize_any(Either)
+    }
+}
+
+/// One account.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct User {
+    /// Digest user name.
+    pub name: String,
+    /// Its password …
+    #[serde(default)]
+    pub password: Option<String>,
+    /// … or `H(name:realm:password)`, so that the file does not give it away.
+    #[serde(default)]
+    pub ha1: Option<Ha1>,
+    /// Addresses of record it may use; none: its name at any of our domains.
+    #[serde(default)]
+    pub aors: Vec<String>,
+    /// Its own rule for anchoring.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
+    /// Its own rule for latching.
+    #[serde(default)]
+    pub latch: Option<Latch>,
+}
+
+/// Hashed passwords, lower-case hex (RFC 7616 §3.4.2).
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Ha1 {
+    /// MD5.
+    pub md5: Option<String>,
+    /// SHA-256.
+    pub sha_256: Option<String>,
+}
+
+/// How accounts prove themselves.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Auth {
+    /// Whether callers and registrations must.
+    pub required: bool,
+    /// The realm; none: the first domain.
+    pub realm: Option<String>,
+    /// Offered in this order (RFC 8760).
+    pub algorithms: Vec<Algorithm>,
+}
+
+impl Default for Auth {
+    fn default() -> Auth {
+        Auth { required: true, realm: None, algorithms: vec![Algorithm::Sha256, Algorithm::Md5] }
+    }
+}
+
+/// A digest algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Algorithm {
+    /// SHA-256.
+    #[serde(rename = "sha-256")]
+    Sha256,
+    /// MD5.
+    #[serde(rename = "md5")]
+    Md5,
+}
+
+/// The proxy.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Proxy {
+    /// When media is anchored, where listener, trunk and user say nothing.
+    pub anchor: Anchor,
+    /// Whom relay legs accept first.
+    pub latch: Latch,
+    /// Two parties behind one public address.
+    pub same_nat: SameNat,
+    /// Relays to ask, in this order; none: the one in this file, if there is one.
+    pub relays: Vec<SipAddress>,
+    /// The redirect server to ask; none: the one in this file, if there is one.
+    pub redirect: Option<SipAddress>,
+    /// Addresses of our other proxies, whose proven verdicts count.
+    pub siblings: Vec<IpAddr>,
+    /// Where calls go that no registration answers for, first match.
+    pub routes: Vec<Route>,
+    /// How often a phone behind a NAT is sent OPTIONS; 0: never.
+    pub keep_alive: Span,
+    /// Threads that share the calls.
+    pub lanes: u16,
+    /// Calls at once; more are refused with 503.
+    pub max_calls: u32,
+    /// Requests outside dialogs per second from one source address; more are ignored. 0: no limit.
+    pub rate_limit: u32,
+    /// Registrations.
+    pub registrations: Registrations,
+    /// Timers.
+    pub timers: Timers,
+}
+
+impl Default for Proxy {
+    fn default() -> Proxy {
+        Proxy {
+            anchor: Anchor::default(),
+            latch: Latch::default(),
+            same_nat: SameNat::default(),
+            relays: Vec::new(),
+            redirect: None,
+            siblings: Vec::new(),
+            routes: Vec::new(),
+            keep_alive: Span(std::time::Duration::from_secs(25)),
+            lanes: 1,
+            max_calls: 100_000,
+            rate_limit: 0,
+            registrations: Registrations::default(),
+            timers: Timers::default(),
+        }
+    }
+}
+
+/// What to do with two parties behind one public address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SameNat {
+    /// Anchor: their NAT may not let them meet.
+    #[default]
+    Anchor,
+    /// Trust that they meet on their LAN.
+    Direct,
+}
+
+/// Where calls go that no registration answers for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Route {
+    /// Callees it serves: `*`, a domain, `user@domain`, or a prefix of the user part such as `+49*`.
+    #[serde(default = "everything")]
+    pub to: String,
+    /// The next hop: an address, or a host name that is resolved (RFC 3263).
+    pub via: String,
+    /// Its transport; none: UDP for an address, what DNS says for a name.
+    #[serde(default)]
+    pub transport: Option<Transport>,
+    /// A trunk: its calls come in without a login, its 302s are followed, its media is sent to before it speaks.
+    #[serde(default)]
+    pub trusted: bool,
+    /// Where calls of a trusted trunk come from; none: from `via`, when that is an address.
+    #[serde(default)]
+    pub sources: Vec<Cidr>,
+    /// Its own rule for anchoring.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
+    /// Its own rule for latching.
+    #[serde(default)]
+    pub latch: Option<Latch>,
+}
+
+fn everything() -> String {
+    "*".into()
+}
+
+/// `udp`, `tcp` or `tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Streams.
+    Tcp,
+    /// Encrypted streams.
+    Tls,
+}
+
+/// How long registrations last.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Registrations {
+    /// The shortest we grant (423 below).
+    pub min: Span,
+    /// The longest we grant.
+    pub max: Span,
+    /// What we grant when nothing is asked for.
+    pub default: Span,
+}
+
+impl Default for Registrations {
+    fn default() -> Registrations {
+        let span = |secs| Span(std::time::Duration::from_secs(secs));
+        Registrations { min: span(60), max: span(3600), default: span(3600) }
+    }
+}
+
+/// Timers an operator may want to change.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Timers {
+    /// How long a call may ring (RFC 3261 §16.6, timer C).
+    pub ringing: Span,
+    /// How long the relay and the redirect server may take to answer.
+    pub lookup: Span,
+    /// How long a call may last without a session timer.
+    pub call_life: Span,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        let span = |secs| Span(std::time::Duration::from_secs(secs));
+        Timers { ringing: span(185), lookup: span(3), call_life: span(24 * 3600) }
+    }
+}
+
+/// The relay.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Relay {
+    /// Where proxies reach it.
+    pub address: SipAddress,
+    /// Media ports, in each network.
+    pub ports: Ports,
+    /// Networks it lends ports in; none: all.
+    pub networks: Vec<String>,
+    /// Threads that carry media.
+    pub threads: u16,
+    /// A port for each party, or one for both.
+    pub mode: RelayMode,
+    /// How long no media may come before a call counts as dead.
+    pub media_timeout: Span,
+    /// Sessions at once; more are refused with 503. 0: as many as there are ports.
+    pub max_sessions: u32,
+}
+
+impl Default for Relay {
+    fn default() -> Relay {
+        Relay {
+            address: SipAddress::udp(([127, 0, 0, 1], 5090).into()),
+            ports: Ports { first: 20_000, last: 29_999 },
+            networks: Vec::new(),
+            threads: 1,
+            mode: RelayMode::default(),
+            media_timeout: Span(std::time::Duration::from_secs(120)),
+            max_sessions: 0,
+        }
+    }
+}
+
+/// `split` or `shared`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RelayMode {
+    /// A port pair for each party.
+    #[default]
+    Split,
+    /// One pair for both.
+    Shared,
+}
+
+/// The redirect server.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Redirect {
+    /// Where proxies reach it.
+    pub address: SipAddress,
+}
+
+impl Default for Redirect {
+    fn default() -> Redirect {
+        Redirect { address: SipAddress::udp(([127, 0, 0, 1], 5080).into()) }
+    }
+}
+
+/// What is logged: `error`, `warn`, `info`, `debug` or `trace`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Log {
+    /// Broken.
+    Error,
+    /// Odd but working.
+    Warn,
+    /// A call begins or ends.
+    #[default]
+    Info,
+    /// Small turns; the only level, with `trace`, that shows users' names.
+    Debug,
+    /// Every packet.
+    Trace,
+}

@@ -1,0 +1,44 @@
+//! Events as log lines: calls begin and end at `info`, small turns at `debug`. Users' names and addresses stand only in
+//! lines at `debug` and below.
+
+use proto::event::{CallEnded, EndedBy, Event};
+use tracing::{debug, info, warn};
+
+/// Writes one event to the log.
+pub fn log(event: &Event) {
+    match event {
+        Event::CallBegun { call, from, to, flow } => {
+            info!(%call, transport = %flow.transport, "call begins");
+            debug!(%call, %from, %to, source = %flow.remote, "call begins between");
+        }
+        Event::CallAnswered { call, setup } => {
+            info!(%call, setup_ms = setup.as_millis() as u64, "call answered")
+        }
+        Event::CallEnded(ended) => call_ended(ended),
+        Event::MediaDecided(decided) => {
+            debug!(call = %decided.call, side = ?decided.side, rule = ?decided.rule, anchored = decided.anchored, "media decided");
+        }
+        Event::Refused { call, method, status, why, .. } => debug!(%call, %method, status, why, "refused"),
+        Event::RelayExhausted { session, limit } => {
+            warn!(%session, limit, "relay is full: raise relay.ports or add a relay")
+        }
+        Event::StrangerDropped { session, leg, from, expected, latch } => {
+            warn!(%session, ?leg, ?latch, "media from an unexpected source is dropped");
+            debug!(%session, %from, %expected, "the unexpected source");
+        }
+        Event::Warning { about, why } => warn!(%about, why),
+        other => debug!(event = ?other),
+    }
+}
+
+fn call_ended(ended: &CallEnded) {
+    let by = match ended.by {
+        EndedBy::Caller => "caller",
+        EndedBy::Callee => "callee",
+        EndedBy::Silence => "silence",
+        EndedBy::Timeout => "timeout",
+        EndedBy::Us => "us",
+    };
+    let (seconds, anchored) = (ended.duration.as_secs_f32(), ended.anchored);
+    info!(call = %ended.call, status = ended.status, seconds, by, anchored, "call ends");
+}

@@ -1,0 +1,456 @@
+//! A lane: one thread that owns services, the UDP listeners in front of them, and, for a relay, its media ports.
+//!
+//! Its round: wait for sockets, mailbox or deadline; read a batch; let the services handle it; send what they want in
+//! batches. Time is read once a round. A message for another service on the same lane never leaves the thread. Media
+//! takes the short way: [`MediaPath::turn`] asks the relay for each packet, and nothing else of this file is touched.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use proto::node::{Flow, Input, Output, SendError, Ticket, Transport};
+use proto::sip::{Message, Name};
+
+use super::mailbox::Mailbox;
+use super::media::{EpollPath, MediaPath, epoll_timeout};
+use super::post::{Address, PostOffice, Seats, turned};
+use super::seat::{Command, LaneReport, Seat};
+use crate::events::Ring;
+use crate::net::batch::{Receiver, Sender, take_error};
+use crate::net::udp::send_error;
+use crate::net::{Outside, stun};
+
+/// Datagrams per system call.
+const BATCH: usize = 32;
+/// The largest datagram there is.
+const DATAGRAM: usize = 65_535;
+/// Batches read from one socket before the others get their turn.
+const ROUNDS: usize = 4;
+/// What the mailbox is called in epoll's answers.
+const MAILBOX: u64 = u64::MAX;
+
+/// A listener of this lane.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: UdpSocket,
+    /// Its address.
+    pub local: SocketAddr,
+    /// Who is served behind it.
+    pub seats: Seats,
+}
+
+/// A datagram that waits for the end of the round.
+#[derive(Debug)]
+struct Outgoing {
+    to: SocketAddr,
+    bytes: Bytes,
+    ticket: Ticket,
+    seat: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lane {
+    name: String,
+    index: usize,
+    seats: Vec<Seat>,
+    listeners: Vec<Listener>,
+    outgoing: Vec<Vec<Outgoing>>,
+    epoll: Epoll,
+    mailbox: Arc<Mailbox>,
+    post: Arc<PostOffice>,
+    outside: Arc<Outside>,
+    ring: Arc<Ring>,
+    receiver: Receiver,
+    sender: Sender,
+    /// Media ports, and the seat of the relay they belong to.
+    media: Option<(usize, Box<dyn MediaPath>)>,
+    /// What this round still has to hand to services.
+    inbox: VecDeque<(usize, Input)>,
+    wanted: Vec<Output>,
+    report: LaneReport,
+    running: bool,
+}
+
+impl Lane {
+    /// A lane that is ready to [`Lane::run`]. A relay among its seats gets a media path.
+    pub fn new(
+        name: String,
+        index: usize,
+        seats: Vec<Seat>,
+        listeners: Vec<Listener>,
+        post: Arc<PostOffice>,
+        outside: Arc<Outside>,
+        ring: Arc<Ring>,
+    ) -> io::Result<Lane> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mailbox = post.mailbox(index).clone();
+        epoll.add(&*mailbox, EpollEvent::new(EpollFlags::EPOLLIN, MAILBOX))?;
+        for (number, listener) in listeners.iter().enumerate() {
+            epoll.add(&listener.socket, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
+        }
+        let relay = seats.iter().position(Seat::is_relay);
+        let media =
+            relay.map(|seat| EpollPath::new(&epoll).map(|path| (seat, Box::new(path) as Box<dyn MediaPath>)));
+        Ok(Lane {
+            name,
+            index,
+            media: media.transpose()?,
+            seats,
+            outgoing: listeners.iter().map(|_| Vec::new()).collect(),
+            listeners,
+            epoll,
+            mailbox,
+            post,
+            outside,
+            ring,
+            receiver: Receiver::new(BATCH, DATAGRAM),
+            sender: Sender::new(BATCH),
+            inbox: VecDeque::new(),
+            wanted: Vec::new(),
+            report: LaneReport::default(),
+            running: true,
+        })
+    }
+
+    /// Serves until told to stop.
+    pub fn run(mut self) {
+        // Services may want something right after their birth.
+        for seat in 0..self.seats.len() {
+            self.deliver(Instant::now(), seat, Input::Wake);
+        }
+        self.flush();
+        while self.running {
+            if let Err(error) = self.round() {
+                tracing::error!(%error, lane = self.name, "a lane can't wait any more and ends");
+                return;
+            }
+        }
+    }
+
+    fn round(&mut self) -> io::Result<()> {
+        let wait = self.wait();
+        let control = match self.media {
+            Some(_) => self.carry_media(wait)?.then_some(Duration::ZERO),
+            None => wait.or(Some(Duration::MAX)),
+        };
+        if let Some(wait) = control {
+            self.read_control(wait)?;
+        }
+        self.wake(Instant::now());
+        self.flush();
+        Ok(())
+    }
+
+    /// How long nothing is due; `None`: nothing is planned.
+    fn wait(&mut self) -> Option<Duration> {
+        let deadline = self.seats.iter_mut().filter_map(Seat::deadline).min()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits for media and carries it; `true`: listeners or mailbox want to be read.
+    fn carry_media(&mut self, wait: Option<Duration>) -> io::Result<bool> {
+        let Some((seat, path)) = &mut self.media else { return Ok(true) };
+        let seat = *seat;
+        let turn = self.seats[seat].carry(&mut **path, wait, &mut self.wanted)?;
+        self.report.received += turn.received;
+        self.report.sent += turn.sent;
+        self.report.dropped += turn.dropped;
+        if !self.wanted.is_empty() {
+            self.perform_all(Instant::now(), seat);
+        }
+        Ok(turn.control)
+    }
+
+    fn read_control(&mut self, wait: Duration) -> io::Result<()> {
+        let mut ready = [EpollEvent::empty(); 16];
+        let count = match self.epoll.wait(&mut ready, epoll_timeout((wait != Duration::MAX).then_some(wait)))
+        {
+            Ok(count) => count,
+            Err(nix::Error::EINTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let now = Instant::now();
+        for event in &ready[..count] {
+            match event.data() {
+                MAILBOX => self.read_mailbox(now),
+                listener => self.read_listener(now, listener as usize),
+            }
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self, now: Instant) {
+        for seat in 0..self.seats.len() {
+            if self.seats[seat].deadline().is_some_and(|deadline| deadline <= now) {
+                self.deliver(now, seat, Input::Wake);
+            }
+        }
+    }
+
+    fn read_mailbox(&mut self, now: Instant) {
+        self.mailbox.silence();
+        while let Some(command) = self.mailbox.take_command() {
+            self.obey(now, command);
+        }
+        while let Some((seat, input)) = self.mailbox.take() {
+            self.deliver(now, seat, input);
+        }
+    }
+
+    fn obey(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Reconfigure(configs) => {
+                self.seats.iter_mut().for_each(|seat| seat.reconfigure(&configs))
+            }
+            Command::Drain => (0..self.seats.len()).for_each(|seat| self.deliver(now, seat, Input::Drain)),
+            Command::Report(to) => drop(to.send(self.report())),
+            Command::Stop => self.running = false,
+        }
+    }
+
+    fn report(&self) -> LaneReport {
+        let refused = self.mailbox.refused();
+        let path = self.media.as_ref().map_or("epoll, recvmmsg", |(_, path)| path.name());
+        let mut report = LaneReport { lane: self.name.clone(), path, refused, ..self.report.clone() };
+        self.seats.iter().for_each(|seat| seat.report(&mut report));
+        report
+    }
+
+    fn read_listener(&mut self, now: Instant, number: usize) {
+        for _ in 0..ROUNDS {
+            let taken = match self.receiver.receive(self.listeners[number].socket.as_fd()) {
+                Ok(taken) => taken,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // What the network reported about something sent earlier; the next read works again.
+                Err(_) => return self.read_errors(now, number),
+            };
+            self.report.received += taken as u64;
+            for index in 0..taken {
+                self.read_datagram(now, number, index);
+            }
+            if taken < self.receiver.capacity() {
+                return;
+            }
+        }
+    }
+
+    fn read_errors(&mut self, now: Instant, number: usize) {
+        while let Some((error, remote)) = take_error(self.listeners[number].socket.as_fd()) {
+            let Some(error) = send_error(error) else { continue };
+            let flow = Flow::udp(self.listeners[number].local, remote);
+            let seats = self.listeners[number].seats.clone();
+            for address in seats.iter() {
+                self.hand_over(now, *address, Input::SendFailed { ticket: Ticket(0), flow, error });
+            }
+        }
+    }
+
+    fn read_datagram(&mut self, now: Instant, number: usize, index: usize) {
+        let Some((from, bytes)) = self.receiver.datagram(index) else {
+            self.report.dropped += 1;
+            return;
+        };
+        if is_keep_alive(bytes) {
+            return;
+        }
+        if stun::is_stun(bytes) {
+            if let Some(answer) = stun::answer(bytes, from) {
+                let outgoing = Outgoing { to: from, bytes: answer.into(), ticket: Ticket(0), seat: 0 };
+                self.outgoing[number].push(outgoing);
+            }
+            return;
+        }
+        let bytes = Bytes::copy_from_slice(bytes);
+        let flow = Flow::udp(self.listeners[number].local, from);
+        let seats = self.listeners[number].seats.clone();
+        self.receive(now, &seats, flow, bytes);
+    }
+
+    /// Indexes a message and hands it to the seat it belongs to.
+    fn receive(&mut self, now: Instant, seats: &Seats, flow: Flow, bytes: Bytes) {
+        match Message::parse(bytes.clone()) {
+            Ok(message) => {
+                let to = self.post.owner(seats, &message);
+                self.hand_over(now, to, Input::Message { flow, message });
+            }
+            Err(_) => self.hand_over(now, seats[0], Input::Other { flow, bytes }),
+        }
+    }
+
+    fn hand_over(&mut self, now: Instant, to: Address, input: Input) {
+        if to.lane == self.index {
+            return self.deliver(now, to.seat, input);
+        }
+        if let Err((_, input)) = self.post.post(to, input) {
+            self.refuse(input);
+        }
+    }
+
+    /// A lane is overrun: a new call is told to come back later, anything else is left to retransmissions.
+    fn refuse(&mut self, input: Input) {
+        let Input::Message { flow, message } = input else { return };
+        if message.is_request() && message.method() == proto::sip::Method::Invite {
+            let response = proto::sip::reply(&message, 503, "overload").header(Name::RetryAfter, 5).finish();
+            self.send(0, flow, response.bytes().clone(), Ticket(0));
+        }
+    }
+
+    /// Gives a service an input, and does what it wants until nothing is left to do on this lane.
+    fn deliver(&mut self, now: Instant, seat: usize, input: Input) {
+        self.inbox.push_back((seat, input));
+        while let Some((seat, input)) = self.inbox.pop_front() {
+            self.seats[seat].handle(now, input, &mut self.wanted);
+            self.perform_all(now, seat);
+        }
+    }
+
+    fn perform_all(&mut self, now: Instant, seat: usize) {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        for output in wanted.drain(..) {
+            self.perform(now, seat, output);
+        }
+        self.wanted = wanted;
+    }
+
+    fn perform(&mut self, now: Instant, seat: usize, output: Output) {
+        match output {
+            Output::Send { flow, bytes, ticket } if self.is_ours(flow) => {
+                self.send_within(now, seat, flow, bytes, ticket)
+            }
+            Output::Send { flow, bytes, ticket } => {
+                if let Some(number) = self.listener_at(flow) {
+                    self.post.sent(
+                        Address { lane: self.index, seat },
+                        &self.listeners[number].seats,
+                        &bytes,
+                        now,
+                    );
+                }
+                self.send(seat, flow, bytes, ticket);
+            }
+            Output::Close { flow } => self.outside.close(flow),
+            Output::Ask { ticket, question } => {
+                self.outside.ask(Address { lane: self.index, seat }, ticket, question)
+            }
+            Output::Event(event) => self.ring.raise(event),
+            Output::Bind { ticket, local } => self.bind(seat, ticket, local),
+            Output::SendMedia { socket, to, bytes } => self.on_media(|path| path.send(socket, to, &bytes)),
+            Output::Release { socket } => self.on_media(|path| path.release(socket)),
+            Output::Empty { socket } => self.on_media(|path| path.empty(socket)),
+        }
+    }
+
+    fn on_media(&mut self, act: impl FnOnce(&mut dyn MediaPath)) {
+        if let Some((_, path)) = &mut self.media {
+            act(&mut **path);
+        }
+    }
+
+    fn bind(&mut self, seat: usize, ticket: Ticket, local: SocketAddr) {
+        let opened = match &mut self.media {
+            Some((_, path)) => path.bind(local).map_err(|error| error.to_string()),
+            None => Err("this lane carries no media".to_owned()),
+        };
+        let input = match opened {
+            Ok((socket, local)) => Input::Bound { ticket, socket, local },
+            Err(why) => Input::BindFailed { ticket, local, why },
+        };
+        self.inbox.push_back((seat, input));
+    }
+
+    fn is_ours(&self, flow: Flow) -> bool {
+        flow.transport == Transport::Udp && self.post.seats(flow.transport, flow.remote).is_some()
+    }
+
+    /// To a service of this process: in memory.
+    fn send_within(&mut self, now: Instant, from: usize, flow: Flow, bytes: Bytes, ticket: Ticket) {
+        let Some(seats) = self.post.seats(flow.transport, flow.remote).cloned() else { return };
+        if let Some(own) = self.post.seats(flow.transport, flow.local) {
+            self.post.sent(Address { lane: self.index, seat: from }, own, &bytes, now);
+        }
+        let flow_there = turned(flow);
+        let (to, input) = match Message::parse(bytes.clone()) {
+            Ok(message) => (self.post.owner(&seats, &message), Input::Message { flow: flow_there, message }),
+            Err(_) => (seats[0], Input::Other { flow: flow_there, bytes }),
+        };
+        if to.lane == self.index {
+            self.inbox.push_back((to.seat, input));
+        } else if self.post.post(to, input).is_err() {
+            self.inbox.push_back((from, Input::SendFailed { ticket, flow, error: SendError::Busy }));
+        }
+    }
+
+    fn listener_at(&self, flow: Flow) -> Option<usize> {
+        let udp = flow.transport == Transport::Udp;
+        udp.then(|| self.listeners.iter().position(|listener| listener.local == flow.local)).flatten()
+    }
+
+    fn send(&mut self, seat: usize, flow: Flow, bytes: Bytes, ticket: Ticket) {
+        if flow.transport != Transport::Udp {
+            return self.outside.send(Address { lane: self.index, seat }, flow, bytes, ticket);
+        }
+        let Some(number) = self.listener_at(flow) else {
+            self.report.dropped += 1;
+            return self
+                .inbox
+                .push_back((seat, Input::SendFailed { ticket, flow, error: SendError::Unreachable }));
+        };
+        self.outgoing[number].push(Outgoing { to: flow.remote, bytes, ticket, seat });
+        if self.outgoing[number].len() >= BATCH {
+            self.flush_listener(number);
+        }
+    }
+
+    /// Sends what waits. What failed is told to its sender, whose wishes may bring more to send.
+    fn flush(&mut self) {
+        loop {
+            for number in 0..self.listeners.len() {
+                self.flush_listener(number);
+            }
+            let Some((seat, input)) = self.inbox.pop_front() else { return };
+            self.deliver(Instant::now(), seat, input);
+        }
+    }
+
+    fn flush_listener(&mut self, number: usize) {
+        let mut waiting = std::mem::take(&mut self.outgoing[number]);
+        let mut done = 0;
+        // An error the network reported earlier (`IP_RECVERR`) is given to the next call, whoever it is for: one retry.
+        let mut retried = false;
+        while done < waiting.len() {
+            let datagrams = waiting[done..].iter().map(|outgoing| (outgoing.to, &*outgoing.bytes));
+            match self.sender.send(self.listeners[number].socket.as_fd(), datagrams) {
+                Ok(sent) => {
+                    self.report.sent += sent as u64;
+                    (done, retried) = (done + sent, false);
+                }
+                Err(_) if !retried => retried = true,
+                Err(error) => {
+                    self.failed(number, &waiting[done], &error);
+                    (done, retried) = (done + 1, false);
+                }
+            }
+        }
+        waiting.clear();
+        self.outgoing[number] = waiting;
+    }
+
+    fn failed(&mut self, number: usize, outgoing: &Outgoing, error: &io::Error) {
+        self.report.dropped += 1;
+        let error = error.raw_os_error().and_then(send_error).unwrap_or(SendError::Busy);
+        let flow = Flow::udp(self.listeners[number].local, outgoing.to);
+        self.inbox.push_back((outgoing.seat, Input::SendFailed { ticket: outgoing.ticket, flow, error }));
+    }
+}
+
+/// Keep-alives over UDP are swallowed: blank lines (RFC 5626 §3.5.1), a lone zero byte, nothing at all.
+fn is_keep_alive(bytes: &[u8]) -> bool {
+    bytes.len() <= 4 && bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0))
+}

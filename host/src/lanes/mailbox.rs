@@ -1,0 +1,125 @@
+//! A lane's mailbox: bounded, and with a bell that is only rung when the lane may be asleep.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use proto::node::Input;
+use proto::sip::Method;
+
+use super::seat::Command;
+
+/// Inputs that may wait.
+const ROOM: usize = 16_384;
+/// From here on new calls are refused, so that calls in progress still get through.
+const NEW_CALLS: usize = ROOM / 4 * 3;
+
+/// One input, and the seat it is for.
+pub type Letter = (usize, Input);
+
+/// What waits for one lane.
+#[derive(Debug)]
+pub struct Mailbox {
+    letters: ArrayQueue<Letter>,
+    commands: Mutex<VecDeque<Command>>,
+    bell: EventFd,
+    rung: AtomicBool,
+    refused: AtomicU64,
+}
+
+impl Mailbox {
+    /// An empty one.
+    pub fn new() -> nix::Result<Mailbox> {
+        Ok(Mailbox {
+            letters: ArrayQueue::new(ROOM),
+            commands: Mutex::default(),
+            bell: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
+            rung: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    /// Leaves an input for a seat; gives it back when there is no room: for new calls earlier than for others.
+    pub fn post(&self, letter: Letter) -> Result<(), Letter> {
+        if self.letters.len() >= NEW_CALLS && begins_call(&letter.1) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(letter);
+        }
+        let left = self.letters.push(letter).inspect_err(|_| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        });
+        self.ring();
+        left
+    }
+
+    /// Gives the lane a command. Commands are few and never refused.
+    pub fn command(&self, command: Command) {
+        self.commands.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push_back(command);
+        self.ring();
+    }
+
+    /// How many inputs found no room.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::SeqCst) {
+            // Fails only when the counter is full, and then the bell is ringing.
+            let _ = self.bell.write(1);
+        }
+    }
+
+    /// The lane is awake and about to look: stops the bell.
+    pub fn silence(&self) {
+        if self.rung.swap(false, Ordering::SeqCst) {
+            let _ = self.bell.read();
+        }
+    }
+
+    /// The next input.
+    pub fn take(&self) -> Option<Letter> {
+        self.letters.pop()
+    }
+
+    /// The next command.
+    pub fn take_command(&self) -> Option<Command> {
+        self.commands.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop_front()
+    }
+}
+
+impl AsFd for Mailbox {
+    /// Readable while the bell rings.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+fn begins_call(input: &Input) -> bool {
+    match input {
+        Input::Message { message, .. } => {
+            message.is_request() && message.method() == Method::Invite && message.to_tag().is_empty()
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_mailbox_gives_back_and_counts() {
+        let mailbox = Mailbox::new().unwrap();
+        for _ in 0..ROOM {
+            mailbox.post((0, Input::Wake)).unwrap();
+        }
+        assert!(mailbox.post((0, Input::Wake)).is_err());
+        assert_eq!(mailbox.refused(), 1);
+        assert!(mailbox.take().is_some());
+        assert!(mailbox.post((0, Input::Wake)).is_ok());
+    }
+}

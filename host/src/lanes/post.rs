@@ -1,0 +1,101 @@
+//! The post office: which seat of which lane serves an address of ours, and which of several lanes a call belongs to.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use proto::node::{Flow, FlowId, Input, Transport};
+use proto::sip::Message;
+
+use super::mailbox::{Letter, Mailbox};
+
+/// Requests of our own that are remembered at most, to find the lane their responses belong to.
+const ABROAD: usize = 65_536;
+/// How long such a request may be answered.
+const ABROAD_LIFE: Duration = Duration::from_secs(300);
+
+/// The seats that serve one service: one on each lane that shares its work.
+pub type Seats = Arc<[Address]>;
+
+/// A seat's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Index of the lane.
+    pub lane: usize,
+    /// Index of the seat on it.
+    pub seat: usize,
+}
+
+/// Knows every lane and every address of ours.
+#[derive(Debug)]
+pub struct PostOffice {
+    lanes: Vec<Arc<Mailbox>>,
+    served: HashMap<(Transport, SocketAddr), Seats>,
+    spread: RandomState,
+    abroad: DashMap<u64, (Address, Instant)>,
+}
+
+impl PostOffice {
+    /// For lanes with these mailboxes, and the seats behind each listening address.
+    pub fn new(lanes: Vec<Arc<Mailbox>>, served: HashMap<(Transport, SocketAddr), Seats>) -> PostOffice {
+        PostOffice { lanes, served, spread: RandomState::new(), abroad: DashMap::new() }
+    }
+
+    /// The seats behind an address of ours.
+    pub fn seats(&self, transport: Transport, local: SocketAddr) -> Option<&Seats> {
+        self.served.get(&(transport, local))
+    }
+
+    /// Which of the seats a message is for: the one that owns its Call-ID, or that sent the request it answers.
+    pub fn owner(&self, seats: &Seats, message: &Message) -> Address {
+        match &seats[..] {
+            [only] => *only,
+            several => {
+                let hash = self.spread.hash_one(message.call_id());
+                let asked =
+                    if message.is_request() { None } else { self.abroad.get(&hash).map(|entry| entry.0) };
+                asked.unwrap_or(several[(hash % several.len() as u64) as usize])
+            }
+        }
+    }
+
+    /// Remembers that a seat sent a request whose Call-ID belongs to another: its answer must find back.
+    pub fn sent(&self, from: Address, seats: &Seats, bytes: &bytes::Bytes, now: Instant) {
+        if seats.len() < 2 || bytes.starts_with(b"SIP/2.0 ") {
+            return;
+        }
+        let Ok(message) = Message::parse(bytes.clone()) else { return };
+        let hash = self.spread.hash_one(message.call_id());
+        if seats[(hash % seats.len() as u64) as usize] == from {
+            return;
+        }
+        if self.abroad.len() >= ABROAD {
+            self.abroad.retain(|_, (_, at)| now.saturating_duration_since(*at) < ABROAD_LIFE);
+        }
+        self.abroad.insert(hash, (from, now));
+    }
+
+    /// Leaves an input at a seat.
+    pub fn post(&self, to: Address, input: Input) -> Result<(), Letter> {
+        self.lanes[to.lane].post((to.seat, input))
+    }
+
+    /// A lane's mailbox.
+    pub fn mailbox(&self, lane: usize) -> &Arc<Mailbox> {
+        &self.lanes[lane]
+    }
+
+    /// All of them.
+    pub fn mailboxes(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.lanes.iter()
+    }
+}
+
+/// The path as the other end of a hand-over in memory sees it.
+pub fn turned(flow: Flow) -> Flow {
+    Flow { local: flow.remote, remote: flow.local, id: FlowId(0), ..flow }
+}

@@ -1,0 +1,193 @@
+//! A seat: one service on a lane, with its tables, behind a boundary that survives a panic.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use proto::node::{Input, Node, Output};
+use proxy::Proxy;
+use relay::{Forward, Relay};
+use serde::Serialize;
+
+use super::media::{MediaPath, Turn};
+use crate::tables::LaneTables;
+
+/// A service of a SIP lane.
+#[derive(Debug)]
+pub enum Service {
+    /// Call signalling.
+    Proxy(Box<Proxy>),
+    /// Media sessions.
+    Relay(Box<Relay>),
+}
+
+impl Service {
+    fn node(&mut self) -> &mut dyn Node {
+        match self {
+            Service::Proxy(proxy) => &mut **proxy,
+            Service::Relay(relay) => &mut **relay,
+        }
+    }
+}
+
+/// Other configurations for the services of a process, after a reload.
+#[derive(Clone, Debug, Default)]
+pub struct Configs {
+    /// For proxies.
+    pub proxy: Option<Arc<proxy::Config>>,
+}
+
+/// What the process tells a lane.
+#[derive(Debug)]
+pub enum Command {
+    /// From now on, these configurations.
+    Reconfigure(Configs),
+    /// Take no new work.
+    Drain,
+    /// Say how things stand.
+    Report(Sender<LaneReport>),
+    /// End.
+    Stop,
+}
+
+/// How things stand on one lane.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LaneReport {
+    /// Its name.
+    pub lane: String,
+    /// How it waits and moves bytes.
+    pub path: &'static str,
+    /// Calls in progress.
+    pub calls: usize,
+    /// Transactions.
+    pub transactions: usize,
+    /// Relay sessions its proxy holds, or its relay lends.
+    pub sessions: usize,
+    /// Media ports lent.
+    pub ports: usize,
+    /// Packets in.
+    pub received: u64,
+    /// Packets out.
+    pub sent: u64,
+    /// Packets that could not be sent, or were cut off.
+    pub dropped: u64,
+    /// Inputs that found no room in the mailbox.
+    pub refused: u64,
+    /// Panics that were survived.
+    pub panics: u64,
+}
+
+/// One service on a lane.
+#[derive(Debug)]
+pub struct Seat {
+    service: Service,
+    tables: LaneTables,
+    panics: u64,
+}
+
+impl Seat {
+    /// A service with its tables.
+    pub fn new(service: Service, tables: LaneTables) -> Seat {
+        Seat { service, tables, panics: 0 }
+    }
+
+    /// One `handle`, then `poll` until `None`, as the contract says. A panic costs what this input was about, not the
+    /// other calls.
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
+        let about = first_line(&input);
+        let (service, tables) = (&mut self.service, &mut self.tables);
+        let survived = catch_unwind(AssertUnwindSafe(|| {
+            let node = service.node();
+            node.handle(now, input, tables);
+            while let Some(output) = node.poll(tables) {
+                out.push(output);
+            }
+        }));
+        if survived.is_err() {
+            self.panics += 1;
+            let line = about.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            tracing::error!(about = %line, "a service panicked at this input; other calls go on");
+        }
+    }
+
+    /// Carries media of a relay; what the relay wants afterwards (events, mostly) comes out, too.
+    pub fn carry(
+        &mut self,
+        path: &mut dyn MediaPath,
+        wait: Option<Duration>,
+        out: &mut Vec<Output>,
+    ) -> std::io::Result<Turn> {
+        let Service::Relay(relay) = &mut self.service else {
+            return Ok(Turn { control: true, ..Turn::default() });
+        };
+        let mut survived = true;
+        let turn = path.turn(wait, &mut |now, socket, from, bytes| {
+            let decide = AssertUnwindSafe(|| relay.forward(now, socket, from, bytes));
+            catch_unwind(decide).unwrap_or_else(|_| {
+                survived = false;
+                Forward::Drop(relay::Why::Idle)
+            })
+        })?;
+        if !survived {
+            self.panics += 1;
+            tracing::error!("a relay panicked at a media packet; other sessions go on");
+        }
+        if turn.received > 0 {
+            while let Some(output) = relay.poll(&mut self.tables) {
+                out.push(output);
+            }
+        }
+        Ok(turn)
+    }
+
+    /// Whether it needs media ports.
+    pub fn is_relay(&self) -> bool {
+        matches!(self.service, Service::Relay(_))
+    }
+
+    /// When it wants to be woken.
+    pub fn deadline(&mut self) -> Option<Instant> {
+        self.service.node().deadline()
+    }
+
+    /// Another configuration.
+    pub fn reconfigure(&mut self, configs: &Configs) {
+        match &mut self.service {
+            Service::Proxy(proxy) => {
+                configs.proxy.iter().for_each(|config| proxy.reconfigure(config.clone()))
+            }
+            // Ports and networks are given at birth.
+            Service::Relay(_) => {}
+        }
+    }
+
+    /// Adds what it holds.
+    pub fn report(&self, report: &mut LaneReport) {
+        report.panics += self.panics;
+        match &self.service {
+            Service::Proxy(proxy) => {
+                let status = proxy.status();
+                report.calls += status.calls;
+                report.transactions += status.transactions;
+                report.sessions += status.relay_sessions;
+            }
+            Service::Relay(relay) => {
+                let status = relay.status();
+                report.sessions += status.sessions;
+                report.ports += status.ports.leased;
+            }
+        }
+    }
+}
+
+/// What a log says about an input that brought a service down. Cheap: bytes are shared, not copied.
+fn first_line(input: &Input) -> Option<bytes::Bytes> {
+    let bytes = match input {
+        Input::Message { message, .. } => message.bytes(),
+        Input::Other { bytes, .. } => bytes,
+        _ => return None,
+    };
+    let end = bytes.iter().take(200).position(|&byte| byte == b'\r').unwrap_or(bytes.len().min(200));
+    Some(bytes.slice(..end))
+}

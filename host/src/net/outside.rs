@@ -1,0 +1,113 @@
+//! What takes time: names and connections, on one runtime thread beside the lanes.
+//!
+//! Lanes leave errands here and never wait; answers come back through their mailboxes.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use proto::node::{Answer, Flow, Input, Question, Ticket};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::streams::Streams;
+use crate::dns::Names;
+use crate::lanes::post::{Address, PostOffice};
+
+/// What a lane wants done outside.
+#[derive(Debug)]
+pub enum Errand {
+    /// Send on a connection.
+    Send { from: Address, flow: Flow, bytes: Bytes, ticket: Ticket },
+    /// Close a connection.
+    Close { flow: Flow },
+    /// Find something out.
+    Ask { from: Address, ticket: Ticket, question: Question },
+}
+
+/// The lanes' way to the runtime.
+#[derive(Debug)]
+pub struct Outside {
+    errands: UnboundedSender<Errand>,
+}
+
+impl Outside {
+    /// The counter where errands are left, and the end they are fetched from.
+    pub fn new() -> (Arc<Outside>, UnboundedReceiver<Errand>) {
+        let (errands, waiting) = unbounded_channel();
+        (Arc::new(Outside { errands }), waiting)
+    }
+
+    /// Sends on a connection.
+    pub fn send(&self, from: Address, flow: Flow, bytes: Bytes, ticket: Ticket) {
+        let _ = self.errands.send(Errand::Send { from, flow, bytes, ticket });
+    }
+
+    /// Closes a connection.
+    pub fn close(&self, flow: Flow) {
+        let _ = self.errands.send(Errand::Close { flow });
+    }
+
+    /// Asks a question.
+    pub fn ask(&self, from: Address, ticket: Ticket, question: Question) {
+        let _ = self.errands.send(Errand::Ask { from, ticket, question });
+    }
+}
+
+/// The runtime's thread. It ends when the last [`Outside`] is gone.
+pub fn start(
+    errands: UnboundedReceiver<Errand>,
+    post: Arc<PostOffice>,
+    listeners: Vec<(SocketAddr, TcpListener)>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new()
+        .name("outside".into())
+        .spawn(move || runtime.block_on(run(errands, post, listeners)))
+}
+
+async fn run(
+    mut errands: UnboundedReceiver<Errand>,
+    post: Arc<PostOffice>,
+    listeners: Vec<(SocketAddr, TcpListener)>,
+) {
+    let streams = Streams::new(post.clone());
+    for (local, listener) in listeners {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => drop(tokio::spawn(streams.clone().serve(listener, local))),
+            Err(error) => tracing::error!(%error, %local, "a listener could not be served"),
+        }
+    }
+    let names = match Names::from_system() {
+        Ok(names) => Ok(Arc::new(names)),
+        Err(why) => {
+            tracing::warn!(why, "no name server is configured: only addresses can be routed to");
+            Err(why)
+        }
+    };
+    while let Some(errand) = errands.recv().await {
+        match errand {
+            Errand::Send { from, flow, bytes, ticket } => streams.send(from, flow, bytes, ticket),
+            Errand::Close { flow } => streams.close(flow),
+            Errand::Ask { from, ticket, question } => answer(&names, &post, from, ticket, question),
+        }
+    }
+}
+
+fn answer(
+    names: &Result<Arc<Names>, String>,
+    post: &Arc<PostOffice>,
+    to: Address,
+    ticket: Ticket,
+    question: Question,
+) {
+    let (names, post) = (names.clone(), post.clone());
+    tokio::spawn(async move {
+        let answer = match names {
+            Ok(names) => names.answer(question).await,
+            Err(why) => Answer::Nothing(why),
+        };
+        let _ = post.post(to, Input::Answer { ticket, answer });
+    });
+}

@@ -1,0 +1,416 @@
+//! Everything put together: a checked configuration becomes sockets, lanes and threads; nothing starts unless all can.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use proto::node::{Birth, Lane as LaneNumber, Transport};
+use proto::tables::Binding;
+use serde::Serialize;
+
+use crate::config::values::SipAddress;
+use crate::config::{Settings, lower};
+use crate::events::Collector;
+use crate::history::{Counts, History};
+use crate::keys::{self, Keyring};
+use crate::lanes::lane::{Lane, Listener};
+use crate::lanes::mailbox::Mailbox;
+use crate::lanes::post::{Address, PostOffice, Seats};
+use crate::lanes::seat::{Command, Configs, LaneReport, Seat, Service};
+use crate::net::{Outside, outside, udp};
+use crate::store::Store;
+use crate::tables::{LaneTables, Rates, SharedTables};
+
+/// How long lanes may take to answer a report.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a process did not start.
+#[derive(Debug)]
+pub struct StartError {
+    /// What was tried, and the operating system's words.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  {}", self.what, self.remedy)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running process.
+#[derive(Debug)]
+pub struct Server {
+    lanes: Vec<JoinHandle<()>>,
+    outside: JoinHandle<()>,
+    post: Arc<PostOffice>,
+    collector: Collector,
+    tables: HashMap<&'static str, Arc<SharedTables>>,
+    keys: Keyring,
+    /// Where it listens, ports filled in.
+    listening: Vec<SipAddress>,
+    started: Instant,
+    // Last, so that it is closed after everybody who writes to it.
+    _store: Option<Store>,
+}
+
+/// How things stand: what `postern status` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusReport {
+    /// Version of the program.
+    pub version: &'static str,
+    /// Seconds since the start.
+    pub uptime: u64,
+    /// Addresses it listens on.
+    pub listening: Vec<String>,
+    /// Addresses of record with a binding, by service.
+    pub registered: HashMap<String, usize>,
+    /// Every lane that answered.
+    pub lanes: Vec<LaneReport>,
+    /// Totals since the start.
+    pub totals: Counts,
+}
+
+/// One group of lanes that share the work of a service, and the addresses in front of it.
+struct Plan {
+    name: &'static str,
+    count: usize,
+    addresses: Vec<SipAddress>,
+}
+
+impl Server {
+    /// Opens every socket, then starts every thread.
+    pub fn start(settings: &Settings) -> Result<Server, StartError> {
+        raise_file_limit();
+        let store = settings.file.store.as_deref().map(open_store).transpose()?;
+        let secret = match &store {
+            Some(store) => store.secret().map_err(|error| store_error(settings, &error))?,
+            None => keys::random(),
+        };
+        let keys = Keyring::from_secret(&secret, settings.file.node_key.as_deref());
+        Starting { settings, keys, store }.start()
+    }
+
+    /// Where it listens.
+    pub fn listening(&self) -> &[SipAddress] {
+        &self.listening
+    }
+
+    /// What it remembers of calls.
+    pub fn history(&self) -> Arc<History> {
+        self.collector.history()
+    }
+
+    /// Another configuration: accounts, limits, routes and rules change at once. Sockets, lanes and ports stay as they
+    /// are until the next start; the words name what was left alone.
+    pub fn reload(&self, settings: &Settings) -> Vec<String> {
+        for tables in self.tables.values() {
+            tables.reconfigure(lower::users(settings), rates(settings));
+        }
+        let configs = Configs { proxy: lower::proxy(settings, &self.keys).map(Arc::new) };
+        for mailbox in self.post.mailboxes() {
+            mailbox.command(Command::Reconfigure(configs.clone()));
+        }
+        let wanted = plans(settings).into_iter().flat_map(|plan| plan.addresses);
+        let new = wanted.filter(|address| address.addr.port() != 0 && !self.listening.contains(address));
+        new.map(|address| format!("{address} is not listened on until the next start")).collect()
+    }
+
+    /// No new work; what is under way may end.
+    pub fn drain(&self) {
+        self.post.mailboxes().for_each(|mailbox| mailbox.command(Command::Drain));
+    }
+
+    /// How every lane stands.
+    pub fn lanes(&self) -> Vec<LaneReport> {
+        let (to, reports) = channel();
+        self.post.mailboxes().for_each(|mailbox| mailbox.command(Command::Report(to.clone())));
+        drop(to);
+        let until = Instant::now() + PATIENCE;
+        let next = || reports.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+        let mut lanes: Vec<LaneReport> = std::iter::from_fn(next).collect();
+        lanes.sort_by(|a, b| a.lane.cmp(&b.lane));
+        lanes
+    }
+
+    /// How everything stands.
+    pub fn status(&self) -> StatusReport {
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: self.started.elapsed().as_secs(),
+            listening: self.listening.iter().map(SipAddress::to_string).collect(),
+            registered: self
+                .tables
+                .iter()
+                .map(|(name, tables)| ((*name).to_owned(), tables.registered()))
+                .collect(),
+            lanes: self.lanes(),
+            totals: self.collector.history().counts(),
+        }
+    }
+
+    /// Ends every thread, then closes the store.
+    pub fn stop(self) {
+        self.post.mailboxes().for_each(|mailbox| mailbox.command(Command::Stop));
+        for lane in self.lanes {
+            let _ = lane.join();
+        }
+        // The lanes held the last errands; without them the runtime ends.
+        let _ = self.outside.join();
+    }
+}
+
+/// What a start has at hand.
+struct Starting<'a> {
+    settings: &'a Settings,
+    keys: Keyring,
+    store: Option<Store>,
+}
+
+impl Starting<'_> {
+    fn start(self) -> Result<Server, StartError> {
+        let plans = plans(self.settings);
+        let count = lane_count(&plans);
+        let tables = self.tables()?;
+        let (mut listeners, streams, served, listening) = self.listen(&plans, count)?;
+        let mailboxes: nix::Result<Vec<_>> = (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
+        let post = Arc::new(PostOffice::new(mailboxes.map_err(|error| no_threads(&error))?, served));
+        let collector = Collector::start(count).map_err(|error| no_threads(&error))?;
+        let (outside, errands) = Outside::new();
+
+        let mut lanes = Vec::new();
+        for (index, (name, seats)) in self.seats(&plans, count, &tables).into_iter().enumerate() {
+            let own = std::mem::take(&mut listeners[index]);
+            let ring = collector.ring(index);
+            let lane = Lane::new(name.clone(), index, seats, own, post.clone(), outside.clone(), ring);
+            let lane = lane.map_err(|error| no_threads(&error))?;
+            let thread = std::thread::Builder::new().name(name).spawn(move || lane.run());
+            lanes.push(thread.map_err(|error| no_threads(&error))?);
+        }
+        drop(outside);
+        let outside = outside::start(errands, post.clone(), streams).map_err(|error| no_threads(&error))?;
+        let started = Instant::now();
+        Ok(Server {
+            lanes,
+            outside,
+            post,
+            collector,
+            tables,
+            keys: self.keys,
+            listening,
+            started,
+            _store: self.store,
+        })
+    }
+
+    /// Tables for each service, with what the store remembers.
+    fn tables(&self) -> Result<HashMap<&'static str, Arc<SharedTables>>, StartError> {
+        let mut all = HashMap::new();
+        for name in ["proxy", "relay", "redirect"] {
+            let kept = match &self.store {
+                Some(store) => store.bindings(name).map_err(|error| store_error(self.settings, &error))?,
+                None => Vec::<(String, Vec<Binding>)>::new(),
+            };
+            let tables = SharedTables::new(kept, self.store.as_ref().and_then(|store| store.writer(name)));
+            tables.reconfigure(lower::users(self.settings), rates(self.settings));
+            all.insert(name, tables);
+        }
+        Ok(all)
+    }
+
+    /// Opens the sockets of every lane.
+    #[allow(clippy::type_complexity)]
+    fn listen(
+        &self,
+        plans: &[Plan],
+        lanes: usize,
+    ) -> Result<
+        (
+            Vec<Vec<Listener>>,
+            Vec<(SocketAddr, TcpListener)>,
+            HashMap<(Transport, SocketAddr), Seats>,
+            Vec<SipAddress>,
+        ),
+        StartError,
+    > {
+        let mut listeners: Vec<Vec<Listener>> = (0..lanes).map(|_| Vec::new()).collect();
+        let (mut streams, mut served, mut listening) = (Vec::new(), HashMap::new(), Vec::new());
+        for (plan, seats) in plans.iter().zip(seats_of(plans)) {
+            for address in &plan.addresses {
+                let local = match address.transport {
+                    Transport::Udp => {
+                        let sockets = open_udp(*address, plan.count)?;
+                        let local = sockets[0].1;
+                        for (seat, (socket, local)) in seats.iter().zip(sockets) {
+                            listeners[seat.lane].push(Listener { socket, local, seats: seats.clone() });
+                        }
+                        local
+                    }
+                    _ => {
+                        let listener = open_tcp(*address)?;
+                        let local = listener.local_addr().map_err(|error| cannot_listen(*address, &error))?;
+                        streams.push((local, listener));
+                        local
+                    }
+                };
+                served.insert((address.transport, local), seats.clone());
+                listening.push(SipAddress { addr: local, ..*address });
+            }
+        }
+        Ok((listeners, streams, served, listening))
+    }
+
+    /// The services of each lane, and the lane's name.
+    fn seats(
+        &self,
+        plans: &[Plan],
+        lanes: usize,
+        tables: &HashMap<&'static str, Arc<SharedTables>>,
+    ) -> Vec<(String, Vec<Seat>)> {
+        let mut all: Vec<(String, Vec<Seat>)> = (0..lanes).map(|_| (String::new(), Vec::new())).collect();
+        let proxy = lower::proxy(self.settings, &self.keys).map(Arc::new);
+        let relays = lower::relay(self.settings, &self.keys);
+        for (plan, seats) in plans.iter().zip(seats_of(plans)) {
+            for (number, address) in seats.iter().enumerate() {
+                let birth = birth(number, plan.count);
+                let service = match (plan.name, &proxy) {
+                    ("proxy", Some(config)) => {
+                        Service::Proxy(Box::new(proxy::Proxy::new(config.clone(), birth)))
+                    }
+                    ("relay", _) => {
+                        Service::Relay(Box::new(relay::Relay::new(birth, relays[number].clone())))
+                    }
+                    _ => continue,
+                };
+                let (name, there) = &mut all[address.lane];
+                if name.is_empty() {
+                    *name = format!("{}-{number}", plan.name);
+                }
+                there.push(Seat::new(service, LaneTables(tables[plan.name].clone())));
+            }
+        }
+        all
+    }
+}
+
+/// Which services run, on how many lanes, behind which addresses.
+fn plans(settings: &Settings) -> Vec<Plan> {
+    let file = &settings.file;
+    let mut plans = Vec::new();
+    if let Some(proxy) = &file.proxy {
+        let addresses = file.listeners.iter().map(|listener| listener.address).collect();
+        plans.push(Plan { name: "proxy", count: usize::from(proxy.lanes.max(1)), addresses });
+    }
+    if let Some(relay) = &file.relay {
+        plans.push(Plan {
+            name: "relay",
+            count: usize::from(relay.threads.max(1)),
+            addresses: vec![relay.address],
+        });
+    }
+    plans
+}
+
+/// Every service has lanes of its own.
+fn seats_of(plans: &[Plan]) -> impl Iterator<Item = Seats> + '_ {
+    let mut first = 0;
+    plans.iter().map(move |plan| {
+        let lanes = first..first + plan.count;
+        first += plan.count;
+        lanes.map(|lane| Address { lane, seat: 0 }).collect()
+    })
+}
+
+fn lane_count(plans: &[Plan]) -> usize {
+    plans.iter().map(|plan| plan.count).sum()
+}
+
+fn birth(index: usize, count: usize) -> Birth {
+    let lane = LaneNumber { index: index as u16, count: count as u16 };
+    Birth { now: Instant::now(), wall: SystemTime::now(), seed: keys::random(), lane }
+}
+
+fn rates(settings: &Settings) -> Rates {
+    Rates { requests: settings.file.proxy.as_ref().map_or(0, |proxy| proxy.rate_limit), ..Rates::default() }
+}
+
+/// One socket for each lane. Several share the address; that another process has it is found out first.
+fn open_udp(address: SipAddress, count: usize) -> Result<Vec<(UdpSocket, SocketAddr)>, StartError> {
+    let mut local = address.addr;
+    if count > 1 && local.port() != 0 {
+        udp::listen(local, false).map_err(|error| cannot_listen(address, &error))?;
+    }
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        let socket = udp::listen(local, count > 1).map_err(|error| cannot_listen(address, &error))?;
+        local = socket.local_addr().map_err(|error| cannot_listen(address, &error))?;
+        sockets.push((socket, local));
+    }
+    Ok(sockets)
+}
+
+fn open_tcp(address: SipAddress) -> Result<TcpListener, StartError> {
+    let open = || {
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(address.addr), socket2::Type::STREAM, None)?;
+        if address.addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.addr.into())?;
+        socket.listen(1024)?;
+        Ok(socket.into())
+    };
+    open().map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SipAddress, error: &std::io::Error) -> StartError {
+    let remedy = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "another process has it (`ss -lnp` names it): stop that one, or choose another port"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one"
+        }
+        _ => "choose an address that `ip address` shows",
+    };
+    StartError { what: format!("cannot listen on {address}: {error}"), remedy: remedy.into() }
+}
+
+fn open_store(path: &Path) -> Result<Store, StartError> {
+    Store::open(path).map_err(|error| StartError {
+        what: format!("cannot open the store {}: {error}", path.display()),
+        remedy: "make its folder, let this user write there, and stop any other process that has it open"
+            .into(),
+    })
+}
+
+fn store_error(settings: &Settings, error: &redb::Error) -> StartError {
+    let path = settings.file.store.as_deref().unwrap_or(Path::new(""));
+    StartError {
+        what: format!("cannot read the store {}: {error}", path.display()),
+        remedy: "restore it from a backup, or move it away: phones register anew within minutes".into(),
+    }
+}
+
+fn no_threads(error: &dyn fmt::Display) -> StartError {
+    let what = format!("cannot start a thread: {error}");
+    StartError { what, remedy: "raise the limits of this user (ulimit -u, ulimit -n)".into() }
+}
+
+/// As many open files as this process may have: each media port is one.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

@@ -1,0 +1,178 @@
+//! Every shipped configuration is right, and the smallest slip in any of them is found and explained.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::path::{Path, PathBuf};
+
+use host::config::{ConfigError, Settings};
+use serde_yaml::Value;
+
+fn shipped() -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs"), &mut found);
+    assert!(found.len() >= 11, "configurations are missing: {found:?}");
+    found
+}
+
+fn refused(text: &str) -> ConfigError {
+    match Settings::from_text(Path::new("test.yaml"), text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn every_shipped_configuration_is_right() {
+    for path in shipped() {
+        if let Err(error) = Settings::load(&path) {
+            panic!("{error}");
+        }
+    }
+}
+
+/// Calls `change` with every mapping of a document, one at a time, on a copy of the document.
+fn in_every_table(document: &Value, change: &mut dyn FnMut(&str, Value)) {
+    fn visit(here: &Value, path: &mut Vec<Value>, found: &mut Vec<Vec<Value>>) {
+        match here {
+            Value::Mapping(table) => {
+                found.push(path.clone());
+                for (key, value) in table {
+                    path.push(key.clone());
+                    visit(value, path, found);
+                    path.pop();
+                }
+            }
+            Value::Sequence(list) => {
+                for (index, value) in list.iter().enumerate() {
+                    path.push(Value::from(index));
+                    visit(value, path, found);
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut tables = Vec::new();
+    visit(document, &mut Vec::new(), &mut tables);
+    for path in tables {
+        let mut copy = document.clone();
+        let mut here = &mut copy;
+        for step in &path {
+            here = match step.as_u64() {
+                Some(index) if here.is_sequence() => &mut here[index as usize],
+                _ => &mut here[step],
+            };
+        }
+        // What is a map of names to tables takes any name, but not one without a table.
+        here.as_mapping_mut().unwrap().insert("bogus-key".into(), true.into());
+        change(&format!("{path:?}"), copy);
+    }
+}
+
+#[test]
+fn a_bogus_key_in_any_table_is_refused_and_named_with_its_place() {
+    for path in shipped() {
+        let document: Value = serde_yaml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        in_every_table(&document, &mut |table, document| {
+            let text = serde_yaml::to_string(&document).unwrap();
+            let error = refused(&text);
+            assert!(error.place.is_some(), "{} {table}: no place: {error}", path.display());
+            let named = error.what.contains("bogus-key") || table.contains("networks");
+            assert!(named, "{} {table}: {error}", path.display());
+        });
+    }
+}
+
+#[test]
+fn an_unknown_key_comes_with_line_column_and_the_nearest_known_one() {
+    let error = refused("proxy:\n  anchr: always\n");
+    assert_eq!(error.place.map(|place| (place.line, place.column)), Some((2, 3)));
+    assert!(error.what.contains("`anchr`"), "{error}");
+    assert_eq!(error.remedy, "did you mean `anchor`?");
+}
+
+#[test]
+fn a_wrong_type_comes_with_its_place_and_what_was_expected() {
+    let error = refused("proxy: {}\nrelay:\n  ports: many\n");
+    assert_eq!(error.place.map(|place| place.line), Some(3), "{error}");
+    assert!(error.what.contains("30000-39999"), "{error}");
+}
+
+#[test]
+fn a_port_asked_for_twice_is_refused_at_the_second_place() {
+    let text =
+        "listeners:\n  - address: udp:127.0.0.1:5060\nproxy: {}\nrelay:\n  address: udp:127.0.0.1:5060\n";
+    let error = refused(text);
+    assert_eq!(error.place.map(|place| place.line), Some(5), "{error}");
+    assert!(error.what.contains("asked for twice"), "{error}");
+}
+
+#[test]
+fn a_sip_port_among_the_media_ports_is_refused() {
+    let error = refused("listeners:\n  - address: udp:127.0.0.1:25060\nproxy: {}\nrelay: {}\n");
+    assert!(error.what.contains("media ports"), "{error}");
+}
+
+#[test]
+fn media_ports_the_machine_gives_to_others_are_refused() {
+    let error =
+        refused("proxy: {}\nlisteners: [{ address: \"127.0.0.1:5060\" }]\nrelay: { ports: 1024-65535 }\n");
+    assert!(error.what.contains("overlaps") || error.what.contains("media ports"), "{error}");
+    assert!(!error.remedy.is_empty());
+}
+
+#[test]
+fn an_address_of_another_machine_is_refused() {
+    let error = refused("listeners:\n  - address: udp:192.0.2.77:5060\nproxy: {}\n");
+    assert_eq!(error.place.map(|place| place.line), Some(2), "{error}");
+    assert!(error.what.contains("not an address of this machine"), "{error}");
+}
+
+#[test]
+fn a_file_of_users_that_is_not_there_is_named() {
+    let error = refused("proxy: {}\nlisteners: [{ address: \"127.0.0.1:5060\" }]\nusers: nowhere.yaml\n");
+    assert!(error.what.contains("nowhere.yaml"), "{error}");
+    assert_eq!(error.place.map(|place| place.line), Some(3), "{error}");
+}
+
+#[test]
+fn an_undefined_network_is_named_with_the_nearest_one() {
+    let text = "networks:\n  inside: { bind: 127.0.0.1 }\nlisteners:\n  - { address: \"127.0.0.1:5060\", network: insid }\nproxy: {}\n";
+    let error = refused(text);
+    assert_eq!(error.remedy, "did you mean `inside`?");
+}
+
+#[test]
+fn nodes_apart_need_a_key() {
+    let error = refused("relay: {}\n");
+    assert!(error.what.contains("node-key"), "{error}");
+}
+
+#[test]
+fn a_file_without_a_service_has_nothing_to_run() {
+    assert!(refused("").what.contains("nothing to run"));
+    assert!(refused("domains: [example.org]\n").what.contains("nothing to run"));
+}
+
+#[test]
+fn broken_yaml_is_one_clear_error() {
+    let error = refused("proxy: {\n");
+    assert!(error.place.is_some(), "{error}");
+}
+
+#[test]
+fn a_user_needs_exactly_one_secret() {
+    let two = "proxy: {}\nlisteners: [{ address: \"127.0.0.1:5060\" }]\nusers:\n  - { name: a, password: b, ha1: { md5: c } }\n";
+    assert!(refused(two).what.contains("both"));
+    let none = "proxy: {}\nlisteners: [{ address: \"127.0.0.1:5060\" }]\nusers:\n  - { name: a }\n";
+    assert!(refused(none).what.contains("no secret"));
+}
