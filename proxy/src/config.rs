@@ -115,7 +115,7 @@ pub struct MediaRange {
 }
 
 /// A redirect server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
     /// For the operator.
     pub name: String,
