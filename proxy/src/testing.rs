@@ -73,8 +73,8 @@ pub(crate) fn binding(contact: &str, expires: SystemTime) -> Binding {
 
 /// A message from text with plain line ends.
 pub(crate) fn message(text: &str) -> Message {
-    let lines: Vec<_> = text.trim_start().lines().map(str::trim).collect();
-    let whole = if lines.contains(&"") { lines.join("\r\n") } else { lines.join("\r\n") + "\r\n\r\n" };
+    let text = text.trim().lines().map(str::trim).collect::<Vec<_>>().join("\r\n");
+    let whole = if text.contains("\r\n\r\n") { text } else { text + "\r\n\r\n" };
     Message::parse(Bytes::from(whole)).expect("a test's message is well-formed")
 }
 
