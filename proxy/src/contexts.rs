@@ -13,6 +13,7 @@ use proto::tables::{Anchor, Latch, User};
 use proto::timers::Timer;
 
 use crate::decision::Party;
+use crate::nat;
 use crate::routing::Routed;
 use crate::siblings::Word;
 use crate::target::Hops;
@@ -251,25 +252,7 @@ impl Context {
             network,
             ice: sdp.as_ref().is_some_and(|sdp| sdp.has_ice()),
             sdp: sdp.map(|sdp| sdp.addresses()).unwrap_or_default(),
-            signs_of_nat: shows_nat(&self.request, &self.flow),
+            signs_of_nat: nat::shows(&self.request, &self.flow),
         }
     }
-}
-
-/// Whether the topmost Via or the Contact of a request name another address than it came from; over UDP another port
-/// is a sign, too. Names instead of addresses say nothing.
-pub(crate) fn shows_nat(request: &Message, flow: &Flow) -> bool {
-    let is_udp = !flow.transport.is_reliable();
-    let differs = |host: &str, port: Option<u16>| {
-        proto::node::literal(host).is_some_and(|ip| {
-            let port = port.unwrap_or(flow.transport.default_port());
-            ip.to_canonical() != flow.remote.ip().to_canonical() || (is_udp && port != flow.remote.port())
-        })
-    };
-    let via = request.via().is_ok_and(|via| differs(via.host, via.port));
-    let contact = || {
-        let first = request.contacts().next().and_then(Result::ok);
-        first.and_then(|contact| contact.uri().ok()).is_some_and(|uri| differs(uri.host, uri.port))
-    };
-    via || contact()
 }

@@ -21,6 +21,7 @@ mod forward;
 mod hashing;
 pub mod keepalive;
 pub mod moment;
+mod nat;
 pub mod part;
 #[cfg(test)]
 mod plain_tests;

@@ -102,8 +102,8 @@ impl Proxy {
             relays: Relays::new(keyed),
             alarms: Queue::default(),
             draining: false,
-            keep_alive: KeepAlive::new(birth.dice(2)),
-            serving: Serving::new(birth.dice(3)),
+            keep_alive: KeepAlive::new(birth.dice(2)).of_lane(birth.lane),
+            serving: Serving::new(birth.dice(3)).of_lane(birth.lane),
             resumed: false,
             out: VecDeque::new(),
             config,
@@ -218,7 +218,7 @@ impl Proxy {
 
     fn closed(&mut self, cx: &mut Cx<'_>, flow: Flow) {
         self.transactions.closed(&flow);
-        let lost = registrar::closed(cx.now, &flow, cx.tables);
+        let lost = registrar::closed(&flow, self.keep_alive.closed(&flow), cx.tables);
         lost.events.into_iter().for_each(|event| self.tell(event));
         self.bindings_changed(cx, &lost.changed);
     }

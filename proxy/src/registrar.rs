@@ -7,7 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use proto::event::{Event, Registration};
-use proto::node::{Flow, literal};
+use proto::node::Flow;
 use proto::sip::{Builder, Message, Name, NameAddr, Scheme, Uri, reply};
 use proto::tables::{Binding, Tables, User};
 
@@ -15,6 +15,7 @@ use crate::aor;
 use crate::config::Config;
 use crate::date::Date;
 use crate::moment::Moment;
+use crate::nat;
 
 /// Option tags we know what to do with when a request requires them (RFC 3261 §8.2.2.3).
 const SUPPORTED: [&str; 1] = ["path"];
@@ -58,14 +59,8 @@ pub fn register(
     }
 }
 
-/// A connection is gone: its bindings with it (DESIGN §4).
-pub fn closed(now: Moment, flow: &Flow, tables: &mut dyn Tables) -> Lost {
-    let _ = now;
-    lose(flow, tables.aors(), tables)
-}
-
-/// Takes the bindings made by a connection from these addresses of record.
-pub fn lose(flow: &Flow, aors: impl IntoIterator<Item = String>, tables: &mut dyn Tables) -> Lost {
+/// A connection is gone: its bindings with it (DESIGN §4). `aors` are those that may have one made by it.
+pub fn closed(flow: &Flow, aors: impl IntoIterator<Item = String>, tables: &mut dyn Tables) -> Lost {
     let on_it = |binding: &Binding| flow.id.0 != 0 && binding.flow.id == flow.id;
     let mut lost = Lost::default();
     for aor in aors {
@@ -224,7 +219,7 @@ impl Visit<'_> {
             expires: self.now.wall + Duration::from_secs(u64::from(seconds)),
             flow: *self.flow,
             sent_by: self.request.via().map(|via| via.sent_by()).unwrap_or_default(),
-            behind_nat: self.behind_nat(uri),
+            behind_nat: nat::via_differs(self.request, self.flow) || nat::uri_differs(uri, self.flow),
             path: self.request.values(Name::Path).map(str::to_string).collect(),
             instance: contact.params.get("+sip.instance").map(str::to_string),
             reg_id: contact.params.get("reg-id").and_then(|id| id.parse().ok()),
@@ -235,21 +230,6 @@ impl Visit<'_> {
 
     fn cseq(&self) -> u32 {
         self.request.cseq().map_or(0, |cseq| cseq.number)
-    }
-
-    /// Whether Via's sent-by or the Contact name another address than the source; over UDP, another port too. A name
-    /// instead of an address says nothing.
-    fn behind_nat(&self, contact: &Uri<'_>) -> bool {
-        let source = self.flow.remote;
-        let differs = |host: &str, port: Option<u16>| {
-            let port = port.unwrap_or(self.flow.transport.default_port());
-            literal(host).is_some_and(|ip| {
-                ip.to_canonical() != source.ip().to_canonical()
-                    || (!self.flow.transport.is_reliable() && port != source.port())
-            })
-        };
-        let via = self.request.via().is_ok_and(|via| differs(via.host, via.port));
-        via || differs(contact.host, contact.port)
     }
 
     fn live(&self, bindings: &[Binding]) -> Vec<Binding> {

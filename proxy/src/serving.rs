@@ -262,7 +262,11 @@ impl Serving {
                 return self.failed(now, asked, "the redirect server wants longer registrations");
             }
             403 => {
-                return self.failed(now, asked, "the redirect server does not take us for a proxy of its own");
+                return self.failed(
+                    now,
+                    asked,
+                    "the redirect server does not take us for a proxy of its own",
+                );
             }
             400..=499 => entry.refused_until = Some(now.at + MAX_PATIENCE),
             _ => return self.failed(now, asked, "the redirect server can't take registrations"),

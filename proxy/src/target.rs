@@ -41,17 +41,16 @@ pub fn resolved(targets: &[(Transport, SocketAddr)], config: &Config) -> Vec<Flo
     targets.iter().filter_map(|&(transport, remote)| flow(transport, remote, config)).collect()
 }
 
-/// The bindings a request may go to now, those of one preference together, the most wanted first (RFC 3261 §16.6:
-/// parallel within one q, serial over several). Those whose time is over or that answer no keep-alive are left out;
-/// if none of the others is left, the unreachable ones are tried after all, for a keep-alive may be wrong.
-pub fn by_preference(bindings: &[Binding], wall: SystemTime) -> Vec<Vec<Binding>> {
+/// The bindings a request may go to now, the most wanted first. Those whose time is over or that answer no keep-alive
+/// are left out; if none of the others is left, the unreachable ones are tried after all, for a keep-alive may be wrong.
+pub fn by_preference(bindings: &[Binding], wall: SystemTime) -> Vec<&Binding> {
     let live = || bindings.iter().filter(|binding| binding.is_live(wall));
-    let mut chosen: Vec<_> = live().filter(|binding| !binding.is_unreachable()).cloned().collect();
+    let mut chosen: Vec<_> = live().filter(|binding| !binding.is_unreachable()).collect();
     if chosen.is_empty() {
-        chosen = live().cloned().collect();
+        chosen = live().collect();
     }
     chosen.sort_by_key(|binding| std::cmp::Reverse(binding.q));
-    chosen.chunk_by(|a, b| a.q == b.q).map(<[Binding]>::to_vec).collect()
+    chosen
 }
 
 fn hops(host: &str, port: Option<u16>, transport: Option<Transport>, secure: bool, config: &Config) -> Hops {
@@ -187,13 +186,15 @@ mod tests {
         assert_eq!(remotes, [address("192.0.2.2:5060"), address("192.0.2.3:5060")]);
     }
 
+    fn contacts(bindings: &[Binding], now: SystemTime) -> Vec<&str> {
+        by_preference(bindings, now).into_iter().map(|binding| binding.contact.as_str()).collect()
+    }
+
     #[test]
-    fn bindings_of_one_preference_ring_together_the_most_wanted_first() {
+    fn the_most_wanted_binding_comes_first() {
         let now = SystemTime::UNIX_EPOCH;
         let with = |contact: &str, q| Binding { q, ..binding(contact, now + Duration::from_secs(60)) };
-        let groups = by_preference(&[with("a", 100), with("b", 1000), with("c", 100)], now);
-        let names: Vec<Vec<_>> = groups.iter().map(|g| g.iter().map(|b| &*b.contact).collect()).collect();
-        assert_eq!(names, [vec!["b"], vec!["a", "c"]]);
+        assert_eq!(contacts(&[with("a", 100), with("b", 1000), with("c", 100)], now), ["b", "a", "c"]);
     }
 
     #[test]
@@ -202,10 +203,7 @@ mod tests {
         let live = |contact| binding(contact, now + Duration::from_secs(60));
         let lost = Binding { unanswered: 3, ..live("lost") };
         let over = binding("over", now);
-        let contacts = |bindings: &[Binding]| -> Vec<String> {
-            by_preference(bindings, now).concat().into_iter().map(|binding| binding.contact).collect()
-        };
-        assert_eq!(contacts(&[lost.clone(), over.clone(), live("here")]), ["here"]);
-        assert_eq!(contacts(&[lost, over]), ["lost"]);
+        assert_eq!(contacts(&[lost.clone(), over.clone(), live("here")], now), ["here"]);
+        assert_eq!(contacts(&[lost, over], now), ["lost"]);
     }
 }

@@ -11,7 +11,7 @@ use crate::config::{Config, Route};
 use crate::contexts::{Device, Target};
 use crate::moment::Moment;
 use crate::routing::Routed;
-use crate::target::{Hops, of_next_hop, of_uri};
+use crate::target::{Hops, by_preference, of_next_hop, of_uri};
 use crate::tokens::binding_mark;
 use crate::validate::Refusal;
 
@@ -45,10 +45,9 @@ fn ours(
 ) -> Result<Vec<Target>, Refusal> {
     let aor = canonical(uri, config).unwrap_or_default();
     let bindings = tables.bindings(&aor);
-    let live = bindings.iter().filter(|binding| binding.is_live(now.wall) && !binding.is_unreachable());
+    let live = by_preference(&bindings, now.wall).into_iter();
     let owner = if bindings.is_empty() { None } else { tables.owner(&aor) };
     let mut found: Vec<Target> = live.map(|binding| of_binding(binding, owner.as_deref(), config)).collect();
-    found.sort_by_key(|target| std::cmp::Reverse(target.q));
     found.truncate(config.limits.branches);
     if !found.is_empty() {
         return Ok(found);
