@@ -18,6 +18,10 @@ class LabError(Exception):
     """A problem to tell the user about, without a traceback."""
 
 
+class Impossible(LabError):
+    """This machine can't have a lab."""
+
+
 def libc_call(name, *args):
     if getattr(libc, name)(*args):
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
@@ -48,7 +52,7 @@ def as_root_of_a_user_namespace(uid, gid):
     try:
         libc_call("unshare", NEWUSER | NEWNET | NEWNS)
     except OSError as error:
-        raise LabError(f"no namespaces for a laboratory: {error} (needs root, or unprivileged user namespaces: sysctl "
+        raise Impossible(f"no namespaces for a laboratory: {error} (needs root, or unprivileged user namespaces: sysctl "
                        "user.max_user_namespaces > 0, kernel.unprivileged_userns_clone=1, "
                        "kernel.apparmor_restrict_unprivileged_userns=0)") from None
     for path, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):

@@ -16,7 +16,17 @@ const FLOORS: [(&str, u8); 7] = [
 
 /// Crates that do I/O, read a clock or throw dice: never below `host`.
 const WORLDLY: [&str; 12] = [
-    "tokio", "mio", "nix", "libc", "socket2", "quinn-udp", "io-uring", "hickory-resolver", "redb", "notify", "getrandom",
+    "tokio",
+    "mio",
+    "nix",
+    "libc",
+    "socket2",
+    "quinn-udp",
+    "io-uring",
+    "hickory-resolver",
+    "redb",
+    "notify",
+    "getrandom",
     "dashmap",
 ];
 
@@ -28,7 +38,8 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .output()
         .expect("cargo metadata runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
     let packages = metadata["packages"].as_array().expect("packages");
     packages.iter().map(|package| (text(&package["name"]), normal_dependencies(package))).collect()
 }
