@@ -10,7 +10,10 @@ pub(super) fn is_lws(byte: u8) -> bool {
 
 /// Without surrounding white space and folds.
 pub(super) fn trim(text: &str) -> &str {
-    text.trim_matches(LWS)
+    let bytes = text.as_bytes();
+    let Some(first) = bytes.iter().position(|&b| !is_lws(b)) else { return "" };
+    let last = bytes.iter().rposition(|&b| !is_lws(b)).unwrap_or(first);
+    &text[first..=last]
 }
 
 /// `token` characters.

@@ -150,6 +150,27 @@ names! {
     WwwAuthenticate "WWW-Authenticate",
 }
 
+/// Names of one length at most.
+const SAME_LENGTH: usize = 12;
+
+/// Places in [`LONG`] by length of the name, the rest filled with a place beyond it.
+const BY_LENGTH: [[u8; SAME_LENGTH]; 24] = by_length();
+
+const fn by_length() -> [[u8; SAME_LENGTH]; 24] {
+    let mut places = [[u8::MAX; SAME_LENGTH]; 24];
+    let mut at = 0;
+    while at < LONG.len() {
+        let same = &mut places[LONG[at].0.len()];
+        let mut free = 0;
+        while same[free] != u8::MAX {
+            free += 1;
+        }
+        same[free] = at as u8;
+        at += 1;
+    }
+    places
+}
+
 impl Name {
     /// The long form, as we write it; "" for [`Name::Other`].
     pub fn as_str(self) -> &'static str {
@@ -161,10 +182,10 @@ impl Name {
         if let [letter] = token {
             return from_compact(letter.to_ascii_lowercase());
         }
-        let known = LONG
-            .iter()
-            .find(|(long, _)| long.len() == token.len() && long.as_bytes().eq_ignore_ascii_case(token));
-        known.map_or(Name::Other, |&(_, name)| name)
+        let Some(candidates) = BY_LENGTH.get(token.len()) else { return Name::Other };
+        let found = candidates.iter().map_while(|&at| LONG.get(usize::from(at)));
+        let mut found = found.filter(|(long, _)| long.as_bytes().eq_ignore_ascii_case(token));
+        found.next().map_or(Name::Other, |&(_, name)| name)
     }
 }
 
