@@ -1,62 +1,483 @@
-//! The relay client.
+//! The relay client (SYSTEMS §1 steps 5 and 6): one dialog per session, one request at a time in it, and what waits for
+//! its answer. When no relay answers, the next one is asked; a relay that stays silent is left alone for a while.
 
-use proto::control::Session;
-use proto::node::Flow;
-use proto::sip::Message;
-use proto::sip::transaction::ClientId;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
-use crate::branches::Step;
-use crate::contexts::Context;
-use crate::dialogs::Way;
+use bytes::Bytes;
+use proto::control::{Ask, Session};
+use proto::event::{Event, Side};
+use proto::node::{Dice, Flow, FlowId};
+use proto::sip::transaction::{ClientId, ServerId};
+use proto::sip::{Message, Method, Name};
+use proto::tables::Latch;
+use proto::timers::Timer;
+
+use crate::alarms::Alarm;
+use crate::config::Config;
+use crate::contexts::Final;
 use crate::hashing::{Keyed, Map};
-use crate::proxy::{Cx, Proxy};
+use crate::proxy::{Cx, Owner, Proxy};
+use crate::relay_dialog::{RelayDialog, new_session};
 use crate::routing::Routed;
-use crate::validate::Refusal;
+use crate::siblings;
 
+/// How long a relay that did not answer is asked last.
+const LEFT_ALONE: Duration = Duration::from_secs(30);
+/// What a 503 of ours asks for when the relay did not say.
+const RETRY_AFTER: u32 = 5;
+
+/// The sessions this proxy speaks for.
 #[derive(Debug)]
 pub(crate) struct Relays {
-    sessions: Map<Session, ()>,
+    sessions: Map<Session, Box<Held>>,
+    silent: Vec<(u8, Instant)>,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Index of its relay in the configuration.
+    relay: u8,
+    dialog: RelayDialog,
+    /// Indices of the networks of caller and callee.
+    networks: [usize; 2],
+    /// Relays to ask when this one does not take the session.
+    others: VecDeque<u8>,
+    under_way: Option<(ClientId, Errand)>,
+    patience: Option<Timer>,
+    errands: VecDeque<Errand>,
+    /// What each party last said, and what the other was told.
+    told: [Option<(Bytes, Bytes)>; 2],
+    /// How each party's leg treats it.
+    policies: [Option<(Latch, bool)>; 2],
+    refresh: Option<Timer>,
+    /// To be told once the relay's addresses are known.
+    decided: Option<Event>,
+    /// To be ended as soon as nothing is under way.
+    ending: bool,
+}
+
+/// One thing to ask of a relay.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    /// Whose SDP and facts.
+    pub(crate) leg: Side,
+    /// Where that party was observed.
+    pub(crate) peer: Option<std::net::SocketAddr>,
+    /// How its leg treats it: whom it accepts first, and whether it is trusted; `None`: as before.
+    pub(crate) policy: Option<(Latch, bool)>,
+    /// Whether the party may have moved.
+    pub(crate) reset: bool,
+    /// What it says.
+    pub(crate) sdp: Option<Bytes>,
+    /// What waits for the answer.
+    pub(crate) then: Then,
+}
+
+/// What waits for a relay's answer.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// A branch that is to be forwarded.
+    Forward(ServerId, usize),
+    /// A response of a branch that is to go back.
+    Back(ServerId, usize, Message),
+    /// An ACK that is to go on.
+    Ack(Box<HeldAck>),
+    /// Nothing.
+    Rest,
+}
+
+/// An ACK whose SDP is at the relay.
+#[derive(Debug)]
+pub(crate) struct HeldAck {
+    pub(crate) request: Message,
+    pub(crate) routed: Routed,
+    pub(crate) uri: Option<String>,
+    pub(crate) to: Flow,
 }
 
 impl Relays {
     pub(crate) fn new(keyed: Keyed) -> Relays {
-        Relays { sessions: Map::with_hasher(keyed) }
+        Relays { sessions: Map::with_hasher(keyed), silent: Vec::new() }
     }
+
+    /// How many sessions are held.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Relays in the order to ask them: the first by weight, those that were silent lately last.
+    fn order(&mut self, now: Instant, config: &Config, dice: &mut Dice) -> VecDeque<u8> {
+        self.silent.retain(|(_, until)| *until > now);
+        let is_silent = |relay: &u8| self.silent.iter().any(|(silent, _)| silent == relay);
+        let all = 0..config.relays.len().min(256) as u16;
+        let mut order: Vec<u8> = all.map(|relay| relay as u8).collect();
+        let weight = |relay: u8| u64::from(config.relays[usize::from(relay)].weight);
+        order.sort_by_cached_key(|&relay| {
+            // Weighted random order: the larger weight draws the smaller number more often.
+            let drawn = dice.below(1 << 32) + 1;
+            let weight = weight(relay);
+            (is_silent(&relay), weight == 0, drawn.checked_div(weight).unwrap_or(drawn))
+        });
+        order.into()
+    }
+}
+
+impl Held {
+    fn new(relay: u8, session: Session, flow: Flow, networks: [usize; 2]) -> Held {
+        Held {
+            relay,
+            dialog: RelayDialog { session, flow, cseq: 0, confirmed: false },
+            networks,
+            others: VecDeque::new(),
+            under_way: None,
+            patience: None,
+            errands: VecDeque::new(),
+            told: [None, None],
+            policies: [None, None],
+            refresh: None,
+            decided: None,
+            ending: false,
+        }
+    }
+
+    fn ask(&mut self, errand: &Errand, config: &Config) -> Ask {
+        let policy = errand.policy.or(self.policies[index(errand.leg)]).unwrap_or((config.latch, false));
+        self.policies[index(errand.leg)] = Some(policy);
+        let name = |network: usize| config.networks.get(network).map_or(String::new(), |n| n.name.clone());
+        Ask {
+            session: self.dialog.session,
+            mode: config.relay_mode,
+            leg: errand.leg,
+            peer: errand.peer,
+            networks: self.networks.map(name),
+            latch: policy.0,
+            trusted: policy.1,
+            reset: errand.reset,
+        }
     }
 }
 
 impl Proxy {
-    pub(crate) fn relay_response(&mut self, _: &mut Cx<'_>, _: Session, _: ClientId, _: Flow, _: Message) {}
-    pub(crate) fn relay_unanswered(&mut self, _: &mut Cx<'_>, _: Session, _: ClientId) {}
-    pub(crate) fn repeat_relay_ack(&mut self, _: Flow, _: &Message) {}
-    pub(crate) fn refresh(&mut self, _: &mut Cx<'_>, _: Session) {}
-    pub(crate) fn free(&mut self, _: &mut Cx<'_>, _: u8, _: Session) {}
-    pub(crate) fn free_branch(&mut self, _: &mut Cx<'_>, _: &mut Context, _: usize) {}
-    pub(crate) fn settle_media(&mut self, _: &mut Cx<'_>, _: &mut Context, _: usize) -> Step {
-        Step::Go
-    }
-    pub(crate) fn answer_through_relay(
+    /// Makes a session between parties of these networks, and asks the first relay for it. `None`: no relay can be
+    /// reached from any listener.
+    pub(crate) fn open_session(
         &mut self,
-        _: &mut Cx<'_>,
-        _: &mut Context,
-        _: usize,
-        _: &Message,
-    ) -> bool {
-        false
+        cx: &mut Cx<'_>,
+        networks: [usize; 2],
+        decided: Option<Event>,
+        errand: Errand,
+    ) -> Option<(u8, Session)> {
+        let mut order = self.relays.order(cx.now.at, &self.config, &mut self.dice);
+        let (relay, flow) = self.first_reachable(&mut order)?;
+        let session = new_session(cx.now, &mut self.dice);
+        let held = Held { others: order, decided, ..Held::new(relay, session, flow, networks) };
+        self.relays.sessions.insert(session, Box::new(held));
+        self.ask_relay(cx, relay, session, errand);
+        Some((relay, session))
     }
-    pub(crate) fn ack_through_relay(
+
+    fn first_reachable(&self, order: &mut VecDeque<u8>) -> Option<(u8, Flow)> {
+        std::iter::from_fn(|| order.pop_front()).find_map(|relay| Some((relay, self.relay_flow(relay)?)))
+    }
+
+    fn relay_flow(&self, relay: u8) -> Option<Flow> {
+        let relay = self.config.relays.get(usize::from(relay))?;
+        let listener = self.config.listener_towards(relay.transport, relay.address)?;
+        let local = self.config.listeners[listener].bind;
+        Some(Flow { transport: relay.transport, local, remote: relay.address, id: FlowId(0) })
+    }
+
+    /// Puts an errand to a session's relay, behind those that wait. A session that is not remembered is taken up by
+    /// what its token says.
+    pub(crate) fn ask_relay(&mut self, cx: &mut Cx<'_>, relay: u8, session: Session, errand: Errand) {
+        if self.take_up(relay, session) {
+            if let Some(held) = self.relays.sessions.get_mut(&session) {
+                held.errands.push_back(errand);
+            }
+            self.next_errand(cx, session);
+        } else {
+            self.carry_on(cx, None, errand.then, Err(Final::own(503)));
+        }
+    }
+
+    /// Whether the session is held, now at least.
+    fn take_up(&mut self, relay: u8, session: Session) -> bool {
+        if self.relays.sessions.contains_key(&session) {
+            return true;
+        }
+        let Some(flow) = self.relay_flow(relay) else { return false };
+        let mut held = Held::new(relay, session, flow, [0, 0]);
+        held.dialog.confirmed = true;
+        self.relays.sessions.insert(session, Box::new(held));
+        true
+    }
+
+    /// Whether a session's relay can be asked at all.
+    pub(crate) fn reaches_relay(&self, relay: u8, session: Session) -> bool {
+        self.relays.sessions.contains_key(&session) || self.relay_flow(relay).is_some()
+    }
+
+    fn next_errand(&mut self, cx: &mut Cx<'_>, session: Session) {
+        let Some(held) = self.relays.sessions.get_mut(&session) else { return };
+        if held.under_way.is_some() {
+            return;
+        }
+        match held.errands.pop_front() {
+            Some(errand) => self.run_errand(cx, session, errand),
+            None if held.ending => self.say_bye(cx, session),
+            None => {}
+        }
+    }
+
+    fn run_errand(&mut self, cx: &mut Cx<'_>, session: Session, errand: Errand) {
+        let Some(held) = self.relays.sessions.get_mut(&session) else { return };
+        let flow = held.dialog.flow;
+        let ask = held.ask(&errand, &self.config);
+        let listener = self.config.listener_at(flow.transport, flow.local).unwrap_or(0);
+        let contact = self.faces.authority(listener);
+        let invite = held.dialog.invite(cx.now, &ask, errand.sdp.as_deref(), contact);
+        let client = self.send_to_relay(cx, flow, &invite, session);
+        let patience = self.alarms.set(cx.now.at + self.config.lookup_timeout, Alarm::Silent(client));
+        if let Some(held) = self.relays.sessions.get_mut(&session) {
+            held.under_way = Some((client, errand));
+            held.patience = Some(patience);
+        }
+    }
+
+    fn send_to_relay(
         &mut self,
-        _: &mut Cx<'_>,
-        _: &Flow,
-        _: &Message,
-        _: &Routed,
-        _: &Way,
-    ) -> bool {
-        false
+        cx: &mut Cx<'_>,
+        flow: Flow,
+        request: &Message,
+        session: Session,
+    ) -> ClientId {
+        let request = self.with_via(&flow, request);
+        let request = siblings::sign(request, &self.config, cx.now.unix());
+        self.send(cx, flow, request, Owner::Relay(session))
     }
-    pub(crate) fn refuse_our_own_relay(&self, _: &Context) -> Result<(), Refusal> {
-        Ok(())
+
+    /// A relay has answered.
+    pub(crate) fn relay_response(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: Session,
+        client: ClientId,
+        flow: Flow,
+        response: Message,
+    ) {
+        let status = response.status().unwrap_or(0);
+        if status < 200 {
+            return;
+        }
+        self.clients.remove(&client);
+        if status < 300 && response.method() == Method::Invite {
+            self.acknowledge(&flow, session, &response);
+        }
+        match response.method() {
+            Method::Invite if status < 300 => self.errand_done(cx, session, client, &response),
+            Method::Invite => self.errand_refused(cx, session, client, refusal_of(&response)),
+            Method::Bye => self.let_go(session),
+            _ if status == 481 => self.lost(session),
+            _ => {}
+        }
+    }
+
+    fn acknowledge(&mut self, flow: &Flow, session: Session, response: &Message) {
+        let number = response.cseq().map_or(0, |cseq| cseq.number);
+        let ack = RelayDialog { session, flow: *flow, cseq: 0, confirmed: true }.ack(number);
+        let ack = self.with_via(flow, &ack);
+        self.transactions.send(*flow, ack);
+    }
+
+    /// A 2xx of a relay again: our ACK was lost. One for a session nobody holds came too late, and is ended.
+    pub(crate) fn repeat_relay_ack(&mut self, cx: &mut Cx<'_>, flow: Flow, response: &Message) {
+        let is_success = response.status().is_some_and(|status| (200..300).contains(&status));
+        let session = Session::from_name(response.call_id()).filter(|_| response.method() == Method::Invite);
+        let Some(session) = session.filter(|_| is_success) else { return };
+        if response.from_tag() != proto::control::tag(session, Side::Caller) {
+            return;
+        }
+        self.acknowledge(&flow, session, response);
+        let stranger =
+            self.relays.sessions.get(&session).is_none_or(|held| held.dialog.flow.remote != flow.remote);
+        if stranger {
+            let cseq = response.cseq().map_or(0, |cseq| cseq.number);
+            let bye = RelayDialog { session, flow, cseq, confirmed: true }.plain("BYE", cx.now);
+            self.send_to_relay(cx, flow, &bye, session);
+        }
+    }
+
+    fn errand_done(&mut self, cx: &mut Cx<'_>, session: Session, client: ClientId, response: &Message) {
+        let Some(errand) = self.take_errand(session, client) else { return };
+        let Some(held) = self.relays.sessions.get_mut(&session) else { return };
+        held.dialog.confirmed = true;
+        held.others.clear();
+        let told = response.sdp().map(|(_, sdp)| Bytes::copy_from_slice(sdp));
+        if let (Some(said), Some(told)) = (errand.sdp, told.clone()) {
+            held.told[index(errand.leg)] = Some((said, told));
+        }
+        if held.refresh.is_none() {
+            let at = cx.now.at + self.config.relay_refresh;
+            held.refresh = Some(self.alarms.set(at, Alarm::Refresh(session)));
+        }
+        self.carry_on(cx, Some(session), errand.then, Ok(told));
+        self.next_errand(cx, session);
+    }
+
+    fn errand_refused(&mut self, cx: &mut Cx<'_>, session: Session, client: ClientId, end: Final) {
+        let Some(errand) = self.take_errand(session, client) else { return };
+        let Some(held) = self.relays.sessions.get_mut(&session) else { return };
+        let may_move = !held.dialog.confirmed && !held.ending && matches!(end.status, 408 | 500..=599);
+        let mut others = std::mem::take(&mut held.others);
+        if may_move && let Some((relay, flow)) = self.first_reachable(&mut others) {
+            return self.move_session(cx, session, relay, flow, others, errand);
+        }
+        if end.status == 481 && self.begin_again(session) {
+            return self.run_errand(cx, session, errand);
+        }
+        let is_unborn = self.relays.sessions.get(&session).is_some_and(|held| !held.dialog.confirmed);
+        self.carry_on(cx, Some(session), errand.then, Err(end));
+        if is_unborn {
+            self.let_go(session);
+        }
+        self.next_errand(cx, session);
+    }
+
+    fn move_session(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: Session,
+        relay: u8,
+        flow: Flow,
+        others: VecDeque<u8>,
+        errand: Errand,
+    ) {
+        if let Some(held) = self.relays.sessions.get_mut(&session) {
+            (held.relay, held.dialog.flow, held.others) = (relay, flow, others);
+        }
+        self.run_errand(cx, session, errand);
+    }
+
+    /// A relay that was restarted does not know the session: the next offer and answer make it anew.
+    fn begin_again(&mut self, session: Session) -> bool {
+        let Some(held) = self.relays.sessions.get_mut(&session) else { return false };
+        let again = std::mem::replace(&mut held.dialog.confirmed, false) && !held.ending;
+        held.told = [None, None];
+        again
+    }
+
+    fn take_errand(&mut self, session: Session, client: ClientId) -> Option<Errand> {
+        let held = self.relays.sessions.get_mut(&session)?;
+        let (_, errand) = held.under_way.take_if(|(under_way, _)| *under_way == client)?;
+        if let Some(patience) = held.patience.take() {
+            self.alarms.cancel(patience);
+        }
+        Some(errand)
+    }
+
+    /// A relay has not answered.
+    pub(crate) fn relay_unanswered(&mut self, cx: &mut Cx<'_>, session: Session, client: ClientId) {
+        let Some(held) = self.relays.sessions.get(&session) else { return };
+        self.relays.silent.push((held.relay, cx.now.at + LEFT_ALONE));
+        let is_invite = held.under_way.as_ref().is_some_and(|(under_way, _)| *under_way == client);
+        if is_invite {
+            self.errand_refused(
+                cx,
+                session,
+                client,
+                Final { retry_after: Some(RETRY_AFTER), ..Final::own(503) },
+            );
+        } else if held.ending {
+            self.let_go(session);
+        }
+    }
+
+    /// Ends a session: its ports are free once the relay has answered.
+    pub(crate) fn free(&mut self, cx: &mut Cx<'_>, relay: u8, session: Session) {
+        if self.take_up(relay, session) {
+            self.free_held(cx, session);
+        }
+    }
+
+    /// Ends a session if it is held.
+    pub(crate) fn free_held(&mut self, cx: &mut Cx<'_>, session: Session) {
+        let Some(held) = self.relays.sessions.get_mut(&session) else { return };
+        if std::mem::replace(&mut held.ending, true) {
+            return;
+        }
+        held.errands.clear();
+        self.next_errand(cx, session);
+    }
+
+    fn say_bye(&mut self, cx: &mut Cx<'_>, session: Session) {
+        let Some(held) = self.relays.sessions.get_mut(&session) else { return };
+        if !held.dialog.confirmed {
+            return self.let_go(session);
+        }
+        let (flow, bye) = (held.dialog.flow, held.dialog.plain("BYE", cx.now));
+        self.send_to_relay(cx, flow, &bye, session);
+    }
+
+    fn let_go(&mut self, session: Session) {
+        if let Some(held) = self.relays.sessions.remove(&session) {
+            for timer in [held.refresh, held.patience].into_iter().flatten() {
+                self.alarms.cancel(timer);
+            }
+        }
+    }
+
+    /// Time to refresh a session.
+    pub(crate) fn refresh(&mut self, cx: &mut Cx<'_>, session: Session) {
+        let at = cx.now.at + self.config.relay_refresh;
+        let next = self.alarms.set(at, Alarm::Refresh(session));
+        let Some(held) = self.relays.sessions.get_mut(&session) else { return };
+        held.refresh = Some(next);
+        let (flow, options) = (held.dialog.flow, held.dialog.plain("OPTIONS", cx.now));
+        self.send_to_relay(cx, flow, &options, session);
+    }
+
+    /// The relay does not know a session any more: it was restarted, or found it silent for too long.
+    fn lost(&mut self, session: Session) {
+        self.let_go(session);
+        self.tell(Event::Warning {
+            about: session.to_string().into(),
+            why: "the relay has lost this session",
+        });
+    }
+
+    /// What the other party was told when this one said the same last.
+    pub(crate) fn told_before(&self, session: Session, leg: Side, sdp: &[u8]) -> Option<Bytes> {
+        let held = self.relays.sessions.get(&session).filter(|held| held.under_way.is_none())?;
+        held.told[index(leg)].as_ref().filter(|(said, _)| said == sdp).map(|(_, told)| told.clone())
+    }
+
+    /// The decision that made a session, once, when what both parties are told is known.
+    pub(crate) fn take_decided(&mut self, session: Session) -> Option<(Event, [Bytes; 2])> {
+        let held = self.relays.sessions.get_mut(&session)?;
+        let [Some((_, to_callee)), Some((_, to_caller))] = &held.told else { return None };
+        let told = [to_caller.clone(), to_callee.clone()];
+        Some((held.decided.take()?, told))
+    }
+}
+
+/// A relay's refusal in the words of ours to the caller: what it can't carry is 488; anything else is our shortage.
+fn refusal_of(response: &Message) -> Final {
+    let status = match response.status() {
+        Some(488 | 415) => 488,
+        Some(481) => 481,
+        _ => 503,
+    };
+    let asked =
+        response.text(Name::RetryAfter).and_then(|after| after.split([';', '(', ' ']).next()?.parse().ok());
+    let retry_after = (status == 503).then_some(asked.unwrap_or(RETRY_AFTER));
+    Final { status, response: None, retry_after }
+}
+
+fn index(side: Side) -> usize {
+    match side {
+        Side::Caller => 0,
+        Side::Callee => 1,
     }
 }

@@ -3,6 +3,8 @@
 //! A machine under [`proto::node::Node`]: told of messages and time, asked for what to send.
 
 mod alarms;
+#[cfg(test)]
+mod anchored_tests;
 mod anchoring;
 pub mod aor;
 pub mod auth;
@@ -18,8 +20,10 @@ pub mod decision;
 mod dialogs;
 mod faces;
 mod forward;
+mod hanging_up;
 mod hashing;
 pub mod keepalive;
+mod media;
 pub mod moment;
 mod nat;
 pub mod part;
@@ -28,6 +32,7 @@ mod plain_tests;
 pub mod proxy;
 mod redirecting;
 pub mod registrar;
+mod relay_dialog;
 mod requests;
 mod responses;
 mod routing;

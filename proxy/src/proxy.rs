@@ -183,7 +183,7 @@ impl Proxy {
                 self.serving_outcome(cx, client, id, Outcome::Final(message))
             }
             Some(Owner::KeepAlive(_) | Owner::Serving(_)) => {}
-            None => self.repeat_relay_ack(flow, &message),
+            None => self.repeat_relay_ack(cx, flow, &message),
         }
     }
 

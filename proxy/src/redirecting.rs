@@ -1,19 +1,175 @@
-//! Who serves the callee (SYSTEMS §1 steps 7 and 8).
+//! Who serves the callee (SYSTEMS §1 steps 7 and 8): the redirect servers are asked by INVITE, and answer 302 with the
+//! serving proxy. What they name is the *next hop* only: the request URI stays the callee's address of record.
+//!
+//! Any other 3xx is followed for trusted trunks only (RFC 3261 §16.5), since whoever follows it pays for the call.
 
-use proto::sip::Message;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 
+use proto::event::{Event, Name as EventName};
+use proto::node::{Flow, FlowId};
+use proto::sip::{Message, Name, Uri};
+
+use crate::alarms::Alarm;
 use crate::branches::Step;
-use crate::contexts::{Context, Final};
-use crate::proxy::{Cx, Proxy};
+use crate::contexts::{Branch, Context, Final, Stage, Target};
+use crate::proxy::{Cx, Owner, Proxy};
+use crate::siblings;
+use crate::target::{Hops, of_uri};
+use crate::targets;
 
 impl Proxy {
-    pub(crate) fn look_up(&mut self, _: &mut Cx<'_>, _: &mut Context, _: usize) -> Step {
-        Step::Fail(Final::own(404))
+    /// Asks the next redirect server.
+    pub(crate) fn look_up(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize) -> Step {
+        let asked = context.branches[index].lookups;
+        context.branches[index].lookups += 1;
+        let Some(flow) = self.redirect_flow(asked) else {
+            // None left: nobody answered (RFC 3261 §16.7: as if 408).
+            return Step::Fail(Final::own(408));
+        };
+        let question = self.question(cx, context, flow);
+        let client = self.send(cx, flow, question, Owner::Branch(context.server, index));
+        self.alarms.set(cx.now.at + self.config.lookup_timeout, Alarm::Silent(client));
+        let branch = &mut context.branches[index];
+        (branch.client, branch.stage) = (Some(client), Stage::AtRedirect);
+        Step::Wait
     }
-    pub(crate) fn redirect_answered(&mut self, _: &mut Cx<'_>, _: &mut Context, _: usize, _: &Message) {}
-    pub(crate) fn redirect_failed(&mut self, _: &mut Cx<'_>, _: &mut Context, _: usize, _: Final) {}
-    pub(crate) fn redirect_silent(&mut self, _: &mut Cx<'_>, _: &mut Context, _: usize) {}
-    pub(crate) fn recurse(&mut self, _: &mut Cx<'_>, _: &mut Context, _: usize, _: &Message) -> bool {
-        false
+
+    fn redirect_flow(&self, index: usize) -> Option<Flow> {
+        let redirect = self.config.redirects.get(index)?;
+        let listener = self.config.listener_towards(redirect.transport, redirect.address)?;
+        let local = self.config.listeners[listener].bind;
+        Some(Flow { transport: redirect.transport, local, remote: redirect.address, id: FlowId(0) })
+    }
+
+    /// The redirect INVITE carries the callee's identity, and neither SDP nor credentials.
+    fn question(&mut self, cx: &Cx<'_>, context: &Context, flow: Flow) -> Message {
+        let mut edit = self.on_its_way(&context.request, &context.routed, None, &[]);
+        for name in [Name::ContentType, Name::ContentDisposition, Name::Authorization] {
+            edit = edit.remove(name);
+        }
+        if context.request.text(Name::ProxyAuthorization).is_some() {
+            edit = edit.remove(Name::ProxyAuthorization);
+        }
+        let message = self.via(edit, flow, context.mark).body(b"").finish();
+        siblings::sign(message, &self.config, cx.now.unix())
+    }
+
+    /// A redirect server has answered with something final.
+    pub(crate) fn redirect_answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        context: &mut Context,
+        index: usize,
+        response: &Message,
+    ) {
+        let status = response.status().unwrap_or(500);
+        context.branches[index].stage = Stage::New;
+        match status {
+            300..=399 => self.served_by(cx, context, index, response),
+            404 | 410 | 480 | 604 => {
+                self.tell_redirected(context, None, status);
+                self.branch_ended(cx, context, index, Final::own(if status == 480 { 480 } else { 404 }));
+            }
+            _ => {
+                self.tell_redirected(context, None, status);
+                self.advance(cx, context, index);
+            }
+        }
+    }
+
+    fn served_by(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize, response: &Message) {
+        let hops = self.serving_hops(response);
+        self.tell_redirected(context, hops.front().map(|hop| hop.remote), response.status().unwrap_or(302));
+        if hops.is_empty() {
+            // It names us (and we have no binding), or nothing we can reach.
+            return self.branch_ended(cx, context, index, Final::own(404));
+        }
+        context.branches[index].restart_at(hops);
+        self.advance(cx, context, index);
+    }
+
+    /// The serving proxies a 302 names, as addresses; ourselves left out.
+    fn serving_hops(&self, response: &Message) -> VecDeque<Flow> {
+        let mut hops = VecDeque::new();
+        for contact in response.contacts().flatten() {
+            let Ok(uri) = contact.uri() else { continue };
+            if self.config.is_ours(uri.host, uri.port) {
+                continue;
+            }
+            if let Hops::Ready(flows) = of_uri(&uri, &self.config) {
+                hops.extend(flows);
+            }
+        }
+        hops
+    }
+
+    fn tell_redirected(&mut self, context: &Context, target: Option<SocketAddr>, status: u16) {
+        let call: EventName = context.call.clone().unwrap_or_else(|| context.request.call_id().into());
+        let to = targets::name_of(context.request.to().ok());
+        self.tell(Event::Redirected { call, to, target, status });
+    }
+
+    /// A redirect server stays silent: the next one is asked.
+    pub(crate) fn redirect_silent(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize) {
+        self.tell_redirected(context, None, 408);
+        context.branches[index].stage = Stage::New;
+        self.advance(cx, context, index);
+    }
+
+    /// A redirect server that answers 2xx is none.
+    pub(crate) fn redirect_failed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        context: &mut Context,
+        index: usize,
+        end: Final,
+    ) {
+        self.tell_redirected(context, None, 200);
+        self.branch_ended(cx, context, index, end);
+    }
+
+    /// Follows a 3xx of a trusted trunk: every Contact is a target of its own. `false`: it goes back as it is.
+    pub(crate) fn recurse(
+        &mut self,
+        cx: &mut Cx<'_>,
+        context: &mut Context,
+        index: usize,
+        response: &Message,
+    ) -> bool {
+        let room = self.config.limits.branches.saturating_sub(context.branches.len());
+        if !context.branches[index].target.trusted || context.cancelled || room == 0 {
+            return false;
+        }
+        let tried: Vec<&Branch> = context.branches.iter().collect();
+        let is_new = |uri: &str| tried.iter().all(|branch| branch.target.uri.as_deref() != Some(uri));
+        let trunk = &context.branches[index].target;
+        let found: Vec<Target> = response
+            .contacts()
+            .flatten()
+            .filter(|contact| is_new(contact.raw_uri))
+            .filter_map(|contact| self.of_contact(contact.raw_uri, contact.q(), trunk))
+            .take(room)
+            .collect();
+        if found.is_empty() {
+            return false;
+        }
+        context.branches[index].stage = Stage::Done;
+        self.free_branch(cx, context, index);
+        self.try_targets(cx, context, found);
+        true
+    }
+
+    fn of_contact(&self, raw: &str, q: u16, trunk: &Target) -> Option<Target> {
+        let hops = of_uri(&Uri::parse(raw).ok()?, &self.config);
+        Some(Target {
+            uri: Some(raw.to_owned()),
+            hops,
+            q,
+            lookup: false,
+            device: None,
+            path: Vec::new(),
+            ..trunk.clone()
+        })
     }
 }

@@ -232,8 +232,8 @@ impl Proxy {
         if let Some(life) = call.life {
             self.alarms.cancel(life);
         }
-        for (relay, session) in call.dialogs.iter().filter_map(|dialog| dialog.session) {
-            self.free(cx, relay, session);
+        for (_, session) in call.dialogs.iter().filter_map(|dialog| dialog.session) {
+            self.free_held(cx, session);
         }
     }
 }

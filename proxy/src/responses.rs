@@ -181,7 +181,7 @@ impl Proxy {
         self.transaction_ended(cx, context, best.status, by);
     }
 
-    fn final_response(&mut self, context: &Context, best: &Final) -> Message {
+    pub(crate) fn final_response(&mut self, context: &Context, best: &Final) -> Message {
         match &best.response {
             Some(response) if response.status() == Some(best.status) => {
                 let edit = siblings::strip(response.edit().pop_front(Name::Via), response);
