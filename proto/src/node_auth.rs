@@ -215,6 +215,22 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_damaged_message_that_still_proves_itself_says_the_same(at in any::<prop::sample::Index>(), byte: u8) {
+            let signed = key().sign(&message(REGISTER), NOW);
+            let mut bytes = signed.bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let Ok(damaged) = Message::parse(Bytes::from(bytes)) else { return Ok(()) };
+            if key().check(&damaged, NOW) == Proof::Proven {
+                prop_assert_eq!((damaged.method(), damaged.request_uri()), (signed.method(), signed.request_uri()));
+                for name in [Name::From, Name::To, Name::CallId, Name::CSeq, Name::Contact, Name::Expires] {
+                    prop_assert_eq!(damaged.text(name), signed.text(name));
+                }
+                prop_assert_eq!(damaged.body(), signed.body());
+            }
+        }
+
+        #[test]
         fn no_made_up_proof_passes(value in "[ -~]{0,60}|time=1767225600, mac=[A-Za-z0-9_-]{22}") {
             let forged = message(REGISTER).edit().append(Name::NodeAuth, &value).finish();
             prop_assert_eq!(key().check(&forged, NOW), Proof::False);

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! The Contact of a 302 is the *next hop* only: the asker keeps bob's address of record as the request URI. Several
-//! proxies may serve one address; they are named by preference (q), the newest first among equals.
+//! proxies may serve one address; they are named by preference (q), among equals by how long they said to serve it.
 //!
 //! **Who is believed.** [`Config::key`] proves our own nodes (`proto::node_auth`); without proof only who comes by
 //! loopback or TLS from a range in [`Config::trusted`]. Anybody else may ask for OPTIONS; REGISTER is refused to all

@@ -73,7 +73,7 @@ fn a_uri_that_is_no_sip_uri_is_416() {
 }
 
 #[test]
-fn proxies_are_named_by_preference_and_the_newest_first_among_equals() {
+fn proxies_are_named_by_preference_and_then_by_how_long_they_serve() {
     let mut scene = Scene::new();
     scene.register(P2, "<sip:203.0.113.2;lr>;q=0.5");
     scene.register("203.0.113.3:5060", "<sip:203.0.113.3;lr>");

@@ -1,5 +1,7 @@
 //! What these tests stand on: a server, tables over maps, a clock moved by hand, messages from text.
 
+#![allow(unreachable_pub, dead_code, reason = "each test file uses its part of this one")]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
