@@ -76,6 +76,7 @@ fn one(sent: &[Sent], remote: &str, method: Method<'_>) -> Sent {
 /// at 20002.
 fn relayed(bench: &mut Bench, asked: &Sent) -> Vec<Sent> {
     let ask = Ask::read(&asked.message).expect("a relay INVITE says what it asks");
+    bench.session = Some(ask.session.to_string());
     let port = if ask.leg == Side::Caller { 20_000 } else { 20_002 };
     let body = if asked.message.sdp().is_some() { crlf(&sdp(RELAYED, port)) } else { String::new() };
     bench.answer(asked, 200, "Contact: <sip:relay@203.0.113.50>", &body)
@@ -388,4 +389,31 @@ fn a_session_is_refreshed_while_its_call_is_up() {
     answered(&mut bench);
     let sent = bench.pass(Duration::from_secs(601));
     one(&sent, RELAY, Method::Options);
+}
+
+/// DESIGN §6: silence ends a call with a BYE to both sides.
+#[test]
+fn a_relays_bye_hangs_up_both_parties() {
+    let mut bench = Bench::new(Config { siblings: claim().siblings, ..always() });
+    answered(&mut bench);
+    let session = bench.session.clone().expect("a relay was asked");
+    let bye = crate::bench::message(&format!(
+        "BYE sip:postern@{PROXY} SIP/2.0
+         Via: SIP/2.0/UDP {RELAY};branch=z9hG4bKr1
+         From: <sip:{session}@{RELAY}>;tag=r
+         To: <sip:postern@{PROXY}>;tag=p
+         Call-ID: {session}
+         CSeq: 1 BYE
+         Max-Forwards: 70"
+    ));
+    let unproven = bench.by(crate::testing::udp(RELAY), bye.clone());
+    assert_eq!(unproven[0].message.status(), Some(403));
+    let bye = bye.edit().set_first(Name::Via, "SIP/2.0/UDP 203.0.113.50:5060;branch=z9hG4bKr2").finish();
+    let sent = bench.by(crate::testing::udp(RELAY), key().sign(&bye, BIRTH));
+    assert_eq!(to(&sent, RELAY)[0].status(), Some(200));
+    let to_callee = one(&sent, B, Method::Bye).message;
+    assert_eq!((to_callee.request_uri(), to_callee.to_tag()), ("sip:b@198.51.100.20:5070", "callee"));
+    assert!(to_callee.cseq().unwrap().number > 1);
+    assert_eq!(one(&sent, A, Method::Bye).message.to_tag(), "caller");
+    assert_eq!((bench.status().calls, bench.status().relay_sessions), (0, 0));
 }

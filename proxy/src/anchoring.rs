@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::control::{Ask, Session};
-use proto::event::{Event, Side};
+use proto::event::{EndedBy, Event, Name as EventName, Side};
 use proto::node::{Dice, Flow, FlowId};
+use proto::node_auth::Proof;
 use proto::sip::transaction::{ClientId, ServerId};
-use proto::sip::{Message, Method, Name};
+use proto::sip::{Message, Method, Name, reply};
 use proto::tables::Latch;
 use proto::timers::Timer;
 
@@ -21,6 +22,7 @@ use crate::proxy::{Cx, Owner, Proxy};
 use crate::relay_dialog::{RelayDialog, new_session};
 use crate::routing::Routed;
 use crate::siblings;
+use crate::validate::Refusal;
 
 /// How long a relay that did not answer is asked last.
 const LEFT_ALONE: Duration = Duration::from_secs(30);
@@ -54,6 +56,8 @@ pub(crate) struct Held {
     refresh: Option<Timer>,
     /// To be told once the relay's addresses are known.
     decided: Option<Event>,
+    /// The call it belongs to, when that is remembered.
+    call: Option<EventName>,
     /// To be ended as soon as nothing is under way.
     ending: bool,
 }
@@ -81,11 +85,9 @@ pub(crate) enum Then {
     /// A branch that is to be forwarded.
     Forward(ServerId, usize),
     /// A response of a branch that is to go back.
-    Back(ServerId, usize, Message),
+    Back(ServerId, usize, Box<Message>),
     /// An ACK that is to go on.
     Ack(Box<HeldAck>),
-    /// Nothing.
-    Rest,
 }
 
 /// An ACK whose SDP is at the relay.
@@ -138,6 +140,7 @@ impl Held {
             policies: [None, None],
             refresh: None,
             decided: None,
+            call: None,
             ending: false,
         }
     }
@@ -166,13 +169,14 @@ impl Proxy {
         &mut self,
         cx: &mut Cx<'_>,
         networks: [usize; 2],
+        call: Option<EventName>,
         decided: Option<Event>,
         errand: Errand,
     ) -> Option<(u8, Session)> {
         let mut order = self.relays.order(cx.now.at, &self.config, &mut self.dice);
         let (relay, flow) = self.first_reachable(&mut order)?;
         let session = new_session(cx.now, &mut self.dice);
-        let held = Held { others: order, decided, ..Held::new(relay, session, flow, networks) };
+        let held = Held { others: order, call, decided, ..Held::new(relay, session, flow, networks) };
         self.relays.sessions.insert(session, Box::new(held));
         self.ask_relay(cx, relay, session, errand);
         Some((relay, session))
@@ -445,6 +449,38 @@ impl Proxy {
             about: session.to_string().into(),
             why: "the relay has lost this session",
         });
+    }
+
+    /// Whether a request comes from the relay of a session we hold, in that session's dialog.
+    pub(crate) fn is_from_relay(&self, request: &Message, flow: &Flow) -> bool {
+        let session = Session::from_name(request.call_id());
+        let held = session.and_then(|session| self.relays.sessions.get(&session));
+        held.is_some_and(|held| held.dialog.flow.remote == flow.remote)
+    }
+
+    /// A relay ends a session by BYE when it has been silent for too long: the call is over, and both parties hear so.
+    pub(crate) fn relay_hangs_up(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ServerId,
+        flow: &Flow,
+        request: &Message,
+    ) -> Result<(), Refusal> {
+        let proof = self.config.siblings.key.as_ref().map(|key| key.check(request, cx.now.unix()));
+        if proof != Some(Proof::Proven) && !flow.remote.ip().is_loopback() {
+            return Err(Refusal::new(403, "a relay's request without proof (Node-Auth)"));
+        }
+        let status = if request.method() == Method::Bye { 200 } else { 405 };
+        let response = reply(request, status, "").finish();
+        self.transactions.respond(cx.now.at, id, siblings::sign(response, &self.config, cx.now.unix()));
+        if let Some(session) = Session::from_name(request.call_id()).filter(|_| status == 200) {
+            let call = self.relays.sessions.get(&session).and_then(|held| held.call.clone());
+            self.let_go(session);
+            if let Some(call) = call {
+                self.hang_up(cx, &call, EndedBy::Silence);
+            }
+        }
+        Ok(())
     }
 
     /// What the other party was told when this one said the same last.

@@ -26,6 +26,8 @@ pub(crate) struct Bench {
     pub(crate) tables: Maps,
     pub(crate) events: Vec<Event>,
     pub(crate) questions: Vec<(Ticket, Question)>,
+    /// The relay session that was asked for last.
+    pub(crate) session: Option<String>,
     birth: Birth,
     now: Instant,
 }
@@ -78,7 +80,15 @@ impl Bench {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
         let birth = Birth { now, wall, seed: [3; 32], lane: Lane::default() };
         let proxy = Proxy::new(Arc::new(config), birth);
-        Bench { proxy, tables: Maps::default(), events: Vec::new(), questions: Vec::new(), birth, now }
+        Bench {
+            proxy,
+            tables: Maps::default(),
+            events: Vec::new(),
+            questions: Vec::new(),
+            session: None,
+            birth,
+            now,
+        }
     }
 
     /// The proxy is killed and started again: tables and keys stay, everything else is forgotten.

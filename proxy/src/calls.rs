@@ -47,6 +47,10 @@ pub(crate) struct Peer {
     pub(crate) flow: Flow,
     /// Its Contact: the request URI of requests to it.
     pub(crate) contact: Box<str>,
+    /// Routes of other proxies between us and it, the nearest first.
+    pub(crate) route: Box<[Box<str>]>,
+    /// The CSeq of its last request.
+    pub(crate) cseq: u32,
 }
 
 /// One dialog of a call, as the callee's tag names it.
@@ -140,7 +144,8 @@ impl Call {
             self.dialogs.len() - 1
         });
         let place = &mut self.dialogs[index];
-        *place = Dialog { session: dialog.session.or(place.session), ..dialog };
+        let (session, cseq) = (dialog.session.or(place.session), place.callee.cseq);
+        *place = Dialog { session, callee: Peer { cseq, ..dialog.callee }, ..dialog };
         place
     }
 
@@ -152,6 +157,18 @@ impl Call {
             self.answered = Some(at);
         }
         first
+    }
+
+    /// A request of one party came: a BYE of ours in its name must count on from there.
+    pub(crate) fn spoke(&mut self, sender: Side, tag: &str, cseq: u32) {
+        match sender {
+            Side::Caller => self.caller.cseq = self.caller.cseq.max(cseq),
+            Side::Callee => {
+                if let Some(dialog) = self.dialogs.iter_mut().find(|dialog| &*dialog.to_tag == tag) {
+                    dialog.callee.cseq = dialog.callee.cseq.max(cseq);
+                }
+            }
+        }
     }
 
     fn place(&self, from_tag: &str, to_tag: &str, from: &Flow) -> Option<Place> {

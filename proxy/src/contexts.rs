@@ -93,7 +93,7 @@ pub(crate) struct Final {
     /// Its status.
     pub(crate) status: u16,
     /// As it came; `None`: ours to make.
-    pub(crate) response: Option<Message>,
+    pub(crate) response: Option<Box<Message>>,
     /// For one of ours: seconds until trying again makes sense.
     pub(crate) retry_after: Option<u32>,
 }

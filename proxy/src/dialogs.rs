@@ -43,7 +43,11 @@ impl Proxy {
         let Some(way) = way else { return Err(Refusal::new(481, NO_WAY)) };
         self.refuse_our_own_relay(&context)?;
         let id = context.request.call_id();
-        context.call = self.calls.find(id).map(|call| call.id.clone());
+        if let Some(call) = self.calls.find(id) {
+            let cseq = context.request.cseq().map_or(0, |cseq| cseq.number);
+            call.spoke(way.sender, context.request.from_tag(), cseq);
+            context.call = Some(call.id.clone());
+        }
         context.role = if context.request.method() == Method::Bye { Role::Ends } else { Role::Other };
         (context.sender, context.session) = (way.sender, way.session);
         (context.trusted, context.latch) = (way.trusted, way.latch);

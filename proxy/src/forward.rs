@@ -61,7 +61,7 @@ impl Proxy {
         path: &[String],
     ) -> Edit<'m> {
         let mut edit = siblings::strip(request.edit(), request);
-        if let Some(uri) = uri.or(routed.unstrict.as_deref()) {
+        if let Some(uri) = uri.or(routed.request_line(request)) {
             edit = edit.request_uri(uri);
         }
         edit = routed.apply(edit, request, path);

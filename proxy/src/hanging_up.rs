@@ -1,8 +1,10 @@
 //! Requests of our own in a dialog that is not ours: the ACK and BYE that end a call nobody could use.
 
+use proto::event::EndedBy;
 use proto::node::Flow;
 use proto::sip::{Builder, Message, Method, Name};
 
+use crate::calls::{Call, Dialog, Peer};
 use crate::contexts::{Context, Final, Role};
 use crate::proxy::{Cx, Proxy};
 
@@ -34,7 +36,7 @@ impl Proxy {
         );
         self.transactions.respond(cx.now.at, context.server, refused);
         if let Some(call) = context.call.clone().filter(|_| context.role == Role::Begins) {
-            self.end_call(cx, &call, status, proto::event::EndedBy::Us);
+            self.end_call(cx, &call, status, EndedBy::Us);
         }
     }
 
@@ -55,6 +57,45 @@ impl Proxy {
             _ => drop(self.transactions.request(cx.now.at, flow, request)),
         }
     }
+}
+
+impl Proxy {
+    /// Ends a call from the middle: BYE to both parties of every dialog, each in the other's name.
+    pub(crate) fn hang_up(&mut self, cx: &mut Cx<'_>, id: &str, by: EndedBy) {
+        let Some(call) = self.calls.find(id) else { return };
+        let byes: Vec<(Flow, Message)> =
+            call.dialogs.iter().flat_map(|dialog| byes_of(call, dialog)).collect();
+        for (flow, bye) in byes {
+            let bye = self.with_via(&flow, &bye);
+            self.transactions.request(cx.now.at, flow, bye);
+        }
+        self.end_call(cx, id, 200, by);
+    }
+}
+
+fn byes_of(call: &Call, dialog: &Dialog) -> [(Flow, Message); 2] {
+    let (caller, callee) = ((&*call.from, &*call.from_tag), (&*call.to, &*dialog.to_tag));
+    let to_callee = bye(&call.id, caller, callee, &dialog.callee, call.caller.cseq + 1);
+    let to_caller = bye(&call.id, callee, caller, &call.caller, dialog.callee.cseq + 1);
+    [(dialog.callee.flow, to_callee), (call.caller.flow, to_caller)]
+}
+
+fn bye(id: &str, from: (&str, &str), to: (&str, &str), receiver: &Peer, cseq: u32) -> Message {
+    let party = |(name, tag): (&str, &str)| match name.contains(':') {
+        true => format!("<{name}>;tag={tag}"),
+        false => format!("<sip:{name}>;tag={tag}"),
+    };
+    let mut request = Builder::request("BYE", &receiver.contact)
+        .header(Name::MaxForwards, 70)
+        .header(Name::From, party(from))
+        .header(Name::To, party(to))
+        .header(Name::CallId, id)
+        .header(Name::CSeq, format_args!("{cseq} BYE"))
+        .header(Name::Reason, "SIP;cause=408;text=\"no media\"");
+    for route in &receiver.route {
+        request = request.header(Name::Route, route);
+    }
+    request.finish()
 }
 
 /// ACK or BYE as the caller would send it (RFC 3261 §12.2.1.1): the callee's Contact as request URI, and From, To and

@@ -19,6 +19,8 @@ pub mod date;
 pub mod decision;
 mod dialogs;
 mod faces;
+#[cfg(test)]
+mod forking_tests;
 mod forward;
 mod hanging_up;
 mod hashing;

@@ -171,7 +171,7 @@ impl Proxy {
         let told = context.call.clone().map(|call| decision.event(call, seen, &context.flow, None));
         let errand = Errand { sdp, ..self.errand_of(context, Bytes::new(), index, false) };
         context.branches[index].stage = Stage::AtRelay;
-        match self.open_session(cx, networks, told, errand) {
+        match self.open_session(cx, networks, context.call.clone(), told, errand) {
             Some((relay, session)) => {
                 context.branches[index].media = Media::Anchored(relay, session);
                 Step::Wait
@@ -218,7 +218,6 @@ impl Proxy {
                     });
                 }
             },
-            Then::Rest => {}
         }
     }
 
@@ -306,7 +305,7 @@ impl Proxy {
                 .then_some((branch.target.latch.unwrap_or(self.config.latch), branch.target.trusted)),
             reset: !begins,
             sdp: Some(Bytes::copy_from_slice(sdp)),
-            then: Then::Back(context.server, index, response.clone()),
+            then: Then::Back(context.server, index, Box::new(response.clone())),
         }
     }
 

@@ -35,6 +35,9 @@ impl Proxy {
         flow: &Flow,
         request: &Message,
     ) -> Result<(), Refusal> {
+        if self.is_from_relay(request, flow) {
+            return self.relay_hangs_up(cx, id, flow, request);
+        }
         let mark = loop_mark(request, &self.keyed);
         validate::check(request, &self.config, &self.faces, || mark)?;
         let routed = Routed::read(request, &self.config, cx.now.unix());
@@ -150,7 +153,12 @@ impl Proxy {
             from: targets::name_of(request.from().ok()),
             to: targets::name_of(request.to().ok()),
             from_tag: request.from_tag().into(),
-            caller: Peer { flow: context.flow, contact: contact_of(request) },
+            caller: Peer {
+                flow: context.flow,
+                contact: contact_of(request),
+                route: request.values(proto::sip::Name::RecordRoute).map(Box::from).collect(),
+                cseq: request.cseq().map_or(1, |cseq| cseq.number),
+            },
             begun: cx.now.at,
             answered: None,
             dialogs: Vec::new(),

@@ -127,7 +127,7 @@ impl Proxy {
                     cx,
                     context,
                     index,
-                    Final { status, response: Some(response), retry_after: None },
+                    Final { status, response: Some(Box::new(response)), retry_after: None },
                 );
             }
         }
@@ -272,11 +272,9 @@ impl Proxy {
         let session = context.branches[index].session();
         if let Some(call) = context.call.as_ref().and_then(|call| self.calls.find(call)) {
             call.anchored |= session.is_some();
-            call.heard(Dialog {
-                to_tag: to_tag.into(),
-                callee: Peer { flow, contact: contact_of(response) },
-                session,
-            });
+            let route = routes_behind(context, response);
+            let callee = Peer { flow, contact: contact_of(response), route, cseq: 0 };
+            call.heard(Dialog { to_tag: to_tag.into(), callee, session });
         }
     }
 
@@ -325,6 +323,14 @@ fn rank(status: u16) -> u8 {
         503 => 6,
         _ => 5,
     }
+}
+
+/// The Record-Routes that proxies between us and the callee have added, the nearest first.
+fn routes_behind(context: &Context, response: &Message) -> Box<[Box<str>]> {
+    let values: Vec<&str> = response.values(Name::RecordRoute).collect();
+    let sent = context.request.values(Name::RecordRoute).count() + 1;
+    let behind = values.len().saturating_sub(sent);
+    values[..behind].iter().rev().map(|value| Box::from(*value)).collect()
 }
 
 fn remember_challenges(context: &mut Context, response: &Message) {

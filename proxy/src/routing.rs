@@ -49,6 +49,18 @@ impl Routed {
         self.routes_left(request).get(self.ours).and_then(|route| NameAddr::parse(route).ok())
     }
 
+    /// The Route ahead when it is a strict router's (§16.6 step 6): it takes the request line, and what stood there
+    /// goes to the end of the Route.
+    fn strict_ahead<'m>(&self, request: &'m Message) -> Option<&'m str> {
+        let next = self.next(request)?;
+        (!next.uri().ok()?.has_lr()).then_some(next.raw_uri)
+    }
+
+    /// What the request line is to say, when it is not what it said.
+    pub(crate) fn request_line<'a>(&'a self, request: &'a Message) -> Option<&'a str> {
+        self.strict_ahead(request).or(self.unstrict.as_deref())
+    }
+
     /// The request URI it leaves us with, unless a target replaces it.
     pub(crate) fn uri<'a>(&'a self, request: &'a Message) -> &'a str {
         self.unstrict.as_deref().unwrap_or(request.request_uri())
@@ -56,14 +68,16 @@ impl Routed {
 
     /// Takes off what is ours.
     pub(crate) fn apply<'m>(&self, edit: Edit<'m>, request: &Message, push: &[String]) -> Edit<'m> {
-        if push.is_empty() && self.unstrict.is_none() && self.ours == 0 {
-            return edit;
+        let plain = push.is_empty() && self.unstrict.is_none() && self.strict_ahead(request).is_none();
+        match self.ours {
+            0 if plain => return edit,
+            1 if plain => return edit.pop_front(Name::Route),
+            _ => {}
         }
-        if push.is_empty() && self.unstrict.is_none() && self.ours == 1 {
-            return edit.pop_front(Name::Route);
-        }
-        let kept = self.routes_left(request).into_iter().skip(self.ours);
-        let routes: Vec<&str> = push.iter().map(String::as_str).chain(kept).collect();
+        let strict = self.strict_ahead(request).map(|_| format!("<{}>", self.uri(request)));
+        let kept = self.routes_left(request).into_iter().skip(self.ours + usize::from(strict.is_some()));
+        let routes: Vec<&str> =
+            push.iter().map(String::as_str).chain(kept).chain(strict.as_deref()).collect();
         let edit = edit.remove(Name::Route);
         if routes.is_empty() { edit } else { edit.push_front(Name::Route, &routes.join(", ")) }
     }

@@ -1,0 +1,183 @@
+//! Stories of several targets (RFC 3261 §16.5–§16.7), and of listeners that differ between the two sides.
+
+use std::time::{Duration, SystemTime};
+
+use proto::node::{Flow, FlowId, Transport};
+use proto::sip::{Method, Name};
+use proto::tables::Binding;
+
+use crate::bench::{A, B, Bench, PROXY, Sent, in_dialog, invite, open, plain, to};
+use crate::config::Listener;
+use crate::testing::address;
+
+const DESK: &str = "198.51.100.31:5060";
+const MOBILE: &str = "198.51.100.32:5060";
+const CONTACT: &str = "Contact: <sip:b@198.51.100.20:5070>";
+
+fn binding(at: &str, q: u16) -> Binding {
+    Binding {
+        contact: format!("sip:bob@{at}"),
+        call_id: format!("r-{at}"),
+        cseq: 1,
+        q,
+        expires: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + 3600),
+        flow: Flow::udp(address(PROXY), address(at)),
+        sent_by: at.into(),
+        behind_nat: false,
+        path: Vec::new(),
+        instance: Some(format!("urn:uuid:{at}")),
+        reg_id: None,
+        agent: None,
+        unanswered: 0,
+    }
+}
+
+fn bench(bindings: Vec<Binding>) -> Bench {
+    let mut bench = Bench::new(open());
+    bench.tables.bindings.insert("bob@example.com".into(), bindings);
+    bench
+}
+
+fn invited(sent: &[Sent]) -> Vec<Sent> {
+    sent.iter().filter(|s| s.message.method() == Method::Invite && s.message.is_request()).cloned().collect()
+}
+
+#[test]
+fn rings_all_devices_of_the_same_preference_and_cancels_the_loser() {
+    let mut bench = bench(vec![binding(DESK, 1000), binding(MOBILE, 1000)]);
+    let both = invited(&bench.from(A, &invite("sip:bob@example.com")));
+    assert_eq!(both.len(), 2);
+    assert_eq!(both[0].message.request_uri(), format!("sip:bob@{}", both[0].flow.remote));
+    assert_ne!(both[0].message.via().unwrap().branch(), both[1].message.via().unwrap().branch());
+    bench.answer(&both[1], 180, CONTACT, "");
+    let sent = bench.answer(&both[0], 200, CONTACT, "");
+    assert_eq!(to(&sent, A)[0].status(), Some(200));
+    let cancel = to(&sent, &both[1].flow.remote.to_string())[0];
+    assert_eq!(cancel.method(), Method::Cancel);
+    assert!(cancel.text(Name::Reason).unwrap().contains("elsewhere"));
+    let sent = bench.answer(&both[1], 487, "", "");
+    assert!(to(&sent, A).is_empty());
+}
+
+/// §16.7 step 5: a second 2xx goes back, too.
+#[test]
+fn two_answers_both_go_back() {
+    let mut bench = bench(vec![binding(DESK, 1000), binding(MOBILE, 1000)]);
+    let both = invited(&bench.from(A, &invite("sip:bob@example.com")));
+    bench.answer(&both[0], 200, CONTACT, "");
+    let sent = bench.answer(&both[1], 200, CONTACT, "");
+    assert_eq!(to(&sent, A)[0].status(), Some(200));
+}
+
+#[test]
+fn tries_the_lower_preference_when_the_higher_fails() {
+    let mut bench = bench(vec![binding(MOBILE, 300), binding(DESK, 1000)]);
+    let first = invited(&bench.from(A, &invite("sip:bob@example.com")));
+    assert_eq!((first.len(), first[0].flow.remote), (1, address(DESK)));
+    let sent = bench.answer(&first[0], 486, "", "");
+    let second = invited(&sent);
+    assert_eq!(second[0].flow.remote, address(MOBILE));
+    let sent = bench.answer(&second[0], 603, "", "");
+    assert_eq!(to(&sent, A)[0].status(), Some(603));
+}
+
+/// §16.7 step 6: the best response, not the last; §16.7 step 7: every branch's challenge.
+#[test]
+fn the_best_failure_goes_back_with_all_challenges() {
+    let mut bench = bench(vec![binding(DESK, 1000), binding(MOBILE, 1000)]);
+    let both = invited(&bench.from(A, &invite("sip:bob@example.com")));
+    bench.answer(&both[0], 407, "Proxy-Authenticate: Digest realm=\"one\", nonce=\"1\"", "");
+    let sent = bench.answer(&both[1], 407, "Proxy-Authenticate: Digest realm=\"two\", nonce=\"2\"", "");
+    let best = to(&sent, A)[0];
+    assert_eq!(
+        (best.status(), best.headers().filter(|h| h.name == Name::ProxyAuthenticate).count()),
+        (Some(407), 2)
+    );
+
+    let mut bench = self::bench(vec![binding(DESK, 1000), binding(MOBILE, 1000)]);
+    let both = invited(&bench.from(A, &invite("sip:bob@example.com")));
+    bench.answer(&both[0], 486, "", "");
+    let sent = bench.answer(&both[1], 500, "", "");
+    assert_eq!(to(&sent, A)[0].status(), Some(486));
+}
+
+#[test]
+fn somebody_whose_registration_ran_out_is_a_480() {
+    let mut gone = binding(DESK, 1000);
+    gone.expires = SystemTime::UNIX_EPOCH;
+    let mut bench = bench(vec![gone]);
+    assert_eq!(bench.from(A, &invite("sip:bob@example.com"))[0].message.status(), Some(480));
+}
+
+/// DESIGN §4: in-dialog requests go to the binding's present flow.
+#[test]
+fn follows_a_device_that_has_registered_from_elsewhere_meanwhile() {
+    let mut bench = bench(vec![binding(DESK, 1000)]);
+    let leg = invited(&bench.from(A, &invite("sip:bob@example.com"))).remove(0);
+    let sent = bench.answer(&leg, 200, CONTACT, "");
+    let ok = to(&sent, A)[0].clone();
+    let moved = Binding { flow: Flow::udp(address(PROXY), address(MOBILE)), ..binding(DESK, 1000) };
+    bench.tables.bindings.insert("bob@example.com".into(), vec![moved]);
+    let bye = in_dialog("BYE", 2, &ok);
+    let sent = bench.from(A, &bye);
+    assert_eq!(to(&sent, MOBILE)[0].method(), Method::Bye);
+}
+
+/// RFC 5658: two listeners, two Record-Routes, and both are taken off again.
+#[test]
+fn two_listeners_mean_two_record_routes() {
+    let mut config = plain();
+    config.routes[0].next.transport = Some(Transport::Tcp);
+    let mut bench = Bench::new(config);
+    let leg = invited(&bench.from(A, &invite("sip:b@example.com"))).remove(0);
+    assert_eq!(leg.flow.transport, Transport::Tcp);
+    let values: Vec<_> = leg.message.values(Name::RecordRoute).map(str::to_owned).collect();
+    assert_eq!(values.len(), 2);
+    assert!(values[0].contains("transport=tcp") && !values[1].contains("transport"));
+    let sent = bench.answer(&leg, 200, CONTACT, "");
+    let ok = to(&sent, A)[0].clone();
+    let sent = bench.from(A, &in_dialog("BYE", 2, &ok));
+    let bye = &sent.iter().find(|s| s.message.method() == Method::Bye).unwrap();
+    assert_eq!((bye.flow.transport, bye.message.routes().count()), (Transport::Tcp, 0));
+}
+
+/// DESIGN §4: an IPv6 path and a relay session need two tokens; without a session one is enough.
+#[test]
+fn an_ipv6_callee_is_reached_by_its_token() {
+    let mut config = plain();
+    let at = address("[2001:db8::1]:5060");
+    config.listeners.push(Listener { bind: at, advertise: at, ..config.listeners[0].clone() });
+    config.routes[0].next.host = "2001:db8::b".into();
+    let mut bench = Bench::new(config);
+    let leg = invited(&bench.from(A, &invite("sip:b@example.com"))).remove(0);
+    assert_eq!(leg.flow.remote, address("[2001:db8::b]:5070"));
+    let sent = bench.answer(&leg, 200, CONTACT, "");
+    let ok = to(&sent, A)[0].clone();
+    let sent = bench.from(A, &in_dialog("BYE", 2, &ok));
+    assert_eq!(to(&sent, "[2001:db8::b]:5070")[0].method(), Method::Bye);
+}
+
+/// §16.6 step 6: a strict router ahead of us takes the request line.
+#[test]
+fn a_strict_router_ahead_takes_the_request_line() {
+    let mut bench = Bench::new(plain());
+    let text = invite("sip:b@example.com") + &format!("\nRoute: <sip:{PROXY};lr>, <sip:{B}>");
+    let leg = invited(&bench.from(A, &text)).remove(0);
+    assert_eq!(leg.message.request_uri(), format!("sip:{B}"));
+    assert_eq!(leg.message.text(Name::Route), Some("<sip:b@example.com>"));
+}
+
+/// A connection's flow has an identity; what belongs to its dialog finds it by its far end.
+#[test]
+fn answers_go_back_by_the_connection_the_request_came_by() {
+    let mut bench = Bench::new(plain());
+    let flow = Flow {
+        transport: Transport::Tcp,
+        id: FlowId(7),
+        ..Flow::udp(address(PROXY), address("192.0.2.10:40000"))
+    };
+    let sent = bench.by(flow, crate::bench::message(&invite("sip:b@example.com")));
+    let sent = bench.answer(&invited(&sent)[0], 486, "", "");
+    let back = sent.iter().find(|s| s.message.status() == Some(486)).unwrap();
+    assert_eq!(back.flow, flow);
+}
