@@ -28,6 +28,8 @@ pub mod keepalive;
 mod media;
 pub mod moment;
 mod nat;
+#[cfg(test)]
+mod net;
 pub mod part;
 #[cfg(test)]
 mod plain_tests;
@@ -40,6 +42,8 @@ mod responses;
 mod routing;
 pub mod serving;
 mod siblings;
+#[cfg(test)]
+mod siblings_tests;
 pub mod target;
 mod targets;
 #[cfg(test)]

@@ -69,13 +69,26 @@ impl Proxy {
             300..=399 => self.served_by(cx, context, index, response),
             404 | 410 | 480 | 604 => {
                 self.tell_redirected(context, None, status);
-                self.branch_ended(cx, context, index, Final::own(if status == 480 { 480 } else { 404 }));
+                let unknown = Final::own(if status == 480 { 480 } else { 404 });
+                self.nobody_of_ours(cx, context, index, unknown);
             }
             _ => {
                 self.tell_redirected(context, None, status);
                 self.advance(cx, context, index);
             }
         }
+    }
+
+    /// None of our proxies serves the callee: a foreign name may still be somebody elsewhere. If it is nobody there
+    /// either, this is the better answer.
+    fn nobody_of_ours(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize, unknown: Final) {
+        let target = &mut context.branches[index].target;
+        target.lookup = false;
+        if target.hops == Hops::Ready(Vec::new()) {
+            return self.branch_ended(cx, context, index, unknown);
+        }
+        context.best.get_or_insert(unknown);
+        self.advance(cx, context, index);
     }
 
     fn served_by(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize, response: &Message) {

@@ -32,7 +32,10 @@ impl Routed {
         for route in routes.iter().map_while(|route| NameAddr::parse(route).ok()) {
             let Ok(uri) = route.uri() else { break };
             let token = Token::open(&config.token_keys, unix, uri.user);
-            if token.is_none() && !config.is_ours(uri.host, uri.port) {
+            // A request that comes to us carries our Route on top, at an address that may have been another proxy's
+            // with our key; below it only what stands at our address is ours, or we would skip a sibling.
+            let known = token.is_some() && routed.ours == 0;
+            if !known && !config.is_ours(uri.host, uri.port) {
                 break;
             }
             routed.ours += 1;

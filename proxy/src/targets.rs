@@ -2,7 +2,7 @@
 //! whoever the redirect servers name, and for foreign domains what DNS says.
 
 use proto::event::Name;
-use proto::node::Flow;
+use proto::node::{Flow, literal};
 use proto::sip::{Message, Scheme, Uri};
 use proto::tables::{Binding, Tables, User};
 
@@ -31,8 +31,20 @@ pub(crate) fn find(
     match uri.scheme {
         Scheme::Tel => by_route(&uri, config),
         _ if config.is_ours(uri.host, uri.port) => ours(now, &uri, from_sibling, config, tables),
-        _ => by_route(&uri, config).or_else(|_| Ok(vec![Target::by(of_uri(&uri, config))])),
+        _ => by_route(&uri, config).or_else(|_| Ok(vec![foreign(&uri, from_sibling, config)])),
     }
+}
+
+/// Somebody elsewhere: at another of our proxies, if the redirect servers know the name; else where DNS says.
+fn foreign(uri: &Uri<'_>, from_sibling: bool, config: &Config) -> Target {
+    let by_name = literal(uri.host).is_none();
+    Target { lookup: by_name && may_ask(uri, from_sibling, config), ..Target::by(of_uri(uri, config)) }
+}
+
+/// Whether the redirect servers are worth asking. A sibling sends us only what we serve: asking again would go round
+/// in circles.
+fn may_ask(uri: &Uri<'_>, from_sibling: bool, config: &Config) -> bool {
+    !config.redirects.is_empty() && !from_sibling && !uri.user.is_empty()
 }
 
 /// Somebody at one of our domains.
@@ -55,8 +67,7 @@ fn ours(
     if config.route_for(uri.user, uri.host).is_some() {
         return by_route(uri, config);
     }
-    // A sibling sends us only what we serve: asking again would go round in circles.
-    if !config.redirects.is_empty() && !from_sibling && !uri.user.is_empty() {
+    if may_ask(uri, from_sibling, config) {
         return Ok(vec![Target { lookup: true, ..Target::by(Hops::Ready(Vec::new())) }]);
     }
     Err(nobody(&aor, !bindings.is_empty(), tables))
