@@ -29,7 +29,8 @@ fn an_sdp_that_names_a_victim_makes_nobody_send_there() {
 
 #[test]
 fn nothing_is_ever_sent_where_nobody_may_be_sent_to() {
-    for to in ["127.0.0.1:5000", "224.0.0.1:5000", "169.254.1.1:5000", "255.255.255.255:5000", "0.1.2.3:5000"] {
+    for to in ["127.0.0.1:5000", "224.0.0.1:5000", "169.254.1.1:5000", "255.255.255.255:5000", "0.1.2.3:5000"]
+    {
         let mut rig = Rig::new(config());
         let bad = Phone { peer: Some(address(to)), trusted: true, ..public(to) };
         let call = rig.call(1, &public(A), &bad);
@@ -92,7 +93,11 @@ fn a_forged_source_after_the_latch_needs_the_ssrc_and_the_sequence() {
     });
     rig.pass(SECOND);
     for n in 0..200u16 {
-        assert_eq!(rig.packet(STRANGER, call.for_a, &rtp(0xa, 200 + n)), None, "right SSRC, sequence too far");
+        assert_eq!(
+            rig.packet(STRANGER, call.for_a, &rtp(0xa, 200 + n)),
+            None,
+            "right SSRC, sequence too far"
+        );
         assert_eq!(rig.packet("192.0.2.67:9", call.for_a, &rtp(u32::from(n), 51 + n)), None, "wrong SSRC");
         rig.pass(300 * MS);
     }
@@ -185,7 +190,10 @@ fn hostile_requests_are_answered_and_leave_nothing_behind() {
                 .header(Name::RelayLeg, "\u{fffd}")
                 .body("application/sdp", body.as_bytes());
             let status = rig.request(request).status().unwrap();
-            assert!(status == 200 && method == "OPTIONS" || (400..500).contains(&status), "{method}: {status}");
+            assert!(
+                status == 200 && method == "OPTIONS" || (400..500).contains(&status),
+                "{method}: {status}"
+            );
         }
     }
     assert_eq!((rig.ports().leased, rig.relay.status().sessions), (0, 0));

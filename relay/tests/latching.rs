@@ -163,7 +163,8 @@ fn rebinds(new: &str) {
     assert_eq!(back, Some(105), "100 ms after the last packet from the old port");
     assert_eq!(to(rig.packet(B, call.for_b, &rtp(0xb, 1))).as_deref(), Some(new));
     assert_eq!(rig.packet(A, call.for_a, &rtp(0x666, 111)), None, "the old place is a stranger's now");
-    let rebound = |e: &Event| matches!(e, Event::LegLatched { rebound: true, from, .. } if *from == address(new));
+    let rebound =
+        |e: &Event| matches!(e, Event::LegLatched { rebound: true, from, .. } if *from == address(new));
     assert!(rig.events.iter().any(rebound));
 }
 
@@ -223,7 +224,10 @@ fn rtcp_follows_its_media_to_a_new_address() {
     assert_eq!(rig.packet(B_RTCP, rtcp(call.for_b), &rtcp_report(0xb)), None, "not to the old address");
     assert_eq!(rig.packet(A_RTCP, rtcp(call.for_a), &rtcp_report(0xa)), None, "nor from it");
     assert!(rig.packet("192.0.2.200:334", rtcp(call.for_a), &rtcp_report(0xa)).is_some());
-    assert_eq!(to(rig.packet(B_RTCP, rtcp(call.for_b), &rtcp_report(0xb))).as_deref(), Some("192.0.2.200:334"));
+    assert_eq!(
+        to(rig.packet(B_RTCP, rtcp(call.for_b), &rtcp_report(0xb))).as_deref(),
+        Some("192.0.2.200:334")
+    );
 }
 
 /// A's network changes, and its re-INVITE says so.
@@ -237,7 +241,10 @@ fn moved(reset: bool) -> (Rig, Call, &'static str) {
 #[test]
 fn a_new_offer_opens_a_window_for_one_new_source() {
     let (mut rig, call, new) = moved(true);
-    assert!(rig.packet(A, call.for_a, &rtp(0xa, 101)).is_some(), "the old one goes on until the new one comes");
+    assert!(
+        rig.packet(A, call.for_a, &rtp(0xa, 101)).is_some(),
+        "the old one goes on until the new one comes"
+    );
     assert_eq!(rig.packet(STRANGER, call.for_a, &rtp(0x666, 0)), None);
     assert!(rig.packet(new, call.for_a, &rtp(0xcc, 7)).is_some());
     assert_eq!(rig.packet(A, call.for_a, &rtp(0x666, 102)), None);
@@ -327,8 +334,14 @@ fn two_parties_behind_one_nat_share_a_port_when_they_keep_their_signalled_ones()
     let mut rig = Rig::new(config());
     let at = |media: &str| Phone { mode: Mode::Shared, ..public(media) };
     let call = rig.call(1, &at("203.0.113.9:4000"), &at("203.0.113.9:4002"));
-    assert_eq!(to(rig.packet("203.0.113.9:4002", call.for_a, &rtp(0xb, 0))).as_deref(), Some("203.0.113.9:4000"));
-    assert_eq!(to(rig.packet("203.0.113.9:4000", call.for_a, &rtp(0xa, 0))).as_deref(), Some("203.0.113.9:4002"));
+    assert_eq!(
+        to(rig.packet("203.0.113.9:4002", call.for_a, &rtp(0xb, 0))).as_deref(),
+        Some("203.0.113.9:4000")
+    );
+    assert_eq!(
+        to(rig.packet("203.0.113.9:4000", call.for_a, &rtp(0xa, 0))).as_deref(),
+        Some("203.0.113.9:4002")
+    );
 }
 
 #[test]

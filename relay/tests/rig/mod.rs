@@ -1,6 +1,11 @@
 //! A relay lane in simulated time: its sockets open at once, its packets come out as values, its SIP is that of one proxy.
 
-#![allow(dead_code, unreachable_pub, clippy::disallowed_methods, reason = "each test file uses its own part; one Instant to count from")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "each test file uses its own part; one Instant to count from"
+)]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -197,7 +202,10 @@ impl Rig {
 
     pub fn unsigned(&mut self, request: Message) -> Message {
         self.sip.clear();
-        self.tell(Input::Message { flow: Flow::udp(address(CONTROL), address(PROXY)), message: request.clone() });
+        self.tell(Input::Message {
+            flow: Flow::udp(address(CONTROL), address(PROXY)),
+            message: request.clone(),
+        });
         let response = self.sip.pop().expect("a response");
         if request.method().as_str() == "INVITE" {
             self.ack(&request, &response);
@@ -359,7 +367,9 @@ impl Phone {
 
     pub fn sdp(&self) -> String {
         let port = self.media.port();
-        self.head() + &format!("m=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n") + &self.lines
+        self.head()
+            + &format!("m=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n")
+            + &self.lines
     }
 
     /// Everything above the m= lines.
