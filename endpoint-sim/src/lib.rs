@@ -1,1 +1,29 @@
-//! endpoint-sim
+//! A phone without a speaker, as a machine: it registers, calls, answers, sends and checks RTP, holds, moves, transfers
+//! and hangs up, by a [`Script`], and tells what it saw in a [`Report`].
+//!
+//! [`Phone`] keeps the [`proto::node::Node`] contract, so the same phone lives in the simulated world and on sockets
+//! (`postern endpoint`). It sends everything to one outbound proxy, as phones do, and never looks behind its NAT: its
+//! SDP, Via and Contact name the addresses it is given.
+//!
+//! Every RTP packet is 20 ms of a G.711 tone that begins with a marker: who sent it, its number, whom the sender
+//! hears and how much of it. So each end proves *which* media it got, and that the other end hears it as well.
+//!
+//! What it leaves out: one call at a time (a second one gets 486), one audio stream, no 100rel, no ICE, no SRTP.
+
+mod callee;
+mod caller;
+mod changes;
+mod config;
+mod dialog;
+mod marker;
+mod media;
+mod offer;
+mod phone;
+mod registration;
+mod report;
+mod script;
+
+pub use config::PhoneConfig;
+pub use phone::Phone;
+pub use report::{EndedBy, Report};
+pub use script::{Act, After, Answer, Script, Step};

@@ -1,0 +1,158 @@
+//! Changes of a call that is up: hold, resume, move (RFC 3261 §14, RFC 3264 §8), UPDATE (RFC 3311) and blind transfer
+//! (RFC 3515), from both ends.
+
+use proto::sip::transaction::ServerId;
+use proto::sip::{Message, Method, Name};
+
+use crate::media;
+use crate::phone::{Call, Phone, Purpose, Stage};
+use crate::report::EndedBy;
+use crate::script::{Act, After, Step};
+
+impl Phone {
+    /// Describes our side anew. Nothing happens unless a call is up; one change at a time.
+    pub(crate) fn change(&mut self, act: Act) {
+        let via = self.via();
+        let Some(call) = self.call.as_mut().filter(|call| call.stage == Stage::Up && !call.changing) else {
+            return;
+        };
+        match act {
+            Act::Hold => call.holding = true,
+            Act::Resume => call.holding = false,
+            _ => {}
+        }
+        call.changing = true;
+        let method = if act == Act::Update { Method::Update } else { Method::Invite };
+        let request = call.dialog.request(method, &via).header(Name::Contact, self.config.contact());
+        let request = call.with_offer(request).finish();
+        self.request(Purpose::Change(act), request);
+    }
+
+    pub(crate) fn change_finished(&mut self, act: Act, status: u16, response: Option<&Message>) {
+        let Some(call) = &mut self.call else { return };
+        call.changing = false;
+        match response.filter(|_| matches!(status, 200..=299)) {
+            Some(response) => self.change_taken(act, response),
+            None => self.change_refused(act, status),
+        }
+    }
+
+    fn change_taken(&mut self, act: Act, response: &Message) {
+        self.report.changes += 1;
+        let Some(call) = &mut self.call else { return };
+        call.dialog.follow_target(response);
+        if let Some(old) = call.moved_from.take() {
+            media::release(old, &mut self.out);
+        }
+        if let Some(remote) = Call::described(response) {
+            call.media.follow(self.now, remote);
+        }
+        if act != Act::Update {
+            self.acknowledge(response);
+        }
+    }
+
+    /// Everything stays as it was; after a glare (491) it is tried again (RFC 3261 §14.1).
+    fn change_refused(&mut self, act: Act, status: u16) {
+        let Some(call) = &mut self.call else { return };
+        if let Some(old) = call.moved_from.take() {
+            let failed = call.media.sockets.replace(old);
+            failed.into_iter().for_each(|sockets| media::release(sockets, &mut self.out));
+        }
+        match status {
+            408 | 481 => self.hang_up(),
+            491 => {
+                self.milestones.insert(After::Previous, self.now);
+                let wait = 500 + self.dice.below(1500);
+                self.steps.push_front(Step::new(act, After::Previous, wait));
+            }
+            _ => {}
+        }
+    }
+
+    /// A re-INVITE or UPDATE.
+    pub(crate) fn change_asked(&mut self, id: ServerId, request: Message) {
+        let Some(call) = &mut self.call else { return };
+        if call.changing || call.unacknowledged.is_some() {
+            return self.respond(id, &request, 491);
+        }
+        call.dialog.follow_target(&request);
+        let (remote, has_offer) = (Call::described(&request), request.sdp().is_some());
+        if has_offer && remote.is_none() {
+            return self.respond(id, &request, 488);
+        }
+        self.report.changes_asked += u32::from(has_offer || request.method() == Method::Invite);
+        call.late_offer = remote.is_none();
+        call.media.remote = remote.or(call.media.remote.take());
+        let response = self.reply(&request, 200).header(Name::Contact, self.config.contact());
+        if request.method() == Method::Invite {
+            return self.accept(id, response);
+        }
+        let Some(call) = &mut self.call else { return };
+        call.late_offer = false;
+        let response = if has_offer { call.with_answer(response) } else { response };
+        call.begin_talking(self.now);
+        self.transactions.respond(self.now, id, response.finish());
+    }
+
+    /// Asks the other side to call somebody else.
+    pub(crate) fn transfer(&mut self, to: &str) {
+        let via = self.via();
+        let Some(call) = self.call.as_mut().filter(|call| call.stage == Stage::Up) else { return };
+        let refer = call
+            .dialog
+            .request(Method::Refer, &via)
+            .header(Name::Contact, self.config.contact())
+            .header(Name::ReferTo, format_args!("<{to}>"))
+            .header(Name::ReferredBy, format_args!("<{}>", self.config.uri()))
+            .finish();
+        self.request(Purpose::Refer, refer);
+    }
+
+    /// How the transfer we asked for goes. When it has gone well we are no longer needed.
+    pub(crate) fn transfer_told(&mut self, id: ServerId, notify: &Message) {
+        self.respond(id, notify, 200);
+        let body = String::from_utf8_lossy(notify.body()).into_owned();
+        let status = body.strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
+        let Some(status) = status.filter(|status| *status >= 200) else { return };
+        self.report.transfer_status = Some(status);
+        if status < 300 {
+            self.hang_up();
+        }
+    }
+
+    /// We are asked to call somebody else: this call's media ends, its dialog waits for the outcome.
+    pub(crate) fn transfer_asked(&mut self, id: ServerId, refer: &Message) {
+        let target =
+            refer.name_addrs(Name::ReferTo).next().and_then(Result::ok).map(|to| to.raw_uri.to_string());
+        let Some(target) = target else { return self.respond(id, refer, 400) };
+        let response = self.reply(refer, 202).header(Name::Contact, self.config.contact());
+        self.transactions.respond(self.now, id, response.finish());
+        self.transferred = self.call.as_ref().map(|call| call.dialog.clone());
+        self.end_call(EndedBy::Them);
+        self.notify(100);
+        self.begin_call(&target, false);
+    }
+
+    /// The call we were transferred to came to something.
+    pub(crate) fn tell_of_transfer(&mut self, status: u16) {
+        self.notify(status);
+    }
+
+    fn notify(&mut self, status: u16) {
+        let via = self.via();
+        let Some(old) = &mut self.transferred else { return };
+        let (state, phrase) = (
+            if status < 200 { "active;expires=60" } else { "terminated;reason=noresource" },
+            proto::sip::reason_phrase(status),
+        );
+        let notify = old
+            .request(Method::Notify, &via)
+            .header(Name::Contact, self.config.contact())
+            .header(Name::Event, "refer")
+            .header(Name::SubscriptionState, state)
+            .body("message/sipfrag", format!("SIP/2.0 {status} {phrase}\r\n").as_bytes())
+            .finish();
+        self.request(Purpose::Other, notify);
+    }
+}

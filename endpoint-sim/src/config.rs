@@ -1,0 +1,70 @@
+//! What a phone is told about itself.
+
+use std::net::{IpAddr, SocketAddr};
+
+use proto::node::{Flow, FlowId, Transport};
+
+/// A phone's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhoneConfig {
+    /// User part of its address of record.
+    pub user: String,
+    /// Domain of its address of record; also whom it registers with.
+    pub domain: String,
+    /// Digest user name; the user part when `None`.
+    pub auth_user: Option<String>,
+    /// Digest password; without one a challenge is a refusal.
+    pub password: Option<String>,
+    /// How it reaches its proxy.
+    pub transport: Transport,
+    /// Its own SIP address, as it knows it (behind a NAT: the inner one).
+    pub local: SocketAddr,
+    /// Where everything is sent.
+    pub proxy: SocketAddr,
+    /// Its own media address.
+    pub media_ip: IpAddr,
+    /// First media port to try; even, RTCP takes the next one.
+    pub media_port: u16,
+    /// Wanted life of a registration, in seconds.
+    pub expires: u32,
+}
+
+impl PhoneConfig {
+    /// A UDP phone `user@domain` at `local` behind `proxy`, with media on the same address from port 40000.
+    pub fn new(user: &str, domain: &str, local: SocketAddr, proxy: SocketAddr) -> PhoneConfig {
+        PhoneConfig {
+            user: user.to_string(),
+            domain: domain.to_string(),
+            auth_user: None,
+            password: None,
+            transport: Transport::Udp,
+            local,
+            proxy,
+            media_ip: local.ip(),
+            media_port: 40_000,
+            expires: 300,
+        }
+    }
+
+    /// Its address of record as a URI.
+    pub(crate) fn uri(&self) -> String {
+        format!("sip:{}@{}", self.user, self.domain)
+    }
+
+    /// Its name in markers and reports.
+    pub(crate) fn name(&self) -> String {
+        format!("{}@{}", self.user, self.domain)
+    }
+
+    pub(crate) fn contact(&self) -> String {
+        let transport = match self.transport {
+            Transport::Udp => String::new(),
+            other => format!(";transport={other}"),
+        };
+        format!("<sip:{}@{}{transport}>", self.user, self.local)
+    }
+
+    pub(crate) fn flow(&self) -> Flow {
+        Flow { transport: self.transport, local: self.local, remote: self.proxy, id: FlowId(0) }
+    }
+}

@@ -1,0 +1,489 @@
+//! The phone: what it is told, what it wants, and when it wants to be woken.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use proto::digest;
+use proto::node::{Birth, Dice, Input, Node, Output, SocketId, Ticket};
+use proto::sip::transaction::{ClientId, Happened, Received, ServerId, Timers, Transactions};
+use proto::sip::{Message, Name};
+use proto::tables::Tables;
+
+use crate::PhoneConfig;
+use crate::dialog::Dialog;
+use crate::media::{self, Media, Sockets};
+use crate::offer::Remote;
+use crate::registration::Registration;
+use crate::report::{EndedBy, Report};
+use crate::script::{Act, After, Answer, Script, Step};
+
+/// A phone without a speaker. See the crate.
+#[derive(Debug)]
+pub struct Phone {
+    pub(crate) config: PhoneConfig,
+    pub(crate) birth: Birth,
+    pub(crate) dice: Dice,
+    pub(crate) now: Instant,
+    pub(crate) transactions: Transactions,
+    pub(crate) out: VecDeque<Output>,
+    pub(crate) steps: VecDeque<Step>,
+    pub(crate) answer: Answer,
+    until: Option<Instant>,
+    pub(crate) milestones: BTreeMap<After, Instant>,
+    pub(crate) registration: Registration,
+    pub(crate) call: Option<Call>,
+    /// The dialog of a call that was transferred away, while the other side waits for the outcome.
+    pub(crate) transferred: Option<Dialog>,
+    opening: Option<Opening>,
+    next_port: u16,
+    next_ticket: u64,
+    pending: BTreeMap<ClientId, Pending>,
+    pub(crate) report: Report,
+}
+
+/// A call, from its INVITE to its end.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) dialog: Dialog,
+    pub(crate) media: Media,
+    pub(crate) stage: Stage,
+    pub(crate) begun: Instant,
+    /// The INVITE that made it, as it was sent or came.
+    pub(crate) invite: Option<Message>,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) server: Option<ServerId>,
+    /// The INVITE has no SDP: the 200 offers, the ACK answers.
+    pub(crate) late_offer: bool,
+    pub(crate) answer_at: Option<Instant>,
+    /// A 200 of ours until its ACK comes.
+    pub(crate) unacknowledged: Option<Repeated>,
+    /// ACKs of ours by To tag and number, to be sent again when the 200 comes again.
+    pub(crate) acks: BTreeMap<(String, u32), Message>,
+    /// We hold the other side.
+    pub(crate) holding: bool,
+    /// A change of ours is under way.
+    pub(crate) changing: bool,
+    /// The ports before a move, until the other side has taken it.
+    pub(crate) moved_from: Option<Sockets>,
+}
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// We call; ports are being opened.
+    Opening,
+    /// We call; the INVITE is out.
+    Calling,
+    /// We gave up calling; the CANCEL is out, or will be.
+    Cancelling,
+    /// We are called.
+    Ringing,
+    /// Answered.
+    Up,
+    /// Our BYE is out.
+    Ending,
+}
+
+/// A 2xx repeated until it is acknowledged (RFC 3261 §13.3.1.4).
+#[derive(Debug)]
+pub(crate) struct Repeated {
+    pub(crate) server: ServerId,
+    pub(crate) response: Message,
+    pub(crate) next: Instant,
+    pub(crate) interval: Duration,
+    pub(crate) until: Instant,
+}
+
+/// Ports being opened.
+#[derive(Debug)]
+struct Opening {
+    tickets: [Ticket; 2],
+    sockets: [Option<(SocketId, SocketAddr)>; 2],
+    failed: bool,
+}
+
+/// A request that waits for its final response.
+#[derive(Debug)]
+struct Pending {
+    purpose: Purpose,
+    request: Message,
+    tries: u8,
+}
+
+/// What a request of ours was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Register,
+    Unregister,
+    Invite,
+    /// A re-INVITE or UPDATE.
+    Change(Act),
+    Bye,
+    Refer,
+    /// Something whose outcome changes nothing.
+    Other,
+}
+
+/// Timer values of RFC 3261 that the phone itself needs.
+pub(crate) const T1: Duration = Duration::from_millis(500);
+pub(crate) const T2: Duration = Duration::from_secs(4);
+/// Times a request is sent with credentials: a stale nonce deserves another try, a wrong password no third.
+const MAX_TRIES: u8 = 2;
+/// Ports of media are looked for in this span above [`PhoneConfig::media_port`].
+const PORT_SPAN: u16 = 2000;
+
+impl Phone {
+    /// A phone that will follow `script` from its birth on.
+    pub fn new(birth: Birth, config: PhoneConfig, script: Script) -> Phone {
+        let mut dice = birth.dice(0x70686f6e);
+        let registration = Registration::new(&mut dice);
+        let report = Report { name: config.name(), ..Report::default() };
+        Phone {
+            transactions: Transactions::new(Timers::default(), 1000, &mut dice),
+            next_port: config.media_port,
+            now: birth.now,
+            until: Some(birth.now + Duration::from_millis(script.until_ms)),
+            milestones: BTreeMap::from([(After::Start, birth.now), (After::Previous, birth.now)]),
+            steps: script.steps.into(),
+            answer: script.answer,
+            out: VecDeque::new(),
+            call: None,
+            transferred: None,
+            opening: None,
+            next_ticket: 1,
+            pending: BTreeMap::new(),
+            config,
+            birth,
+            dice,
+            registration,
+            report,
+        }
+    }
+
+    /// What it saw so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Whether its script has run out, and nothing is under way.
+    pub fn is_done(&self) -> bool {
+        self.steps.is_empty() && self.call.is_none() && self.pending.is_empty()
+    }
+
+    /// A new branch for a Via of ours.
+    pub(crate) fn via(&mut self) -> String {
+        let branch = self.dice.word(16);
+        format!("SIP/2.0/{} {};branch=z9hG4bK{branch};rport", self.config.transport.via(), self.config.local)
+    }
+
+    /// Sends a request; its final response comes back by its purpose.
+    pub(crate) fn request(&mut self, purpose: Purpose, request: Message) -> ClientId {
+        self.request_again(Pending { purpose, request, tries: 0 })
+    }
+
+    fn request_again(&mut self, pending: Pending) -> ClientId {
+        let id = self.transactions.request(self.now, self.config.flow(), pending.request.clone());
+        if pending.purpose == Purpose::Invite {
+            if let Some(call) = &mut self.call {
+                (call.client, call.invite) = (Some(id), Some(pending.request.clone()));
+            }
+        }
+        self.pending.insert(id, pending);
+        id
+    }
+
+    pub(crate) fn reached(&mut self, milestone: After) {
+        self.milestones.entry(milestone).or_insert(self.now);
+    }
+
+    fn receive(&mut self, received: Received) {
+        match received {
+            Received::Request { id, message, .. } => self.asked(id, message),
+            Received::Cancel { id, invite, message, .. } => self.cancelled(id, invite, &message),
+            Received::Ack { message, .. } => self.acknowledged(&message),
+            Received::Response { id, message, .. } => self.answered(id, message),
+            Received::Stray { .. } | Received::Absorbed => {}
+        }
+    }
+
+    fn answered(&mut self, id: ClientId, response: Message) {
+        let status = response.status().unwrap_or(0);
+        if status < 200 {
+            if self.call.as_ref().is_some_and(|call| call.client == Some(id)) {
+                self.call_progresses(&response);
+            }
+            return;
+        }
+        let Some(pending) = self.pending.remove(&id) else { return self.answered_again(&response) };
+        if matches!(status, 401 | 407) && self.authorize(&pending, &response) {
+            return;
+        }
+        self.finished(pending.purpose, status, Some(&response));
+    }
+
+    /// A request came to its end, by a response or without one (408, 503).
+    fn finished(&mut self, purpose: Purpose, status: u16, response: Option<&Message>) {
+        match purpose {
+            Purpose::Register | Purpose::Unregister => self.register_finished(purpose, status, response),
+            Purpose::Invite => self.invite_finished(status, response),
+            Purpose::Change(act) => self.change_finished(act, status, response),
+            Purpose::Bye => self.end_call(EndedBy::Us),
+            Purpose::Refer if status >= 300 => self.report.transfer_status = Some(status),
+            Purpose::Refer | Purpose::Other => {}
+        }
+    }
+
+    /// Sends a challenged request again with credentials (RFC 3261 §22.2); `false` when we have none to give.
+    fn authorize(&mut self, pending: &Pending, response: &Message) -> bool {
+        let Some(password) = self.config.password.clone().filter(|_| pending.tries < MAX_TRIES) else {
+            return false;
+        };
+        let (asked, name) = match response.status() {
+            Some(407) => (Name::ProxyAuthenticate, Name::ProxyAuthorization),
+            _ => (Name::WwwAuthenticate, Name::Authorization),
+        };
+        let lines = response.headers().filter(|header| header.name == asked);
+        let challenges = lines.filter_map(|header| std::str::from_utf8(header.value).ok());
+        let user = self.config.auth_user.clone().unwrap_or_else(|| self.config.user.clone());
+        let request = &pending.request;
+        let (method, uri) = (request.method(), request.request_uri());
+        let covered = digest::Request { method: method.as_str(), body: request.body() };
+        let (cnonce, via) = (self.dice.word(12), self.via());
+        let credentials = digest::choose(challenges)
+            .and_then(|challenge| digest::answer(challenge, &user, &password, uri, covered, 1, &cnonce));
+        let Some(credentials) = credentials else { return false };
+        let number = request.cseq().map_or(1, |cseq| cseq.number) + 1;
+        let edit = request.edit().set_first(Name::Via, &via).remove(name).append(name, &credentials);
+        let request = edit.set(Name::CSeq, &format!("{number} {}", method.as_str())).finish();
+        self.numbered(pending.purpose, number);
+        self.request_again(Pending { purpose: pending.purpose, request, tries: pending.tries + 1 });
+        true
+    }
+
+    /// A request took the next number of its sequence.
+    fn numbered(&mut self, purpose: Purpose, number: u32) {
+        match (purpose, &mut self.call) {
+            (Purpose::Register | Purpose::Unregister, _) => self.registration.number = number,
+            (_, Some(call)) => call.dialog.local_seq = call.dialog.local_seq.max(number),
+            _ => {}
+        }
+    }
+
+    fn happened(&mut self) {
+        while let Some(happened) = self.transactions.happened() {
+            let (id, status) = match happened {
+                Happened::TimedOut(id) => (id, 408),
+                Happened::Failed(id, _) => (id, 503),
+                Happened::NotAcknowledged(_) => continue,
+            };
+            if let Some(pending) = self.pending.remove(&id) {
+                self.finished(pending.purpose, status, None);
+            }
+        }
+    }
+
+    /// Asks for a pair of media ports.
+    pub(crate) fn open_ports(&mut self) {
+        let tickets = [Ticket(self.next_ticket), Ticket(self.next_ticket + 1)];
+        self.next_ticket += 2;
+        for (ticket, port) in tickets.into_iter().zip([self.next_port, self.next_port + 1]) {
+            let local = SocketAddr::new(self.config.media_ip, port);
+            self.out.push_back(Output::Bind { ticket, local });
+        }
+        self.opening = Some(Opening { tickets, sockets: [None; 2], failed: false });
+        let used = self.next_port - self.config.media_port + 2;
+        self.next_port = self.config.media_port + used % PORT_SPAN;
+    }
+
+    /// One port of a pair is open, or could not be opened.
+    fn opened(&mut self, ticket: Ticket, socket: Option<(SocketId, SocketAddr)>) {
+        let known =
+            self.opening.as_mut().and_then(|o| Some((o.tickets.iter().position(|t| *t == ticket)?, o)));
+        let Some((place, opening)) = known else {
+            self.out.extend(socket.map(|(socket, _)| Output::Release { socket }));
+            return;
+        };
+        opening.sockets[place] = socket;
+        opening.failed |= socket.is_none();
+        opening.tickets[place] = Ticket(0);
+        if opening.tickets != [Ticket(0); 2] {
+            return;
+        }
+        let Some(Opening { sockets, failed, .. }) = self.opening.take() else { return };
+        match sockets {
+            [Some((rtp, local)), Some((rtcp, _))] if !failed => {
+                let local = SocketAddr::new(self.config.media_ip, local.port());
+                self.ports_are_open(Sockets { rtp, rtcp, local });
+            }
+            _ => {
+                self.out.extend(sockets.into_iter().flatten().map(|(socket, _)| Output::Release { socket }));
+                self.open_ports();
+            }
+        }
+    }
+
+    fn ports_are_open(&mut self, sockets: Sockets) {
+        let Some(call) = &mut self.call else { return media::release(sockets, &mut self.out) };
+        match (call.stage, call.media.sockets) {
+            (Stage::Opening, _) => {
+                call.media.sockets = Some(sockets);
+                self.invite();
+            }
+            (Stage::Ringing, _) => {
+                call.media.sockets = Some(sockets);
+                self.ring();
+            }
+            (Stage::Up, Some(old)) => {
+                call.moved_from = Some(old);
+                call.media.sockets = Some(sockets);
+                self.change(Act::Move);
+            }
+            _ => media::release(sockets, &mut self.out),
+        }
+    }
+
+    /// The call is over, whoever ended it.
+    pub(crate) fn end_call(&mut self, by: EndedBy) {
+        let Some(mut call) = self.call.take() else { return };
+        if let Some(old) = call.moved_from.take() {
+            media::release(old, &mut self.out);
+        }
+        call.media.end(&mut self.out);
+        self.report.ended_by = Some(by);
+        self.reached(After::Ended);
+    }
+
+    /// Everything that is due.
+    fn tick(&mut self) {
+        if self.until.is_some_and(|until| until <= self.now) {
+            self.until = None;
+            self.give_up();
+        }
+        self.registration_due();
+        while let Some(step) = self.step_due() {
+            self.milestones.insert(After::Previous, self.now);
+            self.act(step);
+        }
+        self.call_due();
+        if let Some(call) = &mut self.call {
+            call.media.wake(self.now, &self.birth, &mut self.out, &mut self.report);
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.steps.clear();
+        self.registration.stop();
+        self.hang_up();
+    }
+
+    fn step_at(&self) -> Option<Instant> {
+        let step = self.steps.front()?;
+        Some(*self.milestones.get(&step.after)? + Duration::from_millis(step.at_ms))
+    }
+
+    fn step_due(&mut self) -> Option<Step> {
+        self.step_at().filter(|at| *at <= self.now)?;
+        self.steps.pop_front()
+    }
+
+    fn act(&mut self, step: Step) {
+        let to = step.to.unwrap_or_default();
+        match step.what {
+            Act::Wait => {}
+            Act::Register => self.register(Purpose::Register),
+            Act::Unregister => self.register(Purpose::Unregister),
+            Act::Call => self.begin_call(&to, step.late_offer),
+            Act::HangUp => self.hang_up(),
+            Act::Hold | Act::Resume | Act::Update => self.change(step.what),
+            Act::Move => {
+                if self.call.as_ref().is_some_and(|call| call.stage == Stage::Up && !call.changing) {
+                    self.open_ports();
+                }
+            }
+            Act::Transfer => self.transfer(&to),
+            Act::Dtmf => {
+                if let Some(call) = &mut self.call {
+                    call.media.dial(step.digits.as_deref().unwrap_or(""));
+                }
+            }
+        }
+    }
+}
+
+impl Call {
+    pub(crate) fn new(now: Instant, dialog: Dialog, media: Media, stage: Stage) -> Call {
+        Call {
+            dialog,
+            media,
+            stage,
+            begun: now,
+            invite: None,
+            client: None,
+            server: None,
+            late_offer: false,
+            answer_at: None,
+            unacknowledged: None,
+            acks: BTreeMap::new(),
+            holding: false,
+            changing: false,
+            moved_from: None,
+        }
+    }
+
+    /// The other side's description in a message, if there is one we understand.
+    pub(crate) fn described(message: &Message) -> Option<Remote> {
+        crate::offer::read(message.sdp()?.1)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let repeat = self.unacknowledged.as_ref().map(|repeated| repeated.next);
+        let answer = self.answer_at.filter(|_| self.media.sockets.is_some());
+        [repeat, answer, self.media.deadline()].into_iter().flatten().min()
+    }
+
+    /// Whether this socket is one of its own.
+    fn owns(&self, socket: SocketId) -> bool {
+        let pairs = [self.media.sockets, self.moved_from];
+        pairs.into_iter().flatten().any(|pair| pair.rtp == socket || pair.rtcp == socket)
+    }
+}
+
+impl Node for Phone {
+    fn handle(&mut self, now: Instant, input: Input, _: &mut dyn Tables) {
+        self.now = now;
+        match input {
+            Input::Message { flow, message } => {
+                let received = self.transactions.receive(now, flow, message);
+                self.receive(received);
+            }
+            Input::Media { socket, from, bytes } => {
+                if let Some(call) = self.call.as_mut().filter(|call| call.owns(socket)) {
+                    call.media.receive(now, from, &bytes, &mut self.report);
+                }
+            }
+            Input::Bound { ticket, socket, local } => self.opened(ticket, Some((socket, local))),
+            Input::BindFailed { ticket, .. } => self.opened(ticket, None),
+            Input::SendFailed { ticket, flow, error } => {
+                self.transactions.send_failed(now, ticket, flow, error)
+            }
+            Input::Closed { flow } => self.transactions.closed(&flow),
+            Input::Drain => self.give_up(),
+            Input::Other { .. } | Input::Answer { .. } | Input::Wake => {}
+        }
+        self.transactions.wake(now);
+        self.happened();
+        self.tick();
+    }
+
+    fn poll(&mut self, _: &mut dyn Tables) -> Option<Output> {
+        self.out.pop_front().or_else(|| self.transactions.poll())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let call = self.call.as_ref().and_then(Call::deadline);
+        let own =
+            [self.until, self.step_at(), self.registration.refresh_at, call, self.transactions.deadline()];
+        own.into_iter().flatten().min()
+    }
+}
