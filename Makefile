@@ -5,6 +5,23 @@ CARGO ?= cargo
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
+.PHONY: build
+build: ## the postern command, optimised: target/release/postern
+	$(CARGO) build --release --bin postern
+
+.PHONY: run
+run: build ## everything in one process on loopback, with two demo users
+	@echo
+	@echo "Postern listens on 127.0.0.1:5060 (UDP and TCP). Demo users:"
+	@echo "  sip:alice@127.0.0.1  password wonderland"
+	@echo "  sip:bob@127.0.0.1    password builder"
+	@echo "Register two phones with them and call from one to the other; then, in another terminal:"
+	@echo "  target/release/postern calls            who called whom"
+	@echo "  target/release/postern explain last     why the media went where it went"
+	@echo "Ctrl-C ends it."
+	@echo
+	@target/release/postern run -c configs/all-in-one.yaml
+
 .PHONY: test
 test: deps ## everything: units, world, sockets, laboratory
 	$(CARGO) test --workspace

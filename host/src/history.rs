@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use proto::event::{CallEnded, Event, MediaDecided, Name};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::events::Stamped;
 
@@ -32,7 +32,7 @@ pub struct CallRecord {
 }
 
 /// Totals since the start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct Counts {
     /// Calls begun.
     pub begun: u64,

@@ -6,16 +6,18 @@
 //! - [`config`]: one strict YAML file, lowered to the services' configurations;
 //! - [`lanes`]: threads that own services; [`net`]: sockets and connections; [`dns`]: names;
 //! - [`tables`], [`store`], [`keys`]: what services must know at once, and what outlives the process;
-//! - [`events`], [`history`], [`journal`]: what happened, for logs and for `postern explain`;
+//! - [`events`], [`history`], [`journal`]: what happened, for logs and for [`explain`], over the [`admin`] socket;
 //! - [`server`]: all of it put together; [`cli`]: the `postern` command.
 //!
 //! It assumes Linux (epoll, `recvmmsg`, eventfd).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dns;
 pub mod events;
+pub mod explain;
 pub mod history;
 pub mod journal;
 pub mod keys;

@@ -1,9 +1,9 @@
 //! Everything put together: a checked configuration becomes sockets, lanes and threads; nothing starts unless all can.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proto::node::{Birth, Lane as LaneNumber, Transport};
 use proto::tables::Binding;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::values::SipAddress;
-use crate::config::{Settings, lower};
+use crate::config::{ConfigError, Settings, lower};
 use crate::events::Collector;
 use crate::history::{Counts, History};
 use crate::keys::{self, Keyring};
@@ -51,28 +51,37 @@ impl std::error::Error for StartError {}
 pub struct Server {
     lanes: Vec<JoinHandle<()>>,
     outside: JoinHandle<()>,
-    post: Arc<PostOffice>,
-    collector: Collector,
-    tables: HashMap<&'static str, Arc<SharedTables>>,
-    keys: Keyring,
-    /// Where it listens, ports filled in.
-    listening: Vec<SipAddress>,
-    started: Instant,
-    // Last, so that it is closed after everybody who writes to it.
+    handle: Arc<Handle>,
+    // Ends after the lanes, so that their last events are read; the store after everybody who writes to it.
+    _collector: Collector,
     _store: Option<Store>,
 }
 
+/// What others may ask of a running process, from any thread.
+#[derive(Debug)]
+pub struct Handle {
+    post: Arc<PostOffice>,
+    history: Arc<History>,
+    tables: HashMap<&'static str, Arc<SharedTables>>,
+    keys: Keyring,
+    /// The configuration it runs by; read again at a reload.
+    file: PathBuf,
+    /// Where it listens, ports filled in.
+    listening: Vec<SipAddress>,
+    started: Instant,
+}
+
 /// How things stand: what `postern status` prints.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct StatusReport {
     /// Version of the program.
-    pub version: &'static str,
+    pub version: String,
     /// Seconds since the start.
     pub uptime: u64,
     /// Addresses it listens on.
     pub listening: Vec<String>,
     /// Addresses of record with a binding, by service.
-    pub registered: HashMap<String, usize>,
+    pub registered: BTreeMap<String, usize>,
     /// Every lane that answered.
     pub lanes: Vec<LaneReport>,
     /// Totals since the start.
@@ -99,28 +108,58 @@ impl Server {
         Starting { settings, keys, store }.start()
     }
 
+    /// What others may ask of it.
+    pub fn handle(&self) -> Arc<Handle> {
+        self.handle.clone()
+    }
+
+    /// Ends every thread, then closes the store.
+    pub fn stop(self) {
+        self.handle.post.mailboxes().for_each(|mailbox| mailbox.command(Command::Stop));
+        for lane in self.lanes {
+            let _ = lane.join();
+        }
+        // The lanes held the last errands; without them the runtime ends.
+        let _ = self.outside.join();
+    }
+}
+
+impl Handle {
     /// Where it listens.
     pub fn listening(&self) -> &[SipAddress] {
         &self.listening
     }
 
     /// What it remembers of calls.
-    pub fn history(&self) -> Arc<History> {
-        self.collector.history()
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
-    /// Another configuration: accounts, limits, routes and rules change at once. Sockets, lanes and ports stay as they
-    /// are until the next start; the words name what was left alone.
-    pub fn reload(&self, settings: &Settings) -> Vec<String> {
+    /// Reads the configuration again, and swaps it in when it is right; a bad file changes nothing. Accounts, limits,
+    /// routes and rules change at once. Sockets, lanes and ports stay as they are until the next start; the words name
+    /// what was left alone.
+    pub fn reload(&self) -> Result<Vec<String>, ConfigError> {
+        let read = Settings::load(&self.file);
+        match &read {
+            Ok(_) => tracing::info!(file = %self.file.display(), "configuration reloaded"),
+            Err(error) => tracing::error!(%error, "the configuration was not reloaded; the old one stays"),
+        }
+        let left = self.reconfigure(&read?);
+        left.iter().for_each(|words| tracing::warn!(words, "reload"));
+        Ok(left)
+    }
+
+    fn reconfigure(&self, settings: &Settings) -> Vec<String> {
         for tables in self.tables.values() {
             tables.reconfigure(lower::users(settings), rates(settings));
         }
+        let settings = &settings.listening_on(&self.listening);
         let configs = Configs { proxy: lower::proxy(settings, &self.keys).map(Arc::new) };
         for mailbox in self.post.mailboxes() {
             mailbox.command(Command::Reconfigure(configs.clone()));
         }
-        let wanted = plans(settings).into_iter().flat_map(|plan| plan.addresses);
-        let new = wanted.filter(|address| address.addr.port() != 0 && !self.listening.contains(address));
+        let wanted = settings.addresses().into_iter();
+        let new = wanted.filter(|address| !self.listening.contains(address));
         new.map(|address| format!("{address} is not listened on until the next start")).collect()
     }
 
@@ -144,7 +183,7 @@ impl Server {
     /// How everything stands.
     pub fn status(&self) -> StatusReport {
         StatusReport {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed().as_secs(),
             listening: self.listening.iter().map(SipAddress::to_string).collect(),
             registered: self
@@ -153,18 +192,8 @@ impl Server {
                 .map(|(name, tables)| ((*name).to_owned(), tables.registered()))
                 .collect(),
             lanes: self.lanes(),
-            totals: self.collector.history().counts(),
+            totals: self.history.counts(),
         }
-    }
-
-    /// Ends every thread, then closes the store.
-    pub fn stop(self) {
-        self.post.mailboxes().for_each(|mailbox| mailbox.command(Command::Stop));
-        for lane in self.lanes {
-            let _ = lane.join();
-        }
-        // The lanes held the last errands; without them the runtime ends.
-        let _ = self.outside.join();
     }
 }
 
@@ -187,7 +216,9 @@ impl Starting<'_> {
         let (outside, errands) = Outside::new();
 
         let mut lanes = Vec::new();
-        for (index, (name, seats)) in self.seats(&plans, count, &tables).into_iter().enumerate() {
+        let settings = self.settings.listening_on(&listening);
+        let seats = self.seats(&settings, &plans, count, &tables);
+        for (index, (name, seats)) in seats.into_iter().enumerate() {
             let own = std::mem::take(&mut listeners[index]);
             let ring = collector.ring(index);
             let lane = Lane::new(name.clone(), index, seats, own, post.clone(), outside.clone(), ring);
@@ -197,18 +228,10 @@ impl Starting<'_> {
         }
         drop(outside);
         let outside = outside::start(errands, post.clone(), streams).map_err(|error| no_threads(&error))?;
-        let started = Instant::now();
-        Ok(Server {
-            lanes,
-            outside,
-            post,
-            collector,
-            tables,
-            keys: self.keys,
-            listening,
-            started,
-            _store: self.store,
-        })
+        let history = collector.history();
+        let (file, started) = (self.settings.path.clone(), Instant::now());
+        let handle = Arc::new(Handle { post, history, tables, keys: self.keys, file, listening, started });
+        Ok(Server { lanes, outside, handle, _collector: collector, _store: self.store })
     }
 
     /// Tables for each service, with what the store remembers.
@@ -219,7 +242,7 @@ impl Starting<'_> {
                 Some(store) => store.bindings(name).map_err(|error| store_error(self.settings, &error))?,
                 None => Vec::<(String, Vec<Binding>)>::new(),
             };
-            let tables = SharedTables::new(kept, self.store.as_ref().and_then(|store| store.writer(name)));
+            let tables = SharedTables::new(kept, self.store.as_ref().map(|store| store.writer(name)));
             tables.reconfigure(lower::users(self.settings), rates(self.settings));
             all.insert(name, tables);
         }
@@ -271,52 +294,62 @@ impl Starting<'_> {
     /// The services of each lane, and the lane's name.
     fn seats(
         &self,
+        settings: &Settings,
         plans: &[Plan],
         lanes: usize,
         tables: &HashMap<&'static str, Arc<SharedTables>>,
     ) -> Vec<(String, Vec<Seat>)> {
         let mut all: Vec<(String, Vec<Seat>)> = (0..lanes).map(|_| (String::new(), Vec::new())).collect();
-        let proxy = lower::proxy(self.settings, &self.keys).map(Arc::new);
-        let relays = lower::relay(self.settings, &self.keys);
         for (plan, seats) in plans.iter().zip(seats_of(plans)) {
-            for (number, address) in seats.iter().enumerate() {
-                let birth = birth(number, plan.count);
-                let service = match (plan.name, &proxy) {
-                    ("proxy", Some(config)) => {
-                        Service::Proxy(Box::new(proxy::Proxy::new(config.clone(), birth)))
-                    }
-                    ("relay", _) => {
-                        Service::Relay(Box::new(relay::Relay::new(birth, relays[number].clone())))
-                    }
-                    _ => continue,
-                };
+            for (address, service) in seats.iter().zip(self.services(settings, plan)) {
                 let (name, there) = &mut all[address.lane];
-                if name.is_empty() {
-                    *name = format!("{}-{number}", plan.name);
-                }
+                *name = format!("{}-{}", plan.name, address.lane);
                 there.push(Seat::new(service, LaneTables(tables[plan.name].clone())));
             }
         }
         all
     }
+
+    /// The nodes of one service, one for each of its lanes.
+    fn services(&self, settings: &Settings, plan: &Plan) -> Vec<Service> {
+        let births = (0..plan.count).map(|number| birth(number, plan.count));
+        let proxy = lower::proxy(settings, &self.keys).map(Arc::new);
+        match (plan.name, proxy) {
+            ("proxy", Some(config)) => births
+                .map(|birth| Service::Proxy(Box::new(proxy::Proxy::new(config.clone(), birth))))
+                .collect(),
+            ("relay", _) => births
+                .zip(lower::relay(settings, &self.keys))
+                .map(|(birth, config)| Service::Relay(Box::new(relay::Relay::new(birth, config))))
+                .collect(),
+            _ => births
+                .map(|birth| {
+                    Service::Redirect(Box::new(redirect::Redirect::new(lower::redirect(&self.keys), birth)))
+                })
+                .collect(),
+        }
+    }
 }
 
-/// Which services run, on how many lanes, behind which addresses.
+/// Which services run, on how many lanes, behind which addresses; in the order of [`Settings::addresses`].
 fn plans(settings: &Settings) -> Vec<Plan> {
     let file = &settings.file;
-    let mut plans = Vec::new();
-    if let Some(proxy) = &file.proxy {
-        let addresses = file.listeners.iter().map(|listener| listener.address).collect();
-        plans.push(Plan { name: "proxy", count: usize::from(proxy.lanes.max(1)), addresses });
-    }
-    if let Some(relay) = &file.relay {
-        plans.push(Plan {
-            name: "relay",
-            count: usize::from(relay.threads.max(1)),
-            addresses: vec![relay.address],
-        });
-    }
-    plans
+    let proxy = file.proxy.iter().map(|proxy| Plan {
+        name: "proxy",
+        count: usize::from(proxy.lanes.max(1)),
+        addresses: file.listeners.iter().map(|listener| listener.address).collect(),
+    });
+    let relay = file.relay.iter().map(|relay| Plan {
+        name: "relay",
+        count: usize::from(relay.threads.max(1)),
+        addresses: vec![relay.address],
+    });
+    let redirect = file.redirect.iter().map(|redirect| Plan {
+        name: "redirect",
+        count: 1,
+        addresses: vec![redirect.address],
+    });
+    proxy.chain(relay).chain(redirect).collect()
 }
 
 /// Every service has lanes of its own.

@@ -26,12 +26,18 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Store {
     database: Arc<Database>,
-    changes: Option<Sender<Change>>,
+    changes: Sender<Change>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Bindings of an address of record (namespace in front); `None`: there are none any more.
-type Change = (String, Option<Vec<u8>>);
+/// What the writer's thread is told.
+#[derive(Debug)]
+enum Change {
+    /// Bindings of an address of record (namespace in front) as JSON; `None`: there are none any more.
+    Bindings(String, Option<Vec<u8>>),
+    /// Write what is there and end.
+    Close,
+}
 
 impl Store {
     /// Opens or makes the file.
@@ -45,7 +51,7 @@ impl Store {
         let written = database.clone();
         let thread =
             std::thread::Builder::new().name("store".into()).spawn(move || write_behind(&written, &waiting));
-        Ok(Store { database, changes: Some(changes), thread: thread.ok() })
+        Ok(Store { database, changes, thread: thread.ok() })
     }
 
     /// The secret all keys derive from: kept from the first start on.
@@ -83,15 +89,15 @@ impl Store {
     }
 
     /// What tables of this namespace tell their changes to.
-    pub fn writer(&self, namespace: &'static str) -> Option<Writer> {
-        self.changes.clone().map(|changes| Writer { namespace, changes })
+    pub fn writer(&self, namespace: &'static str) -> Writer {
+        Writer { namespace, changes: self.changes.clone() }
     }
 }
 
 impl Drop for Store {
-    /// What is still waiting is written before the file is closed. Every [`Writer`] must be gone by then.
+    /// What is still waiting is written before the file is closed.
     fn drop(&mut self) {
-        drop(self.changes.take());
+        let _ = self.changes.send(Change::Close);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -112,28 +118,34 @@ impl Writer {
         let stored: Vec<Stored> = bindings.iter().map(Stored::from_binding).collect();
         let value = if stored.is_empty() { None } else { serde_json::to_vec(&stored).ok() };
         // Only fails when the process is on its way out.
-        let _ = self.changes.send((key, value));
+        let _ = self.changes.send(Change::Bindings(key, value));
     }
 }
 
 fn write_behind(database: &Database, waiting: &Receiver<Change>) {
-    while let Ok(first) = waiting.recv() {
-        let mut changes = BTreeMap::from([first]);
+    let mut open = true;
+    while open {
+        let mut changes = BTreeMap::new();
+        // Nothing to write: wait for as long as it takes. Something: gather what else comes soon.
+        open = gather(waiting.recv().ok(), &mut changes);
         let until = Instant::now() + COMMIT_EVERY;
-        let over = loop {
+        while open {
             match waiting.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok((key, value)) => drop(changes.insert(key, value)),
-                Err(RecvTimeoutError::Timeout) => break false,
-                Err(RecvTimeoutError::Disconnected) => break true,
+                Err(RecvTimeoutError::Timeout) => break,
+                change => open = gather(change.ok(), &mut changes),
             }
-        };
+        }
         if let Err(error) = commit(database, &changes) {
             tracing::error!(%error, lost = changes.len(), "registrations could not be written to the store");
         }
-        if over {
-            return;
-        }
     }
+}
+
+/// Adds a change; `false`: it was the end.
+fn gather(change: Option<Change>, changes: &mut BTreeMap<String, Option<Vec<u8>>>) -> bool {
+    let Some(Change::Bindings(key, value)) = change else { return false };
+    changes.insert(key, value);
+    true
 }
 
 fn commit(database: &Database, changes: &BTreeMap<String, Option<Vec<u8>>>) -> Result<(), redb::Error> {
@@ -242,7 +254,7 @@ mod tests {
         let file = folder.join("test.redb");
         let store = Store::open(&file).unwrap();
         let secret = store.secret().unwrap();
-        let writer = store.writer("proxy").unwrap();
+        let writer = store.writer("proxy");
         writer.bindings("alice@example.org", &[binding("sip:a@10.0.0.1")]);
         writer.bindings("bob@example.org", &[binding("sip:b@10.0.0.1")]);
         writer.bindings("bob@example.org", &[]);

@@ -1,12 +1,17 @@
 //! The `postern` command.
 
+pub mod ask;
 pub mod check;
+pub mod init;
 pub mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use self::ask::Target;
+use crate::admin::Ask;
 
 /// Exit codes, as `sysexits.h` has them.
 pub mod exit {
@@ -46,6 +51,30 @@ enum Command {
     Run(FileArg),
     /// Read a configuration and say what it would do
     Check(FileArg),
+    /// Write a commented configuration to start from
+    Init(FileArg),
+    /// How a running process stands
+    Status(Target),
+    /// The newest calls of a running process
+    Calls {
+        /// How many at most
+        #[arg(short = 'n', long, default_value_t = 20)]
+        most: usize,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Why the media of a call went where it went
+    Explain {
+        /// Its Call-ID, the beginning of it, or `last`
+        #[arg(default_value = "last")]
+        call: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Read the configuration again; a bad file changes nothing
+    Reload(Target),
+    /// Take no new calls
+    Drain(Target),
 }
 
 /// Which configuration.
@@ -68,6 +97,12 @@ pub fn main() -> ExitCode {
     let code = match cli.command {
         Command::Run(arg) => run::run(&arg.file, cli.json),
         Command::Check(arg) => check::check(&arg.file, cli.json),
+        Command::Init(arg) => init::init(&arg.file),
+        Command::Status(target) => ask::ask(&target, &Ask::Status, cli.json),
+        Command::Calls { most, target } => ask::ask(&target, &Ask::Calls { most }, cli.json),
+        Command::Explain { call, target } => ask::ask(&target, &Ask::Explain { call }, cli.json),
+        Command::Reload(target) => ask::ask(&target, &Ask::Reload, cli.json),
+        Command::Drain(target) => ask::ask(&target, &Ask::Drain, cli.json),
     };
     ExitCode::from(code)
 }

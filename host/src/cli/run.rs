@@ -1,18 +1,23 @@
 //! `postern run`: the services, until a signal ends them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use notify::{RecursiveMode, Watcher};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::level_filters::LevelFilter;
 
 use super::{check, exit};
+use crate::admin::{self, Admin};
 use crate::config::schema::Log;
 use crate::config::{ConfigError, Settings};
-use crate::server::Server;
+use crate::server::{Handle, Server};
 
 /// How long calls in progress may take to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Editors write a file in several steps: a change is read when it has been quiet for so long.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// Runs until told to stop.
 pub fn run(file: &Path, json: bool) -> u8 {
@@ -24,25 +29,46 @@ pub fn run(file: &Path, json: bool) -> u8 {
     let server = match Server::start(&settings) {
         Ok(server) => server,
         Err(error) => {
-            let error =
-                ConfigError { file: file.to_owned(), place: None, what: error.what, remedy: error.remedy };
-            return check::refuse(&error, json);
+            let file = file.to_owned();
+            return check::refuse(
+                &ConfigError { file, place: None, what: error.what, remedy: error.remedy },
+                json,
+            );
         }
     };
-    for address in server.listening() {
-        tracing::info!(%address, "listening");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let code = match runtime {
-        Ok(runtime) => runtime.block_on(until_stopped(&server, file)),
+    let code = serve(&server, &settings, json);
+    server.stop();
+    tracing::info!("stopped");
+    code
+}
+
+fn serve(server: &Server, settings: &Settings, json: bool) -> u8 {
+    let admin = match Admin::start(admin::path(settings), server.handle()) {
+        Ok(admin) => Some(admin),
+        Err(error) => {
+            tracing::warn!(%error, "no control socket: set `control` to a path this user may write");
+            None
+        }
+    };
+    announce(&server.handle(), admin.as_ref(), json);
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(until_stopped(&server.handle(), &settings.sources)),
         Err(error) => {
             tracing::error!(%error, "no runtime for signals");
             exit::OS
         }
-    };
-    server.stop();
-    tracing::info!("stopped");
-    code
+    }
+}
+
+/// Tells whoever started it that it is ready, on standard output: one line, for scripts to wait for.
+fn announce(handle: &Handle, admin: Option<&Admin>, json: bool) {
+    let listening: Vec<String> = handle.listening().iter().map(ToString::to_string).collect();
+    let control = admin.map(|admin| admin.path().display().to_string());
+    if json {
+        println!("{}", serde_json::json!({ "ready": true, "listening": listening, "control": control }));
+    } else {
+        println!("ready: listening on {}", listening.join(", "));
+    }
 }
 
 /// Log lines go to standard error.
@@ -64,51 +90,69 @@ fn start_log(level: Log, json: bool) {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panic")));
 }
 
-async fn until_stopped(server: &Server, file: &Path) -> u8 {
-    let (terminate, interrupt, hangup) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (terminate, interrupt, hangup) else {
+async fn until_stopped(handle: &Handle, sources: &[PathBuf]) -> u8 {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
         tracing::error!("signals can't be received");
         return exit::OS;
     };
+    let (mut changes, _watcher) = watch(sources);
     loop {
         tokio::select! {
             _ = terminate.recv() => {
-                drain(server, &mut terminate, &mut interrupt).await;
+                drain(handle, &mut terminate, &mut interrupt).await;
                 return exit::OK;
             }
             _ = interrupt.recv() => return exit::OK,
-            _ = hangup.recv() => drop(reload(server, file)),
+            _ = hangup.recv() => drop(handle.reload()),
+            Some(()) = changes.recv() => {
+                settle(&mut changes).await;
+                drop(handle.reload());
+            }
         }
     }
 }
 
-/// Parses, validates, swaps; a bad file changes nothing.
-pub fn reload(server: &Server, file: &Path) -> Result<Vec<String>, ConfigError> {
-    match Settings::load(file) {
-        Ok(settings) => {
-            let left = server.reload(&settings);
-            left.iter().for_each(|words| tracing::warn!(words, "reload"));
-            tracing::info!(file = %file.display(), "configuration reloaded");
-            Ok(left)
+/// Watches the folders of the configuration's files: editors replace a file rather than write into it.
+fn watch(sources: &[PathBuf]) -> (UnboundedReceiver<()>, Option<notify::RecommendedWatcher>) {
+    let (tell, changes) = unbounded_channel();
+    let names: Vec<_> = sources.iter().filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect();
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let read_only = matches!(event.kind, notify::EventKind::Access(_));
+        let about_us = event
+            .paths
+            .iter()
+            .any(|path| path.file_name().is_some_and(|name| names.iter().any(|n| n == name)));
+        if about_us && !read_only {
+            let _ = tell.send(());
         }
-        Err(error) => {
-            tracing::error!(%error, "the configuration was not reloaded; the old one stays");
-            Err(error)
+    });
+    let watched = watcher.and_then(|mut watcher| {
+        for source in sources {
+            let folder =
+                source.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }
+        Ok(watcher)
+    });
+    if let Err(error) = &watched {
+        tracing::warn!(%error, "changes of the configuration are not noticed: use `postern reload`");
     }
+    (changes, watched.ok())
+}
+
+/// Waits until no further change has come for a while.
+async fn settle(changes: &mut UnboundedReceiver<()>) {
+    while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {}
 }
 
 /// Refuses new calls and waits for the others; a second signal ends the wait.
-async fn drain(
-    server: &Server,
-    terminate: &mut tokio::signal::unix::Signal,
-    interrupt: &mut tokio::signal::unix::Signal,
-) {
+async fn drain(handle: &Handle, terminate: &mut Signal, interrupt: &mut Signal) {
     tracing::info!(at_most = DRAIN.as_secs(), "draining: no new calls; waiting for those in progress");
-    server.drain();
+    handle.drain();
     let until = Instant::now() + DRAIN;
-    while Instant::now() < until && server.lanes().iter().any(|lane| lane.calls + lane.sessions > 0) {
+    while Instant::now() < until && handle.lanes().iter().any(|lane| lane.calls + lane.sessions > 0) {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
             _ = terminate.recv() => return,

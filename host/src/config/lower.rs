@@ -189,6 +189,11 @@ pub fn relay(settings: &Settings, keys: &Keyring) -> Vec<relay::Config> {
     (0..lanes).map(lane).collect()
 }
 
+/// The redirect server's configuration.
+pub fn redirect(keys: &Keyring) -> redirect::Config {
+    redirect::Config { key: Some(keys.node.clone()), ..redirect::Config::default() }
+}
+
 fn redirects(settings: &Settings, own: &schema::Proxy) -> Vec<proxy::config::Redirect> {
     let here = settings.file.redirect.as_ref().map(|redirect| redirect.address);
     let lower = |at: SipAddress| proxy::config::Redirect {

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 pub use errors::{ConfigError, EX_CONFIG};
 use places::Places;
 use schema::{File, User, Users};
+use values::SipAddress;
 
 /// A configuration that was read and found right.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Where it was read from.
     pub path: PathBuf,
@@ -51,6 +52,34 @@ impl Settings {
         let mut settings = Settings { path: path.to_owned(), file, users, sources };
         check::check(&mut settings, &context)?;
         Ok(settings)
+    }
+}
+
+impl Settings {
+    /// The same with the addresses that were given out for port 0, in the order of [`Settings::addresses`].
+    pub fn listening_on(&self, given: &[SipAddress]) -> Settings {
+        let mut settings = self.clone();
+        let file = &mut settings.file;
+        let listeners =
+            file.listeners.iter_mut().filter(|_| file.proxy.is_some()).map(|listener| &mut listener.address);
+        let relay = file.relay.iter_mut().map(|relay| &mut relay.address);
+        let redirect = file.redirect.iter_mut().map(|redirect| &mut redirect.address);
+        for (address, given) in listeners.chain(relay).chain(redirect).zip(given) {
+            if address.addr.port() == 0 && address.transport == given.transport {
+                *address = *given;
+            }
+        }
+        settings
+    }
+
+    /// Every address it listens on: the proxy's, the relay's, the redirect server's.
+    pub fn addresses(&self) -> Vec<SipAddress> {
+        let file = &self.file;
+        let listeners =
+            file.listeners.iter().filter(|_| file.proxy.is_some()).map(|listener| listener.address);
+        let relay = file.relay.iter().map(|relay| relay.address);
+        let redirect = file.redirect.iter().map(|redirect| redirect.address);
+        listeners.chain(relay).chain(redirect).collect()
     }
 }
 

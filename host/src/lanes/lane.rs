@@ -217,7 +217,7 @@ impl Lane {
 
     fn report(&self) -> LaneReport {
         let refused = self.mailbox.refused();
-        let path = self.media.as_ref().map_or("epoll, recvmmsg", |(_, path)| path.name());
+        let path = self.media.as_ref().map_or("epoll, recvmmsg", |(_, path)| path.name()).to_owned();
         let mut report = LaneReport { lane: self.name.clone(), path, refused, ..self.report.clone() };
         self.seats.iter().for_each(|seat| seat.report(&mut report));
         report

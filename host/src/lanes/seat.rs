@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use proto::node::{Input, Node, Output};
 use proxy::Proxy;
+use redirect::Redirect;
 use relay::{Forward, Relay};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::media::{MediaPath, Turn};
 use crate::tables::LaneTables;
@@ -20,6 +21,8 @@ pub enum Service {
     Proxy(Box<Proxy>),
     /// Media sessions.
     Relay(Box<Relay>),
+    /// Who is served where.
+    Redirect(Box<Redirect>),
 }
 
 impl Service {
@@ -27,6 +30,7 @@ impl Service {
         match self {
             Service::Proxy(proxy) => &mut **proxy,
             Service::Relay(relay) => &mut **relay,
+            Service::Redirect(redirect) => &mut **redirect,
         }
     }
 }
@@ -52,12 +56,12 @@ pub enum Command {
 }
 
 /// How things stand on one lane.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct LaneReport {
     /// Its name.
     pub lane: String,
     /// How it waits and moves bytes.
-    pub path: &'static str,
+    pub path: String,
     /// Calls in progress.
     pub calls: usize,
     /// Transactions.
@@ -158,7 +162,7 @@ impl Seat {
                 configs.proxy.iter().for_each(|config| proxy.reconfigure(config.clone()))
             }
             // Ports and networks are given at birth.
-            Service::Relay(_) => {}
+            Service::Relay(_) | Service::Redirect(_) => {}
         }
     }
 
@@ -177,6 +181,7 @@ impl Seat {
                 report.sessions += status.sessions;
                 report.ports += status.ports.leased;
             }
+            Service::Redirect(_) => {}
         }
     }
 }

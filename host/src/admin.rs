@@ -1,0 +1,191 @@
+//! The control socket: `postern status` and the like ask a running process here. One JSON object a line each way; only
+//! the user who runs the process may connect (mode 0600).
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::config::Settings;
+use crate::explain;
+use crate::server::Handle;
+
+/// How long either end waits for the other.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What may be asked.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Ask {
+    /// How everything stands.
+    Status,
+    /// The newest calls.
+    Calls {
+        /// How many at most.
+        most: usize,
+    },
+    /// One call in plain words.
+    Explain {
+        /// Its Call-ID, the beginning of it, or `last`.
+        call: String,
+    },
+    /// Read the configuration again.
+    Reload,
+    /// No new calls.
+    Drain,
+}
+
+/// What is answered: lines for people, a value for programs.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Answer {
+    /// Whether it could be done.
+    pub ok: bool,
+    /// For people.
+    pub lines: Vec<String>,
+    /// For programs.
+    pub value: Value,
+}
+
+/// Where the socket of a process with this configuration is.
+pub fn path(settings: &Settings) -> PathBuf {
+    let file = &settings.file;
+    let beside = file.store.as_ref().map(|store| store.with_extension("sock"));
+    file.control.clone().or(beside).unwrap_or_else(|| default_path(&settings.path))
+}
+
+/// In the run-time folder, named after the configuration.
+fn default_path(config: &Path) -> PathBuf {
+    let stem = config.file_stem().map_or("postern".into(), |stem| stem.to_string_lossy().into_owned());
+    runtime_folder().join(format!("postern-{stem}.sock"))
+}
+
+/// Where processes that were started without `control` or `store` have their sockets.
+pub fn runtime_folder() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let run = || nix::unistd::geteuid().is_root().then(|| PathBuf::from("/run"));
+    own.filter(|folder| folder.is_dir()).or_else(run).unwrap_or_else(std::env::temp_dir)
+}
+
+/// A control socket; it goes when this does.
+#[derive(Debug)]
+pub struct Admin {
+    path: PathBuf,
+}
+
+impl Admin {
+    /// Listens. A socket that a dead process left behind is replaced; that of a living one is not.
+    pub fn start(path: PathBuf, handle: Arc<Handle>) -> io::Result<Admin> {
+        if UnixStream::connect(&path).is_ok() {
+            let words = format!("{} belongs to a running postern", path.display());
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, words));
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let serve = move || listener.incoming().flatten().for_each(|stream| drop(answer(&stream, &handle)));
+        std::thread::Builder::new().name("admin".into()).spawn(serve)?;
+        Ok(Admin { path })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn answer(stream: &UnixStream, handle: &Handle) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(ask) => perform(ask, handle),
+        Err(error) => {
+            Answer { ok: false, lines: vec![format!("not understood: {error}")], value: Value::Null }
+        }
+    };
+    let mut words = serde_json::to_vec(&answer)?;
+    words.push(b'\n');
+    (&*stream).write_all(&words)
+}
+
+fn perform(ask: Ask, handle: &Handle) -> Answer {
+    match ask {
+        Ask::Status => status(handle),
+        Ask::Calls { most } => {
+            let calls = handle.history().newest(most);
+            let value = calls.iter().map(explain::value).collect();
+            Answer { ok: true, lines: calls.iter().map(explain::line).collect(), value }
+        }
+        Ask::Explain { call } => match handle.history().find(&call) {
+            Some(found) => Answer { ok: true, lines: explain::story(&found), value: explain::value(&found) },
+            None => Answer {
+                ok: false,
+                lines: vec![format!("no call `{call}` is remembered")],
+                value: Value::Null,
+            },
+        },
+        Ask::Reload => match handle.reload() {
+            Ok(left) => Answer { ok: true, value: json!({ "left": left }), lines: reloaded(left) },
+            Err(error) => {
+                Answer { ok: false, lines: vec![error.to_string()], value: json!({ "what": error.what }) }
+            }
+        },
+        Ask::Drain => {
+            handle.drain();
+            Answer { ok: true, lines: vec!["no new calls are taken".into()], value: Value::Null }
+        }
+    }
+}
+
+fn reloaded(left: Vec<String>) -> Vec<String> {
+    std::iter::once("reloaded".to_owned()).chain(left).collect()
+}
+
+fn status(handle: &Handle) -> Answer {
+    let status = handle.status();
+    let totals = &status.totals;
+    let mut lines = vec![format!("postern {}, up {} s", status.version, status.uptime)];
+    lines.push(format!("listening  {}", status.listening.join("  ")));
+    for (service, count) in status.registered.iter().filter(|(_, count)| **count > 0) {
+        lines.push(format!("registered {count} at the {service}"));
+    }
+    for lane in &status.lanes {
+        lines.push(format!(
+            "{:<10} {} calls, {} sessions, {} ports, {} transactions; {} in, {} out, {} dropped, {} refused, {} panics ({})",
+            lane.lane, lane.calls, lane.sessions, lane.ports, lane.transactions, lane.received, lane.sent, lane.dropped,
+            lane.refused, lane.panics, lane.path
+        ));
+    }
+    lines.push(format!(
+        "calls      {} begun, {} answered, {} ended ({} failed, {} through a relay); {} requests refused",
+        totals.begun, totals.answered, totals.ended, totals.failed, totals.anchored, totals.refused
+    ));
+    Answer { ok: true, lines, value: serde_json::to_value(&status).unwrap_or_default() }
+}
+
+/// Asks a running process.
+pub fn ask(path: &Path, ask: &Ask) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut words = serde_json::to_vec(ask)?;
+    words.push(b'\n');
+    stream.write_all(&words)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}

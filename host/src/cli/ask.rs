@@ -1,0 +1,72 @@
+//! Commands that ask a running process over its control socket.
+
+use std::path::{Path, PathBuf};
+
+use super::exit;
+use crate::admin::{self, Ask};
+use crate::config::Settings;
+
+/// Which running process is meant.
+#[derive(Debug, clap::Args)]
+pub struct Target {
+    /// The configuration it runs by; without it, the only one running here
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its control socket
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    control: Option<PathBuf>,
+}
+
+impl Target {
+    fn socket(&self) -> Result<PathBuf, (u8, String)> {
+        match (&self.control, &self.config) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(config)) => match Settings::load(config) {
+                Ok(settings) => Ok(admin::path(&settings)),
+                Err(error) => Err((exit::CONFIG, error.to_string())),
+            },
+            (None, None) => only_one(),
+        }
+    }
+}
+
+fn only_one() -> Result<PathBuf, (u8, String)> {
+    let folder = admin::runtime_folder();
+    let is_ours = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("postern-") && name.ends_with(".sock")
+    };
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = entries.filter(|path| is_ours(path)).collect();
+    match (found.pop(), found.pop()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err((exit::UNAVAILABLE, "no postern is running here; say which with -c FILE".into())),
+        _ => Err((exit::USAGE, "several are running here: say which with -c FILE".into())),
+    }
+}
+
+/// Asks, prints the answer, gives the exit code.
+pub fn ask(target: &Target, ask: &Ask, json: bool) -> u8 {
+    let answer = target.socket().and_then(|path| {
+        admin::ask(&path, ask).map_err(|error| {
+            (
+                exit::UNAVAILABLE,
+                format!("nobody answers at {}: {error}\n  start it with `postern run`", path.display()),
+            )
+        })
+    });
+    match answer {
+        Ok(answer) if json => {
+            println!("{}", answer.value);
+            if answer.ok { exit::OK } else { exit::UNAVAILABLE }
+        }
+        Ok(answer) => {
+            answer.lines.iter().for_each(|line| println!("{line}"));
+            if answer.ok { exit::OK } else { exit::UNAVAILABLE }
+        }
+        Err((code, words)) => {
+            eprintln!("{words}");
+            code
+        }
+    }
+}

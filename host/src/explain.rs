@@ -1,0 +1,208 @@
+//! A call in plain words: what was seen, which rule decided, what was chosen, and what to do if that is not wanted.
+
+use std::time::{Duration, SystemTime};
+
+use proto::event::{CallEnded, EndedBy, Event, MediaDecided, Rule, Side};
+use proto::tables::Anchor;
+use serde_json::{Value, json};
+
+use crate::history::CallRecord;
+
+/// The story of a call, line by line.
+pub fn story(call: &CallRecord) -> Vec<String> {
+    let mut lines = vec![format!("call {}", call.call)];
+    if let Some((from, to)) = &call.parties {
+        lines.push(format!("  from {from} to {to}"));
+    }
+    lines.extend(call.turns.iter().filter_map(turn));
+    for decided in &call.decisions {
+        lines.extend(media(decided));
+    }
+    if call.decisions.is_empty() {
+        lines.push("  media: nothing was decided: no session description passed".into());
+    }
+    lines.extend(call.setup.map(|setup| format!("  answered after {}", seconds(setup))));
+    lines.push(call.ended.as_ref().map_or("  still going on".into(), end));
+    lines
+}
+
+/// One line for `postern calls`.
+pub fn line(call: &CallRecord) -> String {
+    let (from, to) = call.parties.as_ref().map_or(("?", "?"), |(from, to)| (from, to));
+    let anchored = if call.decisions.iter().any(|decided| decided.anchored) { "relayed" } else { "direct" };
+    let state = match (&call.ended, call.setup) {
+        (Some(ended), _) if ended.status < 300 => format!("ended after {}", seconds(ended.duration)),
+        (Some(ended), _) => format!("failed with {}", ended.status),
+        (None, Some(_)) => "talking".into(),
+        (None, None) => "ringing".into(),
+    };
+    format!("{}  {from} → {to}  {anchored}  {state}", call.call)
+}
+
+fn turn(event: &Event) -> Option<String> {
+    match event {
+        Event::Refused { method, status, why, .. } => {
+            Some(format!("  {method} was refused with {status}: {why}"))
+        }
+        Event::Redirected { target: Some(target), .. } => {
+            Some(format!("  the redirect server says that {target} serves the callee"))
+        }
+        Event::Redirected { status, .. } => Some(format!("  the redirect server knows nobody ({status})")),
+        _ => None,
+    }
+}
+
+fn media(decided: &MediaDecided) -> Vec<String> {
+    let side = match decided.side {
+        Side::Caller => "caller",
+        Side::Callee => "callee",
+    };
+    let chosen = if decided.anchored { "through a relay" } else { "directly" };
+    let mut lines = vec![format!("  media of the {side}: {chosen}")];
+    lines.push(format!("    seen: signalling from {} over {}", decided.source, decided.transport.via()));
+    let sdp: Vec<String> = decided.sdp.iter().map(ToString::to_string).collect();
+    lines.push(match sdp.is_empty() {
+        true => "    seen: no address in a session description".into(),
+        false => format!("    seen: session description names {}", sdp.join(", ")),
+    });
+    lines.push(format!("    rule: {}", because(decided.rule)));
+    if let Some([caller, callee]) = decided.relay {
+        lines.push(format!("    relay: {caller} towards the caller, {callee} towards the callee"));
+    }
+    lines.extend(remedy(decided).map(|words| format!("    {words}")));
+    lines
+}
+
+/// The rule in words.
+fn because(rule: Rule) -> &'static str {
+    match rule {
+        Rule::ConfiguredNever => "the configuration says `anchor: never`",
+        Rule::ConfiguredAlways => "the configuration says `anchor: always`",
+        Rule::SiblingDecided => "another proxy of ours had decided already",
+        Rule::SourceDiffers => {
+            "signalling came from another address than the session description names: a NAT is between"
+        }
+        Rule::UnreachableAddress => {
+            "the session description names an address that can't be reached from outside"
+        }
+        Rule::PrivateToPublic => "one party is in a private network, the other outside",
+        Rule::SameNetwork => "both parties are in the same network",
+        Rule::BothPublic => "both parties have public addresses, and nothing shows a NAT",
+        Rule::SignsOfNat => "addresses match, but Via or Contact show a NAT",
+        Rule::SameNat => {
+            "both parties are behind the same public address, and their NAT may not let them meet"
+        }
+        Rule::FamiliesDiffer => "one party speaks IPv4, the other IPv6",
+        Rule::Ice => "the offer has ICE candidates",
+        Rule::Unknown => "the callee had not been seen yet",
+        Rule::DecidedTooLate => "only the answer showed that a relay is needed, too late for this call",
+        Rule::Sticky => "the dialog was anchored already, and stays so",
+        Rule::NoSdp => "there was no session description to decide on",
+    }
+}
+
+/// What to do when this is not what was wanted.
+fn remedy(decided: &MediaDecided) -> Option<&'static str> {
+    match (decided.rule, decided.anchor) {
+        (Rule::DecidedTooLate, _) => {
+            Some("if nobody was heard: call again; this callee is anchored from now on")
+        }
+        (Rule::ConfiguredNever, _) => {
+            Some("if nobody was heard: set `anchor: auto` for this listener, trunk or user")
+        }
+        (Rule::SameNat, Anchor::Auto) => Some("if they share a LAN: set `proxy.same-nat: direct`"),
+        (Rule::BothPublic | Rule::SameNetwork, _) => {
+            Some("if nobody was heard: a firewall is between them; set `anchor: always` for one of them")
+        }
+        _ => None,
+    }
+}
+
+fn end(ended: &CallEnded) -> String {
+    let by = match ended.by {
+        EndedBy::Caller => "the caller",
+        EndedBy::Callee => "the callee",
+        EndedBy::Silence => "us: no media came from either side",
+        EndedBy::Timeout => "us: it took too long",
+        EndedBy::Us => "us",
+    };
+    match ended.status {
+        ..300 => format!("  ended by {by} after {}", seconds(ended.duration)),
+        status => format!("  failed with {status}, ended by {by}"),
+    }
+}
+
+fn seconds(length: Duration) -> String {
+    format!("{:.1} s", length.as_secs_f32())
+}
+
+/// The same for programs.
+pub fn value(call: &CallRecord) -> Value {
+    let decisions: Vec<Value> = call.decisions.iter().map(decision_value).collect();
+    let begun = call.begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    json!({
+        "call": &*call.call,
+        "from": call.parties.as_ref().map(|(from, _)| from.to_string()),
+        "to": call.parties.as_ref().map(|(_, to)| to.to_string()),
+        "begun_ms": begun,
+        "setup_ms": call.setup.map(|setup| setup.as_millis() as u64),
+        "decisions": decisions,
+        "ended": call.ended.as_ref().map(|ended| json!({
+            "status": ended.status,
+            "duration_ms": ended.duration.as_millis() as u64,
+            "by": format!("{:?}", ended.by).to_lowercase(),
+            "anchored": ended.anchored,
+        })),
+    })
+}
+
+fn decision_value(decided: &MediaDecided) -> Value {
+    json!({
+        "side": format!("{:?}", decided.side).to_lowercase(),
+        "source": decided.source,
+        "transport": decided.transport.uri_param(),
+        "sdp": decided.sdp,
+        "rule": format!("{:?}", decided.rule),
+        "because": because(decided.rule),
+        "anchored": decided.anchored,
+        "relay": decided.relay,
+        "remedy": remedy(decided),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::node::Transport;
+
+    use super::*;
+
+    #[test]
+    fn an_anchored_call_names_what_was_seen_the_rule_and_the_relay() {
+        let decided = MediaDecided {
+            call: "c1".into(),
+            side: Side::Caller,
+            source: "203.0.113.9:40000".parse().unwrap(),
+            transport: Transport::Udp,
+            sdp: vec!["10.0.0.5".parse().unwrap()],
+            anchor: Anchor::Auto,
+            rule: Rule::SourceDiffers,
+            anchored: true,
+            relay: Some(["198.51.100.1:30000".parse().unwrap(), "198.51.100.1:30002".parse().unwrap()]),
+        };
+        let call = CallRecord {
+            call: "c1".into(),
+            parties: Some(("alice@a".into(), "bob@b".into())),
+            begun: SystemTime::UNIX_EPOCH,
+            setup: Some(Duration::from_millis(1500)),
+            decisions: vec![decided],
+            turns: Vec::new(),
+            ended: None,
+        };
+        let story = story(&call).join("\n");
+        for words in
+            ["203.0.113.9:40000", "10.0.0.5", "another address", "198.51.100.1:30002", "answered after 1.5 s"]
+        {
+            assert!(story.contains(words), "{words} is missing in\n{story}");
+        }
+    }
+}

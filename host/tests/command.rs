@@ -1,0 +1,153 @@
+//! The command from outside: exit codes, one clear error, JSON, and a running process that is asked things.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("postern-command-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn file(&self, text: &str) -> PathBuf {
+        let path = self.0.join("postern.yaml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn postern(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_postern")).args(arguments).output().unwrap()
+}
+
+fn words(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A process that is stopped with the test.
+struct Running {
+    child: Child,
+    ready: Value,
+}
+
+impl Running {
+    fn start(file: &Path) -> Running {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
+            .args(["run", "--json", "-c"])
+            .arg(file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not ready: {line}"));
+        Running { child, ready }
+    }
+
+    fn end(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_wrong_configuration_starts_nothing_and_ends_with_78() {
+    let folder = Folder::new("wrong");
+    let file = folder.file("proxy:\n  anchr: auto\n");
+    for command in ["run", "check"] {
+        let output = postern(&[command, "-c", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(78));
+        let words = words(&output);
+        assert!(words.contains("postern.yaml:2:3:") && words.contains("did you mean `anchor`?"), "{words}");
+    }
+    let output = postern(&["check", "--json", "-c", file.to_str().unwrap()]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&value["ok"], &value["place"][0]), (&Value::from(false), &Value::from(2)));
+}
+
+#[test]
+fn a_file_that_is_not_there_ends_with_78_and_says_what_to_do() {
+    let output = postern(&["run", "-c", "/nowhere/postern.yaml"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(words(&output).contains("postern init"));
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_64() {
+    assert_eq!(postern(&["walk"]).status.code(), Some(64));
+    assert_eq!(postern(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn what_init_writes_is_right_and_never_overwrites() {
+    let folder = Folder::new("init");
+    let file = folder.0.join("fresh.yaml");
+    let file = file.to_str().unwrap();
+    assert_eq!(postern(&["init", "-c", file]).status.code(), Some(0));
+    assert_eq!(postern(&["check", "-c", file]).status.code(), Some(0));
+    assert_eq!(postern(&["init", "-c", file]).status.code(), Some(71));
+}
+
+#[test]
+fn nobody_there_ends_with_69() {
+    let folder = Folder::new("nobody");
+    let control = folder.0.join("none.sock");
+    let output = postern(&["status", "--control", control.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(words(&output).contains("postern run"));
+}
+
+#[test]
+fn a_running_process_tells_its_status_reloads_and_ends_when_told() {
+    let folder = Folder::new("running");
+    let control = folder.0.join("control.sock");
+    let text = |user: &str| {
+        format!(
+            "listeners: [{{ address: \"udp:127.0.0.1:0\" }}]\nproxy: {{}}\nrelay: {{ address: \"udp:127.0.0.1:0\" }}\n\
+             redirect: {{ address: \"udp:127.0.0.1:0\" }}\nusers: [{{ name: {user}, password: x }}]\ncontrol: {}\n",
+            control.display()
+        )
+    };
+    let file = folder.file(&text("alice"));
+    let running = Running::start(&file);
+    assert_eq!(running.ready["listening"].as_array().map(Vec::len), Some(3), "{}", running.ready);
+    let control = control.to_str().unwrap();
+
+    let status = postern(&["status", "--json", "--control", control]);
+    let value: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(value["lanes"].as_array().map(Vec::len), Some(3), "{value}");
+    assert!(words(&postern(&["status", "--control", control])).contains("listening"));
+    assert_eq!(postern(&["explain", "last", "--control", control]).status.code(), Some(69), "no call yet");
+
+    folder.file("proxy: { anchr: auto }\n");
+    assert_eq!(postern(&["reload", "--control", control]).status.code(), Some(69));
+    folder.file(&text("bob"));
+    assert_eq!(postern(&["reload", "--control", control]).status.code(), Some(0));
+
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(control).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(running.end(), Some(0));
+    assert!(!Path::new(control).exists(), "the control socket goes with the process");
+}
