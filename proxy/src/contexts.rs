@@ -12,6 +12,7 @@ use proto::sip::transaction::{ClientId, ServerId};
 use proto::tables::{Anchor, Latch, User};
 use proto::timers::Timer;
 
+use crate::config::Config;
 use crate::decision::Party;
 use crate::nat;
 use crate::routing::Routed;
@@ -218,6 +219,11 @@ impl Branch {
             lookups: 0,
             sdp: None,
         }
+    }
+
+    /// Whether this path of it leads to a proxy of ours. A device that registered is none, wherever it is.
+    pub(crate) fn leads_to_sibling(&self, path: &Flow, config: &Config) -> bool {
+        self.target.device.is_none() && config.is_sibling(path.remote.ip())
     }
 
     /// Its relay session.

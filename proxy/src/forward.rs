@@ -41,7 +41,7 @@ impl Proxy {
         if let Some(sdp) = &branch.sdp {
             edit = edit.sdp(sdp);
         }
-        let to_sibling = self.config.is_sibling(flow.remote.ip());
+        let to_sibling = branch.leads_to_sibling(&flow, &self.config);
         if to_sibling {
             let peer = context.word.map_or(Some(context.flow.remote), |word| word.peer);
             let session = branch.session().or(context.session).map(|(_, session)| session);

@@ -25,6 +25,8 @@ mod forward;
 mod hanging_up;
 mod hashing;
 pub mod keepalive;
+#[cfg(test)]
+mod local_tests;
 mod media;
 pub mod moment;
 mod nat;

@@ -1,8 +1,8 @@
 //! Media in a call (SYSTEMS §1 steps 3–6 and 9–11): whether it goes through a relay, and what each party is told.
 //!
-//! A side is compared once, when its INVITE arrives; what was decided stays for the dialog. Every SDP of an anchored
-//! dialog, in requests, responses and ACKs of any method, takes the same way: to the relay as that party's, and on
-//! with the relay's addresses.
+//! A side is compared once, when its INVITE arrives; what was decided stays for the dialog. Every offer and
+//! answer of an anchored dialog, in requests, responses and ACKs, takes the same way: to the relay as that party's, and
+//! on with the relay's addresses.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use proto::control::Session;
 use proto::event::{Event, Side};
 use proto::node::Flow;
 use proto::sdp::Sdp;
-use proto::sip::{Message, Uri};
+use proto::sip::{Message, Method, Uri};
 use proto::tables::{Anchor, Fact};
 
 use crate::anchoring::{Errand, HeldAck, Then};
@@ -54,7 +54,9 @@ impl Proxy {
         (relay, session): (u8, Session),
     ) -> Step {
         context.branches[index].media = Media::Anchored(relay, session);
-        let Some((_, sdp)) = context.request.sdp() else { return Step::Go };
+        let Some((_, sdp)) = context.request.sdp().filter(|_| negotiates(&context.request)) else {
+            return Step::Go;
+        };
         if !self.reaches_relay(relay, session) {
             return Step::Fail(Final::own(503));
         }
@@ -143,7 +145,7 @@ impl Proxy {
         match branch.hops.front() {
             None if branch.target.lookup => Callee::NotYet,
             None => Callee::Unknown,
-            Some(hop) if self.config.is_sibling(hop.remote.ip()) => Callee::OfSibling,
+            Some(hop) if branch.leads_to_sibling(hop, &self.config) => Callee::OfSibling,
             Some(hop) => Callee::Known(Party {
                 flow: *hop,
                 network: self.network_at(hop),
@@ -266,7 +268,7 @@ impl Proxy {
         index: usize,
         response: &Message,
     ) -> bool {
-        let Some((_, sdp)) = response.sdp() else { return false };
+        let Some((_, sdp)) = response.sdp().filter(|_| negotiates(&context.request)) else { return false };
         let Some((relay, session)) = context.branches[index].session().or(context.session) else {
             self.look_too_late(cx, context, index, sdp);
             return false;
@@ -393,6 +395,12 @@ impl Proxy {
             self.free_held(cx, session);
         }
     }
+}
+
+/// Whether a request and its responses carry offers and answers (RFC 3264, RFC 3311, RFC 3262). An SDP in others, such
+/// as the capabilities in an answer to OPTIONS or the last words of a BYE, says nothing about the session.
+fn negotiates(request: &Message) -> bool {
+    matches!(request.method(), Method::Invite | Method::Ack | Method::Prack | Method::Update)
 }
 
 /// What the caller hears when the relay is the reason: 488 for what can't be carried, else 503.

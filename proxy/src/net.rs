@@ -36,6 +36,8 @@ pub(crate) struct Net {
     pub(crate) stations: BTreeMap<SocketAddr, Station>,
     pub(crate) relay: RelayScript,
     pub(crate) redirect: RedirectScript,
+    /// Further addresses of a proxy.
+    aliases: BTreeMap<SocketAddr, SocketAddr>,
     /// Names and where they lead, by UDP.
     pub(crate) dns: BTreeMap<String, SocketAddr>,
     /// Everything that left anybody, in order.
@@ -120,6 +122,7 @@ impl Net {
             stations: BTreeMap::new(),
             relay: RelayScript::default(),
             redirect: RedirectScript::default(),
+            aliases: BTreeMap::new(),
             dns: BTreeMap::new(),
             wire: Vec::new(),
             events: Vec::new(),
@@ -150,6 +153,11 @@ impl Net {
     pub(crate) fn restart(&mut self, at: &str) {
         let station = self.stations.remove(&address(at)).unwrap();
         self.place(at, (*station.proxy.config).clone(), station.tables, 9);
+    }
+
+    /// A proxy has another listener.
+    pub(crate) fn also_at(&mut self, at: &str, proxy: &str) {
+        self.aliases.insert(address(at), address(proxy));
     }
 
     pub(crate) fn status(&self, at: &str) -> Status {
@@ -184,10 +192,11 @@ impl Net {
         while let Some(packet) = self.queue.pop_front() {
             self.wire.push(packet.clone());
             assert!(self.wire.len() < 20_000, "messages go round in circles");
+            let station = self.aliases.get(&packet.to).copied().unwrap_or(packet.to);
             let answer = match packet.to {
-                to if self.stations.contains_key(&to) => {
+                to if self.stations.contains_key(&station) => {
                     let flow = Flow::udp(to, packet.from);
-                    self.input(to, Input::Message { flow, message: packet.message });
+                    self.input(station, Input::Message { flow, message: packet.message });
                     continue;
                 }
                 to if to == address(RELAY) => self.relay.answer(&packet.message, unix(self.start, self.now)),
@@ -328,13 +337,18 @@ pub(crate) struct Phone {
     pub(crate) seen_at: String,
     pub(crate) believes: String,
     pub(crate) proxy: &'static str,
+    pub(crate) domain: &'static str,
     cseq: u32,
+}
+
+fn domain_at(proxy: &str) -> &'static str {
+    if proxy == P2 { "b.example" } else { "a.example" }
 }
 
 impl Phone {
     /// A phone that is where it believes to be.
     pub(crate) fn public(user: &'static str, at: &str, proxy: &'static str) -> Phone {
-        Phone { user, seen_at: at.into(), believes: at.into(), proxy, cseq: 0 }
+        Phone { user, seen_at: at.into(), believes: at.into(), proxy, domain: domain_at(proxy), cseq: 0 }
     }
 
     /// A phone in a private network.
@@ -344,7 +358,19 @@ impl Phone {
         believes: &str,
         proxy: &'static str,
     ) -> Phone {
-        Phone { user, seen_at: seen_at.into(), believes: believes.into(), proxy, cseq: 0 }
+        Phone {
+            user,
+            seen_at: seen_at.into(),
+            believes: believes.into(),
+            proxy,
+            domain: domain_at(proxy),
+            cseq: 0,
+        }
+    }
+
+    /// What tells its dialogs from those of another device of the same user.
+    fn tag(&self) -> String {
+        format!("{}{}", self.user, address(&self.believes).port())
     }
 
     fn ip(&self) -> std::net::IpAddr {
@@ -353,16 +379,16 @@ impl Phone {
 
     /// An SDP with one audio stream at its own idea of its address.
     pub(crate) fn sdp(&self) -> String {
-        let ip = self.ip();
+        let (ip, kind) = (self.ip(), if self.ip().is_ipv6() { "IP6" } else { "IP4" });
         format!(
-            "v=0\r\no={} 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na=sendrecv\r\n",
+            "v=0\r\no={} 1 1 IN {kind} {ip}\r\ns=-\r\nc=IN {kind} {ip}\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na=sendrecv\r\n",
             self.user
         )
     }
 
     /// Registers at its proxy.
     pub(crate) fn register(&mut self, net: &mut Net) {
-        let domain = if self.proxy == P1 { "a.example" } else { "b.example" };
+        let domain = self.domain;
         let aor = format!("sip:{}@{domain}", self.user);
         let head = format!("Contact: <sip:{}@{}>\r\nExpires: 3600\r\n", self.user, self.believes);
         let request = self.request("REGISTER", &format!("sip:{domain}"), &aor, &aor, "", &head, "");
@@ -372,7 +398,7 @@ impl Phone {
 
     /// An INVITE outside of dialogs.
     pub(crate) fn invite(&mut self, to: &str, sdp: &str) -> Message {
-        let from = format!("sip:{}@{}", self.user, if self.proxy == P1 { "a.example" } else { "b.example" });
+        let from = format!("sip:{}@{}", self.user, self.domain);
         let head = format!("Contact: <sip:{}@{}>\r\n", self.user, self.believes);
         self.request("INVITE", to, &from, to, "", &head, sdp)
     }
@@ -387,7 +413,8 @@ impl Phone {
         }
         let route: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
         let target = seed.contacts().next().unwrap().unwrap().raw_uri.to_string();
-        let tagged = |value: String| if value.contains("tag=") { value } else { value + ";tag=" + self.user };
+        let tagged =
+            |value: String| if value.contains("tag=") { value } else { value + ";tag=" + &self.tag() };
         let (from, to) = match as_caller {
             true => (text(Name::From), text(Name::To)),
             false => (tagged(text(Name::To)), text(Name::From)),
@@ -413,8 +440,8 @@ impl Phone {
         sdp: &str,
     ) -> Message {
         self.cseq += 1;
-        let (from, to) = (format!("<{from}>;tag={}", self.user), format!("<{to}>{to_tag}"));
-        let call_id = format!("{}-{}", self.user, method.to_ascii_lowercase());
+        let (from, to) = (format!("<{from}>;tag={}", self.tag()), format!("<{to}>{to_tag}"));
+        let call_id = format!("{}-{}", self.tag(), method.to_ascii_lowercase());
         self.write(method, self.cseq, uri, &from, &to, &call_id, head, sdp)
     }
 
@@ -436,7 +463,7 @@ impl Phone {
              From: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{head}{kind}\
              Content-Length: {}\r\n\r\n{sdp}",
             self.believes,
-            self.user,
+            self.tag(),
             sdp.len()
         );
         Message::parse(Bytes::from(text)).expect("a phone speaks SIP")
@@ -445,7 +472,7 @@ impl Phone {
     /// Its answer to a request it got.
     pub(crate) fn answer(&self, request: &Message, status: u16, sdp: &str) -> Message {
         let contact = format!("<sip:{}@{}>", self.user, self.believes);
-        let answer = reply(request, status, self.user).header(Name::Contact, contact);
+        let answer = reply(request, status, &self.tag()).header(Name::Contact, contact);
         if sdp.is_empty() { answer.finish() } else { answer.body("application/sdp", sdp.as_bytes()).finish() }
     }
 }
