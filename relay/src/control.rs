@@ -34,6 +34,8 @@ const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE";
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     pub(crate) until: Instant,
+    /// Pairs of ports it needs.
+    pub(crate) pairs: usize,
     id: ServerId,
     flow: Flow,
     message: Message,
@@ -67,10 +69,10 @@ impl Relay {
     fn request(&mut self, now: Instant, id: ServerId, flow: Flow, message: Message) {
         match self.answer(now, &flow, &message) {
             Ok(response) => self.respond(now, id, &message, response),
-            Err(Not::Yet) if self.waiting.len() < WAITING => {
-                self.waiting.push_back(Waiting { until: now + PATIENCE, id, flow, message });
+            Err(Not::Yet(pairs)) if self.waiting.len() < WAITING => {
+                self.waiting.push_back(Waiting { until: now + PATIENCE, pairs, id, flow, message });
             }
-            Err(Not::Yet) => self.refuse(now, id, &message, NO_PORTS),
+            Err(Not::Yet(_)) => self.give_up(now, id, &message),
             Err(Not::Refused(refusal)) => self.refuse(now, id, &message, refusal),
         }
     }
@@ -78,17 +80,25 @@ impl Relay {
     /// Requests that wait: ports may be open now, or the wait too long.
     pub(crate) fn try_again(&mut self, now: Instant) {
         for _ in 0..self.waiting.len() {
-            let Some(Waiting { until, id, flow, message }) = self.waiting.pop_front() else { return };
+            let Some(Waiting { until, id, flow, message, .. }) = self.waiting.pop_front() else { return };
             match self.answer(now, &flow, &message) {
                 Ok(response) => self.respond(now, id, &message, response),
-                Err(Not::Yet) if now < until => {
-                    self.waiting.push_front(Waiting { until, id, flow, message });
+                Err(Not::Yet(pairs)) if now < until => {
+                    self.waiting.push_front(Waiting { until, pairs, id, flow, message });
                     return;
                 }
-                Err(Not::Yet) => self.refuse(now, id, &message, NO_PORTS),
+                Err(Not::Yet(_)) => self.give_up(now, id, &message),
                 Err(Not::Refused(refusal)) => self.refuse(now, id, &message, refusal),
             }
         }
+    }
+
+    /// Ports could not be opened in time.
+    fn give_up(&mut self, now: Instant, id: ServerId, message: &Message) {
+        if let Some(session) = control::Session::from_name(message.call_id()) {
+            self.tell_exhausted(session);
+        }
+        self.refuse(now, id, message, NO_PORTS);
     }
 
     fn answer(&mut self, now: Instant, flow: &Flow, message: &Message) -> Result<Builder, Not> {

@@ -31,8 +31,8 @@ pub(crate) struct Refusal {
 pub(crate) enum Not {
     /// Never.
     Refused(Refusal),
-    /// Ports are being opened: try again when one is.
-    Yet,
+    /// Ports are being opened: try again when one is. So many pairs are needed, at most.
+    Yet(usize),
 }
 
 /// What becomes of one m= section.
@@ -145,7 +145,7 @@ impl Relay {
             }
         }
         self.pool.lease(&wants, &mut self.outputs).map_err(|shortage| match shortage {
-            Shortage::Opening => Not::Yet,
+            Shortage::Opening => Not::Yet(wants.len()),
             Shortage::Exhausted => Not::Refused(Refusal { status: 503, why: "every media port is in use" }),
         })
     }

@@ -120,7 +120,8 @@ impl Relay {
 
     pub(crate) fn refill(&mut self) {
         if !self.draining {
-            self.pool.refill(2 * self.waiting.len(), &mut self.outputs);
+            let demand = self.waiting.iter().map(|waiting| waiting.pairs).sum();
+            self.pool.refill(demand, &mut self.outputs);
         }
     }
 
