@@ -42,9 +42,9 @@ bench: deps bench-deps ## Postern beside Kamailio and rtpengine; writes conforma
 SECONDS ?= 60
 FUZZ_SEEDS = conformance/vectors/rfc4475 conformance/vectors/rfc5118
 .PHONY: fuzz
-fuzz: ## coverage-guided fuzzing of the SIP core: make fuzz SECONDS=60 (for each target)
+fuzz: ## coverage-guided fuzzing of what reads the wire: make fuzz SECONDS=60 (for each target)
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked
-	@for target in sip stream; do \
+	@for target in sip stream sdp media; do \
 		mkdir -p conformance/fuzz/corpus/$$target && \
 		$(CARGO) fuzz run --fuzz-dir conformance/fuzz --sanitizer none $$target \
 			conformance/fuzz/corpus/$$target $(FUZZ_SEEDS) -- -max_total_time=$(SECONDS) -max_len=4096 || exit 1; \
