@@ -248,7 +248,7 @@ mod tests {
     fn every_packet_is_whole_words_whatever_the_name() {
         for len in 0..300 {
             let bytes = receiver_report(1, &[], &"x".repeat(len));
-            assert_eq!(bytes.len() % 4, 0);
+            assert_eq!((bytes.len() % 4, bytes.last()), (0, Some(&0)), "a chunk ends in a zero byte (§6.5)");
             assert_eq!(read(&bytes).len(), 2, "name of {len}");
         }
     }

@@ -170,11 +170,12 @@ impl Visit<'_> {
         change.map(|change| told(aor, wish, change))
     }
 
-    /// Removed, and remembered with the request that did it.
+    /// Removed, and remembered, so that no older request of the same Call-ID brings it back.
     fn end(&self, binding: &mut Binding) {
         binding.expires = self.wall;
-        binding.call_id = self.request.call_id().to_owned();
-        binding.cseq = self.cseq();
+        if binding.call_id == self.request.call_id() {
+            binding.cseq = self.cseq();
+        }
     }
 
     /// Under the same Call-ID a request must be younger than what made the binding (§10.3 step 7).

@@ -208,6 +208,20 @@ fn an_old_registration_replayed_under_its_call_id_does_nothing() {
 }
 
 #[test]
+fn a_registration_overtaken_by_a_removal_of_all_does_nothing() {
+    let mut scene = Scene::new();
+    scene.register(P2, P2_LR);
+    let overtaken = scene.registration(P2, P2_LR);
+    let star = scene.registration(P2, "*\r\nExpires: 0");
+    assert_eq!(status(&scene.ask(P2, &star)), 200);
+    assert_eq!(status(&scene.ask(P2, &overtaken)), 500);
+    scene.register(P2, P2_LR);
+    let replayed = star.edit().set(Name::Via, "SIP/2.0/UDP 203.0.113.2:5060;branch=z9hG4bKother").finish();
+    assert_eq!(status(&scene.ask(P2, &replayed)), 500);
+    assert_eq!(scene.hops(), [P2_LR]);
+}
+
+#[test]
 fn one_bad_contact_of_several_binds_none() {
     let mut scene = Scene::new();
     for bad in ["<tel:+1555>", "<sip:203.0.113.10:5060;lr>", "<mailto:a@b>", "<sip:203.0.113.2;lr>;expires=3"]
@@ -285,6 +299,9 @@ fn a_forged_or_aged_proof_is_refused() {
     scene.pass(Duration::from_secs(61));
     assert_eq!(status(&scene.hears(P2, signed)[0]), 403);
     assert!(scene.tables.aors().is_empty());
+    let wrong =
+        |event: &Event| matches!(event, Event::Refused { why, .. } if why.contains("Node-Auth is wrong"));
+    assert!(scene.events.len() == 2 && scene.events.iter().all(wrong), "{:?}", scene.events);
 }
 
 #[test]

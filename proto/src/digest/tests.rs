@@ -110,6 +110,20 @@ fn sha_256_without_qop_is_not_taken() {
 }
 
 #[test]
+fn a_qop_nobody_knows_proves_nothing() {
+    for (qop, taken) in [("auth", true), ("AUTH", true), ("token", false)] {
+        let ha1 = hashed(Algorithm::Md5, "a", "x", "secret");
+        let quality = Quality::Present { qop, count: "00000001", cnonce: "c" };
+        let response = response(Algorithm::Md5, &ha1, "n", quality, "sip:x", GET);
+        let credentials = format!(
+            "Digest username=\"a\", realm=\"x\", nonce=\"n\", uri=\"sip:x\", nc=00000001, cnonce=\"c\", qop={qop}, \
+             response=\"{response}\""
+        );
+        assert_eq!(verify(&credentials, &password("secret"), GET), taken, "{qop}");
+    }
+}
+
+#[test]
 fn credentials_that_lack_something_prove_nothing() {
     let whole = mufasa("MD5", RFC7616_MD5);
     for part in ["username=", "realm=", "uri=", "nonce=", "nc=", "cnonce=", "response=", "Digest "] {

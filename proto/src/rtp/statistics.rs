@@ -319,6 +319,11 @@ mod tests {
         assert_eq!(stream.arrives(20_000, Duration::ZERO), Seen::Jump);
         assert_eq!(stream.arrives(10, Duration::ZERO), Seen::InOrder);
         assert_eq!(stream.statistics.summary().lost, 0);
+        assert_eq!(
+            stream.arrives(20_001, Duration::ZERO),
+            Seen::Jump,
+            "what came between takes the first jump back"
+        );
         assert_eq!(stream.arrives(30_000, Duration::ZERO), Seen::Jump);
         assert_eq!(stream.arrives(30_001, Duration::ZERO), Seen::First);
         assert_eq!(stream.statistics.summary().lost, 0);

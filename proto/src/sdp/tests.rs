@@ -156,6 +156,13 @@ fn one_held_section_does_not_hold_the_other() {
 }
 
 #[test]
+fn a_hold_at_session_level_stays_though_no_section_uses_it() {
+    let offer = "v=0\r\nc=IN IP4 0.0.0.0\r\nm=audio 5004 RTP/AVP 0\r\nc=IN IP4 10.0.0.5\r\n";
+    let expected = "v=0\r\nc=IN IP4 0.0.0.0\r\nm=audio 6000 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n";
+    assert_eq!(rewritten(offer, &[to("192.0.2.1:6000")]), expected);
+}
+
+#[test]
 fn the_placeholder_of_trickle_ice_is_no_hold() {
     let offer = "v=0\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:x\r\nm=audio 9 RTP/AVP 0\r\n";
     assert!(!parse(offer).media[0].is_blackholed());
@@ -169,7 +176,7 @@ fn a_rejected_section_stays_byte_for_byte() {
         "v=0\r\nc=IN IP4 10.0.0.5\r\nm=audio 5004 RTP/AVP 0\r\nm=video 0 RTP/AVP 31\r\na=ice-ufrag:x\r\n";
     let answer = rewritten(offer, &[to("192.0.2.1:6000"), None]);
     assert!(answer.ends_with("m=video 0 RTP/AVP 31\r\na=ice-ufrag:x\r\n"));
-    assert!(answer.contains("c=IN IP4 192.0.2.1"));
+    assert!(answer.contains("c=IN IP4 192.0.2.1") && !answer.contains("10.0.0.5"), "{answer}");
     assert!(rewritten(offer, &[to("192.0.2.1:6000"), to("192.0.2.1:6002")]).contains("m=video 0 "));
 }
 
