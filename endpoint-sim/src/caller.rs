@@ -4,7 +4,7 @@ use proto::sip::{Builder, Message, Method, Name};
 
 use crate::dialog::Dialog;
 use crate::media::Media;
-use crate::offer;
+use crate::offer::{self, Ours};
 use crate::phone::{Call, Phone, Purpose, Stage};
 use crate::report::EndedBy;
 use crate::script::After;
@@ -29,7 +29,8 @@ impl Phone {
         self.report.begin_call();
         self.milestones
             .retain(|milestone, _| !matches!(milestone, After::Ringing | After::Answered | After::Ended));
-        Call::new(self.now, dialog, Media::new(self.config.name(), &mut self.dice), stage)
+        let media = Media::new(self.config.name(), self.config.rtcp_mux, &mut self.dice);
+        Call::new(self.now, dialog, media, stage)
     }
 
     /// The ports are open: the INVITE goes out.
@@ -182,7 +183,8 @@ impl Call {
         let Some(sockets) = self.media.sockets else { return builder };
         self.media.direction = direction;
         let offer = self.media.remote.as_ref().filter(|_| answers);
-        let sdp = offer::write(sockets.local, self.media.origin, direction, offer);
+        let Media { origin, mux, .. } = self.media;
+        let sdp = offer::write(Ours { local: sockets.local, origin, direction, mux }, offer);
         self.media.origin.version += 1;
         builder.body("application/sdp", &sdp)
     }

@@ -25,6 +25,8 @@ pub struct PhoneConfig {
     pub media_ip: IpAddr,
     /// First media port to try; even, RTCP takes the next one.
     pub media_port: u16,
+    /// Whether it offers and takes RTCP on the RTP port (RFC 5761).
+    pub rtcp_mux: bool,
     /// Wanted life of a registration, in seconds.
     pub expires: u32,
 }
@@ -42,6 +44,7 @@ impl PhoneConfig {
             proxy,
             media_ip: local.ip(),
             media_port: 40_000,
+            rtcp_mux: false,
             expires: 300,
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Media {
     /// What our last description said.
     pub(crate) direction: Direction,
     pub(crate) origin: Origin,
+    /// Whether we offer and take RTCP on the RTP port (RFC 5761).
+    pub(crate) mux: bool,
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
@@ -55,9 +57,10 @@ const DIGIT_PACKETS: u8 = 8;
 const DIGIT_ENDS: u8 = 3;
 
 impl Media {
-    pub(crate) fn new(name: String, dice: &mut Dice) -> Media {
+    pub(crate) fn new(name: String, mux: bool, dice: &mut Dice) -> Media {
         Media {
             name,
+            mux,
             sockets: None,
             remote: None,
             direction: Direction::SendRecv,
@@ -176,8 +179,7 @@ impl Media {
     }
 
     fn send_report(&mut self, now: Instant, birth: &Birth, out: &mut VecDeque<Output>, report: &mut Report) {
-        let Some(to) = self.remote.as_ref().and_then(|remote| remote.rtcp) else { return };
-        let Some(sockets) = self.sockets else { return };
+        let Some((socket, to)) = self.reports_to() else { return };
         let blocks: Vec<Block> = self.block(now).into_iter().collect();
         let sender = rtcp::Sender {
             ntp: rtcp::ntp(birth.wall_at(now)),
@@ -190,7 +192,16 @@ impl Media {
             None => rtcp::receiver_report(self.ssrc, &blocks, &self.name),
         };
         report.rtcp_sent += 1;
-        out.push_back(Output::SendMedia { socket: sockets.rtcp, to, bytes: bytes.into() });
+        out.push_back(Output::SendMedia { socket, to, bytes: bytes.into() });
+    }
+
+    /// Where reports go, and from which port.
+    fn reports_to(&self) -> Option<(SocketId, SocketAddr)> {
+        let (sockets, remote) = (self.sockets?, self.remote.as_ref()?);
+        match self.mux && remote.mux {
+            true => Some((sockets.rtp, remote.rtp?)),
+            false => Some((sockets.rtcp, remote.rtcp?)),
+        }
     }
 
     /// What we hear of the other side.
@@ -210,6 +221,7 @@ impl Media {
             Packet::Rtcp(bytes) => self.read_report(now, bytes, report),
             _ => {}
         }
+        report.audio_both_ways = report.received > 0 && report.heard_of_us > 0;
     }
 
     fn hear(&mut self, now: Instant, from: SocketAddr, packet: Rtp<'_>, report: &mut Report) {
@@ -270,10 +282,10 @@ impl Media {
 
     /// Says goodbye and gives the ports back.
     pub(crate) fn end(&mut self, out: &mut VecDeque<Output>) {
-        let Some(sockets) = self.sockets.take() else { return };
-        if let Some(to) = self.remote.as_ref().and_then(|remote| remote.rtcp) {
-            out.push_back(Output::SendMedia { socket: sockets.rtcp, to, bytes: rtcp::bye(self.ssrc).into() });
+        if let Some((socket, to)) = self.reports_to() {
+            out.push_back(Output::SendMedia { socket, to, bytes: rtcp::bye(self.ssrc).into() });
         }
+        let Some(sockets) = self.sockets.take() else { return };
         release(sockets, out);
         (self.next_packet, self.next_report) = (None, None);
     }

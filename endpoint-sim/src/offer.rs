@@ -16,11 +16,13 @@ pub(crate) struct Remote {
     pub(crate) rtp: Option<SocketAddr>,
     /// Where it wants RTCP.
     pub(crate) rtcp: Option<SocketAddr>,
+    /// Whether it takes RTCP on its RTP port.
+    pub(crate) mux: bool,
     /// Seen from it.
     pub(crate) direction: Direction,
     /// Its payload type for telephone events.
     pub(crate) events: Option<u8>,
-    /// Its other m= lines, to be refused in place: `(place, media, protocol, formats)`.
+    /// Its other m= lines and their places, each as the line that refuses it.
     others: Vec<(usize, String)>,
 }
 
@@ -35,7 +37,8 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Remote> {
     let direction = if audio.is_blackholed() { Direction::SendOnly } else { audio.direction };
     Some(Remote {
         rtp: audio.address(),
-        rtcp: audio.rtcp_address(),
+        rtcp: proto::sdp::Media { rtcp_mux: false, ..audio.clone() }.rtcp_address(),
+        mux: audio.rtcp_mux,
         direction,
         events: events_type(bytes),
         others: sdp.media.iter().enumerate().filter(|(at, _)| *at != ours).map(refused).collect(),
@@ -58,13 +61,18 @@ pub(crate) struct Origin {
     pub(crate) version: u32,
 }
 
+/// What we describe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ours {
+    pub(crate) local: SocketAddr,
+    pub(crate) origin: Origin,
+    pub(crate) direction: Direction,
+    pub(crate) mux: bool,
+}
+
 /// Writes a description; in answer to `offer`, if there was one.
-pub(crate) fn write(
-    local: SocketAddr,
-    origin: Origin,
-    direction: Direction,
-    offer: Option<&Remote>,
-) -> Vec<u8> {
+pub(crate) fn write(ours: Ours, offer: Option<&Remote>) -> Vec<u8> {
+    let Ours { local, origin, direction, mux } = ours;
     let family = if local.is_ipv4() { "IP4" } else { "IP6" };
     let (ip, port) = (local.ip(), local.port());
     let Origin { session, version } = origin;
@@ -72,10 +80,13 @@ pub(crate) fn write(
         format!("v=0\r\no=- {session} {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n");
     let events = offer.map_or(Some(EVENTS), |offer| offer.events);
     let others = offer.map_or(&[][..], |offer| &offer.others);
-    let ours = (0..).find(|at| others.iter().all(|(other, _)| other != at)).unwrap_or(0);
-    others.iter().filter(|(at, _)| *at < ours).for_each(|(_, line)| text += line);
+    let place = (0..).find(|at| others.iter().all(|(other, _)| other != at)).unwrap_or(0);
+    others.iter().filter(|(at, _)| *at < place).for_each(|(_, line)| text += line);
     text += &audio(port, events, direction);
-    others.iter().filter(|(at, _)| *at > ours).for_each(|(_, line)| text += line);
+    if mux && offer.is_none_or(|offer| offer.mux) {
+        text += "a=rtcp-mux\r\n";
+    }
+    others.iter().filter(|(at, _)| *at > place).for_each(|(_, line)| text += line);
     text.into_bytes()
 }
 
@@ -109,11 +120,18 @@ pub(crate) fn answering(offered: Direction, we_hold: bool) -> Direction {
 mod tests {
     use super::*;
 
-    const ORIGIN: Origin = Origin { session: 1, version: 2 };
+    fn ours(local: &str, direction: Direction) -> Ours {
+        Ours {
+            local: local.parse().unwrap(),
+            origin: Origin { session: 1, version: 2 },
+            direction,
+            mux: true,
+        }
+    }
 
     #[test]
     fn what_is_offered_is_read() {
-        let offer = write("192.0.2.1:4000".parse().unwrap(), ORIGIN, Direction::SendOnly, None);
+        let offer = write(ours("192.0.2.1:4000", Direction::SendOnly), None);
         let remote = read(&offer).unwrap();
         assert_eq!(
             (remote.rtp, remote.rtcp),
@@ -127,7 +145,7 @@ mod tests {
         let offer = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=video 5000 RTP/AVP 31\r\n\
             m=audio 4000 RTP/AVP 8 0\r\nm=image 6000 udptl t38\r\n";
         let remote = read(offer).unwrap();
-        let answer = write("[::1]:7000".parse().unwrap(), ORIGIN, Direction::SendRecv, Some(&remote));
+        let answer = write(ours("[::1]:7000", Direction::SendRecv), Some(&remote));
         let sdp = Sdp::parse(&answer).unwrap();
         let seen: Vec<_> = sdp.media.iter().map(|m| (m.media, m.port)).collect();
         assert_eq!(seen, [("video", 0), ("audio", 7000), ("image", 0)]);

@@ -36,7 +36,10 @@ pub struct Phone {
     /// The dialog of a call that was transferred away, while the other side waits for the outcome.
     pub(crate) transferred: Option<Dialog>,
     opening: Option<Opening>,
-    next_port: u16,
+    /// Ports above [`PhoneConfig::media_port`] that were tried.
+    ports_used: u16,
+    /// Pairs that could not be opened in a row.
+    unopened: u8,
     next_ticket: u64,
     pending: BTreeMap<ClientId, Pending>,
     pub(crate) report: Report,
@@ -132,6 +135,8 @@ pub(crate) const T2: Duration = Duration::from_secs(4);
 const MAX_TRIES: u8 = 2;
 /// Ports of media are looked for in this span above [`PhoneConfig::media_port`].
 const PORT_SPAN: u16 = 2000;
+/// Pairs of ports that are tried for one call.
+const MAX_UNOPENED: u8 = 50;
 
 impl Phone {
     /// A phone that will follow `script` from its birth on.
@@ -141,7 +146,8 @@ impl Phone {
         let report = Report { name: config.name(), ..Report::default() };
         Phone {
             transactions: Transactions::new(Timers::default(), 1000, &mut dice),
-            next_port: config.media_port,
+            ports_used: 0,
+            unopened: 0,
             now: birth.now,
             until: Some(birth.now + Duration::from_millis(script.until_ms)),
             milestones: BTreeMap::from([(After::Start, birth.now), (After::Previous, birth.now)]),
@@ -184,10 +190,8 @@ impl Phone {
 
     fn request_again(&mut self, pending: Pending) -> ClientId {
         let id = self.transactions.request(self.now, self.config.flow(), pending.request.clone());
-        if pending.purpose == Purpose::Invite {
-            if let Some(call) = &mut self.call {
-                (call.client, call.invite) = (Some(id), Some(pending.request.clone()));
-            }
+        if let Some(call) = self.call.as_mut().filter(|_| pending.purpose == Purpose::Invite) {
+            (call.client, call.invite) = (Some(id), Some(pending.request.clone()));
         }
         self.pending.insert(id, pending);
         id
@@ -287,13 +291,13 @@ impl Phone {
     pub(crate) fn open_ports(&mut self) {
         let tickets = [Ticket(self.next_ticket), Ticket(self.next_ticket + 1)];
         self.next_ticket += 2;
-        for (ticket, port) in tickets.into_iter().zip([self.next_port, self.next_port + 1]) {
+        let port = self.config.media_port.saturating_add(self.ports_used % PORT_SPAN);
+        self.ports_used = self.ports_used.wrapping_add(2);
+        for (ticket, port) in tickets.into_iter().zip([port, port.saturating_add(1)]) {
             let local = SocketAddr::new(self.config.media_ip, port);
             self.out.push_back(Output::Bind { ticket, local });
         }
         self.opening = Some(Opening { tickets, sockets: [None; 2], failed: false });
-        let used = self.next_port - self.config.media_port + 2;
-        self.next_port = self.config.media_port + used % PORT_SPAN;
     }
 
     /// One port of a pair is open, or could not be opened.
@@ -314,12 +318,27 @@ impl Phone {
         match sockets {
             [Some((rtp, local)), Some((rtcp, _))] if !failed => {
                 let local = SocketAddr::new(self.config.media_ip, local.port());
+                self.unopened = 0;
                 self.ports_are_open(Sockets { rtp, rtcp, local });
             }
             _ => {
                 self.out.extend(sockets.into_iter().flatten().map(|(socket, _)| Output::Release { socket }));
-                self.open_ports();
+                self.unopened += 1;
+                self.no_ports();
             }
+        }
+    }
+
+    /// A pair could not be opened: try the next, for a while.
+    fn no_ports(&mut self) {
+        if self.unopened < MAX_UNOPENED {
+            return self.open_ports();
+        }
+        self.unopened = 0;
+        match self.call.as_ref().map(|call| call.stage) {
+            Some(Stage::Opening) => self.end_call(EndedBy::Failure),
+            Some(Stage::Ringing) => self.refuse_call(503, EndedBy::Failure),
+            _ => {}
         }
     }
 
@@ -467,7 +486,10 @@ impl Node for Phone {
             Input::SendFailed { ticket, flow, error } => {
                 self.transactions.send_failed(now, ticket, flow, error)
             }
-            Input::Closed { flow } => self.transactions.closed(&flow),
+            Input::Closed { flow } => {
+                self.transactions.closed(&flow);
+                self.registration_lost();
+            }
             Input::Drain => self.give_up(),
             Input::Other { .. } | Input::Answer { .. } | Input::Wake => {}
         }

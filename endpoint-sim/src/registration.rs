@@ -85,6 +85,13 @@ impl Phone {
         Duration::from_secs(u64::from(granted.unwrap_or(self.config.expires)).max(2)) / 2
     }
 
+    /// The connection it was made by is gone (RFC 5626 §4.4): make it anew by another, soon.
+    pub(crate) fn registration_lost(&mut self) {
+        if self.registration.wanted {
+            self.registration.refresh_at = Some(self.now + Duration::from_secs(1));
+        }
+    }
+
     pub(crate) fn registration_due(&mut self) {
         if self.registration.refresh_at.is_some_and(|at| at <= self.now) {
             self.register(Purpose::Register);

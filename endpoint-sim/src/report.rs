@@ -43,6 +43,8 @@ pub struct Report {
     pub unmarked: u64,
     /// How many of our packets the other side says it heard (by its markers, or its RTCP).
     pub heard_of_us: u64,
+    /// We heard the other side, and it says it heard us.
+    pub audio_both_ways: bool,
     /// Digits heard.
     pub digits: String,
     /// RTCP packets sent.
@@ -74,11 +76,6 @@ pub enum EndedBy {
 }
 
 impl Report {
-    /// Whether we heard the other side, and it says it heard us.
-    pub fn audio_both_ways(&self) -> bool {
-        self.received > 0 && self.heard_of_us > 0
-    }
-
     /// Whether marked media of `name` was heard and nobody else's.
     pub fn heard_only(&self, name: &str) -> bool {
         self.heard.len() == 1 && self.heard.contains_key(name)

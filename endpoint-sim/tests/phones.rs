@@ -72,7 +72,7 @@ fn a_call_has_audio_both_ways_and_ends() {
     let mut wire = wire(calling([]), Script::default());
     wire.run(seconds(8));
     let (alice, bob) = (wire.report(ALICE), wire.report(BOB));
-    assert!(alice.audio_both_ways() && bob.audio_both_ways());
+    assert!(alice.audio_both_ways && bob.audio_both_ways);
     assert!(alice.heard_only("bob@x") && bob.heard_only("alice@x"));
     assert_eq!((alice.lost, bob.lost, alice.largest_gap_ms), (0, 0, 20));
     assert!((240..=260).contains(&alice.sent) && (240..=260).contains(&bob.received), "{alice:?}");
@@ -107,11 +107,48 @@ fn a_move_goes_on_from_another_port() {
 }
 
 #[test]
+fn rtcp_takes_the_rtp_port_when_both_want_that() {
+    let mut wire = Wire::new();
+    wire.phone("alice", 1, |c| c.rtcp_mux = true, calling([]));
+    wire.phone("bob", 2, |c| c.rtcp_mux = true, Script::default());
+    wire.run(seconds(8));
+    assert!(wire.report(ALICE).rtcp_received > 0 && wire.report(BOB).rtcp_received > 0);
+    assert!(wire.ports_heard.iter().all(|port| port % 2 == 0), "{:?}", wire.ports_heard);
+}
+
+#[test]
+fn without_ports_a_call_fails_and_does_not_hang() {
+    let mut wire = wire(calling([]), Script::default());
+    wire.forbids_ports = true;
+    wire.run(seconds(3));
+    assert_eq!((wire.report(ALICE).ended_by, wire.is_done(BOB)), (Some(EndedBy::Failure), true));
+}
+
+#[test]
+fn a_script_is_read_strictly() {
+    let text =
+        r#"{"answer": {"after-ms": 5}, "steps": [{"do": "hang-up", "after": "answered", "at-ms": 9}]}"#;
+    let read: Script = serde_json::from_str(text).unwrap();
+    assert_eq!((read.answer.after_ms, read.answer.ring, read.until_ms), (5, true, 60_000));
+    assert_eq!(read.steps, [Step::new(Act::HangUp, After::Answered, 9)]);
+    assert!(serde_json::from_str::<Script>(r#"{"step": []}"#).is_err());
+}
+
+#[test]
+fn a_report_is_json() {
+    let mut wire = wire(calling([]), Script::default());
+    wire.run(seconds(8));
+    let json = serde_json::to_value(wire.report(ALICE)).unwrap();
+    assert_eq!((&json["audio-both-ways"], &json["name"]), (&true.into(), &"alice@x".into()));
+    assert_eq!((&json["ended-by"], &json["sources"][0]), (&"us".into(), &"192.0.2.2:40000".into()));
+}
+
+#[test]
 fn update_describes_the_session_again() {
     let mut wire = wire(calling([Step::new(Act::Update, After::Answered, 500)]), Script::default());
     wire.run(seconds(8));
     assert_eq!((wire.report(ALICE).changes, wire.report(BOB).changes_asked), (1, 1));
-    assert!(wire.saw("UPDATE ") && wire.report(ALICE).audio_both_ways());
+    assert!(wire.saw("UPDATE ") && wire.report(ALICE).audio_both_ways);
 }
 
 #[test]
@@ -119,7 +156,7 @@ fn a_late_offer_is_answered_in_the_ack() {
     let call = Step { late_offer: true, ..Step::call("sip:bob@x", After::Start, 0) };
     let mut wire = wire(script([call, Step::new(Act::HangUp, After::Answered, 2000)]), Script::default());
     wire.run(seconds(5));
-    assert!(wire.report(ALICE).audio_both_ways() && wire.report(BOB).audio_both_ways());
+    assert!(wire.report(ALICE).audio_both_ways && wire.report(BOB).audio_both_ways);
 }
 
 #[test]
@@ -159,7 +196,7 @@ fn a_second_call_finds_it_busy() {
     let carol = wire.phone("carol", 3, |_| {}, script([Step::call("sip:bob@x", After::Start, 2000)]));
     wire.run(seconds(8));
     assert_eq!((wire.report(carol).call_status, wire.report(BOB).busy), (Some(486), 1));
-    assert!(wire.report(ALICE).audio_both_ways());
+    assert!(wire.report(ALICE).audio_both_ways);
 }
 
 #[test]
@@ -168,7 +205,7 @@ fn the_second_answer_of_a_forked_call_is_ended_at_once() {
     let second = wire.phone("bob", 3, |_| {}, Script::default());
     wire.run(seconds(9));
     assert_eq!(wire.report(ALICE).extra_answers, 1);
-    assert!(wire.report(ALICE).audio_both_ways());
+    assert!(wire.report(ALICE).audio_both_ways);
     let ended = [BOB, second].map(|phone| (wire.report(phone).answered, wire.report(phone).ended_by));
     assert_eq!(ended, [(true, Some(EndedBy::Them)); 2]);
     assert_eq!(wire.open_ports(), 0);
@@ -203,7 +240,7 @@ fn a_lossy_wire_delays_a_call_and_does_not_prevent_it() {
         wire.run(seconds(70));
         let (alice, bob) = (wire.report(ALICE), wire.report(BOB));
         assert!(
-            alice.answered && bob.answered && alice.audio_both_ways(),
+            alice.answered && bob.answered && alice.audio_both_ways,
             "every {loses}th: {alice:?} {bob:?}"
         );
         assert!(

@@ -1,6 +1,6 @@
 //! Phones on a wire: a clock, 10 ms of latency, a little loss if wanted, and a registrar that forwards calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,22 +13,26 @@ use proto::sip::{Message, Method, Name, reply};
 use proto::tables::{Binding, Fact, Limit, Secret, Tables, User};
 
 /// Where the registrar is.
-pub const REGISTRAR: &str = "192.0.2.100:5060";
+pub(crate) const REGISTRAR: &str = "192.0.2.100:5060";
 const LATENCY: Duration = Duration::from_millis(10);
 
 /// Everything that is.
-pub struct Wire {
-    pub now: Instant,
+pub(crate) struct Wire {
+    pub(crate) now: Instant,
     phones: Vec<(SocketAddr, Phone)>,
     flying: BTreeMap<(Instant, u64), Datagram>,
     sockets: BTreeMap<SocketAddr, (usize, SocketId)>,
     flown: u64,
     /// Every n-th datagram is lost.
-    pub loses: Option<u64>,
+    pub(crate) loses: Option<u64>,
     /// What registering takes: algorithm and password.
-    pub secret: Option<(Algorithm, &'static str)>,
+    pub(crate) secret: Option<(Algorithm, &'static str)>,
+    /// Whether no port can be opened.
+    pub(crate) forbids_ports: bool,
+    /// Media ports that something arrived on.
+    pub(crate) ports_heard: BTreeSet<u16>,
     /// SIP messages that arrived, by their first words.
-    pub ladder: Vec<String>,
+    pub(crate) ladder: Vec<String>,
 }
 
 struct Datagram {
@@ -39,7 +43,7 @@ struct Datagram {
 
 impl Wire {
     #[allow(clippy::disallowed_methods, reason = "any instant will do to begin with")]
-    pub fn new() -> Wire {
+    pub(crate) fn new() -> Wire {
         Wire {
             now: Instant::now(),
             phones: Vec::new(),
@@ -48,12 +52,14 @@ impl Wire {
             flown: 0,
             loses: None,
             secret: None,
+            forbids_ports: false,
+            ports_heard: BTreeSet::new(),
             ladder: Vec::new(),
         }
     }
 
     /// A phone `name@x` at `192.0.2.n`.
-    pub fn phone(
+    pub(crate) fn phone(
         &mut self,
         name: &str,
         n: u8,
@@ -69,26 +75,26 @@ impl Wire {
         self.phones.len() - 1
     }
 
-    pub fn report(&self, phone: usize) -> &Report {
+    pub(crate) fn report(&self, phone: usize) -> &Report {
         self.phones[phone].1.report()
     }
 
-    pub fn is_done(&self, phone: usize) -> bool {
+    pub(crate) fn is_done(&self, phone: usize) -> bool {
         self.phones[phone].1.is_done()
     }
 
     /// Ports that are open.
-    pub fn open_ports(&self) -> usize {
+    pub(crate) fn open_ports(&self) -> usize {
         self.sockets.len()
     }
 
     /// Whether such a message arrived.
-    pub fn saw(&self, words: &str) -> bool {
+    pub(crate) fn saw(&self, words: &str) -> bool {
         self.ladder.iter().any(|line| line.starts_with(words))
     }
 
     /// Lets time pass.
-    pub fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         for phone in 0..self.phones.len() {
             self.tell(phone, Input::Wake);
@@ -126,6 +132,9 @@ impl Wire {
                 let from = self.sockets.iter().find(|(_, at)| **at == (phone, socket)).map(|(addr, _)| *addr);
                 self.fly(from.expect("it sends from an open port"), to, bytes);
             }
+            Output::Bind { ticket, local } if self.forbids_ports => {
+                self.tell(phone, Input::BindFailed { ticket, local, why: "forbidden".into() });
+            }
             Output::Bind { ticket, local } => {
                 assert!(!self.sockets.contains_key(&local), "the port is free");
                 let socket = SocketId(u32::from(local.port()));
@@ -150,6 +159,7 @@ impl Wire {
 
     fn arrive(&mut self, Datagram { from, to, bytes }: Datagram) {
         if let Some(&(phone, socket)) = self.sockets.get(&to) {
+            self.ports_heard.insert(to.port());
             return self.tell(phone, Input::Media { socket, from, bytes });
         }
         let Ok(message) = Message::parse(bytes) else { return };
