@@ -1,0 +1,206 @@
+//! The record as a ladder a SIP engineer can read: time on the left, a lifeline for each node, an arrow for each
+//! message with its first line and the media address of its SDP. RTP between two messages is summed up.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use proto::rtp::{Packet, classify};
+use proto::sdp::Sdp;
+use proto::sip::Message;
+
+use super::NodeId;
+use super::record::{Entry, Fate};
+
+/// Distance between lifelines.
+const WIDTH: usize = 30;
+/// Room for the time.
+const MARGIN: usize = 12;
+
+/// Draws the whole record. `names` are the nodes' in order.
+pub(super) fn draw(names: &[String], entries: &[Entry]) -> String {
+    let mut page = Page { names: names.to_vec(), text: String::new() };
+    page.header();
+    let mut media = Runs::default();
+    for entry in entries {
+        if entry.transport.is_none() {
+            media.count(entry);
+        } else {
+            media.flush(&mut page);
+            page.arrow(entry, '-', &label(entry));
+        }
+    }
+    media.flush(&mut page);
+    page.text
+}
+
+/// First line, media address, and what happened on the way.
+fn label(entry: &Entry) -> String {
+    let mut label = match entry.sip() {
+        Some(message) => sip_label(&message),
+        None if entry.bytes.iter().all(|b| b"\r\n\0".contains(b)) => "keep-alive".to_owned(),
+        None => format!("{} bytes", entry.bytes.len()),
+    };
+    if let Some(transport) = entry.transport.filter(|t| t.is_reliable()) {
+        write!(label, " {transport}").ok();
+    }
+    match &entry.fate {
+        Fate::Arrived { seen, .. } if seen.0 != entry.sent.0 => {
+            write!(label, " (from {})", seen.0).ok();
+        }
+        Fate::Dropped(why) => {
+            write!(label, " ({why})").ok();
+        }
+        _ => {}
+    }
+    label
+}
+
+fn sip_label(message: &Message) -> String {
+    let mut label = match message.status() {
+        Some(status) => format!("{status} {} ({})", message.reason(), message.method().as_str()),
+        None => format!("{} {}", message.method().as_str(), short_uri(message.request_uri())),
+    };
+    for address in message.sdp().and_then(|(_, sdp)| media_addresses(sdp)).unwrap_or_default() {
+        write!(label, " [{address}]").ok();
+    }
+    label
+}
+
+/// Without scheme and parameters; long users (tokens) cut.
+fn short_uri(uri: &str) -> String {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    let rest = rest.split([';', '?']).next().unwrap_or(rest);
+    match rest.split_once('@') {
+        Some((user, host)) if user.len() > 20 => format!("{}…@{host}", &user[..8.min(user.len())]),
+        _ => rest.to_owned(),
+    }
+}
+
+fn media_addresses(sdp: &[u8]) -> Option<Vec<String>> {
+    let sdp = Sdp::parse(sdp).ok()?;
+    let address = |m: &proto::sdp::Media<'_>| match m.connection {
+        Some(connection) => format!("{}:{}", connection.host, m.port),
+        None => format!("?:{}", m.port),
+    };
+    Some(sdp.media.iter().map(address).collect())
+}
+
+/// Media packets since the last message, by who sent them where.
+#[derive(Default)]
+struct Runs {
+    order: Vec<Entry>,
+    /// First place in `order`, and how many.
+    counts: BTreeMap<Run, (usize, usize)>,
+}
+
+/// Sender, source and destination, kind and outcome.
+type Run = (NodeId, (SocketAddr, SocketAddr), String);
+
+impl Runs {
+    fn count(&mut self, entry: &Entry) {
+        let kind = match classify(&entry.bytes) {
+            Packet::Rtp(_) => "RTP",
+            Packet::Rtcp(_) => "RTCP",
+            Packet::Stun => "STUN",
+            Packet::Dtls => "DTLS",
+            _ => "data",
+        };
+        let outcome = match &entry.fate {
+            Fate::Dropped(why) => format!("{kind} ({why})"),
+            _ => kind.to_owned(),
+        };
+        let place = self.order.len();
+        let run = self.counts.entry((entry.from, entry.sent, outcome)).or_insert((place, 0));
+        run.1 += 1;
+        if run.1 == 1 {
+            self.order.push(entry.clone());
+        }
+    }
+
+    fn flush(&mut self, page: &mut Page) {
+        let mut runs: Vec<_> = std::mem::take(&mut self.counts).into_iter().collect();
+        runs.sort_by_key(|(_, (place, _))| *place);
+        let firsts = std::mem::take(&mut self.order);
+        for ((_, (from, to), kind), (place, count)) in runs {
+            page.arrow(&firsts[place], '=', &format!("{kind} ×{count} {from} > {to}"));
+        }
+    }
+}
+
+struct Page {
+    names: Vec<String>,
+    text: String,
+}
+
+impl Page {
+    fn header(&mut self) {
+        let mut row = vec![' '; self.width()];
+        for (n, name) in self.names.iter().enumerate() {
+            let start = lifeline(n).saturating_sub(name.chars().count() / 2);
+            put(&mut row, start, name);
+        }
+        self.line(&row);
+    }
+
+    fn width(&self) -> usize {
+        MARGIN + self.names.len() * WIDTH
+    }
+
+    /// One message: in one row if its label fits between the lifelines, else the label above.
+    fn arrow(&mut self, entry: &Entry, shaft: char, label: &str) {
+        let from = entry.from.0;
+        let to = entry.receiver().map_or_else(|| self.towards(from), |to| to.0);
+        let (left, right) = (lifeline(from.min(to)), lifeline(from.max(to)));
+        let room = (right - left).saturating_sub(6);
+        let mut row = self.lifelines();
+        put(&mut row, 0, &format!("{:>9.3}", entry.at.as_secs_f64()));
+        if label.chars().count() > room {
+            put(&mut row, left + 2, label);
+            self.line(&row);
+            row = self.lifelines();
+        }
+        if from == to {
+            put(&mut row, left + 1, "<.");
+            return self.line(&row);
+        }
+        (left + 1..right).for_each(|n| row[n] = shaft);
+        let arrived = entry.receiver().is_some();
+        let tip = if arrived { if from < to { '>' } else { '<' } } else { 'x' };
+        row[if from < to { right - 1 } else { left + 1 }] = tip;
+        if label.chars().count() <= room {
+            put(&mut row, left + 1 + (right - left - label.chars().count()) / 2, label);
+        }
+        self.line(&row);
+    }
+
+    /// Where an arrow points that arrives nowhere.
+    fn towards(&self, from: usize) -> usize {
+        if from + 1 < self.names.len() { from + 1 } else { from.saturating_sub(1) }
+    }
+
+    fn lifelines(&self) -> Vec<char> {
+        let mut row = vec![' '; self.width()];
+        (0..self.names.len()).for_each(|n| row[lifeline(n)] = '|');
+        row
+    }
+
+    fn line(&mut self, row: &[char]) {
+        let line: String = row.iter().collect();
+        writeln!(self.text, "{}", line.trim_end()).ok();
+    }
+}
+
+fn lifeline(n: usize) -> usize {
+    MARGIN + WIDTH / 2 + n * WIDTH
+}
+
+fn put(row: &mut Vec<char>, start: usize, text: &str) {
+    for (n, c) in text.chars().enumerate() {
+        if start + n >= row.len() {
+            row.push(c);
+        } else {
+            row[start + n] = c;
+        }
+    }
+}

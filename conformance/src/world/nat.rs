@@ -1,0 +1,353 @@
+//! Middleboxes as machines: NATs that behave as RFC 4787 classifies them, a stateful firewall, and one-to-one NAT.
+//!
+//! A gateway sees a packet on its way out ([`Gateway::outbound`]) or in ([`Gateway::inbound`]) and says what becomes of
+//! its addresses. It has no clock and sends nothing.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use proto::node::Dice;
+
+/// Which connections share an external port, or may come in (RFC 4787 §4.1, §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dependence {
+    /// On the inside endpoint alone.
+    Endpoint,
+    /// On the remote address too.
+    Address,
+    /// On the remote address and port.
+    AddressAndPort,
+}
+
+/// How external ports are chosen (RFC 4787 §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// The inside port if it is free, else the next free one.
+    Preserve,
+    /// Any free one.
+    Random,
+}
+
+/// How a NAT behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// What a mapping depends on.
+    pub mapping: Dependence,
+    /// What may come in by it.
+    pub filtering: Dependence,
+    /// Which external port it gets.
+    pub ports: Ports,
+    /// How long it lives without an outbound packet.
+    pub timeout: Duration,
+    /// Whether inbound packets keep it alive too.
+    pub inbound_refreshes: bool,
+    /// Whether two inside hosts reach one another by their external addresses (RFC 4787 §6).
+    pub hairpin: bool,
+}
+
+impl Rules {
+    const fn new(mapping: Dependence, filtering: Dependence, ports: Ports) -> Rules {
+        let timeout = Duration::from_secs(120);
+        Rules { mapping, filtering, ports, timeout, inbound_refreshes: false, hairpin: false }
+    }
+
+    /// Anybody may answer to a mapping.
+    pub const FULL_CONE: Rules = Rules::new(Dependence::Endpoint, Dependence::Endpoint, Ports::Preserve);
+    /// Whom the inside has sent to, from any port.
+    pub const ADDRESS_RESTRICTED: Rules =
+        Rules::new(Dependence::Endpoint, Dependence::Address, Ports::Preserve);
+    /// Whom the inside has sent to, from that port.
+    pub const PORT_RESTRICTED: Rules =
+        Rules::new(Dependence::Endpoint, Dependence::AddressAndPort, Ports::Preserve);
+    /// Another external port for every remote endpoint.
+    pub const SYMMETRIC: Rules =
+        Rules::new(Dependence::AddressAndPort, Dependence::AddressAndPort, Ports::Random);
+
+    /// With another life of mappings.
+    pub const fn timeout(self, timeout: Duration) -> Rules {
+        Rules { timeout, ..self }
+    }
+
+    /// With hairpinning.
+    pub const fn hairpin(self) -> Rules {
+        Rules { hairpin: true, ..self }
+    }
+}
+
+/// UDP and TCP ports are different ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Protocol {
+    Udp,
+    Tcp,
+}
+
+/// One middlebox.
+#[derive(Debug)]
+pub(super) enum Gateway {
+    Nat(Nat),
+    Firewall(Firewall),
+    OneToOne(BTreeMap<IpAddr, IpAddr>),
+}
+
+/// The two ends of a packet and when it passes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passing {
+    pub(super) now: Duration,
+    pub(super) protocol: Protocol,
+    pub(super) src: SocketAddr,
+    pub(super) dst: SocketAddr,
+}
+
+impl Gateway {
+    /// The source a packet from inside goes on with.
+    pub(super) fn outbound(&mut self, packet: Passing, dice: &mut Dice) -> Result<SocketAddr, &'static str> {
+        match self {
+            Gateway::Nat(nat) => nat.outbound(packet, dice),
+            Gateway::Firewall(firewall) => {
+                firewall.seen.insert((packet.protocol, packet.src, packet.dst), packet.now);
+                Ok(packet.src)
+            }
+            Gateway::OneToOne(pairs) => match pairs.get(&packet.src.ip()) {
+                Some(outside) => Ok(SocketAddr::new(*outside, packet.src.port())),
+                None => Err("no outside address"),
+            },
+        }
+    }
+
+    /// The destination a packet from outside goes on with.
+    pub(super) fn inbound(&mut self, packet: Passing) -> Result<SocketAddr, &'static str> {
+        match self {
+            Gateway::Nat(nat) => nat.inbound(packet),
+            Gateway::Firewall(firewall) => firewall.inbound(packet),
+            Gateway::OneToOne(pairs) => {
+                let inside =
+                    pairs.iter().find(|(_, outside)| **outside == packet.dst.ip()).map(|(inside, _)| *inside);
+                inside.map(|inside| SocketAddr::new(inside, packet.dst.port())).ok_or("no inside address")
+            }
+        }
+    }
+
+    /// Whether the address is the gateway's own towards the outside.
+    pub(super) fn owns(&self, ip: IpAddr) -> bool {
+        match self {
+            Gateway::Nat(nat) => nat.external == ip,
+            Gateway::Firewall(_) => false,
+            Gateway::OneToOne(pairs) => pairs.values().any(|outside| *outside == ip),
+        }
+    }
+
+    /// Whether inside hosts reach one another by outside addresses.
+    pub(super) fn hairpins(&self) -> bool {
+        match self {
+            Gateway::Nat(nat) => nat.rules.hairpin,
+            Gateway::Firewall(_) | Gateway::OneToOne(_) => true,
+        }
+    }
+}
+
+/// A NAT with one external address.
+#[derive(Debug)]
+pub(super) struct Nat {
+    rules: Rules,
+    pub(super) external: IpAddr,
+    mappings: BTreeMap<MappingKey, Mapping>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct MappingKey {
+    protocol: Protocol,
+    inside: SocketAddr,
+    towards: (Option<IpAddr>, Option<u16>),
+}
+
+#[derive(Debug)]
+struct Mapping {
+    port: u16,
+    used: Duration,
+    /// Whom the inside has sent to by it, and when last.
+    sent_to: BTreeMap<SocketAddr, Duration>,
+}
+
+impl Nat {
+    pub(super) fn new(external: IpAddr, rules: Rules) -> Nat {
+        Nat { rules, external, mappings: BTreeMap::new() }
+    }
+
+    /// Forgets every mapping, as a rebooting router does; perhaps with another external address from now on.
+    pub(super) fn rebind(&mut self, external: IpAddr) {
+        self.mappings.clear();
+        self.external = external;
+    }
+
+    fn outbound(&mut self, packet: Passing, dice: &mut Dice) -> Result<SocketAddr, &'static str> {
+        self.expire(packet.now);
+        let key = self.key(packet);
+        if !self.mappings.contains_key(&key) {
+            let port = self.choose_port(packet, dice).ok_or("no free port")?;
+            self.mappings.insert(key, Mapping { port, used: packet.now, sent_to: BTreeMap::new() });
+        }
+        let mapping = self.mappings.get_mut(&key).ok_or("no mapping")?;
+        mapping.used = packet.now;
+        mapping.sent_to.insert(packet.dst, packet.now);
+        Ok(SocketAddr::new(self.external, mapping.port))
+    }
+
+    fn inbound(&mut self, packet: Passing) -> Result<SocketAddr, &'static str> {
+        self.expire(packet.now);
+        let rules = self.rules;
+        let (key, mapping) = self
+            .mappings
+            .iter_mut()
+            .find(|(key, mapping)| key.protocol == packet.protocol && mapping.port == packet.dst.port())
+            .ok_or("no mapping")?;
+        let passes = match rules.filtering {
+            Dependence::Endpoint => true,
+            Dependence::Address => mapping.sent_to.keys().any(|remote| remote.ip() == packet.src.ip()),
+            Dependence::AddressAndPort => mapping.sent_to.contains_key(&packet.src),
+        };
+        if passes && rules.inbound_refreshes {
+            mapping.used = packet.now;
+        }
+        if passes { Ok(key.inside) } else { Err("filtered") }
+    }
+
+    fn key(&self, packet: Passing) -> MappingKey {
+        let towards = match self.rules.mapping {
+            Dependence::Endpoint => (None, None),
+            Dependence::Address => (Some(packet.dst.ip()), None),
+            Dependence::AddressAndPort => (Some(packet.dst.ip()), Some(packet.dst.port())),
+        };
+        MappingKey { protocol: packet.protocol, inside: packet.src, towards }
+    }
+
+    fn choose_port(&self, packet: Passing, dice: &mut Dice) -> Option<u16> {
+        let first = match self.rules.ports {
+            Ports::Preserve => packet.src.port(),
+            Ports::Random => 1024 + dice.below(64512) as u16,
+        };
+        let is_taken =
+            |port| self.mappings.iter().any(|(key, m)| key.protocol == packet.protocol && m.port == port);
+        (first..=u16::MAX).chain(1024..first).find(|port| !is_taken(*port))
+    }
+
+    /// TCP mappings last: RFC 5382 asks for two hours and more.
+    fn expire(&mut self, now: Duration) {
+        let life = self.rules.timeout;
+        self.mappings.retain(|key, mapping| {
+            mapping.sent_to.retain(|_, at| key.protocol == Protocol::Tcp || *at + life > now);
+            key.protocol == Protocol::Tcp || mapping.used + life > now
+        });
+    }
+}
+
+/// Lets in what answers to something that went out; translates nothing.
+#[derive(Debug)]
+pub(super) struct Firewall {
+    timeout: Duration,
+    seen: BTreeMap<(Protocol, SocketAddr, SocketAddr), Duration>,
+}
+
+impl Firewall {
+    pub(super) fn new(timeout: Duration) -> Firewall {
+        Firewall { timeout, seen: BTreeMap::new() }
+    }
+
+    fn inbound(&mut self, packet: Passing) -> Result<SocketAddr, &'static str> {
+        let seen = self.seen.get(&(packet.protocol, packet.dst, packet.src)).copied();
+        let answers =
+            seen.is_some_and(|at| packet.protocol == Protocol::Tcp || at + self.timeout > packet.now);
+        if answers { Ok(packet.dst) } else { Err("filtered") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::node::{Birth, Lane};
+
+    const NAT: &str = "198.51.100.1";
+    const INSIDE: &str = "10.0.0.2:5060";
+
+    fn dice() -> Dice {
+        let (now, wall) = (std::time::Instant::now(), std::time::SystemTime::UNIX_EPOCH);
+        Birth { now, wall, seed: [7; 32], lane: Lane::default() }.dice(1)
+    }
+
+    fn at(seconds: u64, src: &str, dst: SocketAddr) -> Passing {
+        let now = Duration::from_secs(seconds);
+        Passing { now, protocol: Protocol::Udp, src: src.parse().unwrap(), dst }
+    }
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn nat(rules: Rules) -> Nat {
+        Nat::new(NAT.parse().unwrap(), rules)
+    }
+
+    /// Sends to one remote, then tries the three kinds of return: that endpoint, its other port, somebody else.
+    fn returns(rules: Rules) -> [bool; 3] {
+        let mut nat = nat(rules);
+        let external = nat.outbound(at(0, INSIDE, addr("203.0.113.1:1000")), &mut dice()).unwrap();
+        ["203.0.113.1:1000", "203.0.113.1:2000", "203.0.113.2:1000"]
+            .map(|from| nat.inbound(at(1, from, external)) == Ok(addr(INSIDE)))
+    }
+
+    #[test]
+    fn filtering_is_that_of_each_type() {
+        assert_eq!(returns(Rules::FULL_CONE), [true, true, true]);
+        assert_eq!(returns(Rules::ADDRESS_RESTRICTED), [true, true, false]);
+        assert_eq!(returns(Rules::PORT_RESTRICTED), [true, false, false]);
+        assert_eq!(returns(Rules::SYMMETRIC), [true, false, false]);
+    }
+
+    #[test]
+    fn only_a_symmetric_nat_maps_by_destination() {
+        for (rules, same) in
+            [(Rules::PORT_RESTRICTED, true), (Rules::FULL_CONE, true), (Rules::SYMMETRIC, false)]
+        {
+            let (mut nat, mut dice) = (nat(rules), dice());
+            let first = nat.outbound(at(0, INSIDE, addr("203.0.113.1:1000")), &mut dice).unwrap();
+            let second = nat.outbound(at(0, INSIDE, addr("203.0.113.2:1000")), &mut dice).unwrap();
+            assert_eq!(first == second, same, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn preserves_the_port_unless_a_neighbour_has_it() {
+        let (mut nat, mut dice) = (nat(Rules::PORT_RESTRICTED), dice());
+        let remote = addr("203.0.113.1:1000");
+        assert_eq!(nat.outbound(at(0, INSIDE, remote), &mut dice).unwrap().port(), 5060);
+        assert_eq!(nat.outbound(at(0, "10.0.0.3:5060", remote), &mut dice).unwrap().port(), 5061);
+    }
+
+    #[test]
+    fn a_mapping_lives_until_its_timeout_and_not_longer() {
+        for (second, alive) in [(29, true), (30, false)] {
+            let mut nat = nat(Rules::FULL_CONE.timeout(Duration::from_secs(30)));
+            let external = nat.outbound(at(0, INSIDE, addr("203.0.113.1:1000")), &mut dice()).unwrap();
+            assert_eq!(nat.inbound(at(second, "203.0.113.1:1000", external)).is_ok(), alive);
+        }
+    }
+
+    #[test]
+    fn inbound_packets_alone_do_not_keep_a_mapping_alive() {
+        let mut nat = nat(Rules::FULL_CONE.timeout(Duration::from_secs(30)));
+        let external = nat.outbound(at(0, INSIDE, addr("203.0.113.1:1000")), &mut dice()).unwrap();
+        assert!(nat.inbound(at(20, "203.0.113.1:1000", external)).is_ok());
+        assert!(nat.inbound(at(40, "203.0.113.1:1000", external)).is_err());
+    }
+
+    #[test]
+    fn a_firewall_lets_only_answers_in() {
+        let mut gateway = Gateway::Firewall(Firewall::new(Duration::from_secs(30)));
+        let (inside, remote) = (addr("203.0.113.50:5060"), addr("203.0.113.1:1000"));
+        assert!(gateway.inbound(at(0, "203.0.113.1:1000", inside)).is_err());
+        assert_eq!(gateway.outbound(at(0, "203.0.113.50:5060", remote), &mut dice()), Ok(inside));
+        assert_eq!(gateway.inbound(at(29, "203.0.113.1:1000", inside)), Ok(inside));
+        assert!(gateway.inbound(at(30, "203.0.113.1:1000", inside)).is_err());
+        assert!(gateway.inbound(at(1, "203.0.113.1:2000", inside)).is_err());
+    }
+}
