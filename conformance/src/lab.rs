@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+pub mod domains;
 pub mod phone;
 pub mod story;
 pub mod wire;

@@ -90,9 +90,10 @@ impl Phone {
         unreachable!("the second answer is returned")
     }
 
-    /// Sends an INVITE to a user of the domain, once more with credentials when challenged; ringing and answers are for the test.
+    /// Sends an INVITE to a user of its own domain or to `user@domain`, once more with credentials when challenged; ringing and answers are for the test.
     pub fn invite(&mut self, callee: &str, sdp: &str) -> Dialog {
-        let target = format!("sip:{callee}@{}", self.domain);
+        let home = if callee.contains('@') { String::new() } else { format!("@{}", self.domain) };
+        let target = format!("sip:{callee}{home}");
         let mut dialog = Dialog {
             local: format!("<sip:{}@{}>;tag={}", self.user, self.domain, unique()),
             remote: format!("<{target}>"),

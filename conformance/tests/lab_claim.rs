@@ -1,0 +1,221 @@
+//! System 1, the claim, on real NATs and sockets: scenarios 1a to 1d. Its steps are read from the capture, in order and
+//! with addresses.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use conformance::lab::domains::{Call, P1, P2, REDIRECT, RELAY, TwoDomains, ip, told};
+use conformance::lab::phone::Voice;
+use conformance::lab::story::{Seen, in_order};
+use conformance::lab::wire::Wire;
+
+/// How long the parties talk: 100 packets each.
+const TALK: Duration = Duration::from_secs(2);
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// Both speak to where the signalling told them for a while; returns how many packets A and B heard of each other.
+fn talk(a: &Voice, b: &Voice, call: &Call) -> (usize, usize) {
+    let began = Instant::now();
+    a.speak_to(Some(told(&call.ok)));
+    b.speak_to(Some(told(&call.invite)));
+    std::thread::sleep(TALK);
+    (a.count(b.ssrc, began), b.count(a.ssrc, began))
+}
+
+/// At least nine of ten packets came through, from the first second on.
+fn heard_well((a, b): (usize, usize), wire: &Wire) {
+    assert!(a >= 90 && b >= 90, "A heard {a}, B heard {b} of 100 packets\n{}", wire.ladder());
+}
+
+fn whoever_heard(voice: &Voice, ssrc: u32) -> Vec<SocketAddr> {
+    let mut sources: Vec<_> = voice.heard().iter().filter(|h| h.ssrc == ssrc).map(|h| h.from).collect();
+    sources.sort();
+    sources.dedup();
+    sources
+}
+
+/// Bytes that a proxy added to the INVITE.
+fn growth(before: &Seen, after: &Seen) -> i64 {
+    after.message.0.len() as i64 - before.message.0.len() as i64
+}
+
+#[test]
+fn scenario_1a_a_caller_behind_a_nat_reaches_a_public_callee_by_the_claims_steps() {
+    let Some(stage) = TwoDomains::up("-s home:port-restricted:alice -p bob=203.0.113.10") else { return };
+    let recorder = stage.lab.capture(&["alice", "p1", "p2", "relay", "redirect", "bob"]);
+    let mut alice = stage.phone("alice", "192.168.1.10:5060");
+    let mut bob = stage.phone("bob", "203.0.113.10:5060");
+    let (a, b) = (address("192.168.1.10:4000"), address("203.0.113.10:4000"));
+    let (ears_a, ears_b) =
+        (stage.voice("alice", "192.168.1.10:4000", 0xa), stage.voice("bob", "203.0.113.10:4000", 0xb));
+
+    let mut call = Call::place(&mut alice, &mut bob, a, b);
+    let heard = talk(&ears_a, &ears_b, &call);
+    call.hang_up(&mut alice, &mut bob);
+    alice.idle(Duration::from_millis(500));
+
+    let wire = recorder.stop();
+    heard_well(heard, &wire);
+    let at_p1 = wire.at("p1").sip();
+    let (nat, bobs) = ("203.0.113.100", "203.0.113.10");
+    let steps = in_order(
+        &wire,
+        &at_p1,
+        &[
+            ("step 1: A registers from its NAT's address", &|s| s.is("REGISTER", nat, P1)),
+            ("step 1: P1 registers A at the redirect server", &|s| {
+                s.is("REGISTER", P1, REDIRECT) && s.message.0.contains("alice@one.test")
+            }),
+            ("step 2: A's INVITE with the address assigned to A", &|s| {
+                s.is("INVITE", nat, P1) && s.message.audio() == Some(a)
+            }),
+            ("step 5: P1's relay INVITE", &|s| s.is("INVITE", P1, RELAY)),
+            ("step 6: the relay's address and port", &|s| {
+                s.is("200 INVITE", RELAY, P1) && told(&s.message).ip() == ip(RELAY)
+            }),
+            ("step 7: the redirect INVITE with B's identity", &|s| {
+                s.is("INVITE", P1, REDIRECT) && s.message.uri().contains("bob@two.test")
+            }),
+            ("step 8: the address of P2", &|s| {
+                s.is("302 INVITE", REDIRECT, P1) && s.message.contact().is_some_and(|c| c.contains(P2))
+            }),
+            ("step 9: the forwarding INVITE", &|s| {
+                s.is("INVITE", P1, P2) && s.message.uri().contains("bob@two.test")
+            }),
+            ("step 10: P2's OK", &|s| s.is("200 INVITE", P2, P1)),
+            ("step 11: A's OK", &|s| s.is("200 INVITE", P1, nat)),
+            ("the end: A's BYE", &|s| s.is("BYE", nat, P1)),
+            ("step 12: the ports are given back", &|s| s.is("BYE", P1, RELAY)),
+            ("step 12: and the relay agrees", &|s| s.is("200 BYE", RELAY, P1)),
+        ],
+    );
+    let (asked, lookup, found, forward, answer) = (steps[2], steps[5], steps[6], steps[7], steps[9]);
+    assert!(lookup.message.media().is_empty(), "the redirect INVITE carries SDP:\n{}", lookup.message.0);
+    assert!(
+        lookup.message.header("Authorization").or(lookup.message.header("Proxy-Authorization")).is_none()
+    );
+    assert!(found.message.contact().unwrap().contains(";lr"), "{}", found.message.0);
+    assert_eq!(told(&forward.message).ip(), ip(RELAY), "the forwarding INVITE names the relay");
+    assert_eq!(told(&answer.message).ip(), ip(RELAY), "A's OK names the relay");
+    assert!(
+        !answer.message.body().contains(bobs),
+        "B's own address appears in A's OK:\n{}",
+        answer.message.0
+    );
+    assert_eq!(told(&call.invite).ip(), ip(RELAY), "B's INVITE names only the relay");
+    assert!(!call.invite.body().contains("192.168.1.10"), "A's address appears in B's INVITE");
+    assert!(
+        (0..=300).contains(&growth(asked, forward)),
+        "INVITE grew by {} bytes at P1",
+        growth(asked, forward)
+    );
+    assert_eq!(whoever_heard(&ears_a, 0xb), [told(&call.ok)]);
+    assert_eq!(whoever_heard(&ears_b, 0xa), [told(&call.invite)]);
+}
+
+#[test]
+fn scenario_1b_two_symmetric_nats_are_bridged_by_the_relay_and_keep_their_secrets() {
+    // The callee's private address is the caller's neighbour's: the ranges overlap.
+    let parties = "-s home:symmetric:neighbour,alice -s office:symmetric:bob";
+    let Some(stage) = TwoDomains::up(parties) else { return };
+    let recorder = stage.lab.capture(&["alice", "p1", "p2", "relay", "bob"]);
+    let mut alice = stage.phone("alice", "192.168.1.11:5060");
+    let mut bob = stage.phone("bob", "192.168.1.10:5060");
+    let (a, b) = (address("192.168.1.11:4000"), address("192.168.1.10:4000"));
+    let (ears_a, ears_b) =
+        (stage.voice("alice", "192.168.1.11:4000", 0xa), stage.voice("bob", "192.168.1.10:4000", 0xb));
+
+    let mut call = Call::place(&mut alice, &mut bob, a, b);
+    let heard = talk(&ears_a, &ears_b, &call);
+    call.hang_up(&mut alice, &mut bob);
+    alice.idle(Duration::from_millis(500));
+
+    let wire = recorder.stop();
+    heard_well(heard, &wire);
+    assert_eq!((told(&call.ok).ip(), told(&call.invite).ip()), (ip(RELAY), ip(RELAY)));
+    let media = wire
+        .at("bob")
+        .filter(|packet| !packet.payload.starts_with(b"SIP") && !packet.payload.ends_with(b"\n"));
+    assert!(!media.mentions(a.ip()), "A's private address reached B by media");
+    let bodies = wire.at("bob").sip();
+    assert!(
+        bodies.iter().all(|s| !s.message.body().contains("192.168.1.11")),
+        "A's private address is in an SDP for B"
+    );
+    let relay = wire.at("relay").sip();
+    in_order(
+        &wire,
+        &relay,
+        &[
+            ("P1's INVITE", &|s| s.is("INVITE", P1, RELAY)),
+            ("a BYE", &|s| s.is("BYE", "", RELAY)),
+            ("its answer", &|s| s.is("200 BYE", RELAY, "")),
+        ],
+    );
+    let once = relay
+        .iter()
+        .filter(|s| s.is("200 INVITE", RELAY, ""))
+        .map(|s| s.message.header("Call-ID"))
+        .collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(once.len(), 1, "one relay session for the call:\n{}", wire.at("relay").ladder());
+}
+
+#[test]
+fn scenario_1c_two_public_parties_talk_directly_and_no_relay_hears_of_it() {
+    let Some(stage) = TwoDomains::up("-p alice=203.0.113.11 -p bob=203.0.113.10") else { return };
+    let recorder = stage.lab.capture(&["alice", "p1", "p2", "relay", "bob"]);
+    let mut alice = stage.phone("alice", "203.0.113.11:5060");
+    let mut bob = stage.phone("bob", "203.0.113.10:5060");
+    let (a, b) = (address("203.0.113.11:4000"), address("203.0.113.10:4000"));
+    let (ears_a, ears_b) =
+        (stage.voice("alice", "203.0.113.11:4000", 0xa), stage.voice("bob", "203.0.113.10:4000", 0xb));
+
+    let mut call = Call::place(&mut alice, &mut bob, a, b);
+    let heard = talk(&ears_a, &ears_b, &call);
+    call.hang_up(&mut alice, &mut bob);
+
+    let wire = recorder.stop();
+    heard_well(heard, &wire);
+    assert!(wire.at("relay").is_empty(), "the relay heard of it:\n{}", wire.at("relay").ladder());
+    assert_eq!((told(&call.ok), told(&call.invite)), (b, a));
+    assert_eq!((whoever_heard(&ears_a, 0xb), whoever_heard(&ears_b, 0xa)), (vec![b], vec![a]));
+    let offered =
+        wire.at("alice").sip().iter().find(|s| s.is("INVITE", "", P1)).unwrap().message.body().to_owned();
+    assert_eq!(call.invite.body(), offered, "an SDP that needs no change leaves byte for byte");
+}
+
+#[test]
+fn scenario_1d_when_only_the_callee_is_behind_a_nat_its_own_proxy_anchors() {
+    let Some(stage) = TwoDomains::up("-p alice=203.0.113.11 -s office:port-restricted:bob") else { return };
+    let recorder = stage.lab.capture(&["alice", "p1", "p2", "relay", "bob"]);
+    let mut alice = stage.phone("alice", "203.0.113.11:5060");
+    let mut bob = stage.phone("bob", "192.168.1.10:5060");
+    let (a, b) = (address("203.0.113.11:4000"), address("192.168.1.10:4000"));
+    let (ears_a, ears_b) =
+        (stage.voice("alice", "203.0.113.11:4000", 0xa), stage.voice("bob", "192.168.1.10:4000", 0xb));
+
+    let mut call = Call::place(&mut alice, &mut bob, a, b);
+    let heard = talk(&ears_a, &ears_b, &call);
+    call.hang_up(&mut alice, &mut bob);
+    alice.idle(Duration::from_millis(500));
+
+    let wire = recorder.stop();
+    heard_well(heard, &wire);
+    let relay = wire.at("relay").sip();
+    in_order(
+        &wire,
+        &relay,
+        &[("P2's relay INVITE", &|s| s.is("INVITE", P2, RELAY)), ("its BYE", &|s| s.is("BYE", P2, RELAY))],
+    );
+    assert!(
+        !relay.iter().any(|s| s.is("INVITE", P1, RELAY)),
+        "P1 had no reason to ask a relay:\n{}",
+        wire.at("relay").ladder()
+    );
+    assert_eq!((told(&call.ok).ip(), told(&call.invite).ip()), (ip(RELAY), ip(RELAY)));
+    assert!(!call.ok.body().contains("192.168.1.10"), "B's private address reached A:\n{}", call.ok.0);
+}
