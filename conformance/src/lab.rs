@@ -30,6 +30,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 pub mod domains;
 pub mod phone;
+pub mod sbc;
 pub mod story;
 pub mod wire;
 
@@ -241,6 +242,24 @@ impl Process {
             assert!(
                 running && Instant::now() < deadline,
                 "{} never said {text:?}:\n{}",
+                self.what,
+                self.output()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it has bound this UDP port.
+    pub fn wait_for_port(&mut self, program: &str, port: u16, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let proc = PathBuf::from(format!("/proc/{}", self.pid()));
+        let read = |name: &str| std::fs::read_to_string(proc.join(name)).unwrap_or_default();
+        // The name changes last on the way there: from then on its sockets are those of the host's namespace.
+        while read("comm").trim() != program || !read("net/udp").contains(&format!(":{port:04X} ")) {
+            let running = matches!(self.child.try_wait(), Ok(None));
+            assert!(
+                running && Instant::now() < deadline,
+                "{} never bound UDP {port}:\n{}",
                 self.what,
                 self.output()
             );

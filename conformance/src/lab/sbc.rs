@@ -1,0 +1,95 @@
+//! The smallest stage: one `postern` that is proxy and relay for everybody, at 198.51.100.20, domain sbc.test.
+
+use std::time::Duration;
+
+use super::phone::{Phone, Voice};
+use super::story::Message;
+use super::{Lab, Process, peer};
+
+/// Where it listens, and where its media ports are.
+pub const SBC: &str = "198.51.100.20";
+
+/// Who may register; the password is `pw-` and the name.
+const USERS: [&str; 5] = ["alice", "bob", "carol", "dave", "pbx"];
+
+/// The stage, with its service running.
+pub struct Sbc {
+    /// The one process.
+    pub postern: Process,
+    /// The laboratory itself.
+    pub lab: Lab,
+}
+
+impl Sbc {
+    /// Builds the stage around the parties: `-s home:symmetric:alice -p bob=203.0.113.10`.
+    pub fn up(parties: &str) -> Option<Sbc> {
+        Sbc::with(parties, "proxy: {}\n", "")
+    }
+
+    /// As [`Sbc::up`], with its own `proxy:` section and more lines for the `relay:` section.
+    pub fn with(parties: &str, proxy: &str, relay: &str) -> Option<Sbc> {
+        let lab = Lab::up(&format!("-p sbc={SBC} {parties}"))?;
+        let postern = lab.service("sbc", &config(proxy, relay));
+        Some(Sbc { postern, lab })
+    }
+
+    /// A registered phone at `local`, an `IP:PORT` of host `user`.
+    pub fn phone(&self, user: &str, local: &str) -> Phone {
+        let mut phone = self.stranger(user, local);
+        let answer = phone.register(300);
+        assert!(answer.is("200 REGISTER"), "{user} could not register: {}", answer.0);
+        phone
+    }
+
+    /// A phone that has not registered.
+    pub fn stranger(&self, host: &str, local: &str) -> Phone {
+        Phone::new(&self.lab, host, local, host, "sbc.test", &format!("{SBC}:5060"))
+    }
+
+    /// A voice at an address of a host.
+    pub fn voice(&self, host: &str, address: &str, ssrc: u32) -> Voice {
+        Voice::new(self.lab.udp(host, address), ssrc)
+    }
+
+    /// Starts a baresip of host `user` for so many seconds.
+    pub fn baresip(&self, user: &str, seconds: u32, more: &[&str]) -> Process {
+        let (bsip, seconds) = (peer("bsip"), seconds.to_string());
+        let folder = self.lab.scratch().join(format!("baresip-{user}"));
+        let folder = folder.to_string_lossy();
+        let fixed = [
+            bsip.as_str(),
+            user,
+            "--proxy",
+            SBC,
+            "--domain",
+            "sbc.test",
+            "--time",
+            &seconds,
+            "--dir",
+            &folder,
+        ];
+        self.lab.spawn(user, &[&fixed[..], more].concat())
+    }
+}
+
+/// Runs a baresip's process to its end and returns its report.
+pub fn report_of(mut baresip: Process) -> serde_json::Value {
+    baresip.wait(Duration::from_secs(60));
+    baresip.report()
+}
+
+/// Whether an answer to an INVITE is final.
+pub fn is_final(message: &Message) -> bool {
+    message.status().is_some_and(|status| status >= 200)
+        && message.header("CSeq").is_some_and(|c| c.ends_with("INVITE"))
+}
+
+fn config(proxy: &str, relay: &str) -> String {
+    let users: String = USERS.iter().map(|u| format!("  - {{ name: {u}, password: pw-{u} }}\n")).collect();
+    let ports = if relay.contains("ports:") { "" } else { "  ports: 20000-20999\n" };
+    let relay: String = relay.lines().map(|line| format!("  {line}\n")).collect();
+    let listeners = format!("listeners:\n  - address: udp:{SBC}:5060\n  - address: tcp:{SBC}:5060\n");
+    format!(
+        "{listeners}domains: [sbc.test]\nusers:\n{users}{proxy}relay:\n  address: udp:{SBC}:5090\n{ports}{relay}"
+    )
+}

@@ -1,0 +1,55 @@
+//! Real phones: two baresips behind NATs of the same kind with the same private addresses, registered with digest,
+//! talk through one `postern`; what each sent is counted at the other, and the tone it heard is the other's.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::time::Duration;
+
+use conformance::lab::sbc::{Sbc, report_of};
+
+fn two_baresips_talk(nat: &str, transport: &str) {
+    let Some(stage) = Sbc::up(&format!("-s home:{nat}:alice -s office:{nat}:bob")) else { return };
+    let recorder = stage.lab.capture(&["sbc"]);
+    let bob = stage.baresip("bob", 30, &["--tone", "600", "--transport", transport, "--once"]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let call = [
+        "--tone",
+        "440",
+        "--transport",
+        transport,
+        "--once",
+        "--dial",
+        "sip:bob@sbc.test",
+        "--at",
+        "6:hangup",
+    ];
+    let alice = report_of(stage.baresip("alice", 20, &call));
+    let bob = report_of(bob);
+    let wire = recorder.stop();
+
+    for (report, tone) in [(&alice, 600), (&bob, 440)] {
+        let number = |name: &str| report[name].as_i64().unwrap_or(0);
+        assert!(report["registered"] == true && report["established"] == true, "{report}\n{}", wire.ladder());
+        assert!(number("sent") > 250 && number("received") > 250, "{report}\n{}", wire.ladder());
+        assert!((number("tone_hz") - tone).abs() <= 5, "the tone of the other is {tone} Hz: {report}");
+    }
+    let lost = |a: &serde_json::Value, b: &serde_json::Value| {
+        a["sent"].as_i64().unwrap() - b["received"].as_i64().unwrap()
+    };
+    assert!(lost(&alice, &bob) < 15 && lost(&bob, &alice) < 15, "{alice}\n{bob}\n{}", wire.ladder());
+    assert!(wire.sip().iter().any(|s| s.is("401 REGISTER", "", "")), "nobody was asked for a password");
+}
+
+#[test]
+fn two_baresips_behind_port_restricted_nats_hear_each_other() {
+    two_baresips_talk("port-restricted", "udp");
+}
+
+#[test]
+fn two_baresips_behind_symmetric_nats_hear_each_other() {
+    two_baresips_talk("symmetric", "udp");
+}
+
+#[test]
+fn two_baresips_on_tcp_behind_symmetric_nats_hear_each_other() {
+    two_baresips_talk("symmetric", "tcp");
+}

@@ -1,0 +1,120 @@
+//! Scenario 1j: a PBX on a private LAN, Postern with a foot in the LAN and one in a DMZ whose address the router translates
+//! one to one, a phone behind a NAT far away. Its private range is the LAN's own: nobody may mistake one for the other.
+//!
+//! ```text
+//!   pbx 192.168.1.10 ── LAN ── 192.168.1.11 edge 10.9.9.10 ── DMZ, 1:1 ── 203.0.113.101 ── internet ── NAT ── alice 192.168.1.10
+//! ```
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use conformance::lab::Lab;
+use conformance::lab::domains::{Call, ip, told};
+use conformance::lab::phone::{Phone, Voice};
+use conformance::lab::story::Message;
+
+const OUTSIDE: &str = "203.0.113.101";
+const INSIDE: &str = "192.168.1.11";
+const SITES: &str =
+    "-s office:lan:pbx,edge -s dmz:port-restricted:edge:lan=10.9.9,dmz=edge -s home:symmetric:alice";
+const CONFIG: &str = "\
+networks:
+  inside: { bind: 192.168.1.11, cidr: [192.168.1.0/24] }
+  outside: { bind: 10.9.9.10, advertise: 203.0.113.101, cidr: [0.0.0.0/0] }
+listeners:
+  - { address: udp:192.168.1.11:5060, network: inside }
+  - { address: udp:10.9.9.10:5060, network: outside }
+domains: [pbx.test]
+users:
+  - { name: alice, password: pw-alice }
+proxy:
+  routes:
+    - { to: \"*\", via: udp:192.168.1.10:5060, trusted: true }
+relay:
+  address: udp:192.168.1.11:5090
+  ports: 20000-20999
+  networks: [inside, outside]
+";
+
+struct Stage {
+    alice: Phone,
+    pbx: Phone,
+    ears_alice: Voice,
+    ears_pbx: Voice,
+    _postern: conformance::lab::Process,
+    lab: Lab,
+}
+
+fn stage() -> Option<Stage> {
+    let lab = Lab::up(SITES)?;
+    let postern = lab.service("edge", CONFIG);
+    let mut alice =
+        Phone::new(&lab, "alice", "192.168.1.10:5060", "alice", "pbx.test", &format!("{OUTSIDE}:5060"));
+    let pbx = Phone::new(&lab, "pbx", "192.168.1.10:5060", "100", "pbx.test", &format!("{INSIDE}:5060"));
+    let answer = alice.register(300);
+    assert!(answer.is("200 REGISTER"), "{}", answer.0);
+    let (ears_alice, ears_pbx) = (
+        Voice::new(lab.udp("alice", "192.168.1.10:4000"), 0xa),
+        Voice::new(lab.udp("pbx", "192.168.1.10:4000"), 0xb),
+    );
+    Some(Stage { alice, pbx, ears_alice, ears_pbx, _postern: postern, lab })
+}
+
+fn media() -> SocketAddr {
+    "192.168.1.10:4000".parse().unwrap()
+}
+
+fn both_hear(a: &Voice, b: &Voice, to_a: SocketAddr, to_b: SocketAddr) {
+    a.speak_to(Some(to_a));
+    b.speak_to(Some(to_b));
+    std::thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_secs(1));
+    let heard = (a.count(b.ssrc, began), b.count(a.ssrc, began));
+    assert!(heard.0 >= 45 && heard.1 >= 45, "{heard:?} of 50");
+}
+
+/// What Postern wrote of itself for one side must not name its addresses in another network.
+fn names_none_of(message: &Message, others: &[&str]) {
+    let own = ["Via", "Record-Route", "Route"]
+        .iter()
+        .flat_map(|name| message.headers(name))
+        .collect::<Vec<_>>()
+        .join("\n");
+    for other in others {
+        assert!(
+            !own.contains(other) && !message.body().contains(other),
+            "{other} is of another network:\n{}",
+            message.0
+        );
+    }
+}
+
+#[test]
+fn scenario_1j_a_phone_outside_calls_the_pbx() {
+    let Some(mut s) = stage() else { return };
+    let mut call = Call::place(&mut s.alice, &mut s.pbx, media(), media());
+    assert_eq!((told(&call.ok).ip(), told(&call.invite).ip()), (ip(OUTSIDE), ip(INSIDE)));
+    names_none_of(&call.invite, &[OUTSIDE, "10.9.9.10"]);
+    assert!(!call.ok.body().contains("10.9.9.10") && !call.ok.body().contains(INSIDE), "{}", call.ok.0);
+    both_hear(&s.ears_alice, &s.ears_pbx, told(&call.ok), told(&call.invite));
+    call.hang_up(&mut s.alice, &mut s.pbx);
+    drop(s.lab);
+}
+
+#[test]
+fn scenario_1j_the_pbx_calls_a_phone_outside() {
+    let Some(mut s) = stage() else { return };
+    let mut call = Call::place(&mut s.pbx, &mut s.alice, media(), media());
+    assert_eq!((told(&call.ok).ip(), told(&call.invite).ip()), (ip(INSIDE), ip(OUTSIDE)));
+    names_none_of(&call.invite, &["10.9.9.10"]);
+    assert!(
+        !call.invite.body().contains(INSIDE) && !call.invite.body().contains("192.168.1.10"),
+        "{}",
+        call.invite.0
+    );
+    both_hear(&s.ears_pbx, &s.ears_alice, told(&call.ok), told(&call.invite));
+    call.hang_up(&mut s.pbx, &mut s.alice);
+    drop(s.lab);
+}
