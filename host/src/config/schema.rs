@@ -179,13 +179,14 @@ pub struct Auth {
     pub required: bool,
     /// The realm; none: the first domain.
     pub realm: Option<String>,
-    /// Offered in this order (RFC 8760).
+    /// Offered in this order (RFC 8760). MD5 alone unless said otherwise: phones from before RFC 8760 give up when any
+    /// challenge names another algorithm, in whatever order (baresip 1.0 of Debian 12: "Function not implemented").
     pub algorithms: Vec<Algorithm>,
 }
 
 impl Default for Auth {
     fn default() -> Auth {
-        Auth { required: true, realm: None, algorithms: vec![Algorithm::Sha256, Algorithm::Md5] }
+        Auth { required: true, realm: None, algorithms: vec![Algorithm::Md5] }
     }
 }
 
