@@ -2,15 +2,13 @@
 //! talk through one `postern`; what each sent is counted at the other, and the tone it heard is the other's.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::time::Duration;
-
 use conformance::lab::sbc::{Sbc, report_of};
 
 fn two_baresips_talk(nat: &str, transport: &str) {
     let Some(stage) = Sbc::up(&format!("-s home:{nat}:alice -s office:{nat}:bob")) else { return };
     let recorder = stage.lab.capture(&["sbc"]);
     let bob = stage.baresip("bob", 30, &["--tone", "600", "--transport", transport, "--once"]);
-    std::thread::sleep(Duration::from_millis(1500));
+    stage.registered("bob");
     let call = [
         "--tone",
         "440",

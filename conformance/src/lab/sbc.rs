@@ -1,6 +1,6 @@
 //! The smallest stage: one `postern` that is proxy and relay for everybody, at 198.51.100.20, domain sbc.test.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::phone::{Phone, Voice};
 use super::story::Message;
@@ -69,6 +69,19 @@ impl Sbc {
             &folder,
         ];
         self.lab.spawn(user, &[&fixed[..], more].concat())
+    }
+}
+
+impl Sbc {
+    /// Waits until the baresip of this host has registered.
+    pub fn registered(&self, user: &str) {
+        let log = self.lab.scratch().join(format!("baresip-{user}/log"));
+        let deadline = Instant::now() + Duration::from_secs(15);
+        // "alice@sbc.test: {0/UDP/v4} 200 OK (postern) [1 binding]"
+        while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains(" binding")) {
+            assert!(Instant::now() < deadline, "{user} did not register: {}", log.display());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
