@@ -46,6 +46,8 @@ pub mod serving;
 mod siblings;
 #[cfg(test)]
 mod siblings_tests;
+#[cfg(test)]
+mod story_tests;
 pub mod target;
 mod targets;
 #[cfg(test)]

@@ -76,6 +76,8 @@ pub(crate) struct RelayScript {
 #[derive(Default)]
 pub(crate) struct RedirectScript {
     pub(crate) served: BTreeMap<String, String>,
+    /// Named before the one that serves.
+    pub(crate) first: Option<String>,
     pub(crate) silent: bool,
 }
 
@@ -323,7 +325,9 @@ impl RedirectScript {
         assert!(request.body().is_empty(), "the redirect INVITE carries no SDP");
         Some(match self.served.get(&aor) {
             Some(contact) => {
-                reply(request, 302, "redirect").header(Name::Contact, format_args!("<{contact}>")).finish()
+                let first = self.first.iter().map(|first| format!("<{first}>"));
+                let contacts: Vec<_> = first.chain([format!("<{contact}>")]).collect();
+                reply(request, 302, "redirect").header(Name::Contact, contacts.join(", ")).finish()
             }
             None => reply(request, 404, "redirect").finish(),
         })
@@ -388,12 +392,17 @@ impl Phone {
 
     /// Registers at its proxy.
     pub(crate) fn register(&mut self, net: &mut Net) {
+        let request = self.register_request();
+        let got = net.say(&self.seen_at.clone(), self.proxy, request);
+        assert_eq!(got.last().and_then(|p| p.message.status()), Some(200), "{got:?}");
+    }
+
+    /// A REGISTER for an hour.
+    pub(crate) fn register_request(&mut self) -> Message {
         let domain = self.domain;
         let aor = format!("sip:{}@{domain}", self.user);
         let head = format!("Contact: <sip:{}@{}>\r\nExpires: 3600\r\n", self.user, self.believes);
-        let request = self.request("REGISTER", &format!("sip:{domain}"), &aor, &aor, "", &head, "");
-        let got = net.say(&self.seen_at.clone(), self.proxy, request);
-        assert_eq!(got.last().and_then(|p| p.message.status()), Some(200), "{got:?}");
+        self.request("REGISTER", &format!("sip:{domain}"), &aor, &aor, "", &head, "")
     }
 
     /// An INVITE outside of dialogs.
