@@ -5,9 +5,10 @@ use std::time::Duration;
 use proto::sip::transaction::ServerId;
 use proto::sip::{Builder, Message, Method, Name, reply};
 
+use crate::call::{Call, Repeated, Stage};
 use crate::caller::ALLOW;
 use crate::dialog::Dialog;
-use crate::phone::{Call, Phone, Repeated, Stage, T1, T2};
+use crate::phone::{Phone, T1, T2};
 use crate::report::EndedBy;
 use crate::script::After;
 

@@ -2,10 +2,11 @@
 
 use proto::sip::{Builder, Message, Method, Name};
 
+use crate::call::{Call, Stage};
 use crate::dialog::Dialog;
 use crate::media::Media;
 use crate::offer::{self, Ours};
-use crate::phone::{Call, Phone, Purpose, Stage};
+use crate::phone::{Phone, Purpose};
 use crate::report::EndedBy;
 use crate::script::After;
 

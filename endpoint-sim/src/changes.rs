@@ -4,8 +4,9 @@
 use proto::sip::transaction::ServerId;
 use proto::sip::{Message, Method, Name};
 
+use crate::call::{Call, Stage};
 use crate::media;
-use crate::phone::{Call, Phone, Purpose, Stage};
+use crate::phone::{Phone, Purpose};
 use crate::report::EndedBy;
 use crate::script::{Act, After, Step};
 

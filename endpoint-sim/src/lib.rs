@@ -10,6 +10,7 @@
 //!
 //! What it leaves out: one call at a time (a second one gets 486), one audio stream, no 100rel, no ICE, no SRTP.
 
+mod call;
 mod callee;
 mod caller;
 mod changes;
@@ -19,6 +20,7 @@ mod marker;
 mod media;
 mod offer;
 mod phone;
+mod ports;
 mod registration;
 mod report;
 mod script;

@@ -1,19 +1,19 @@
 //! The phone: what it is told, what it wants, and when it wants to be woken.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::digest;
-use proto::node::{Birth, Dice, Input, Node, Output, SocketId, Ticket};
-use proto::sip::transaction::{ClientId, Happened, Received, ServerId, Timers, Transactions};
+use proto::node::{Birth, Dice, Input, Node, Output};
+use proto::sip::transaction::{ClientId, Happened, Received, Timers, Transactions};
 use proto::sip::{Message, Name};
 use proto::tables::Tables;
 
 use crate::PhoneConfig;
+use crate::call::{Call, Stage};
 use crate::dialog::Dialog;
-use crate::media::{self, Media, Sockets};
-use crate::offer::Remote;
+use crate::media;
+use crate::ports::Opening;
 use crate::registration::Registration;
 use crate::report::{EndedBy, Report};
 use crate::script::{Act, After, Answer, Script, Step};
@@ -35,75 +35,14 @@ pub struct Phone {
     pub(crate) call: Option<Call>,
     /// The dialog of a call that was transferred away, while the other side waits for the outcome.
     pub(crate) transferred: Option<Dialog>,
-    opening: Option<Opening>,
+    pub(crate) opening: Option<Opening>,
     /// Ports above [`PhoneConfig::media_port`] that were tried.
-    ports_used: u16,
+    pub(crate) ports_used: u16,
     /// Pairs that could not be opened in a row.
-    unopened: u8,
-    next_ticket: u64,
+    pub(crate) unopened: u8,
+    pub(crate) next_ticket: u64,
     pending: BTreeMap<ClientId, Pending>,
     pub(crate) report: Report,
-}
-
-/// A call, from its INVITE to its end.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) dialog: Dialog,
-    pub(crate) media: Media,
-    pub(crate) stage: Stage,
-    pub(crate) begun: Instant,
-    /// The INVITE that made it, as it was sent or came.
-    pub(crate) invite: Option<Message>,
-    pub(crate) client: Option<ClientId>,
-    pub(crate) server: Option<ServerId>,
-    /// The INVITE has no SDP: the 200 offers, the ACK answers.
-    pub(crate) late_offer: bool,
-    pub(crate) answer_at: Option<Instant>,
-    /// A 200 of ours until its ACK comes.
-    pub(crate) unacknowledged: Option<Repeated>,
-    /// ACKs of ours by To tag and number, to be sent again when the 200 comes again.
-    pub(crate) acks: BTreeMap<(String, u32), Message>,
-    /// We hold the other side.
-    pub(crate) holding: bool,
-    /// A change of ours is under way.
-    pub(crate) changing: bool,
-    /// The ports before a move, until the other side has taken it.
-    pub(crate) moved_from: Option<Sockets>,
-}
-
-/// How far a call is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// We call; ports are being opened.
-    Opening,
-    /// We call; the INVITE is out.
-    Calling,
-    /// We gave up calling; the CANCEL is out, or will be.
-    Cancelling,
-    /// We are called.
-    Ringing,
-    /// Answered.
-    Up,
-    /// Our BYE is out.
-    Ending,
-}
-
-/// A 2xx repeated until it is acknowledged (RFC 3261 §13.3.1.4).
-#[derive(Debug)]
-pub(crate) struct Repeated {
-    pub(crate) server: ServerId,
-    pub(crate) response: Message,
-    pub(crate) next: Instant,
-    pub(crate) interval: Duration,
-    pub(crate) until: Instant,
-}
-
-/// Ports being opened.
-#[derive(Debug)]
-struct Opening {
-    tickets: [Ticket; 2],
-    sockets: [Option<(SocketId, SocketAddr)>; 2],
-    failed: bool,
 }
 
 /// A request that waits for its final response.
@@ -133,11 +72,6 @@ pub(crate) const T1: Duration = Duration::from_millis(500);
 pub(crate) const T2: Duration = Duration::from_secs(4);
 /// Times a request is sent with credentials: a stale nonce deserves another try, a wrong password no third.
 const MAX_TRIES: u8 = 2;
-/// Ports of media are looked for in this span above [`PhoneConfig::media_port`].
-const PORT_SPAN: u16 = 2000;
-/// Pairs of ports that are tried for one call.
-const MAX_UNOPENED: u8 = 50;
-
 impl Phone {
     /// A phone that will follow `script` from its birth on.
     pub fn new(birth: Birth, config: PhoneConfig, script: Script) -> Phone {
@@ -287,81 +221,6 @@ impl Phone {
         }
     }
 
-    /// Asks for a pair of media ports.
-    pub(crate) fn open_ports(&mut self) {
-        let tickets = [Ticket(self.next_ticket), Ticket(self.next_ticket + 1)];
-        self.next_ticket += 2;
-        let port = self.config.media_port.saturating_add(self.ports_used % PORT_SPAN);
-        self.ports_used = self.ports_used.wrapping_add(2);
-        for (ticket, port) in tickets.into_iter().zip([port, port.saturating_add(1)]) {
-            let local = SocketAddr::new(self.config.media_ip, port);
-            self.out.push_back(Output::Bind { ticket, local });
-        }
-        self.opening = Some(Opening { tickets, sockets: [None; 2], failed: false });
-    }
-
-    /// One port of a pair is open, or could not be opened.
-    fn opened(&mut self, ticket: Ticket, socket: Option<(SocketId, SocketAddr)>) {
-        let known =
-            self.opening.as_mut().and_then(|o| Some((o.tickets.iter().position(|t| *t == ticket)?, o)));
-        let Some((place, opening)) = known else {
-            self.out.extend(socket.map(|(socket, _)| Output::Release { socket }));
-            return;
-        };
-        opening.sockets[place] = socket;
-        opening.failed |= socket.is_none();
-        opening.tickets[place] = Ticket(0);
-        if opening.tickets != [Ticket(0); 2] {
-            return;
-        }
-        let Some(Opening { sockets, failed, .. }) = self.opening.take() else { return };
-        match sockets {
-            [Some((rtp, local)), Some((rtcp, _))] if !failed => {
-                let local = SocketAddr::new(self.config.media_ip, local.port());
-                self.unopened = 0;
-                self.ports_are_open(Sockets { rtp, rtcp, local });
-            }
-            _ => {
-                self.out.extend(sockets.into_iter().flatten().map(|(socket, _)| Output::Release { socket }));
-                self.unopened += 1;
-                self.no_ports();
-            }
-        }
-    }
-
-    /// A pair could not be opened: try the next, for a while.
-    fn no_ports(&mut self) {
-        if self.unopened < MAX_UNOPENED {
-            return self.open_ports();
-        }
-        self.unopened = 0;
-        match self.call.as_ref().map(|call| call.stage) {
-            Some(Stage::Opening) => self.end_call(EndedBy::Failure),
-            Some(Stage::Ringing) => self.refuse_call(503, EndedBy::Failure),
-            _ => {}
-        }
-    }
-
-    fn ports_are_open(&mut self, sockets: Sockets) {
-        let Some(call) = &mut self.call else { return media::release(sockets, &mut self.out) };
-        match (call.stage, call.media.sockets) {
-            (Stage::Opening, _) => {
-                call.media.sockets = Some(sockets);
-                self.invite();
-            }
-            (Stage::Ringing, _) => {
-                call.media.sockets = Some(sockets);
-                self.ring();
-            }
-            (Stage::Up, Some(old)) => {
-                call.moved_from = Some(old);
-                call.media.sockets = Some(sockets);
-                self.change(Act::Move);
-            }
-            _ => media::release(sockets, &mut self.out),
-        }
-    }
-
     /// The call is over, whoever ended it.
     pub(crate) fn end_call(&mut self, by: EndedBy) {
         let Some(mut call) = self.call.take() else { return };
@@ -427,44 +286,6 @@ impl Phone {
                 }
             }
         }
-    }
-}
-
-impl Call {
-    pub(crate) fn new(now: Instant, dialog: Dialog, media: Media, stage: Stage) -> Call {
-        Call {
-            dialog,
-            media,
-            stage,
-            begun: now,
-            invite: None,
-            client: None,
-            server: None,
-            late_offer: false,
-            answer_at: None,
-            unacknowledged: None,
-            acks: BTreeMap::new(),
-            holding: false,
-            changing: false,
-            moved_from: None,
-        }
-    }
-
-    /// The other side's description in a message, if there is one we understand.
-    pub(crate) fn described(message: &Message) -> Option<Remote> {
-        crate::offer::read(message.sdp()?.1)
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let repeat = self.unacknowledged.as_ref().map(|repeated| repeated.next);
-        let answer = self.answer_at.filter(|_| self.media.sockets.is_some());
-        [repeat, answer, self.media.deadline()].into_iter().flatten().min()
-    }
-
-    /// Whether this socket is one of its own.
-    fn owns(&self, socket: SocketId) -> bool {
-        let pairs = [self.media.sockets, self.moved_from];
-        pairs.into_iter().flatten().any(|pair| pair.rtp == socket || pair.rtcp == socket)
     }
 }
 
