@@ -417,3 +417,44 @@ fn a_relays_bye_hangs_up_both_parties() {
     assert_eq!(one(&sent, A, Method::Bye).message.to_tag(), "caller");
     assert_eq!((bench.status().calls, bench.status().relay_sessions), (0, 0));
 }
+
+#[test]
+fn an_answer_that_names_our_relay_is_refused() {
+    let mut bench = Bench::new(Config { anchor: Anchor::Never, ..always() });
+    let sent = bench.from(A, &offer("sip:b@example.com", "192.0.2.10"));
+    let sent = bench.answer(&one(&sent, B, Method::Invite), 200, CALLEE, &crlf(&sdp(RELAYED, 20_004)));
+    assert_eq!(to(&sent, A)[0].status(), Some(488));
+    one(&sent, B, Method::Bye);
+}
+
+/// A MESSAGE asks the redirect server by INVITE, too, and goes on as itself.
+#[test]
+fn any_method_finds_its_way_by_the_redirect_server() {
+    let mut bench = Bench::new(claim());
+    let text = invite("sip:bob@example.com").replace("INVITE", "MESSAGE");
+    let question = one(&bench.from(A, &text), REDIRECT, Method::Invite);
+    let sent = bench.answer(&question, 302, "Contact: <sip:203.0.113.2:5060;lr>", "");
+    one(&sent, P2, Method::Message);
+}
+
+/// DESIGN §4: an IPv6 path and a relay session take two tokens, in Routes that follow one another.
+#[test]
+fn a_call_over_ipv6_frees_its_session_after_a_restart() {
+    let mut config = always();
+    let at = address("[2001:db8::1]:5060");
+    config.listeners.push(crate::config::Listener { bind: at, advertise: at, ..config.listeners[0].clone() });
+    config.routes[0].next.host = "2001:db8::b".into();
+    let (caller, callee) = ("[2001:db8::a]:5060", "[2001:db8::b]:5070");
+    let flow = proto::node::Flow::udp(at, address(caller));
+    let mut bench = Bench::new(config);
+    let sent = bench.by(flow, crate::bench::message(&offer("sip:b@example.com", "10.0.0.1")));
+    let sent = relayed(&mut bench, &one(&sent, RELAY, Method::Invite));
+    let sent = bench.answer(&one(&sent, callee, Method::Invite), 200, CALLEE, &crlf(&sdp("192.0.2.1", 6000)));
+    let sent = relayed(&mut bench, &one(&sent, RELAY, Method::Invite));
+    let ok = to(&sent, caller)[0].clone();
+    assert_eq!(ok.values(Name::RecordRoute).count(), 2);
+    bench.restart();
+    let sent = bench.by(flow, crate::bench::message(&in_dialog("BYE", 2, &ok)));
+    let sent = bench.answer(&one(&sent, callee, Method::Bye), 200, "", "");
+    one(&sent, RELAY, Method::Bye);
+}

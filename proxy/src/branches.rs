@@ -92,7 +92,7 @@ impl Proxy {
     /// a 503. `false`: there is none.
     pub(crate) fn fail_over(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize) -> bool {
         let branch = &mut context.branches[index];
-        if branch.hops.is_empty() || branch.provisional || context.cancelled || context.answered != NOT_YET {
+        if branch.hops.is_empty() || branch.rang || context.cancelled || context.answered != NOT_YET {
             return false;
         }
         branch.stage = Stage::New;

@@ -168,8 +168,10 @@ pub(crate) struct Branch {
     pub(crate) flow: Option<Flow>,
     /// Its client transaction, as long as responses may come.
     pub(crate) client: Option<ClientId>,
-    /// A provisional response came.
+    /// A provisional response came, 100 too.
     pub(crate) provisional: bool,
+    /// One from the callee came: 101–199.
+    pub(crate) rang: bool,
     /// Media is decided.
     pub(crate) media: Media,
     /// Whether the redirect servers have answered, and which of them is asked.
@@ -215,6 +217,7 @@ impl Branch {
             flow: None,
             client: None,
             provisional: false,
+            rang: false,
             media: Media::Open,
             lookups: 0,
             sdp: None,

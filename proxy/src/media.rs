@@ -370,20 +370,37 @@ impl Proxy {
 
     /// Media towards a relay of ours in SDP of anybody but a sibling would go in a circle, or to somebody else's call.
     pub(crate) fn refuse_our_own_relay(&self, context: &Context) -> Result<(), Refusal> {
-        let ranges = || self.config.relays.iter().flat_map(|relay| &relay.media);
-        if context.word.is_some() || ranges().next().is_none() {
-            return Ok(());
+        match context.word.is_none() && self.is_towards_relay(&context.request) {
+            true => Err(Refusal::new(488, "SDP names a relay of ours, and no sibling sent it")),
+            false => Ok(()),
         }
-        let Some((_, sdp)) = context.request.sdp() else { return Ok(()) };
-        let Ok(sdp) = Sdp::parse(sdp) else { return Err(Refusal::new(400, "the SDP can't be read")) };
+    }
+
+    /// The same in a response.
+    pub(crate) fn names_our_relay(
+        &self,
+        cx: &Cx<'_>,
+        context: &Context,
+        index: usize,
+        response: &Message,
+    ) -> bool {
+        self.is_towards_relay(response) && {
+            let flow = context.branches[index].flow.unwrap_or(context.flow);
+            Word::read(response, &flow, &self.config, cx.now.unix()).is_none()
+        }
+    }
+
+    fn is_towards_relay(&self, message: &Message) -> bool {
+        let ranges = || self.config.relays.iter().flat_map(|relay| &relay.media);
+        if ranges().next().is_none() {
+            return false;
+        }
+        let Some(sdp) = message.sdp().and_then(|(_, sdp)| Sdp::parse(sdp).ok()) else { return false };
         let named = sdp.media.iter().flat_map(|media| [media.address(), media.rtcp_address()]).flatten();
         let is_ours = |at: SocketAddr| {
             ranges().any(|range| range.ip == at.ip().to_canonical() && range.ports.contains(&at.port()))
         };
-        match named.into_iter().any(is_ours) {
-            true => Err(Refusal::new(488, "SDP names a relay of ours, and no sibling sent it")),
-            false => Ok(()),
-        }
+        named.into_iter().any(is_ours)
     }
 
     /// Ends the relay session a branch made, if it made one.

@@ -253,3 +253,13 @@ fn undoes_what_a_strict_router_did() {
     let bye = to(&sent, B)[0];
     assert_eq!((bye.request_uri(), bye.routes().count()), ("sip:b@198.51.100.20:5070", 0));
 }
+
+/// RFC 4320 §4.2: a 408 to anything but INVITE comes too late to be of use.
+#[test]
+fn a_silent_server_gets_no_408_for_a_message() {
+    let mut bench = Bench::new(plain());
+    bench.from(A, &invite("sip:b@example.com").replace("INVITE", "MESSAGE"));
+    let sent = bench.pass(Duration::from_secs(70));
+    assert!(to(&sent, A).is_empty());
+    assert_eq!(bench.status(), Default::default());
+}

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use proto::event::{Event, Name as EventName};
 use proto::node::{Flow, FlowId};
-use proto::sip::{Message, Name, Uri};
+use proto::sip::{Builder, Message, Name, Uri};
 
 use crate::alarms::Alarm;
 use crate::branches::Step;
@@ -42,17 +42,20 @@ impl Proxy {
         Some(Flow { transport: redirect.transport, local, remote: redirect.address, id: FlowId(0) })
     }
 
-    /// The redirect INVITE carries the callee's identity, and neither SDP nor credentials.
+    /// The redirect INVITE carries the callee's identity, whatever the request's method is, and neither SDP nor
+    /// credentials.
     fn question(&mut self, cx: &Cx<'_>, context: &Context, flow: Flow) -> Message {
-        let mut edit = self.on_its_way(&context.request, &context.routed, None, &[]);
-        for name in [Name::ContentType, Name::ContentDisposition, Name::Authorization] {
-            edit = edit.remove(name);
-        }
-        if context.request.text(Name::ProxyAuthorization).is_some() {
-            edit = edit.remove(Name::ProxyAuthorization);
-        }
-        let message = self.via(edit, flow, context.mark).body(b"").finish();
-        siblings::sign(message, &self.config, cx.now.unix())
+        let request = &context.request;
+        let number = request.cseq().map_or(1, |cseq| cseq.number);
+        let question = Builder::request("INVITE", context.routed.uri(request))
+            .header(Name::MaxForwards, 70)
+            .header(Name::From, request.text(Name::From).unwrap_or_default())
+            .header(Name::To, request.text(Name::To).unwrap_or_default())
+            .header(Name::CallId, request.call_id())
+            .header(Name::CSeq, format_args!("{number} INVITE"))
+            .finish();
+        let question = self.with_via(&flow, &question);
+        siblings::sign(question, &self.config, cx.now.unix())
     }
 
     /// A redirect server has answered with something final.

@@ -55,7 +55,7 @@ impl Proxy {
         if context.branches[index].stage != Stage::Sent {
             return;
         }
-        context.branches[index].provisional = true;
+        (context.branches[index].provisional, context.branches[index].rang) = (true, true);
         if context.answered != Answered::No {
             return;
         }
@@ -176,8 +176,13 @@ impl Proxy {
             _ => EndedBy::Us,
         };
         context.answered = Answered::Failure;
-        let response = self.final_response(context, &best);
-        self.transactions.respond(cx.now.at, context.server, response);
+        if best.status == 408 && !context.is_invite {
+            // RFC 4320 §4.2: it would come too late to be of use.
+            self.transactions.ignore(cx.now.at, context.server);
+        } else {
+            let response = self.final_response(context, &best);
+            self.transactions.respond(cx.now.at, context.server, response);
+        }
         self.transaction_ended(cx, context, best.status, by);
     }
 
@@ -199,6 +204,9 @@ impl Proxy {
 
     /// Sends a response of a branch back, its media by way of the relay if there is one.
     fn pass_back(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize, response: Message) {
+        if self.names_our_relay(cx, context, index, &response) {
+            return self.answer_is_useless(cx, context, index, &response, 488);
+        }
         if !self.answer_through_relay(cx, context, index, &response) {
             self.send_back(cx, context, index, &response, None);
         }
