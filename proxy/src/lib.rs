@@ -24,6 +24,8 @@ mod forking_tests;
 mod forward;
 mod hanging_up;
 mod hashing;
+#[cfg(test)]
+mod hostile_tests;
 pub mod keepalive;
 #[cfg(test)]
 mod local_tests;
