@@ -8,6 +8,20 @@
 //! Every RTP packet is 20 ms of a G.711 tone that begins with a marker: who sent it, its number, whom the sender
 //! hears and how much of it. So each end proves *which* media it got, and that the other end hears it as well.
 //!
+//! A script as `host` reads it; the callee waits for its call to end, the caller makes it:
+//!
+//! ```yaml
+//! answer: {after-ms: 1000, ring: true}
+//! steps:
+//!   - {do: register}
+//!   - {do: call, to: "sip:bob@example.com", after: registered, at-ms: 500}     # the caller
+//!   - {do: hold, after: answered, at-ms: 2000}
+//!   - {do: hang-up, after: answered, at-ms: 5000}
+//!   - {do: wait, after: ended}                                                 # the callee needs only this one
+//!   - {do: unregister, after: ended}
+//! until-ms: 30000
+//! ```
+//!
 //! What it leaves out: one call at a time (a second one gets 486), one audio stream, no 100rel, no ICE, no SRTP.
 
 mod call;

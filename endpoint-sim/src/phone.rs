@@ -106,7 +106,8 @@ impl Phone {
         &self.report
     }
 
-    /// Whether its script has run out, and nothing is under way.
+    /// Whether its script has run out, and nothing is under way. A phone without steps is done before it is called:
+    /// one that waits for a call has a step [`After::Ended`].
     pub fn is_done(&self) -> bool {
         self.steps.is_empty() && self.call.is_none() && self.pending.is_empty()
     }

@@ -35,7 +35,8 @@ fn list(names: &'static [&'static str], value: BoxedStrategy<String>) -> BoxedSt
 }
 
 fn odd_line() -> impl Strategy<Value = String> {
-    ("X-[A-Za-z]{1,9}", lws(), "[ -~é]{0,30}").prop_map(|(name, ws, value)| format!("{name}:{ws}{value}\r\n"))
+    ("X-[A-Za-z]{1,9}", lws(), "[ -~é]{0,30}")
+        .prop_map(|(name, ws, value)| format!("{name}:{ws}{value}{ws}\r\n"))
 }
 
 prop_compose! {
@@ -94,6 +95,7 @@ proptest! {
         let untouched = message.edit().finish();
         prop_assert_eq!(untouched.bytes(), &bytes);
         prop_assert_eq!(message.vias().filter(|v| v.is_err()).count(), 0);
+        prop_assert!(message.headers().all(|h| h.value == h.value.trim_ascii()));
         prop_assert_eq!(message.routes().chain(message.contacts()).filter(|v| v.is_err()).count(), 0);
     }
 
@@ -115,6 +117,7 @@ proptest! {
             let after = (0..times).fold(message.edit(), |edit, _| edit.pop_front(name)).finish();
             let want: Vec<_> = values(&message, name).into_iter().skip(times).collect();
             prop_assert_eq!(values(&after, name), want);
+            prop_assert!(said(&after).iter().all(|(n, _, value)| *n != name || !value.starts_with(b",")));
             let others = |m: &Message| said(m).into_iter().filter(|(n, ..)| *n != name).collect::<Vec<_>>();
             prop_assert_eq!(others(&after), others(&message));
         }
