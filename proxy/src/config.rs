@@ -46,7 +46,7 @@ pub struct Config {
     pub siblings: Siblings,
     /// Where requests go that no binding answers, first match first.
     pub routes: Vec<Route>,
-    /// Interval of keep-alives towards UDP bindings behind a NAT, jittered by ± 20 %; zero: none.
+    /// Interval of keep-alives towards UDP bindings behind a NAT, jittered by ± 10 %; zero: none.
     pub keep_alive: Duration,
     /// Timers of RFC 3261 table 4.
     pub timers: Timers,

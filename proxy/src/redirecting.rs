@@ -27,7 +27,7 @@ impl Proxy {
             // None left: nobody answered (RFC 3261 §16.7: as if 408).
             return Step::Fail(Final::own(408));
         };
-        let question = self.question(cx, context, flow);
+        let question = self.question(cx, context, index, flow);
         let client = self.send(cx, flow, question, Owner::Branch(context.server, index));
         self.alarms.set(cx.now.at + self.config.lookup_timeout, Alarm::Silent(client));
         let branch = &mut context.branches[index];
@@ -44,10 +44,11 @@ impl Proxy {
 
     /// The redirect INVITE carries the callee's identity, whatever the request's method is, and neither SDP nor
     /// credentials.
-    fn question(&mut self, cx: &Cx<'_>, context: &Context, flow: Flow) -> Message {
+    fn question(&mut self, cx: &Cx<'_>, context: &Context, index: usize, flow: Flow) -> Message {
         let request = &context.request;
         let number = request.cseq().map_or(1, |cseq| cseq.number);
-        let question = Builder::request("INVITE", context.routed.uri(request))
+        let uri = context.branches[index].target.uri.as_deref().unwrap_or(context.routed.uri(request));
+        let question = Builder::request("INVITE", uri)
             .header(Name::MaxForwards, 70)
             .header(Name::From, request.text(Name::From).unwrap_or_default())
             .header(Name::To, request.text(Name::To).unwrap_or_default())

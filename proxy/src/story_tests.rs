@@ -128,6 +128,22 @@ fn a_caller_whose_nat_moved_is_reached_where_it_registered_last() {
     assert!(asked(&got, &alice, "BYE").is_some(), "{:#?}", net.steps());
 }
 
+// Names and addresses.
+
+#[test]
+fn whoever_dials_our_address_reaches_the_name_it_stands_for() {
+    let (mut net, mut alice, mut bob) = (Net::new(), hidden_alice(), bob());
+    for proxy in [P1, P2] {
+        net.configure(proxy, |config| config.domains = vec!["example.com".into()]);
+    }
+    bob.domain = "203.0.113.2";
+    bob.register(&mut net);
+    let invite = alice.invite("sip:bob@203.0.113.1", &alice.sdp());
+    let got = net.say(NAT_A, P1, invite);
+    assert!(asked(&got, &bob, "INVITE").is_some(), "{:#?}", net.steps());
+    assert!(net.redirect.served.contains_key("bob@example.com"));
+}
+
 // Late and lost.
 
 #[test]

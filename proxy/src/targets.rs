@@ -68,7 +68,10 @@ fn ours(
         return by_route(uri, config);
     }
     if may_ask(uri, from_sibling, config) {
-        return Ok(vec![Target { lookup: true, ..Target::by(Hops::Ready(Vec::new())) }]);
+        // An address of ours means nothing to another proxy: it is told the name it stands for.
+        let by_address = literal(uri.host).is_some();
+        let uri = by_address.then(|| format!("sip:{aor}"));
+        return Ok(vec![Target { uri, lookup: true, ..Target::by(Hops::Ready(Vec::new())) }]);
     }
     Err(nobody(&aor, !bindings.is_empty(), tables))
 }
