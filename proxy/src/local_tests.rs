@@ -276,6 +276,21 @@ fn an_anchored_call_between_ipv4_and_ipv6_ends_by_either_bye() {
     }
 }
 
+// One NAT for both.
+
+#[test]
+fn two_phones_behind_one_nat_talk_directly_when_configured_so() {
+    for same_nat_direct in [true, false] {
+        let mut net = Net::new();
+        net.configure(P1, |config| config.same_nat_direct = same_nat_direct);
+        let mut alice = Phone::behind_nat("alice", "192.0.2.1:40001", "10.0.0.2:5060", P1);
+        let mut bob = mobile();
+        let (invite, _) = call_over_networks(&mut net, &mut alice, &mut bob);
+        assert_eq!(rules(&net), [(Rule::SameNat, !same_nat_direct)]);
+        assert_eq!(sdp_of(&invite) == alice.sdp(), same_nat_direct);
+    }
+}
+
 // What is no offer and no answer.
 
 #[test]

@@ -320,6 +320,7 @@ impl Proxy {
         };
         if self.wish(context, index) != Anchor::Auto
             || context.word.is_some_and(|word| word.session.is_some())
+            || self.share_nat(context, &flow)
         {
             return;
         }
@@ -337,6 +338,12 @@ impl Proxy {
             let seen = Seen { callee: Callee::Known(party), ..self.seen(cx, context, index) };
             self.tell(Decision::TOO_LATE.event(call, &seen, &flow, None));
         }
+    }
+
+    /// Behind one NAT, where `same-nat: direct` expects an answer to name an inner address.
+    fn share_nat(&self, context: &Context, callee: &Flow) -> bool {
+        let caller = self.peer_of(context.word, &context.flow).map(|peer| peer.ip());
+        self.config.same_nat_direct && caller == Some(callee.remote.ip())
     }
 
     /// The SDP of an ACK (the answer to a late offer), by way of the relay. `false`: there is nothing to do there.
