@@ -314,7 +314,7 @@ fn an_sdp_beside_the_negotiation_is_not_the_relays_business() {
 #[test]
 fn a_phone_at_a_siblings_address_is_still_a_phone() {
     let mut net = Net::new();
-    net.configure(P1, |config| config.siblings.cidrs.push("192.0.2.0/24".parse().unwrap()));
+    net.configure(P1, |config| config.siblings.cidrs.push("0.0.0.0/0".parse().unwrap()));
     let (mut alice, mut bob) = (alice(), mobile());
     bob.register(&mut net);
     let got = ring(&mut net, &mut alice, BOB);
@@ -325,4 +325,7 @@ fn a_phone_at_a_siblings_address_is_still_a_phone() {
         "what our proxies say to one another is not for phones"
     );
     assert!(invite.text(Name::NodeAuth).is_none());
+    let got = answer(&mut net, &bob, &invite, 200);
+    let ok = told(&got, &alice).pop().unwrap();
+    assert!(ok.text(Name::RelayVerdict).is_none() && ok.text(Name::NodeAuth).is_none());
 }

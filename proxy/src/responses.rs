@@ -227,7 +227,7 @@ impl Proxy {
         if let Some(sdp) = sdp {
             edit = edit.sdp(sdp);
         }
-        let to_sibling = self.config.is_sibling(context.flow.remote.ip());
+        let to_sibling = context.word.is_some();
         if to_sibling {
             let peer = context.branches[index].flow.map(|flow| flow.remote);
             let session = context.branches[index].session().map(|(_, session)| session);
