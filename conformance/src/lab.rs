@@ -113,6 +113,30 @@ impl Lab {
         (status, process.output())
     }
 
+    /// Media ports that the relay in this host's `postern` has lent, as `postern status` says.
+    pub fn lent_ports(&self, host: &str, config: &Path) -> u64 {
+        let argv = [postern(), "status", "--json", "-c", &config.to_string_lossy()];
+        let mut asked = self.spawn(host, &argv);
+        let status = asked.wait(Duration::from_secs(10));
+        assert!(status.success(), "postern status in {host}: {}", asked.output());
+        let report = asked.report();
+        let lanes = report["lanes"].as_array().unwrap_or_else(|| panic!("no lanes in {report}"));
+        lanes.iter().filter_map(|lane| lane["ports"].as_u64()).sum()
+    }
+
+    /// Waits until nothing is lent any more: what was given back rests for a while.
+    pub fn nothing_stays_lent(&self, host: &str, config: &Path) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let lent = self.lent_ports(host, config);
+            if lent == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{lent} ports stay lent in {host}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// A UDP socket that lives in a host.
     pub fn udp(&self, host: &str, address: &str) -> UdpSocket {
         let address: SocketAddr = address.parse().unwrap_or_else(|_| panic!("{address} is no IP:PORT"));

@@ -56,7 +56,7 @@ fn scenario_1a_a_caller_behind_a_nat_reaches_a_public_callee_by_the_claims_steps
     let mut call = Call::place(&mut alice, &mut bob, a, b);
     let heard = talk(&ears_a, &ears_b, &call);
     call.hang_up(&mut alice, &mut bob);
-    alice.idle(Duration::from_millis(500));
+    stage.nothing_stays_lent();
 
     let wire = recorder.stop();
     heard_well(heard, &wire);
@@ -132,7 +132,7 @@ fn scenario_1b_two_symmetric_nats_are_bridged_by_the_relay_and_keep_their_secret
     let mut call = Call::place(&mut alice, &mut bob, a, b);
     let heard = talk(&ears_a, &ears_b, &call);
     call.hang_up(&mut alice, &mut bob);
-    alice.idle(Duration::from_millis(500));
+    stage.nothing_stays_lent();
 
     let wire = recorder.stop();
     heard_well(heard, &wire);
@@ -201,7 +201,7 @@ fn scenario_1d_when_only_the_callee_is_behind_a_nat_its_own_proxy_anchors() {
     let mut call = Call::place(&mut alice, &mut bob, a, b);
     let heard = talk(&ears_a, &ears_b, &call);
     call.hang_up(&mut alice, &mut bob);
-    alice.idle(Duration::from_millis(500));
+    stage.nothing_stays_lent();
 
     let wire = recorder.stop();
     heard_well(heard, &wire);

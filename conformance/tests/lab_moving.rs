@@ -84,6 +84,7 @@ fn a_call_survives_rebinding(callee: &str, callee_media: &str) {
     let new_address = audio_is_back(&ears_a, &ears_b);
     let leaked = forger.stop();
     call.hang_up(&mut alice, &mut bob);
+    stage.nothing_stays_lent();
 
     let wire = recorder.stop();
     for (when, (a, b)) in

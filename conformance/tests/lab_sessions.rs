@@ -108,6 +108,7 @@ fn scenario_1e_hold_in_both_styles_and_resume_keep_the_relay() {
     assert_eq!((told(&offer), told(&answer)), (to_b, to_a));
     assert!(both_hear(&ears_a, &ears_b, to_a, to_b), "audio is back after hold");
     call.hang_up(&mut alice, &mut bob);
+    stage.nothing_stays_lent();
 }
 
 #[test]
@@ -128,6 +129,7 @@ fn scenario_1e_a_re_invite_with_a_new_port_moves_the_audio() {
     assert_eq!((told(&offer).ip(), told(&answer).ip()), (ip(SBC), ip(SBC)));
     assert!(both_hear(&new, &ears_b, told(&answer), told(&offer)), "audio at the new port");
     call.hang_up(&mut alice, &mut bob);
+    stage.nothing_stays_lent();
 }
 
 #[test]
@@ -186,6 +188,7 @@ fn scenario_1e_rtcp_follows_on_the_next_port() {
     let (heard_a, heard_b) = exchange(&a_rtcp, &b_rtcp, next(to_a), next(to_b), (&report(0xa), &report(0xb)));
     assert_eq!((heard_a, heard_b), (report(0xb), report(0xa)), "RTCP both ways, one port up");
     call.hang_up(&mut alice, &mut bob);
+    stage.nothing_stays_lent();
 }
 
 #[test]
@@ -212,6 +215,7 @@ fn scenario_1e_rtcp_mux_shares_the_port() {
     }
     assert_eq!(reports, (report(0xb), report(0xa)), "RTCP on the port of RTP");
     call.hang_up(&mut alice, &mut bob);
+    stage.nothing_stays_lent();
 }
 
 #[test]
@@ -232,6 +236,7 @@ fn scenario_1e_a_connection_address_of_the_stream_counts_before_the_sessions() {
     );
     assert!(both_hear(&ears_a, &ears_b, told(&call.ok), told(&call.invite)));
     call.hang_up(&mut alice, &mut bob);
+    stage.nothing_stays_lent();
 }
 
 #[test]
@@ -263,6 +268,7 @@ fn scenario_1e_video_and_audio_have_ports_of_their_own_and_a_refused_stream_stay
         "streams are not mixed"
     );
     call.hang_up(&mut alice, &mut bob);
+    stage.nothing_stays_lent();
 }
 
 #[test]
@@ -288,4 +294,5 @@ fn scenario_1e_a_fax_takes_over_by_t38() {
     }
     assert_eq!(heard, (packet_b.to_vec(), packet_a.to_vec()), "UDPTL both ways");
     call.hang_up(&mut alice, &mut bob);
+    stage.nothing_stays_lent();
 }

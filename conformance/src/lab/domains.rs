@@ -68,6 +68,11 @@ impl TwoDomains {
         phone
     }
 
+    /// Waits until the relay has every port back.
+    pub fn nothing_stays_lent(&self) {
+        self.lab.nothing_stays_lent("relay", &self.lab.scratch().join("relay.yaml"));
+    }
+
     /// A voice at an address of a host.
     pub fn voice(&self, host: &str, address: &str, ssrc: u32) -> Voice {
         Voice::new(self.lab.udp(host, address), ssrc)

@@ -46,6 +46,11 @@ impl Sbc {
         Phone::new(&self.lab, host, local, host, "sbc.test", &format!("{SBC}:5060"))
     }
 
+    /// Waits until the relay has every port back.
+    pub fn nothing_stays_lent(&self) {
+        self.lab.nothing_stays_lent("sbc", &self.lab.scratch().join("sbc.yaml"));
+    }
+
     /// A voice at an address of a host.
     pub fn voice(&self, host: &str, address: &str, ssrc: u32) -> Voice {
         Voice::new(self.lab.udp(host, address), ssrc)

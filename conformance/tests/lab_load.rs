@@ -1,0 +1,106 @@
+//! Load on sockets: sipp against sipp through `configs/load-test.yaml` and `configs/load-test-anchored.yaml`, the very
+//! files, on the loopback of a namespace of its own. No call fails, nothing is sent twice, no port stays held.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use conformance::lab::{Lab, Process, postern};
+
+const CALLS: u32 = 10_000;
+const RATE: u32 = 500;
+
+/// The last line of sipp's statistics, by column.
+fn statistics(path: &std::path::Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut lines = text.lines();
+    let names = lines.next().unwrap_or_default().split(';');
+    let values = lines.next_back().unwrap_or_default().split(';');
+    names.map(str::to_owned).zip(values.map(str::to_owned)).collect()
+}
+
+fn count(statistics: &BTreeMap<String, String>, name: &str) -> u32 {
+    statistics
+        .get(name)
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| panic!("sipp did not count {name}"))
+}
+
+struct Load {
+    _postern: Process,
+    config: PathBuf,
+    lab: Lab,
+}
+
+impl Load {
+    fn on(config: &str) -> Option<Load> {
+        let lab = Lab::up("-p here")?;
+        let config = PathBuf::from(format!("{}/../configs/{config}", env!("CARGO_MANIFEST_DIR")));
+        let mut postern = lab.spawn("here", &[postern(), "run", "-c", &config.to_string_lossy()]);
+        postern.wait_for_port("postern", 5060, Duration::from_secs(10));
+        Some(Load { _postern: postern, config, lab })
+    }
+
+    fn sipp(&self, name: &str, argv: &[&str]) -> (Process, std::path::PathBuf) {
+        let statistics = self.lab.scratch().join(format!("{name}.csv"));
+        let path = statistics.to_string_lossy();
+        let fixed = [
+            "sipp",
+            "-i",
+            "127.0.0.1",
+            "-nostdin",
+            "-buff_size",
+            "4000000",
+            "-trace_stat",
+            "-fd",
+            "1",
+            "-stf",
+            &path,
+        ];
+        (self.lab.spawn("here", &[&fixed[..], argv].concat()), statistics.clone())
+    }
+
+    /// Places calls between a caller's and a callee's scenario and checks both sides' books.
+    fn carries(&self, caller: &[&str], callee: &[&str], calls: u32) {
+        let (mut answering, answered) = self.sipp("callee", &[callee, &["-p", "5070"]].concat());
+        answering.wait_for_port("sipp", 5070, Duration::from_secs(5));
+        let (calls_text, rate) = (calls.to_string(), RATE.to_string());
+        let more =
+            ["-p", "5080", "-s", "callee", "-m", &calls_text, "-r", &rate, "-l", "20000", "127.0.0.1:5060"];
+        let (mut calling, called) = self.sipp("caller", &[caller, &more].concat());
+        let status = calling.wait(Duration::from_secs(u64::from(calls / RATE) + 90));
+        std::thread::sleep(Duration::from_millis(1200)); // the callee's last statistics
+        let (called, answered) = (statistics(&called), statistics(&answered));
+        let again = count(&called, "Retransmissions(C)") + count(&answered, "Retransmissions(C)");
+        let failed = (count(&called, "FailedCall(C)"), count(&answered, "FailedCall(C)"));
+        assert_eq!(
+            (status.code(), count(&called, "SuccessfulCall(C)"), failed, again),
+            (Some(0), calls, (0, 0), 0),
+            "exit code, successful, failed at both ends, retransmitted"
+        );
+    }
+}
+
+fn bench(name: &str) -> String {
+    format!("{}/bench/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn ten_thousand_calls_pass_without_a_failure_or_a_retransmission() {
+    let Some(load) = Load::on("load-test.yaml") else { return };
+    load.carries(&["-sf", &bench("uac.xml")], &["-sf", &bench("uas.xml")], CALLS);
+}
+
+#[test]
+fn scenario_1g_ten_thousand_anchored_calls_leave_no_port_held() {
+    let Some(load) = Load::on("load-test-anchored.yaml") else { return };
+    load.carries(&["-sf", &bench("uac.xml")], &["-sf", &bench("uas.xml")], CALLS);
+    load.lab.nothing_stays_lent("here", &load.config);
+}
+
+#[test]
+fn sipps_own_scenarios_which_follow_no_route_set_pass_too() {
+    let Some(load) = Load::on("load-test.yaml") else { return };
+    load.carries(&["-sn", "uac"], &["-sn", "uas"], 1000);
+}
