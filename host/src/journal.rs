@@ -39,6 +39,6 @@ fn call_ended(ended: &CallEnded) {
         EndedBy::Timeout => "timeout",
         EndedBy::Us => "us",
     };
-    let (seconds, anchored) = (ended.duration.as_secs_f32(), ended.anchored);
-    info!(call = %ended.call, status = ended.status, seconds, by, anchored, "call ends");
+    let (ms, anchored) = (ended.duration.as_millis() as u64, ended.anchored);
+    info!(call = %ended.call, status = ended.status, ms, by, anchored, "call ends");
 }

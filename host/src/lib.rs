@@ -7,7 +7,7 @@
 //! - [`lanes`]: threads that own services; [`net`]: sockets and connections; [`dns`]: names;
 //! - [`tables`], [`store`], [`keys`]: what services must know at once, and what outlives the process;
 //! - [`events`], [`history`], [`journal`]: what happened, for logs and for [`explain`], over the [`admin`] socket;
-//! - [`server`]: all of it put together; [`cli`]: the `postern` command.
+//! - [`server`]: all of it put together; [`endpoint`]: phones on sockets; [`cli`]: the `postern` command.
 //!
 //! It assumes Linux (epoll, `recvmmsg`, eventfd).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -16,6 +16,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dns;
+pub mod endpoint;
 pub mod events;
 pub mod explain;
 pub mod history;

@@ -223,7 +223,7 @@ impl Starting<'_> {
             let ring = collector.ring(index);
             let lane = Lane::new(name.clone(), index, seats, own, post.clone(), outside.clone(), ring);
             let lane = lane.map_err(|error| no_threads(&error))?;
-            let thread = std::thread::Builder::new().name(name).spawn(move || lane.run());
+            let thread = std::thread::Builder::new().name(name).spawn(move || drop(lane.run()));
             lanes.push(thread.map_err(|error| no_threads(&error))?);
         }
         drop(outside);
@@ -376,7 +376,10 @@ fn rates(settings: &Settings) -> Rates {
 }
 
 /// One socket for each lane. Several share the address; that another process has it is found out first.
-fn open_udp(address: SipAddress, count: usize) -> Result<Vec<(UdpSocket, SocketAddr)>, StartError> {
+pub(crate) fn open_udp(
+    address: SipAddress,
+    count: usize,
+) -> Result<Vec<(UdpSocket, SocketAddr)>, StartError> {
     let mut local = address.addr;
     if count > 1 && local.port() != 0 {
         udp::listen(local, false).map_err(|error| cannot_listen(address, &error))?;
@@ -435,7 +438,7 @@ fn store_error(settings: &Settings, error: &redb::Error) -> StartError {
     }
 }
 
-fn no_threads(error: &dyn fmt::Display) -> StartError {
+pub(crate) fn no_threads(error: &dyn fmt::Display) -> StartError {
     let what = format!("cannot start a thread: {error}");
     StartError { what, remedy: "raise the limits of this user (ulimit -u, ulimit -n)".into() }
 }

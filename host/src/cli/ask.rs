@@ -37,7 +37,9 @@ fn only_one() -> Result<PathBuf, (u8, String)> {
         name.starts_with("postern-") && name.ends_with(".sock")
     };
     let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<PathBuf> = entries.filter(|path| is_ours(path)).collect();
+    // What a killed process left behind answers nobody.
+    let answers = |path: &PathBuf| is_ours(path) && std::os::unix::net::UnixStream::connect(path).is_ok();
+    let mut found: Vec<PathBuf> = entries.filter(answers).collect();
     match (found.pop(), found.pop()) {
         (Some(only), None) => Ok(only),
         (None, _) => Err((exit::UNAVAILABLE, "no postern is running here; say which with -c FILE".into())),

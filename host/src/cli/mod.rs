@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod check;
+pub mod endpoint;
 pub mod init;
 pub mod run;
 
@@ -75,6 +76,8 @@ enum Command {
     Reload(Target),
     /// Take no new calls
     Drain(Target),
+    /// Phones without a speaker: register, call, answer, and tell what they heard
+    Endpoint(endpoint::Arguments),
 }
 
 /// Which configuration.
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Calls { most, target } => ask::ask(&target, &Ask::Calls { most }, cli.json),
         Command::Explain { call, target } => ask::ask(&target, &Ask::Explain { call }, cli.json),
         Command::Reload(target) => ask::ask(&target, &Ask::Reload, cli.json),
+        Command::Endpoint(arguments) => endpoint::endpoint(&arguments, cli.json),
         Command::Drain(target) => ask::ask(&target, &Ask::Drain, cli.json),
     };
     ExitCode::from(code)

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use endpoint_sim::Phone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use proto::node::{Flow, Input, Output, SendError, Ticket, Transport};
 use proto::sip::{Message, Name};
@@ -95,9 +96,9 @@ impl Lane {
         for (number, listener) in listeners.iter().enumerate() {
             epoll.add(&listener.socket, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
         }
-        let relay = seats.iter().position(Seat::is_relay);
-        let media =
-            relay.map(|seat| EpollPath::new(&epoll).map(|path| (seat, Box::new(path) as Box<dyn MediaPath>)));
+        let with_media = seats.iter().position(Seat::has_media);
+        let media = with_media
+            .map(|seat| EpollPath::new(&epoll).map(|path| (seat, Box::new(path) as Box<dyn MediaPath>)));
         Ok(Lane {
             name,
             index,
@@ -119,8 +120,8 @@ impl Lane {
         })
     }
 
-    /// Serves until told to stop.
-    pub fn run(mut self) {
+    /// Serves until told to stop, or until every phone here has done what it was to do. Gives the services back.
+    pub fn run(mut self) -> Vec<Seat> {
         // Services may want something right after their birth.
         for seat in 0..self.seats.len() {
             self.deliver(Instant::now(), seat, Input::Wake);
@@ -129,9 +130,11 @@ impl Lane {
         while self.running {
             if let Err(error) = self.round() {
                 tracing::error!(%error, lane = self.name, "a lane can't wait any more and ends");
-                return;
+                break;
             }
+            self.running &= !self.seats.iter().all(|seat| seat.phone().is_some_and(Phone::is_done));
         }
+        self.seats
     }
 
     fn round(&mut self) -> io::Result<()> {

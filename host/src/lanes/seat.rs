@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use endpoint_sim::Phone;
 use proto::node::{Input, Node, Output};
 use proxy::Proxy;
 use redirect::Redirect;
@@ -23,6 +25,8 @@ pub enum Service {
     Relay(Box<Relay>),
     /// Who is served where.
     Redirect(Box<Redirect>),
+    /// A phone without a speaker.
+    Phone(Box<Phone>),
 }
 
 impl Service {
@@ -31,6 +35,7 @@ impl Service {
             Service::Proxy(proxy) => &mut **proxy,
             Service::Relay(relay) => &mut **relay,
             Service::Redirect(redirect) => &mut **redirect,
+            Service::Phone(phone) => &mut **phone,
         }
     }
 }
@@ -115,27 +120,38 @@ impl Seat {
         }
     }
 
-    /// Carries media of a relay; what the relay wants afterwards (events, mostly) comes out, too.
+    /// Carries media; what the service wants afterwards comes out, too.
     pub fn carry(
         &mut self,
         path: &mut dyn MediaPath,
         wait: Option<Duration>,
         out: &mut Vec<Output>,
     ) -> std::io::Result<Turn> {
-        let Service::Relay(relay) = &mut self.service else {
-            return Ok(Turn { control: true, ..Turn::default() });
-        };
-        let mut survived = true;
+        match &mut self.service {
+            Service::Relay(_) => self.forward(path, wait, out),
+            _ => self.listen(path, wait, out),
+        }
+    }
+
+    /// A relay is asked for each packet, and for what it wants (events, mostly) once a turn.
+    fn forward(
+        &mut self,
+        path: &mut dyn MediaPath,
+        wait: Option<Duration>,
+        out: &mut Vec<Output>,
+    ) -> std::io::Result<Turn> {
+        let Service::Relay(relay) = &mut self.service else { return Ok(Turn::default()) };
+        let mut panics = 0;
         let turn = path.turn(wait, &mut |now, socket, from, bytes| {
             let decide = AssertUnwindSafe(|| relay.forward(now, socket, from, bytes));
             catch_unwind(decide).unwrap_or_else(|_| {
-                survived = false;
+                panics += 1;
                 Forward::Drop(relay::Why::Idle)
             })
         })?;
-        if !survived {
-            self.panics += 1;
-            tracing::error!("a relay panicked at a media packet; other sessions go on");
+        if panics > 0 {
+            self.panics += panics;
+            tracing::error!(panics, "a relay panicked at media packets; other sessions go on");
         }
         if turn.received > 0 {
             while let Some(output) = relay.poll(&mut self.tables) {
@@ -145,9 +161,30 @@ impl Seat {
         Ok(turn)
     }
 
+    /// Any other service is told of each packet.
+    fn listen(
+        &mut self,
+        path: &mut dyn MediaPath,
+        wait: Option<Duration>,
+        out: &mut Vec<Output>,
+    ) -> std::io::Result<Turn> {
+        path.turn(wait, &mut |now, socket, from, bytes| {
+            self.handle(now, Input::Media { socket, from, bytes: Bytes::copy_from_slice(bytes) }, out);
+            Forward::Drop(relay::Why::Idle)
+        })
+    }
+
     /// Whether it needs media ports.
-    pub fn is_relay(&self) -> bool {
-        matches!(self.service, Service::Relay(_))
+    pub fn has_media(&self) -> bool {
+        matches!(self.service, Service::Relay(_) | Service::Phone(_))
+    }
+
+    /// The phone, if it is one.
+    pub fn phone(&self) -> Option<&Phone> {
+        match &self.service {
+            Service::Phone(phone) => Some(phone),
+            _ => None,
+        }
     }
 
     /// When it wants to be woken.
@@ -162,7 +199,7 @@ impl Seat {
                 configs.proxy.iter().for_each(|config| proxy.reconfigure(config.clone()))
             }
             // Ports and networks are given at birth.
-            Service::Relay(_) | Service::Redirect(_) => {}
+            Service::Relay(_) | Service::Redirect(_) | Service::Phone(_) => {}
         }
     }
 
@@ -181,7 +218,7 @@ impl Seat {
                 report.sessions += status.sessions;
                 report.ports += status.ports.leased;
             }
-            Service::Redirect(_) => {}
+            Service::Redirect(_) | Service::Phone(_) => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connections: SIP over TCP (RFC 3261 §18), many messages in each, reused by transport and remote address.
+//! Connections: SIP over TCP (RFC 3261 §18), many messages in each, reused by listener and remote address.
 //!
 //! Lanes know a connection as a [`FlowId`]. Its queue is bounded; a peer that does not read for [`STALL`] loses it. Two
 //! line breaks are answered with one (RFC 5626 §3.5.1), whatever else is unreadable goes to the service once, and then
@@ -53,7 +53,7 @@ struct Connection {
 #[derive(Debug, Default)]
 struct Table {
     connections: HashMap<FlowId, Connection>,
-    by_remote: HashMap<(Transport, IpAddr, SocketAddr), FlowId>,
+    by_remote: HashMap<(Transport, SocketAddr, SocketAddr), FlowId>,
     next: u64,
 }
 
@@ -115,7 +115,7 @@ impl Streams {
         let mut table = self.table();
         table.next += 1;
         let flow = Flow { transport, local, remote, id: FlowId(table.next) };
-        table.by_remote.insert((transport, local.ip(), remote), flow.id);
+        table.by_remote.insert((transport, local, remote), flow.id);
         table.connections.insert(flow.id, Connection { flow, queue });
         (flow, waiting)
     }
@@ -252,7 +252,7 @@ impl Streams {
 impl Table {
     fn find(&self, flow: Flow) -> Option<Sender<Parcel>> {
         let id = match flow.id {
-            FlowId(0) => *self.by_remote.get(&(flow.transport, flow.local.ip(), flow.remote))?,
+            FlowId(0) => *self.by_remote.get(&(flow.transport, flow.local, flow.remote))?,
             id => id,
         };
         self.connections.get(&id).map(|connection| connection.queue.clone())
@@ -261,7 +261,7 @@ impl Table {
     fn remove(&mut self, id: FlowId) {
         let Some(connection) = self.connections.remove(&id) else { return };
         let flow = connection.flow;
-        let key = (flow.transport, flow.local.ip(), flow.remote);
+        let key = (flow.transport, flow.local, flow.remote);
         if self.by_remote.get(&key) == Some(&id) {
             self.by_remote.remove(&key);
         }

@@ -1,0 +1,179 @@
+//! `postern endpoint`: phones without a speaker, from a file or from flags.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use endpoint_sim::{Act, After, Answer, Report, Script, Step};
+
+use super::exit;
+use crate::config::values::SipAddress;
+use crate::endpoint::{Fleet, PhonePlan, audio_flowed, first_media_port, is_served, run};
+
+/// See `postern endpoint --help`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit code 0: audio flowed both ways in every call that was answered (`register`: registered); \
+69: it did not, or nobody answered. A file for `run` lists phones, each with a script:\n\n  \
+phones:\n    - user: bob\n      password: builder\n      proxy: udp:127.0.0.1:5060\n      \
+script:\n        until-ms: 20000\n        steps:\n          - { do: register }\n          \
+- { do: wait, after: ended }\n          - { do: unregister }"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the phones of a file
+    Run {
+        /// The file
+        file: PathBuf,
+    },
+    /// Register and end
+    Register(Who),
+    /// Register, answer the next call, and stay until it ends
+    Answer {
+        #[command(flatten)]
+        who: Who,
+        /// Give up after so many seconds
+        #[arg(long, default_value_t = 60)]
+        patience: u64,
+    },
+    /// Call somebody, talk, hang up
+    Call {
+        /// Whom: a SIP URI
+        to: String,
+        #[command(flatten)]
+        who: Who,
+        /// How long to talk, in seconds
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+}
+
+/// Which phone.
+#[derive(Debug, clap::Args)]
+struct Who {
+    /// User part of its address of record
+    #[arg(long)]
+    user: String,
+    /// Digest password
+    #[arg(long)]
+    password: Option<String>,
+    /// Its domain; default: the proxy's address
+    #[arg(long)]
+    domain: Option<String>,
+    /// Where it sends everything
+    #[arg(long, default_value = "udp:127.0.0.1:5060")]
+    proxy: String,
+    /// Its own SIP address
+    #[arg(long)]
+    local: Option<std::net::SocketAddr>,
+    /// Its first media port
+    #[arg(long, default_value_t = first_media_port())]
+    media_port: u16,
+}
+
+impl Who {
+    fn phone(&self, script: Script) -> Result<PhonePlan, String> {
+        let proxy: SipAddress = self.proxy.parse()?;
+        Ok(PhonePlan {
+            user: self.user.clone(),
+            domain: self.domain.clone(),
+            password: self.password.clone(),
+            auth_user: None,
+            proxy,
+            local: self.local,
+            media_port: self.media_port,
+            script,
+        })
+    }
+}
+
+/// Runs the phones, prints their reports as JSON, gives the exit code.
+pub fn endpoint(arguments: &Arguments, _json: bool) -> u8 {
+    let fleet = match fleet(&arguments.command) {
+        Ok(fleet) => fleet,
+        Err((code, words)) => {
+            eprintln!("{words}");
+            return code;
+        }
+    };
+    match run(&fleet) {
+        Ok(reports) => {
+            println!("{}", serde_json::to_string_pretty(&reports).unwrap_or_default());
+            verdict(&arguments.command, &reports)
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            exit::OS
+        }
+    }
+}
+
+fn fleet(command: &Command) -> Result<Fleet, (u8, String)> {
+    let usage = |words: String| (exit::USAGE, words);
+    let one = |phone: PhonePlan| Fleet { phones: vec![phone] };
+    let fleet = match command {
+        Command::Run { file } => read(file)?,
+        Command::Register(who) => one(who.phone(registering()).map_err(usage)?),
+        Command::Answer { who, patience } => one(who.phone(answering(*patience)).map_err(usage)?),
+        Command::Call { to, who, seconds } => {
+            let script = calling(to, *seconds, who.password.is_some());
+            one(who.phone(script).map_err(usage)?)
+        }
+    };
+    match fleet.phones.iter().find(|phone| !is_served(phone.proxy.transport)) {
+        Some(phone) => Err(usage(format!("phones speak udp or tcp, not {}", phone.proxy.transport))),
+        None => Ok(fleet),
+    }
+}
+
+fn read(file: &PathBuf) -> Result<Fleet, (u8, String)> {
+    let wrong = |words: String| (exit::CONFIG, words);
+    let text =
+        std::fs::read_to_string(file).map_err(|error| wrong(format!("{}: {error}", file.display())))?;
+    let error =
+        |error: serde_yaml::Error| wrong(crate::config::ConfigError::from_yaml(file, &error).to_string());
+    serde_yaml::from_str(&text).map_err(error)
+}
+
+fn registering() -> Script {
+    let steps = vec![Step::new(Act::Register, After::Start, 0), Step::new(Act::Wait, After::Registered, 0)];
+    Script { steps, until_ms: 10_000, ..Script::default() }
+}
+
+fn answering(patience: u64) -> Script {
+    let steps = vec![
+        Step::new(Act::Register, After::Start, 0),
+        Step::new(Act::Wait, After::Ended, 0),
+        Step::new(Act::Unregister, After::Previous, 0),
+    ];
+    let answer = Answer { after_ms: 500, ..Answer::default() };
+    Script { answer, steps, until_ms: patience * 1000 }
+}
+
+/// A caller with a password registers first, as phones do.
+fn calling(to: &str, seconds: u64, registers: bool) -> Script {
+    let mut steps = Vec::new();
+    let mut after = After::Start;
+    if registers {
+        steps.push(Step::new(Act::Register, After::Start, 0));
+        after = After::Registered;
+    }
+    steps.push(Step::call(to, after, 0));
+    steps.push(Step::new(Act::HangUp, After::Answered, seconds * 1000));
+    if registers {
+        steps.push(Step::new(Act::Unregister, After::Ended, 0));
+    }
+    Script { steps, until_ms: seconds * 1000 + 30_000, ..Script::default() }
+}
+
+fn verdict(command: &Command, reports: &[Report]) -> u8 {
+    let good = match command {
+        Command::Register(_) => reports.iter().all(|report| report.registered),
+        _ => audio_flowed(reports),
+    };
+    if good { exit::OK } else { exit::UNAVAILABLE }
+}

@@ -1,0 +1,148 @@
+//! Phones on sockets: the machine of `endpoint-sim`, each on a lane of its own.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use endpoint_sim::{Phone, PhoneConfig, Report, Script};
+use proto::node::{Birth, Lane as LaneNumber, Transport};
+use serde::Deserialize;
+
+use crate::config::values::SipAddress;
+use crate::events::Collector;
+use crate::keys;
+use crate::lanes::lane::{Lane, Listener};
+use crate::lanes::mailbox::Mailbox;
+use crate::lanes::post::{Address, PostOffice, Seats};
+use crate::lanes::seat::{Seat, Service};
+use crate::net::{Outside, outside};
+use crate::server::{StartError, no_threads, open_udp};
+use crate::tables::{LaneTables, SharedTables};
+
+/// Several phones that act at the same time.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Fleet {
+    /// Each of them.
+    pub phones: Vec<PhonePlan>,
+}
+
+/// One phone: who it is, and what it is to do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PhonePlan {
+    /// User part of its address of record.
+    pub user: String,
+    /// Domain of its address of record; none: the proxy's address.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// Digest password.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// Digest user name; none: the user part.
+    #[serde(default)]
+    pub auth_user: Option<String>,
+    /// Where it sends everything.
+    pub proxy: SipAddress,
+    /// Its own SIP address; none: the one this machine reaches the proxy from, any port.
+    #[serde(default)]
+    pub local: Option<SocketAddr>,
+    /// Its first media port.
+    #[serde(default = "first_media_port")]
+    pub media_port: u16,
+    /// What it does.
+    #[serde(default)]
+    pub script: Script,
+}
+
+/// Where media ports begin when nothing is said.
+pub fn first_media_port() -> u16 {
+    14_000
+}
+
+/// Lets them do what they are to do; gives their reports in the same order.
+pub fn run(fleet: &Fleet) -> Result<Vec<Report>, StartError> {
+    let (mut listeners, mut phones, mut served) = (Vec::new(), Vec::new(), HashMap::new());
+    for (index, plan) in fleet.phones.iter().enumerate() {
+        let (socket, local) = socket_for(plan)?;
+        let seats: Seats = Arc::new([Address { lane: index, seat: 0 }]);
+        served.insert((plan.proxy.transport, local), seats.clone());
+        listeners.push(Listener { socket, local, seats });
+        phones.push(phone(plan, local));
+    }
+    let mailboxes: nix::Result<Vec<_>> = phones.iter().map(|_| Mailbox::new().map(Arc::new)).collect();
+    let post = Arc::new(PostOffice::new(mailboxes.map_err(|error| no_threads(&error))?, served));
+    let collector = Collector::start(phones.len()).map_err(|error| no_threads(&error))?;
+    let (outside, errands) = Outside::new();
+    let tables = SharedTables::new(Vec::new(), None);
+
+    let mut lanes = Vec::new();
+    for (index, (phone, listener)) in phones.into_iter().zip(listeners).enumerate() {
+        let seat = Seat::new(Service::Phone(Box::new(phone)), LaneTables(tables.clone()));
+        let (post, outside) = (post.clone(), outside.clone());
+        let name = format!("phone-{index}");
+        let lane =
+            Lane::new(name.clone(), index, vec![seat], vec![listener], post, outside, collector.ring(index));
+        let lane = lane.map_err(|error| no_threads(&error))?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || lane.run());
+        lanes.push(thread.map_err(|error| no_threads(&error))?);
+    }
+    drop(outside);
+    let outside = outside::start(errands, post, Vec::new()).map_err(|error| no_threads(&error))?;
+    let seats = lanes.into_iter().filter_map(|lane| lane.join().ok()).flatten();
+    let reports = seats.filter_map(|seat| seat.phone().map(|phone| phone.report().clone())).collect();
+    let _ = outside.join();
+    Ok(reports)
+}
+
+fn socket_for(plan: &PhonePlan) -> Result<(UdpSocket, SocketAddr), StartError> {
+    let local = match plan.local {
+        Some(local) => local,
+        None => SocketAddr::new(towards(plan.proxy.addr)?, 0),
+    };
+    let mut sockets = open_udp(SipAddress::udp(local), 1)?;
+    Ok(sockets.remove(0))
+}
+
+/// The address this machine reaches another one from.
+fn towards(remote: SocketAddr) -> Result<IpAddr, StartError> {
+    let any: SocketAddr = if remote.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let ask = || {
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(remote)?;
+        socket.local_addr()
+    };
+    ask().map(|local| local.ip()).map_err(|error| StartError {
+        what: format!("no way leads to {remote}: {error}"),
+        remedy: "name a proxy this machine can reach".into(),
+    })
+}
+
+fn phone(plan: &PhonePlan, local: SocketAddr) -> Phone {
+    let domain = plan.domain.clone().unwrap_or_else(|| plan.proxy.addr.ip().to_string());
+    let config = PhoneConfig {
+        auth_user: plan.auth_user.clone(),
+        password: plan.password.clone(),
+        transport: plan.proxy.transport,
+        media_port: plan.media_port,
+        ..PhoneConfig::new(&plan.user, &domain, local, plan.proxy.addr)
+    };
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    Phone::new(
+        Birth { now, wall, seed: keys::random(), lane: LaneNumber::default() },
+        config,
+        plan.script.clone(),
+    )
+}
+
+/// Whether every phone that was in a call heard the other side and was heard, and at least one was.
+pub fn audio_flowed(reports: &[Report]) -> bool {
+    let mut in_calls = reports.iter().filter(|report| report.answered).peekable();
+    in_calls.peek().is_some() && in_calls.all(|report| report.audio_both_ways)
+}
+
+/// Whether phones of this transport can be run.
+pub fn is_served(transport: Transport) -> bool {
+    matches!(transport, Transport::Udp | Transport::Tcp)
+}

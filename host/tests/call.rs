@@ -1,0 +1,116 @@
+//! A whole call through a whole process: two phones register with digest, one calls the other, the relay carries their
+//! audio, and everything is given back.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use endpoint_sim::{Act, After, Answer, Report, Script, Step};
+use host::config::Settings;
+use host::endpoint::{Fleet, PhonePlan, audio_flowed, run};
+use host::server::Server;
+use proto::node::Transport;
+
+fn server(anchor: &str) -> Server {
+    let text = format!(
+        "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tcp:127.0.0.1:0\" }}]\nlog: error\n\
+         users: [{{ name: alice, password: wonderland }}, {{ name: bob, password: builder }}]\n\
+         proxy: {{ anchor: {anchor} }}\nrelay: {{ address: \"udp:127.0.0.1:0\", ports: 21000-21999 }}\n\
+         redirect: {{ address: \"udp:127.0.0.1:0\" }}\n"
+    );
+    let settings =
+        Settings::from_text(Path::new("test.yaml"), &text).unwrap_or_else(|error| panic!("{error}"));
+    Server::start(&settings).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn plan(
+    server: &Server,
+    transport: Transport,
+    user: &str,
+    password: &str,
+    port: u16,
+    script: Script,
+) -> PhonePlan {
+    let proxy = *server.handle().listening().iter().find(|at| at.transport == transport).unwrap();
+    PhonePlan {
+        user: user.into(),
+        domain: None,
+        password: Some(password.into()),
+        auth_user: None,
+        proxy,
+        local: None,
+        media_port: port,
+        script,
+    }
+}
+
+/// Bob answers at once and stays until the call is over; Alice calls when he has had a moment to register.
+fn phones(server: &Server, transport: Transport, port: u16) -> Fleet {
+    let answer = Answer { after_ms: 50, ..Answer::default() };
+    let wait = vec![Step::new(Act::Register, After::Start, 0), Step::new(Act::Wait, After::Ended, 0)];
+    let bob = Script { answer, steps: wait, until_ms: 15_000 };
+    let call = vec![
+        Step::new(Act::Register, After::Start, 0),
+        Step::call("sip:bob@127.0.0.1", After::Registered, 300),
+        Step::new(Act::HangUp, After::Answered, 700),
+    ];
+    let alice = Script { steps: call, until_ms: 15_000, ..Script::default() };
+    let phones = vec![
+        plan(server, transport, "bob", "builder", port, bob),
+        plan(server, transport, "alice", "wonderland", port + 100, alice),
+    ];
+    Fleet { phones }
+}
+
+fn assert_heard(reports: &[Report]) {
+    assert!(audio_flowed(reports), "{reports:#?}");
+    assert!(
+        reports[0].heard_only("alice@127.0.0.1") && reports[1].heard_only("bob@127.0.0.1"),
+        "{reports:#?}"
+    );
+}
+
+fn settle(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while !done() {
+        assert!(Instant::now() < until, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_anchored_call_is_heard_both_ways_and_every_port_comes_back() {
+    let server = server("always");
+    let reports = run(&phones(&server, Transport::Udp, 14_000)).unwrap();
+    assert_heard(&reports);
+    let relayed =
+        |report: &Report| report.sources.iter().all(|from| (21_000..=21_999).contains(&from.port()));
+    assert!(reports.iter().all(relayed), "media came past the relay: {reports:#?}");
+    settle("the return of the ports", || server.handle().lanes().iter().all(|lane| lane.ports == 0));
+    settle("the record of the call", || {
+        let counts = server.handle().history().counts();
+        (counts.answered, counts.anchored) == (1, 1)
+    });
+    server.stop();
+}
+
+#[test]
+fn a_direct_call_is_heard_both_ways_and_no_port_is_lent() {
+    let server = server("never");
+    let reports = run(&phones(&server, Transport::Udp, 14_300)).unwrap();
+    assert_heard(&reports);
+    assert!(
+        reports
+            .iter()
+            .all(|report| report.sources.iter().all(|from| (14_300..14_600).contains(&from.port())))
+    );
+    server.stop();
+}
+
+#[test]
+fn a_call_between_phones_on_tcp_is_heard_both_ways() {
+    let server = server("always");
+    let reports = run(&phones(&server, Transport::Tcp, 14_600)).unwrap();
+    assert_heard(&reports);
+    server.stop();
+}
