@@ -73,11 +73,12 @@ impl Mailbox {
         }
     }
 
-    /// The lane is awake and about to look: stops the bell.
+    /// The lane is awake and about to look: stops the bell. The bell first, then the word that it rings: in the other
+    /// order a letter that comes between the two would ring a bell that is stopped right after, and be believed to ring
+    /// for ever.
     pub fn silence(&self) {
-        if self.rung.swap(false, Ordering::SeqCst) {
-            let _ = self.bell.read();
-        }
+        let _ = self.bell.read();
+        self.rung.store(false, Ordering::SeqCst);
     }
 
     /// The next input.
@@ -109,6 +110,8 @@ fn begins_call(input: &Input) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
     use super::*;
 
     #[test]
@@ -121,5 +124,37 @@ mod tests {
         assert_eq!(mailbox.refused(), 1);
         assert!(mailbox.take().is_some());
         assert!(mailbox.post((0, Input::Wake)).is_ok());
+    }
+
+    /// Two letters at a time, the second of which often comes while the bell is being stopped for the first.
+    #[test]
+    fn no_letter_waits_for_the_bell_of_the_next() {
+        const PAIRS: usize = 20_000;
+        let (mailbox, taken) = (Mailbox::new().unwrap(), AtomicU64::new(0));
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        epoll.add(&mailbox, EpollEvent::new(EpollFlags::EPOLLIN, 0)).unwrap();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for pair in 1..=PAIRS {
+                    mailbox.post((0, Input::Wake)).unwrap();
+                    mailbox.post((0, Input::Wake)).unwrap();
+                    while taken.load(Ordering::SeqCst) < 2 * pair as u64 {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            while taken.load(Ordering::SeqCst) < 2 * PAIRS as u64 {
+                let rung = epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::from(5_000_u16)).unwrap();
+                if rung == 0 {
+                    // Lets the other thread end, so that the test can fail.
+                    taken.store(u64::MAX, Ordering::SeqCst);
+                    panic!("a letter waits, and the bell is silent");
+                }
+                mailbox.silence();
+                while mailbox.take().is_some() {
+                    taken.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
     }
 }
