@@ -53,7 +53,7 @@ pub fn proxy(settings: &Settings, keys: &Keyring) -> Option<proxy::Config> {
         relays: relays(settings, own),
         relay_mode: file.relay.as_ref().map_or(Mode::Split, |relay| mode(relay.mode)),
         redirects: redirects(settings, own),
-        siblings: siblings(settings, own, keys),
+        siblings: siblings(own, keys),
         routes: own.routes.iter().map(route).collect(),
         keep_alive: own.keep_alive.0,
         timer_c: own.timers.ringing.0,
@@ -204,11 +204,10 @@ fn redirects(settings: &Settings, own: &schema::Proxy) -> Vec<proxy::config::Red
     own.redirect.or(here).map(lower).into_iter().collect()
 }
 
-fn siblings(settings: &Settings, own: &schema::Proxy, keys: &Keyring) -> proxy::config::Siblings {
-    let mut cidrs: Vec<proto::cidr::Cidr> =
-        own.siblings.iter().map(|ip| proto::cidr::Cidr::new(*ip, 128)).collect();
-    let own_ips = settings.file.listeners.iter().map(|listener| listener.address.addr.ip());
-    cidrs.extend(own_ips.map(|ip| proto::cidr::Cidr::new(ip, 128)));
+/// The proxies that are named as such. Not ourselves: where everything runs on one host, phones and next hops share our
+/// address, and are none.
+fn siblings(own: &schema::Proxy, keys: &Keyring) -> proxy::config::Siblings {
+    let cidrs = own.siblings.iter().map(|ip| proto::cidr::Cidr::new(*ip, 128)).collect();
     proxy::config::Siblings { cidrs, key: Some(keys.node.clone()) }
 }
 
