@@ -5,5 +5,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "floor 3 may touch the real world")]
 
+pub mod cast;
 pub mod lab;
 pub mod world;

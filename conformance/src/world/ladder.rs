@@ -1,9 +1,10 @@
 //! The record as a ladder a SIP engineer can read: time on the left, a lifeline for each node, an arrow for each
-//! message with its first line and the media address of its SDP. RTP between two messages is summed up.
+//! message with its first line and the media address of its SDP. A run of RTP is one arrow, where it begins.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proto::rtp::{Packet, classify};
 use proto::sdp::Sdp;
@@ -13,24 +14,22 @@ use super::NodeId;
 use super::record::{Entry, Fate};
 
 /// Distance between lifelines.
-const WIDTH: usize = 30;
+const WIDTH: usize = 28;
 /// Room for the time.
 const MARGIN: usize = 12;
 
 /// Draws the whole record. `names` are the nodes' in order.
 pub(super) fn draw(names: &[String], entries: &[Entry]) -> String {
     let mut page = Page { names: names.to_vec(), text: String::new() };
+    let runs = runs(entries);
     page.header();
-    let mut media = Runs::default();
-    for entry in entries {
-        if entry.transport.is_none() {
-            media.count(entry);
-        } else {
-            media.flush(&mut page);
-            page.arrow(entry, '-', &label(entry));
+    for (n, entry) in entries.iter().enumerate() {
+        match runs.get(&n) {
+            Some(run) => page.arrow(entry, '=', &run.label(entry)),
+            None if entry.transport.is_some() => page.arrow(entry, '-', &label(entry)),
+            None => {}
         }
     }
-    media.flush(&mut page);
     page.text
 }
 
@@ -86,45 +85,52 @@ fn media_addresses(sdp: &[u8]) -> Option<Vec<String>> {
     Some(sdp.media.iter().map(address).collect())
 }
 
-/// Media packets since the last message, by who sent them where.
-#[derive(Default)]
-struct Runs {
-    order: Vec<Entry>,
-    /// First place in `order`, and how many.
-    counts: BTreeMap<Run, (usize, usize)>,
+/// Media packets of one sender to one address with one outcome, one after another; drawn where the first was sent.
+struct Run {
+    kind: String,
+    count: usize,
+    last: Duration,
 }
 
-/// Sender, source and destination, kind and outcome.
-type Run = (NodeId, (SocketAddr, SocketAddr), String);
+/// A longer silence ends a run.
+const PAUSE: Duration = Duration::from_secs(6);
 
-impl Runs {
-    fn count(&mut self, entry: &Entry) {
-        let kind = match classify(&entry.bytes) {
-            Packet::Rtp(_) => "RTP",
-            Packet::Rtcp(_) => "RTCP",
-            Packet::Stun => "STUN",
-            Packet::Dtls => "DTLS",
-            _ => "data",
-        };
-        let outcome = match &entry.fate {
-            Fate::Dropped(why) => format!("{kind} ({why})"),
-            _ => kind.to_owned(),
-        };
-        let place = self.order.len();
-        let run = self.counts.entry((entry.from, entry.sent, outcome)).or_insert((place, 0));
-        run.1 += 1;
-        if run.1 == 1 {
-            self.order.push(entry.clone());
+/// The runs of a record, by the place of their first packet.
+fn runs(entries: &[Entry]) -> BTreeMap<usize, Run> {
+    let mut runs: BTreeMap<usize, Run> = BTreeMap::new();
+    let mut open: BTreeMap<(NodeId, (SocketAddr, SocketAddr), String), usize> = BTreeMap::new();
+    for (n, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.transport.is_none()) {
+        let kind = kind(entry);
+        let first = open.entry((entry.from, entry.sent, kind.clone())).or_insert(n);
+        if runs.get(first).is_some_and(|run| run.last + PAUSE < entry.at) {
+            *first = n;
         }
+        let run = runs.entry(*first).or_insert(Run { kind, count: 0, last: entry.at });
+        run.count += 1;
+        run.last = entry.at;
     }
+    runs
+}
 
-    fn flush(&mut self, page: &mut Page) {
-        let mut runs: Vec<_> = std::mem::take(&mut self.counts).into_iter().collect();
-        runs.sort_by_key(|(_, (place, _))| *place);
-        let firsts = std::mem::take(&mut self.order);
-        for ((_, (from, to), kind), (place, count)) in runs {
-            page.arrow(&firsts[place], '=', &format!("{kind} ×{count} {from} > {to}"));
-        }
+impl Run {
+    fn label(&self, first: &Entry) -> String {
+        let seconds = (self.last - first.at).as_secs_f64();
+        format!("{} ×{} {seconds:.1} s {} > {}", self.kind, self.count, first.sent.0, first.sent.1)
+    }
+}
+
+/// What a media packet is, and what became of it if it did not arrive.
+fn kind(entry: &Entry) -> String {
+    let kind = match classify(&entry.bytes) {
+        Packet::Rtp(_) => "RTP",
+        Packet::Rtcp(_) => "RTCP",
+        Packet::Stun => "STUN",
+        Packet::Dtls => "DTLS",
+        _ => "data",
+    };
+    match &entry.fate {
+        Fate::Dropped(why) => format!("{kind} ({why})"),
+        _ => kind.to_owned(),
     }
 }
 

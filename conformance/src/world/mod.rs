@@ -31,6 +31,7 @@ mod tables;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -159,6 +160,11 @@ impl World {
         self.net.add_one_to_one(name, outer, &pairs)
     }
 
+    /// A network of its own, without a way out.
+    pub fn lan(&mut self) -> Realm {
+        self.net.add_realm()
+    }
+
     /// The realm behind a gateway.
     pub fn inside(&self, gateway: GatewayId) -> Realm {
         self.net.inside(gateway)
@@ -240,14 +246,15 @@ impl World {
 
     /// The record as a ladder.
     pub fn ladder(&self) -> String {
-        self.ladder_since(Duration::ZERO)
+        self.ladder_of(Duration::ZERO..=Duration::MAX)
     }
 
-    /// The record from a time on, as a ladder.
-    pub fn ladder_since(&self, from: Duration) -> String {
+    /// What was sent within a time, as a ladder.
+    pub fn ladder_of(&self, span: RangeInclusive<Duration>) -> String {
         let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
-        let first = self.record.partition_point(|entry| entry.at < from);
-        ladder::draw(&names, &self.record[first..])
+        let first = self.record.partition_point(|entry| entry.at < *span.start());
+        let end = self.record.partition_point(|entry| entry.at <= *span.end());
+        ladder::draw(&names, &self.record[first..end])
     }
 
     /// Sends a datagram by a node's host from any address, true or forged.

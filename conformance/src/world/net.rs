@@ -114,6 +114,11 @@ impl Net {
         Net { realms: vec![Network::default()], ..Net::default() }
     }
 
+    pub(super) fn add_realm(&mut self) -> Realm {
+        self.realms.push(Network::default());
+        Realm(self.realms.len() - 1)
+    }
+
     pub(super) fn add_host(&mut self, realm: Realm, ip: IpAddr) -> HostId {
         self.hosts.push(Host { addresses: BTreeMap::new(), link: Link::default() });
         let host = HostId(self.hosts.len() - 1);

@@ -1,0 +1,246 @@
+//! Calls of system 1 told in the simulated world, from socket to socket, each with its ladder or its verdict.
+
+use std::time::Duration;
+
+use conformance::cast::{Cast, P2, Plot, SITES, add_phone, alice_calls, script, without_chance};
+use conformance::world::{Entry, INTERNET, Link, Mute, Rules};
+use endpoint_sim::{Act, After, Answer, EndedBy, Phone, Step};
+use proto::sip::Name;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The call, from its first INVITE to a second after its last BYE, CANCEL or ACK: what comes before and after is the
+/// same in every story.
+fn ladder(cast: &Cast) -> String {
+    let titled = |entry: &&Entry, words: &[&str]| {
+        entry.title().is_some_and(|title| words.iter().any(|word| title.starts_with(word)))
+    };
+    let mut packets = cast.world.packets().iter();
+    let begin = packets.find(|e| titled(e, &["INVITE"])).map_or(Duration::ZERO, |entry| entry.at);
+    let end = packets.rfind(|e| titled(e, &["BYE", "CANCEL", "ACK"])).map_or(begin, |entry| entry.at);
+    without_chance(&cast.world.ladder_of(begin..=end + SECOND))
+}
+
+#[test]
+fn a_call_through_two_firewalls() {
+    let cast = Plot::default().play();
+    cast.assert_audio_both_ways();
+    cast.assert_no_media_to_strangers();
+    insta::assert_snapshot!(ladder(&cast));
+}
+
+/// SYSTEMS §1, acceptance 1a: relay response, then redirect request, then forward; each side sees only the relay.
+#[test]
+fn the_steps_of_the_claim_come_in_order() {
+    let cast = Plot { sites: [Some(Rules::PORT_RESTRICTED), None], ..Plot::default() }.play();
+    let steps = [
+        cast.place(cast.alice, cast.p1, "INVITE"),
+        cast.place(cast.p1, cast.relay, "INVITE"),
+        cast.place(cast.relay, cast.p1, "200 INVITE"),
+        cast.place(cast.p1, cast.redirect, "INVITE"),
+        cast.place(cast.redirect, cast.p1, "302 INVITE"),
+        cast.place(cast.p1, cast.p2, "INVITE"),
+        cast.place(cast.p2, cast.p1, "200 INVITE"),
+        cast.place(cast.p1, cast.alice, "200 INVITE"),
+    ];
+    assert!(steps.is_sorted(), "{steps:?}\n{}", ladder(&cast));
+    assert!(!cast.heard_by(cast.bob, "10.0.0.2:40000") && !cast.heard_by(cast.bob, "IN IP4 10.0.0.2"));
+    assert!(!cast.heard_by(cast.alice, "IN IP4 192.0.2.20"));
+    cast.assert_audio_both_ways();
+}
+
+#[test]
+fn every_pair_of_nats_has_audio_both_ways() {
+    for (a, alice) in SITES {
+        for (b, bob) in SITES {
+            let cast = Plot { sites: [alice, bob], ..Plot::default() }.play();
+            cast.assert_audio_both_ways();
+            cast.assert_no_media_to_strangers();
+            let relayed = !cast.relay_ports().is_empty();
+            assert_eq!(relayed, (a, b) != ("none", "none"), "{a} to {b}\n{}", ladder(&cast));
+            assert!(!cast.heard_by(cast.bob, "IN IP4 10.0.0.2") || alice.is_none(), "{a} to {b}");
+            assert!(!cast.heard_by(cast.alice, "IN IP4 10.0.0.2") || bob.is_none(), "{a} to {b}");
+        }
+    }
+}
+
+/// Acceptance 1c.
+#[test]
+fn two_public_phones_talk_directly_and_the_relay_hears_nothing() {
+    let cast = Plot { sites: [None, None], ..Plot::default() }.play();
+    assert!(!cast.world.packets().iter().any(|entry| entry.receiver() == Some(cast.relay)));
+    cast.assert_audio_both_ways();
+    insta::assert_snapshot!(ladder(&cast));
+}
+
+#[test]
+fn a_call_survives_thirty_percent_loss_on_both_lines() {
+    for seed in 1..=5 {
+        let mut plot = Plot { seed, ..Plot::default() };
+        plot.alice.steps[1].at_ms = 40_000;
+        let mut cast = plot.begin();
+        for host in cast.hosts {
+            *cast.world.link(host) = Link { loss: 300, jitter: Duration::from_millis(4), ..Link::default() };
+        }
+        cast.until_alice_is_done();
+        cast.assert_clean();
+        cast.assert_audio_both_ways();
+        assert_eq!(cast.report(cast.alice).call_status, Some(200), "seed {seed}\n{}", ladder(&cast));
+    }
+}
+
+#[test]
+fn a_forked_call_is_cancelled_where_nobody_answered() {
+    let mut cast = Plot::default().begin();
+    let quiet =
+        endpoint_sim::Script { answer: Answer { after_ms: 60_000, ..Answer::default() }, ..script(vec![]) };
+    let (_, mobile) = add_phone(&mut cast.world, (INTERNET, "192.0.2.30"), "bob", P2, quiet);
+    cast.until_alice_is_done();
+    cast.assert_clean();
+    cast.assert_audio_both_ways();
+    let said = cast.between(mobile, cast.p2);
+    assert!(said.contains(&"487 INVITE".to_owned()), "{said:?}\n{}", ladder(&cast));
+    assert!(!cast.world.node::<Phone>(mobile).report().answered);
+    insta::assert_snapshot!(ladder(&cast));
+}
+
+#[test]
+fn a_caller_who_gives_up_cancels_and_frees_everything() {
+    let mut plot = Plot { alice: alice_calls(0), ..Plot::default() };
+    plot.alice.steps.pop();
+    plot.alice.steps.push(Step::new(Act::HangUp, After::Ringing, 1000));
+    plot.bob.answer.after_ms = 60_000;
+    let cast = plot.play();
+    assert_eq!(cast.report(cast.alice).call_status, Some(487), "{}", ladder(&cast));
+    insta::assert_snapshot!(ladder(&cast));
+}
+
+#[test]
+fn a_proxy_killed_in_mid_call_routes_the_bye_and_frees_the_relay() {
+    for proxy in [1, 2] {
+        let mut cast = Plot { alice: alice_calls(8000), ..Plot::default() }.begin();
+        let killed = if proxy == 1 { cast.p1 } else { cast.p2 };
+        cast.until_answered();
+        cast.world.run_for(3 * SECOND);
+        cast.world.kill(killed);
+        let before = cast.report(cast.alice).received;
+        cast.world.run_for(2 * SECOND);
+        assert!(cast.report(cast.alice).received >= before + 90, "media goes on without the proxy");
+        cast.world.restart(killed);
+        cast.until_alice_is_done();
+        cast.assert_clean();
+        assert_eq!(cast.report(cast.bob).ended_by, Some(EndedBy::Them), "P{proxy}\n{}", ladder(&cast));
+        cast.assert_audio_both_ways();
+    }
+}
+
+/// Acceptance 1g.
+#[test]
+fn an_exhausted_relay_is_a_503_with_retry_after() {
+    let cast = Plot { relay_sessions: 0, ..Plot::default() }.play();
+    let place = cast.place(cast.p1, cast.alice, "503 INVITE");
+    let refusal = cast.world.packets()[place].sip().unwrap();
+    assert!(refusal.text(Name::RetryAfter).is_some());
+    assert_eq!(cast.report(cast.alice).call_status, Some(503));
+    assert!(
+        cast.between(cast.p2, cast.bob).iter().all(|title| !title.starts_with("INVITE")),
+        "bob never rang"
+    );
+    insta::assert_snapshot!(ladder(&cast));
+}
+
+/// Acceptance 1f.
+#[test]
+fn a_silent_redirect_server_is_a_408_and_nothing_is_held() {
+    let mut cast = Plot::default().begin();
+    cast.world.run_for(SECOND);
+    cast.world.kill(cast.redirect);
+    cast.until_alice_is_done();
+    cast.assert_clean();
+    let status = cast.report(cast.alice).call_status;
+    assert!(matches!(status, Some(408 | 480 | 504)), "{status:?}\n{}", ladder(&cast));
+}
+
+#[test]
+fn nobody_serves_a_stranger() {
+    let mut plot = Plot::default();
+    plot.alice.steps[1].to = Some("sip:nobody@example.com".to_owned());
+    let cast = plot.play();
+    assert_eq!(cast.report(cast.alice).call_status, Some(404), "{}", ladder(&cast));
+}
+
+/// Acceptance 1i: a new port, then a new address; a forger who knows the ports gets nothing in or out.
+#[test]
+fn audio_is_back_within_a_second_of_a_rebinding_and_a_forger_is_not_heard() {
+    for external in [None, Some("198.51.100.77")] {
+        let mut cast = Plot { alice: alice_calls(8000), ..Plot::default() }.begin();
+        let host = cast.world.host(INTERNET, "192.0.2.66");
+        let forger = cast.world.attach(host, "forger", &["udp 192.0.2.66:4000"], |_| Mute::default());
+        cast.until_answered();
+        cast.world.run_for(3 * SECOND);
+        let ports = cast.relay_ports();
+        cast.world.rebind(cast.nats[0].unwrap(), external);
+        for n in 0..50_u8 {
+            for port in &ports {
+                let rtp = [0x80, 0, 1, n, 0, 0, n, 0, 6, 6, 6, 6, 1, 2, 3, 4];
+                cast.world.inject(forger, "192.0.2.66:4000", &port.to_string(), &rtp);
+            }
+            cast.world.run_for(SECOND / 50);
+        }
+        let before = (cast.report(cast.alice).received, cast.report(cast.bob).received);
+        cast.world.run_for(SECOND);
+        let after = (cast.report(cast.alice).received, cast.report(cast.bob).received);
+        assert!(
+            after.0 >= before.0 + 45 && after.1 >= before.1 + 45,
+            "{before:?} {after:?}\n{}",
+            ladder(&cast)
+        );
+        assert!(cast.world.node::<Mute>(forger).heard.is_empty());
+        cast.until_alice_is_done();
+        cast.assert_clean();
+        cast.assert_audio_both_ways();
+        let forged =
+            |entry: &Entry| entry.from == cast.relay && entry.bytes.get(8..12) == Some(&[6, 6, 6, 6]);
+        assert!(!cast.world.packets().iter().any(forged), "the relay passed forged media on");
+    }
+}
+
+/// Acceptance 1k.
+#[test]
+fn a_callee_idle_for_three_minutes_behind_a_30_second_nat_still_rings() {
+    let mut plot = Plot::default();
+    plot.sites[1] = Some(Rules::PORT_RESTRICTED.timeout(30 * SECOND));
+    plot.alice.steps[1].at_ms = 180_000;
+    let cast = plot.play();
+    assert_eq!(cast.report(cast.alice).call_status, Some(200), "{}", ladder(&cast));
+    cast.assert_audio_both_ways();
+}
+
+#[test]
+fn hold_resume_and_a_move_keep_the_audio() {
+    let mut plot = Plot { alice: alice_calls(9000), ..Plot::default() };
+    plot.alice.steps.truncate(2);
+    for (act, at_ms) in [(Act::Hold, 2000), (Act::Resume, 4000), (Act::Move, 6000), (Act::HangUp, 9000)] {
+        plot.alice.steps.push(Step::new(act, After::Answered, at_ms));
+    }
+    let cast = plot.play();
+    assert_eq!(cast.report(cast.alice).changes, 3, "{}", ladder(&cast));
+    cast.assert_audio_both_ways();
+    cast.assert_no_media_to_strangers();
+}
+
+#[test]
+fn a_late_offer_has_audio_both_ways() {
+    let mut plot = Plot::default();
+    plot.alice.steps[1].late_offer = true;
+    let cast = plot.play();
+    cast.assert_audio_both_ways();
+}
+
+#[test]
+fn early_media_is_heard_before_the_answer() {
+    let mut plot = Plot::default();
+    plot.bob.answer = Answer { after_ms: 2000, early_media: true, ..Answer::default() };
+    let cast = plot.play();
+    cast.assert_audio_both_ways();
+}
