@@ -18,7 +18,7 @@ use proto::node::{Flow, Input, Output, SendError, Ticket, Transport};
 use proto::sip::{Message, Name};
 
 use super::mailbox::Mailbox;
-use super::media::{EpollPath, MediaPath, epoll_timeout};
+use super::media::{self, MediaPath, epoll_timeout};
 use super::post::{Address, PostOffice, Seats, turned};
 use super::seat::{Command, LaneReport, Seat};
 use crate::events::Ring;
@@ -97,8 +97,7 @@ impl Lane {
             epoll.add(&listener.socket, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
         }
         let with_media = seats.iter().position(Seat::has_media);
-        let media = with_media
-            .map(|seat| EpollPath::new(&epoll).map(|path| (seat, Box::new(path) as Box<dyn MediaPath>)));
+        let media = with_media.map(|seat| media::open(&epoll).map(|path| (seat, path)));
         Ok(Lane {
             name,
             index,

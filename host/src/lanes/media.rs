@@ -1,7 +1,7 @@
 //! How a relay lane moves media: a path opens the ports, waits, and sends on what it is told to.
 //!
-//! [`EpollPath`] works everywhere; others can stand beside it behind [`MediaPath`]. All give the same answers in the same
-//! tests, and `postern status` names the one in use.
+//! [`EpollPath`] works everywhere, [`UringPath`] where trying it succeeds. Both give the same answers in the same tests,
+//! and `postern status` names the one in use.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -12,6 +12,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use proto::node::SocketId;
 use relay::Forward;
 
+use super::uring::UringPath;
 use crate::net::batch::{Receiver, Sender};
 use crate::net::udp;
 
@@ -54,6 +55,17 @@ pub trait MediaPath: Send + std::fmt::Debug {
     fn send(&mut self, socket: SocketId, to: SocketAddr, bytes: &[u8]);
     /// Waits, at most this long (`None`: until something comes), and carries what is there.
     fn turn(&mut self, wait: Option<Duration>, decide: &mut Decide<'_>) -> io::Result<Turn>;
+}
+
+/// The best path this machine lets us have.
+pub fn open(control: &Epoll) -> io::Result<Box<dyn MediaPath>> {
+    match UringPath::try_out().and_then(|()| UringPath::new(control)) {
+        Ok(path) => Ok(Box::new(path)),
+        Err(error) => {
+            tracing::info!(%error, "no io_uring here: media goes by epoll");
+            Ok(Box::new(EpollPath::new(control)?))
+        }
+    }
 }
 
 /// Batched epoll: one `recvmmsg` per ready socket, one `sendmmsg` per run of packets that leave by the same socket.
@@ -212,7 +224,13 @@ mod tests {
     fn paths() -> Vec<(Epoll, Box<dyn MediaPath>)> {
         let control = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
         let path = EpollPath::new(&control).unwrap();
-        vec![(control, Box::new(path))]
+        let mut paths: Vec<(Epoll, Box<dyn MediaPath>)> = vec![(control, Box::new(path))];
+        let control = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        // Not every machine lets us.
+        if let Ok(path) = UringPath::new(&control) {
+            paths.push((control, Box::new(path)));
+        }
+        paths
     }
 
     fn peer() -> UdpSocket {

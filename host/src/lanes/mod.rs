@@ -8,3 +8,4 @@ pub mod mailbox;
 pub mod media;
 pub mod post;
 pub mod seat;
+pub mod uring;

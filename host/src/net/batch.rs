@@ -1,6 +1,6 @@
 //! Many datagrams per system call (`recvmmsg`, `sendmmsg`), with buffers made once.
 //!
-//! The only unsafe code of the shell. Every pointer handed to the kernel points into a `Vec` owned by the same struct,
+//! Every pointer handed to the kernel points into a `Vec` owned by the same struct,
 //! is written anew right before the call, and is not kept by the kernel after it returns.
 #![allow(unsafe_code)]
 
@@ -190,7 +190,8 @@ pub fn take_error(socket: BorrowedFd<'_>) -> Option<(i32, SocketAddr)> {
     None
 }
 
-fn zeroed() -> sockaddr_storage {
+/// An address of zeros: of no family.
+pub(crate) fn zeroed() -> sockaddr_storage {
     // SAFETY: plain numbers; all zeros is `AF_UNSPEC`.
     unsafe { std::mem::zeroed() }
 }
@@ -201,7 +202,7 @@ fn zeroed_header() -> mmsghdr {
 }
 
 /// Writes an address in the kernel's form; gives back its length.
-fn to_storage(address: SocketAddr, storage: &mut sockaddr_storage) -> u32 {
+pub(crate) fn to_storage(address: SocketAddr, storage: &mut sockaddr_storage) -> u32 {
     match address {
         SocketAddr::V4(v4) => {
             let mut raw: sockaddr_in = from_zeros();
