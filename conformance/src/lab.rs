@@ -329,10 +329,13 @@ impl Recorder {
     }
 }
 
-/// The `postern` binary of this very source, built when it is first asked for.
+/// The `postern` binary of this very source, built when it is first asked for; or the one POSTERN_BINARY names.
 pub fn postern() -> &'static str {
     static BUILT: OnceLock<String> = OnceLock::new();
     BUILT.get_or_init(|| {
+        if let Ok(named) = std::env::var("POSTERN_BINARY") {
+            return named;
+        }
         let folder = std::env::current_exe()
             .expect("a test has a path")
             .parent()
