@@ -18,6 +18,14 @@ const LIMIT: Duration = Duration::from_secs(3600);
 /// Phones lose patience with calls that never end.
 const PATIENCE_MS: u64 = 120_000;
 
+/// Seeds that once failed: a re-INVITE or UPDATE that comes after the BYE took a relay session up again, for nobody.
+#[test]
+fn what_once_failed_does_not_fail_again() {
+    let failed: Vec<u64> =
+        [127, 310, 314, 442, 614, 671].into_iter().filter(|seed| outcome(*seed) == Outcome::Failed).collect();
+    assert!(failed.is_empty(), "failing seeds: {failed:?}");
+}
+
 #[test]
 fn nothing_is_left_behind_whatever_happens() {
     let number =

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proto::event::{EndedBy, Event, Side};
 use proto::node::Flow;
 use proto::sip::transaction::ServerId;
-use proto::sip::{Edit, Message, Name, reply};
+use proto::sip::{Edit, Message, Method, Name, reply};
 
 use crate::alarms::Alarm;
 use crate::calls::{Dialog, End, Peer};
@@ -299,21 +299,33 @@ impl Proxy {
     fn transaction_ended(&mut self, cx: &mut Cx<'_>, context: &Context, status: u16, by: EndedBy) {
         match (context.role, context.call.clone()) {
             (Role::Begins, Some(call)) if status >= 300 => self.end_call(cx, &call, status, by),
-            (Role::Ends, call) if !matches!(status, 401 | 407) => {
-                if let Some((relay, session)) = context.session {
-                    self.free(cx, relay, session);
-                }
-                let Some(call) = call else { return };
-                let by = if context.sender == Side::Caller { EndedBy::Caller } else { EndedBy::Callee };
-                let tags = [context.request.from_tag(), context.request.to_tag()];
-                let ended = self.calls.end_dialog(&call, tags, End { at: cx.now.at, status: 200, by });
-                if let Some((call, event)) = ended {
-                    self.bury(cx, call, event);
-                }
+            (Role::Ends, _) if !matches!(status, 401 | 407) => self.end_dialog(cx, context),
+            (Role::Other, _) if status == 481 && speaks_of_media(&context.request) => {
+                self.end_dialog(cx, context)
             }
             _ => {}
         }
     }
+
+    /// A dialog is over: by BYE, or because the far end knows nothing of it (RFC 3261 §12.2.1.2), as when a re-INVITE
+    /// comes after the BYE and its relay session was taken up again for nothing.
+    fn end_dialog(&mut self, cx: &mut Cx<'_>, context: &Context) {
+        if let Some((relay, session)) = context.session {
+            self.free(cx, relay, session);
+        }
+        let Some(call) = &context.call else { return };
+        let by = if context.sender == Side::Caller { EndedBy::Caller } else { EndedBy::Callee };
+        let tags = [context.request.from_tag(), context.request.to_tag()];
+        let ended = self.calls.end_dialog(call, tags, End { at: cx.now.at, status: 200, by });
+        if let Some((call, event)) = ended {
+            self.bury(cx, call, event);
+        }
+    }
+}
+
+/// Requests whose 481 ends the whole dialog, not just a subscription or a provisional response in it (RFC 5057 §5.1).
+fn speaks_of_media(request: &Message) -> bool {
+    matches!(request.method(), Method::Invite | Method::Update)
 }
 
 /// Why other branches are cancelled when one has answered (RFC 3326).
