@@ -93,6 +93,8 @@ struct Plan {
     name: &'static str,
     count: usize,
     addresses: Vec<SipAddress>,
+    /// It sits on the first lane, beside the service there.
+    shares: bool,
 }
 
 impl Server {
@@ -303,7 +305,9 @@ impl Starting<'_> {
         for (plan, seats) in plans.iter().zip(seats_of(plans)) {
             for (address, service) in seats.iter().zip(self.services(settings, plan)) {
                 let (name, there) = &mut all[address.lane];
-                *name = format!("{}-{}", plan.name, address.lane);
+                if name.is_empty() {
+                    *name = format!("{}-{}", plan.name, address.lane);
+                }
                 there.push(Seat::new(service, LaneTables(tables[plan.name].clone())));
             }
         }
@@ -338,24 +342,30 @@ fn plans(settings: &Settings) -> Vec<Plan> {
         name: "proxy",
         count: usize::from(proxy.lanes.max(1)),
         addresses: file.listeners.iter().map(|listener| listener.address).collect(),
+        shares: false,
     });
     let relay = file.relay.iter().map(|relay| Plan {
         name: "relay",
         count: usize::from(relay.threads.max(1)),
         addresses: vec![relay.address],
+        shares: relay.threads == 0 && file.proxy.is_some(),
     });
     let redirect = file.redirect.iter().map(|redirect| Plan {
         name: "redirect",
         count: 1,
         addresses: vec![redirect.address],
+        shares: false,
     });
     proxy.chain(relay).chain(redirect).collect()
 }
 
-/// Every service has lanes of its own.
+/// Every service has lanes of its own, but one that shares the first lane.
 fn seats_of(plans: &[Plan]) -> impl Iterator<Item = Seats> + '_ {
     let mut first = 0;
     plans.iter().map(move |plan| {
+        if plan.shares {
+            return Seats::from([Address { lane: 0, seat: 1 }]);
+        }
         let lanes = first..first + plan.count;
         first += plan.count;
         lanes.map(|lane| Address { lane, seat: 0 }).collect()
@@ -363,7 +373,7 @@ fn seats_of(plans: &[Plan]) -> impl Iterator<Item = Seats> + '_ {
 }
 
 fn lane_count(plans: &[Plan]) -> usize {
-    plans.iter().map(|plan| plan.count).sum()
+    plans.iter().filter(|plan| !plan.shares).map(|plan| plan.count).sum()
 }
 
 fn birth(index: usize, count: usize) -> Birth {

@@ -12,10 +12,14 @@ use host::server::Server;
 use proto::node::Transport;
 
 fn server(anchor: &str) -> Server {
+    server_with(anchor, 1)
+}
+
+fn server_with(anchor: &str, threads: u16) -> Server {
     let text = format!(
         "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tcp:127.0.0.1:0\" }}]\nlog: error\n\
          users: [{{ name: alice, password: wonderland }}, {{ name: bob, password: builder }}]\n\
-         proxy: {{ anchor: {anchor} }}\nrelay: {{ address: \"udp:127.0.0.1:0\", ports: 21000-21999 }}\n\
+         proxy: {{ anchor: {anchor} }}\nrelay: {{ address: \"udp:127.0.0.1:0\", ports: 21000-21999, threads: {threads} }}\n\
          redirect: {{ address: \"udp:127.0.0.1:0\" }}\n"
     );
     let settings =
@@ -91,6 +95,16 @@ fn an_anchored_call_is_heard_both_ways_and_every_port_comes_back() {
         let counts = server.handle().history().counts();
         (counts.answered, counts.anchored) == (1, 1)
     });
+    server.stop();
+}
+
+#[test]
+fn media_on_the_proxys_own_thread_is_heard_both_ways() {
+    let server = server_with("always", 0);
+    assert_eq!(server.handle().lanes().len(), 2, "one for calls and media, one for the redirect server");
+    let reports = run(&phones(&server, Transport::Udp, 14_900)).unwrap();
+    assert_heard(&reports);
+    settle("the return of the ports", || server.handle().lanes().iter().all(|lane| lane.ports == 0));
     server.stop();
 }
 

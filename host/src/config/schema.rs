@@ -354,7 +354,8 @@ pub struct Relay {
     pub ports: Ports,
     /// Networks it lends ports in; none: all.
     pub networks: Vec<String>,
-    /// Threads that carry media.
+    /// Threads that carry media. 0: the proxy's own thread does, which spares each call a few wake-ups and suits a small
+    /// site; much signalling then delays media.
     pub threads: u16,
     /// A port for each party, or one for both.
     pub mode: RelayMode,

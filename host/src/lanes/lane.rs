@@ -306,8 +306,9 @@ impl Lane {
 
     /// Gives a service an input, and does what it wants until nothing is left to do on this lane.
     fn deliver(&mut self, now: Instant, seat: usize, input: Input) {
-        self.inbox.push_back((seat, input));
-        while let Some((seat, input)) = self.inbox.pop_front() {
+        // What is in hand does not go through the queue: an input is large, and this is every packet's way.
+        let mut next = Some((seat, input));
+        while let Some((seat, input)) = next.take().or_else(|| self.inbox.pop_front()) {
             self.seats[seat].handle(now, input, &mut self.wanted);
             self.perform_all(now, seat);
         }
