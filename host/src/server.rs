@@ -225,7 +225,12 @@ impl Starting<'_> {
             let ring = collector.ring(index);
             let lane = Lane::new(name.clone(), index, seats, own, post.clone(), outside.clone(), ring);
             let lane = lane.map_err(|error| no_threads(&error))?;
-            let thread = std::thread::Builder::new().name(name).spawn(move || drop(lane.run()));
+            let core = name.starts_with("relay-").then(|| core_for(index)).flatten();
+            let body = move || {
+                core.iter().for_each(pin);
+                drop(lane.run());
+            };
+            let thread = std::thread::Builder::new().name(name).spawn(body);
             lanes.push(thread.map_err(|error| no_threads(&error))?);
         }
         drop(outside);
@@ -374,6 +379,29 @@ fn seats_of(plans: &[Plan]) -> impl Iterator<Item = Seats> + '_ {
 
 fn lane_count(plans: &[Plan]) -> usize {
     plans.iter().filter(|plan| !plan.shares).map(|plan| plan.count).sum()
+}
+
+/// With fewer cores than this a pinned thread would mostly wait for whoever else runs on its core.
+const CORES_TO_PIN: usize = 4;
+
+/// The core of a lane that carries media: counted from the last one this process may use, away from interrupts.
+fn core_for(lane: usize) -> Option<nix::sched::CpuSet> {
+    let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).ok()?;
+    let cores: Vec<usize> =
+        (0..nix::sched::CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true)).collect();
+    if cores.len() < CORES_TO_PIN {
+        return None;
+    }
+    let mut one = nix::sched::CpuSet::new();
+    one.set(cores[cores.len() - 1 - lane % cores.len()]).ok()?;
+    Some(one)
+}
+
+/// Keeps the calling thread on a core.
+fn pin(core: &nix::sched::CpuSet) {
+    if let Err(error) = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), core) {
+        tracing::debug!(%error, "a media thread could not be pinned");
+    }
 }
 
 fn birth(index: usize, count: usize) -> Birth {

@@ -16,6 +16,7 @@ use crate::dns::Names;
 use crate::lanes::post::{Address, PostOffice};
 
 /// What a lane wants done outside.
+#[allow(missing_docs, reason = "the fields are those of the contract's outputs of the same names")]
 #[derive(Debug)]
 pub enum Errand {
     /// Send on a connection.
