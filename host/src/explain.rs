@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use proto::event::{CallEnded, EndedBy, Event, MediaDecided, Rule, Side};
-use proto::tables::Anchor;
+use proto::event::{CallEnded, EndedBy, Event, LegQuality, MediaDecided, Rule, Side};
+use proto::tables::{Anchor, Latch};
 use serde_json::{Value, json};
 
 use crate::history::CallRecord;
@@ -22,6 +22,7 @@ pub fn story(call: &CallRecord) -> Vec<String> {
         lines.push("  media: nothing was decided: no session description passed".into());
     }
     lines.extend(call.setup.map(|setup| format!("  answered after {}", seconds(setup))));
+    lines.extend(call.heard.iter().flat_map(heard));
     lines.push(call.ended.as_ref().map_or("  still going on".into(), end));
     lines
 }
@@ -53,10 +54,7 @@ fn turn(event: &Event) -> Option<String> {
 }
 
 fn media(decided: &MediaDecided) -> Vec<String> {
-    let side = match decided.side {
-        Side::Caller => "caller",
-        Side::Callee => "callee",
-    };
+    let side = name(decided.side);
     let chosen = if decided.anchored { "through a relay" } else { "directly" };
     let mut lines = vec![format!("  media of the {side}: {chosen}")];
     lines.push(format!("    seen: signalling from {} over {}", decided.source, decided.transport.via()));
@@ -71,6 +69,62 @@ fn media(decided: &MediaDecided) -> Vec<String> {
     }
     lines.extend(remedy(decided).map(|words| format!("    {words}")));
     lines
+}
+
+/// What a relay heard, or did not.
+fn heard(event: &Event) -> Vec<String> {
+    match event {
+        Event::LegLatched { leg, from, rebound: false, .. } => {
+            vec![format!("  relay: hears the {} from {from}", name(*leg))]
+        }
+        Event::LegLatched { leg, from, .. } => {
+            vec![format!("  relay: the {} moved to {from}, and proved it", name(*leg))]
+        }
+        Event::LegSilent { leg, silent, .. } => {
+            vec![format!("  relay: heard nothing from the {} for {}", name(*leg), seconds(*silent))]
+        }
+        Event::StrangerDropped { leg, from, expected, latch, .. } => vec![
+            format!("  relay: dropped packets from {from}: the {} was expected from {expected}", name(*leg)),
+            format!("    {}", may_be(*latch)),
+        ],
+        Event::RelayReleased { legs, .. } => {
+            [Side::Caller, Side::Callee].iter().zip(legs).map(|(side, leg)| quality(*side, leg)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What to do when the stranger is the party after all.
+fn may_be(latch: Latch) -> &'static str {
+    match latch {
+        Latch::Strict => {
+            "if that is the party: it sends media from another address than its signalling; set `latch: prefix`"
+        }
+        Latch::Prefix => "if that is the party: set `latch: any` for this user or trunk",
+        Latch::Any => "somebody else had been heard first",
+    }
+}
+
+fn quality(side: Side, leg: &LegQuality) -> String {
+    let side = name(side);
+    if leg.packets == 0 {
+        return format!(
+            "  relay: nothing ever came from the {side}: its phone sends no media, or a firewall on its side stops it"
+        );
+    }
+    let mos = if leg.mos == 0 { String::new() } else { format!(", MOS {:.1}", f32::from(leg.mos) / 100.0) };
+    let jitter = f64::from(leg.jitter_us) / 1000.0;
+    format!(
+        "  relay: from the {side} {} packets, {} lost, {} late, jitter {jitter:.1} ms{mos}, {} from strangers",
+        leg.packets, leg.lost, leg.reordered, leg.strangers
+    )
+}
+
+fn name(side: Side) -> &'static str {
+    match side {
+        Side::Caller => "caller",
+        Side::Callee => "callee",
+    }
 }
 
 /// The rule in words.
@@ -147,6 +201,7 @@ pub fn value(call: &CallRecord) -> Value {
         "begun_ms": begun,
         "setup_ms": call.setup.map(|setup| setup.as_millis() as u64),
         "decisions": decisions,
+        "heard": call.heard.iter().flat_map(heard).map(|line| line.trim().to_owned()).collect::<Vec<_>>(),
         "ended": call.ended.as_ref().map(|ended| json!({
             "status": ended.status,
             "duration_ms": ended.duration.as_millis() as u64,
@@ -187,6 +242,7 @@ mod tests {
             anchor: Anchor::Auto,
             rule: Rule::SourceDiffers,
             anchored: true,
+            session: Some("s1".into()),
             relay: Some(["198.51.100.1:30000".parse().unwrap(), "198.51.100.1:30002".parse().unwrap()]),
         };
         let call = CallRecord {
@@ -196,12 +252,26 @@ mod tests {
             setup: Some(Duration::from_millis(1500)),
             decisions: vec![decided],
             turns: Vec::new(),
+            heard: vec![Event::StrangerDropped {
+                session: "s1".into(),
+                leg: Side::Callee,
+                from: "192.0.2.66:9".parse().unwrap(),
+                expected: "192.0.2.7".parse().unwrap(),
+                latch: Latch::Strict,
+            }],
             ended: None,
         };
         let story = story(&call).join("\n");
-        for words in
-            ["203.0.113.9:40000", "10.0.0.5", "another address", "198.51.100.1:30002", "answered after 1.5 s"]
-        {
+        for words in [
+            "203.0.113.9:40000",
+            "10.0.0.5",
+            "another address",
+            "198.51.100.1:30002",
+            "answered after 1.5 s",
+            "192.0.2.66:9",
+            "expected from 192.0.2.7",
+            "latch: prefix",
+        ] {
             assert!(story.contains(words), "{words} is missing in\n{story}");
         }
     }

@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::Stamped;
 
-/// Calls that are remembered.
+/// Calls that are remembered, and relay sessions.
 const CALLS: usize = 5_000;
+
+/// Events that are remembered of a relay session.
+const SESSION_EVENTS: usize = 32;
 
 /// One call, as far as events told of it.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub struct CallRecord {
     pub decisions: Vec<MediaDecided>,
     /// Refusals and redirections, in the order they came.
     pub turns: Vec<Event>,
+    /// What the relay told of its sessions, if that relay runs in this process.
+    pub heard: Vec<Event>,
     /// Its end.
     pub ended: Option<CallEnded>,
 }
@@ -62,6 +67,9 @@ pub struct Counts {
 struct Inner {
     calls: HashMap<Name, CallRecord>,
     order: VecDeque<Name>,
+    /// What relays told, by session: a leg may latch before its call's decision is told.
+    sessions: HashMap<Name, Vec<Event>>,
+    session_order: VecDeque<Name>,
     counts: Counts,
 }
 
@@ -93,14 +101,14 @@ impl History {
     /// The newest calls, newest first.
     pub fn newest(&self, most: usize) -> Vec<CallRecord> {
         let inner = self.inner();
-        inner.order.iter().rev().filter_map(|call| inner.calls.get(call)).take(most).cloned().collect()
+        inner.order.iter().rev().filter_map(|call| inner.told(call)).take(most).collect()
     }
 
     /// The call with this Call-ID or a beginning of it, newest first; `last`: the newest.
     pub fn find(&self, wanted: &str) -> Option<CallRecord> {
         let inner = self.inner();
         let fits = |call: &&Name| wanted == "last" || call.starts_with(wanted);
-        inner.order.iter().rev().find(fits).and_then(|call| inner.calls.get(call)).cloned()
+        inner.order.iter().rev().find(fits).and_then(|call| inner.told(call))
     }
 }
 
@@ -110,7 +118,7 @@ impl Inner {
         match event {
             Event::CallBegun { call, from, to, .. } => self.record(&call, at).parties = Some((from, to)),
             Event::CallAnswered { call, setup } => self.record(&call, at).setup = Some(setup),
-            Event::MediaDecided(decided) => self.record(&decided.call.clone(), at).decisions.push(*decided),
+            Event::MediaDecided(decided) => self.decided(*decided, at),
             Event::CallEnded(ended) => {
                 let call = ended.call.clone();
                 self.record(&call, at).ended = Some(*ended);
@@ -118,8 +126,49 @@ impl Inner {
             Event::Refused { ref call, .. } | Event::Redirected { ref call, .. } => {
                 self.record(&call.clone(), at).turns.push(event);
             }
+            Event::LegLatched { ref session, .. }
+            | Event::LegSilent { ref session, .. }
+            | Event::StrangerDropped { ref session, .. }
+            | Event::RelayReleased { ref session, .. } => self.heard(session.clone(), event),
             _ => {}
         }
+    }
+
+    /// A decision, or the same one again with its relay's addresses.
+    fn decided(&mut self, decided: MediaDecided, at: SystemTime) {
+        let decisions = &mut self.record(&decided.call.clone(), at).decisions;
+        let same = |known: &&mut MediaDecided| {
+            known.relay.is_none()
+                && (known.side, known.rule, known.source) == (decided.side, decided.rule, decided.source)
+        };
+        match decisions.iter_mut().find(same) {
+            Some(known) => *known = decided,
+            None => decisions.push(decided),
+        }
+    }
+
+    fn heard(&mut self, session: Name, event: Event) {
+        if !self.sessions.contains_key(&session) {
+            while self.session_order.len() >= CALLS
+                && let Some(oldest) = self.session_order.pop_front()
+            {
+                self.sessions.remove(&oldest);
+            }
+            self.session_order.push_back(session.clone());
+        }
+        let events = self.sessions.entry(session).or_default();
+        if events.len() == SESSION_EVENTS {
+            events.remove(0);
+        }
+        events.push(event);
+    }
+
+    /// A call with what its relay sessions told.
+    fn told(&self, call: &Name) -> Option<CallRecord> {
+        let mut record = self.calls.get(call)?.clone();
+        let sessions = record.decisions.iter().filter_map(|decided| decided.session.as_ref());
+        record.heard = sessions.filter_map(|session| self.sessions.get(session)).flatten().cloned().collect();
+        Some(record)
     }
 
     fn count(&mut self, event: &Event) {
@@ -156,6 +205,7 @@ impl Inner {
             setup: None,
             decisions: Vec::new(),
             turns: Vec::new(),
+            heard: Vec::new(),
             ended: None,
         })
     }
@@ -163,6 +213,10 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use proto::event::{Rule, Side};
+    use proto::node::Transport;
+    use proto::tables::Anchor;
+
     use super::*;
 
     fn answered(call: &str) -> Stamped {
@@ -182,5 +236,32 @@ mod tests {
         assert_eq!(history.newest(usize::MAX).len(), CALLS);
         assert_eq!(history.find("last").map(|found| found.call.to_string()), Some(format!("call-{CALLS}")));
         assert_eq!(history.counts().answered, CALLS as u64 + 1);
+    }
+    fn decided(call: &str, relay: bool) -> Event {
+        Event::MediaDecided(Box::new(MediaDecided {
+            call: call.into(),
+            side: Side::Caller,
+            source: "198.51.100.1:5060".parse().unwrap(),
+            transport: Transport::Udp,
+            sdp: Vec::new(),
+            anchor: Anchor::Auto,
+            rule: Rule::SourceDiffers,
+            anchored: true,
+            session: relay.then(|| "s1".into()),
+            relay: relay.then(|| ["192.0.2.1:4000".parse().unwrap(), "192.0.2.1:4002".parse().unwrap()]),
+        }))
+    }
+
+    #[test]
+    fn a_leg_that_latches_before_the_relay_is_told_belongs_to_its_call_all_the_same() {
+        let history = History::default();
+        let from = "198.51.100.1:4000".parse().unwrap();
+        let latched = Event::LegLatched { session: "s1".into(), leg: Side::Caller, from, rebound: false };
+        for event in [decided("c1", false), latched.clone(), decided("c1", true)] {
+            history.take(Stamped { at: SystemTime::UNIX_EPOCH, event });
+        }
+        let call = history.find("c1").unwrap();
+        assert_eq!(call.decisions.len(), 1, "the second telling is the same decision: {:?}", call.decisions);
+        assert_eq!(call.heard, [latched]);
     }
 }

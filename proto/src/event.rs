@@ -99,6 +99,8 @@ pub struct MediaDecided {
     pub rule: Rule,
     /// Whether media goes through a relay.
     pub anchored: bool,
+    /// The relay session, once there is one: what its relay's events are told under.
+    pub session: Option<Name>,
     /// The relay's addresses, once known: towards caller and callee.
     pub relay: Option<[SocketAddr; 2]>,
 }

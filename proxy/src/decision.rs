@@ -140,6 +140,7 @@ impl Decision {
             anchor: seen.anchor,
             rule: self.rule,
             anchored: self.anchored,
+            session: None,
             relay,
         }))
     }

@@ -255,8 +255,9 @@ impl Proxy {
             Ok(sdp) => self.send_back(cx, context, index, response, sdp.as_ref()),
             Err(end) => return self.answer_is_useless(cx, context, index, response, front_door(end.status)),
         }
-        if let Some((decided, told)) = session.and_then(|session| self.take_decided(session)) {
-            self.tell(with_addresses(decided, told));
+        let Some(session) = session else { return };
+        if let Some((decided, told)) = self.take_decided(session) {
+            self.tell(with_relay(decided, session, told));
         }
     }
 
@@ -432,11 +433,12 @@ fn front_door(status: u16) -> u16 {
     if status == 488 { 488 } else { 503 }
 }
 
-/// A decision with the relay's addresses: what the caller was told, and what the callee was.
-fn with_addresses(decided: Event, told: [Bytes; 2]) -> Event {
+/// A decision with its relay session and the relay's addresses: what the caller was told, and what the callee was.
+fn with_relay(decided: Event, session: Session, told: [Bytes; 2]) -> Event {
     let first = |sdp: &Bytes| Sdp::parse(sdp).ok()?.media.iter().find_map(|media| media.address());
     match (decided, first(&told[0]).zip(first(&told[1]))) {
         (Event::MediaDecided(mut decided), Some((to_caller, to_callee))) => {
+            decided.session = Some(session.to_string().into());
             decided.relay = Some([to_caller, to_callee]);
             Event::MediaDecided(decided)
         }
