@@ -26,6 +26,15 @@ pub const MAX_PAYLOAD: usize = 24;
 #[derive(Clone)]
 pub struct Keys(pub Vec<[u8; 32]>);
 
+/// What was in a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// When it was made, in seconds since the epoch.
+    pub made: u64,
+    /// What was sealed.
+    pub payload: Vec<u8>,
+}
+
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Keys({})", self.0.len())
@@ -33,16 +42,25 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Seals up to 24 bytes (purpose separates kinds of tokens): time, payload, a 64-bit MAC (keyed BLAKE3), as at
-    /// most 48 characters of `[A-Za-z0-9_-]`.
+    /// As [`Keys::seal_for`], for whoever holds it.
     ///
     /// # Panics
     /// When there is no key or the payload is longer: both are mistakes of the caller, never of the wire.
     pub fn seal(&self, purpose: u8, unix_now: u64, payload: &[u8]) -> String {
+        self.seal_for(purpose, unix_now, &[], payload)
+    }
+
+    /// Seals up to 24 bytes (purpose separates kinds of tokens): time, payload, a 64-bit MAC (keyed BLAKE3), as at
+    /// most 48 characters of `[A-Za-z0-9_-]`. It opens only beside the same `bound`, which costs no room in it: a
+    /// token made for one dialog is nothing in another.
+    ///
+    /// # Panics
+    /// When there is no key or the payload is longer: both are mistakes of the caller, never of the wire.
+    pub fn seal_for(&self, purpose: u8, unix_now: u64, bound: &[&str], payload: &[u8]) -> String {
         assert!(payload.len() <= MAX_PAYLOAD, "a token holds {MAX_PAYLOAD} bytes, not {}", payload.len());
         let mut token = (unix_now as u32).to_be_bytes().to_vec();
         token.extend(payload);
-        let mac = mac(self.newest(), purpose, &token);
+        let mac = mac(self.newest(), purpose, bound, &token);
         token.extend(mac);
         URL_SAFE_NO_PAD.encode(token)
     }
@@ -50,15 +68,21 @@ impl Keys {
     /// The payload of a token that is whole, ours, of this purpose and not older than [`LIFE`]. One that seems to come
     /// from the future is taken (the wall clock was set back, or a sibling's is ahead): its MAC shows it is ours.
     pub fn open(&self, purpose: u8, unix_now: u64, token: &str) -> Option<Vec<u8>> {
+        self.open_for(purpose, unix_now, &[], token).map(|opened| opened.payload)
+    }
+
+    /// As [`Keys::open`], for a token of [`Keys::seal_for`], with the time it was made at.
+    pub fn open_for(&self, purpose: u8, unix_now: u64, bound: &[&str], token: &str) -> Option<Opened> {
         if token.len() > MAX_CHARS {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (sealed, tag) = bytes.split_at_checked(bytes.len().checked_sub(MAC_LEN)?)?;
         let (time, payload) = sealed.split_first_chunk::<TIME_LEN>()?;
-        let ours = self.0.iter().any(|key| constant_time_eq(&mac(key, purpose, sealed), tag));
-        let age = unix_now.saturating_sub(u64::from(u32::from_be_bytes(*time)));
-        (ours && age <= LIFE.as_secs()).then(|| payload.to_vec())
+        let ours = self.0.iter().any(|key| constant_time_eq(&mac(key, purpose, bound, sealed), tag));
+        let made = u64::from(u32::from_be_bytes(*time));
+        let fresh = unix_now.saturating_sub(made) <= LIFE.as_secs();
+        (ours && fresh).then(|| Opened { made, payload: payload.to_vec() })
     }
 
     /// 16 bytes derived from a label and data with the newest key: for identifiers both of us can work out again.
@@ -80,9 +104,14 @@ impl Keys {
     }
 }
 
-fn mac(key: &[u8; 32], purpose: u8, sealed: &[u8]) -> [u8; MAC_LEN] {
+fn mac(key: &[u8; 32], purpose: u8, bound: &[&str], sealed: &[u8]) -> [u8; MAC_LEN] {
     let mut hasher = blake3::Hasher::new_keyed(key);
-    hasher.update(SEAL).update(&[purpose]).update(sealed);
+    hasher.update(SEAL).update(&[purpose]);
+    for part in bound {
+        hasher.update(&(part.len() as u64).to_be_bytes()).update(part.as_bytes());
+    }
+    // What is bound always comes with its length, and what is sealed ends with it: one can't pass for the other.
+    hasher.update(sealed).update(&(sealed.len() as u64).to_be_bytes());
     truncated(&hasher)
 }
 
@@ -135,6 +164,16 @@ mod tests {
         let token = keys(1).seal(3, NOW, b"payload");
         assert_eq!(keys(1).open(4, NOW, &token), None);
         assert_eq!(keys(2).open(3, NOW, &token), None);
+    }
+
+    #[test]
+    fn a_token_for_one_thing_is_nothing_beside_another() {
+        let token = keys(1).seal_for(3, NOW, &["call", "tag"], b"payload");
+        let open = |bound: &[&str]| keys(1).open_for(3, NOW + 5, bound, &token);
+        assert_eq!(open(&["call", "tag"]), Some(Opened { made: NOW, payload: b"payload".to_vec() }));
+        for other in [&["call", "tags"][..], &["callt", "ag"], &["call"], &[]] {
+            assert_eq!(open(other), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(crate) struct Way {
     pub(crate) trusted: bool,
     /// See `trusted`.
     pub(crate) latch: Latch,
+    /// Whether it belongs to the call with its Call-ID that we keep a record of.
+    pub(crate) of_record: bool,
 }
 
 const NO_WAY: &str =
@@ -43,7 +45,7 @@ impl Proxy {
         let Some(way) = way else { return Err(Refusal::new(481, NO_WAY)) };
         self.refuse_our_own_relay(&context)?;
         let id = context.request.call_id();
-        if let Some(call) = self.calls.find(id) {
+        if let Some(call) = self.calls.find(id).filter(|_| way.of_record) {
             let cseq = context.request.cseq().map_or(0, |cseq| cseq.number);
             call.spoke(way.sender, context.request.from_tag(), cseq);
             context.call = Some(call.id.clone());
@@ -100,6 +102,7 @@ impl Proxy {
             session: token.session,
             trusted: token.trusted,
             latch: token.latch,
+            of_record: token.of_record,
         }
     }
 
@@ -122,6 +125,7 @@ impl Proxy {
             session: place.session,
             trusted: false,
             latch: self.config.latch,
+            of_record: true,
         })
     }
 }

@@ -6,12 +6,12 @@ use proto::node::Flow;
 use proto::sip::{Auth, Edit, Message, Method, Name};
 
 use crate::aor::canonical;
-use crate::contexts::{Context, Final, Stage};
+use crate::contexts::{Context, Final, Role, Stage};
 use crate::proxy::{Cx, Owner, Proxy};
 use crate::routing::Routed;
 use crate::siblings::{self, Word};
 use crate::targets;
-use crate::tokens::Token;
+use crate::tokens::{Seal, Token};
 
 /// Max-Forwards for a request that has none (§16.6 step 3).
 const MAX_FORWARDS: u8 = 70;
@@ -115,18 +115,23 @@ impl Proxy {
         flow: Flow,
     ) -> Edit<'m> {
         let (inward, outward) = (self.listener_of(&context.flow), self.listener_of(&flow));
-        let (back, session) =
-            self.token_back(cx, context, index).seal(&self.config.token_keys, cx.now.unix());
+        let seal = self.seal(cx, context);
+        let (back, session) = self.token_back(cx, context, index).seal(seal);
         let mut edit = edit;
         if inward != outward {
             let there = self.token_there(context, index, flow);
-            let (there, _) = there.seal(&self.config.token_keys, cx.now.unix());
+            let (there, _) = there.seal(seal);
             edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(inward, &there));
         }
         if let Some(session) = session {
             edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(outward, &session));
         }
         edit.push_front(Name::RecordRoute, &self.faces.record_route(outward, &back))
+    }
+
+    /// What tokens for the dialogs of this request are sealed with.
+    pub(crate) fn seal<'a>(&'a self, cx: &Cx<'_>, context: &'a Context) -> Seal<'a> {
+        Seal::of(&context.request, &self.config.token_keys, cx.now.unix())
     }
 
     /// What the callee's requests carry: the way to the caller.
@@ -141,6 +146,8 @@ impl Proxy {
             binding: from.and_then(|aor| targets::own_mark(&aor, &context.flow, cx.tables)),
             trusted: branch.target.trusted,
             latch: branch.target.latch.unwrap_or(self.config.latch),
+            of_record: context.role == Role::Begins,
+            made: 0,
         }
     }
 
@@ -154,6 +161,8 @@ impl Proxy {
             binding: branch.target.device.as_ref().map(|device| device.mark),
             trusted: context.trusted,
             latch: context.latch,
+            of_record: context.role == Role::Begins,
+            made: 0,
         }
     }
 

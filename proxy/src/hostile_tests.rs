@@ -133,10 +133,37 @@ fn a_token_of_one_call_does_not_end_another() {
     let bye = bye.edit().remove(Name::Route).push_front(Name::Route, &routes.join(", ")).finish();
     let sessions = net.relay.sessions.clone();
     let got = net.say(STRANGER, P1, bye);
-    // It may reach Bob, who knows better than to believe a BYE that is not from his peer's tag and CSeq; here he does
-    // not answer. The first call's ports stay.
-    drop(got);
-    for session in sessions.keys() {
+    assert!(got.iter().all(|packet| packet.message.status() == Some(481)), "{got:?}");
+    assert_eq!(net.relay.sessions, sessions);
+    assert_eq!(net.status(P1).calls, 2);
+    hang_up(&mut net, &mut alice, &bob, &ok);
+}
+
+/// Whoever listens on the wire knows Call-ID and tags; an INVITE that repeats them must not buy a token for the call.
+#[test]
+fn an_invite_that_borrows_call_id_and_tag_buys_no_power_over_the_call() {
+    let (mut net, mut alice, bob, ok) = call();
+    let mut mallory = Phone::public("mallory", STRANGER, P1);
+    let invite = mallory.invite("sip:bob@b.example", &mallory.sdp());
+    let invite = invite
+        .edit()
+        .set(Name::CallId, ok.call_id())
+        .set(Name::From, &format!("<sip:mallory@a.example>;tag={}", ok.from_tag()))
+        .finish();
+    let before = net.relay.sessions.clone();
+    let got = net.say(STRANGER, P1, invite);
+    let invite = asked(&got, &bob, "INVITE").unwrap().message;
+    let got = net.say(NAT_B, P2, bob.answer(&invite, 200, &bob.sdp()));
+    let own = told(&got, &mallory).pop().unwrap();
+    let bye = mallory.in_dialog("BYE", &own, "");
+    let bye =
+        bye.edit().set(Name::From, ok.text(Name::From).unwrap()).set(Name::To, ok.text(Name::To).unwrap());
+    let got = net.say(STRANGER, P1, bye.finish());
+    if let Some(bye) = asked(&got, &bob, "BYE") {
+        net.say(NAT_B, P2, bob.answer(&bye.message, 200, ""));
+    }
+    assert_eq!([net.status(P1).calls, net.status(P2).calls], [1, 1]);
+    for session in before.keys() {
         assert!(net.relay.sessions.contains_key(session));
     }
     hang_up(&mut net, &mut alice, &bob, &ok);

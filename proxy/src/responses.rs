@@ -254,8 +254,7 @@ impl Proxy {
         }
         let values: Vec<&str> = response.values(Name::RecordRoute).collect();
         let below = context.request.values(Name::RecordRoute).count();
-        let (token, second) =
-            self.token_there(context, index, flow).seal(&self.config.token_keys, cx.now.unix());
+        let (token, second) = self.token_there(context, index, flow).seal(self.seal(cx, context));
         let Some(ours) = values.len().checked_sub(below + 1 + usize::from(second.is_some())) else {
             return edit;
         };

@@ -2,10 +2,9 @@
 
 use proto::node::Flow;
 use proto::sip::{Edit, Message, Name, NameAddr, Uri};
-use proto::token::Keys;
 
 use crate::config::Config;
-use crate::tokens::Token;
+use crate::tokens::{Seal, Token};
 
 /// What the Routes of a request come to.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +22,8 @@ impl Routed {
     /// Reads the Routes.
     pub(crate) fn read(request: &Message, config: &Config, unix: u64) -> Routed {
         let mut routed = Routed::default();
-        if let Some(token) = token_in(request.request_uri(), &config.token_keys, unix) {
+        let seal = Seal::of(request, &config.token_keys, unix);
+        if let Some(token) = token_in(request.request_uri(), seal) {
             // §16.4: the request URI is a value we once put in a Record-Route.
             routed.token = Some(token);
             routed.unstrict = request.routes().flatten().last().map(|last| last.raw_uri.to_owned());
@@ -31,7 +31,7 @@ impl Routed {
         let routes = routed.routes_left(request);
         for route in routes.iter().map_while(|route| NameAddr::parse(route).ok()) {
             let Ok(uri) = route.uri() else { break };
-            let token = Token::open(&config.token_keys, unix, uri.user);
+            let token = Token::open(seal, uri.user);
             // A request that comes to us carries our Route on top, at an address that may have been another proxy's
             // with our key; below it only what stands at our address is ours, or we would skip a sibling.
             let known = token.is_some() && routed.ours == 0;
@@ -94,10 +94,10 @@ impl Routed {
     }
 }
 
-fn token_in(uri: &str, keys: &Keys, unix: u64) -> Option<Token> {
+fn token_in(uri: &str, seal: Seal<'_>) -> Option<Token> {
     let uri = Uri::parse(uri).ok()?;
     // A token has a length no user name of ours has by chance; don't try keys on every request.
-    if uri.user.len() < 20 { None } else { Token::open(keys, unix, uri.user) }
+    if uri.user.len() < 20 { None } else { Token::open(seal, uri.user) }
 }
 
 /// The path a token names, in today's configuration. Connections are found by their far end.

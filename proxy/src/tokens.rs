@@ -9,6 +9,10 @@
 //! then     binding (4)                                   with flag 3
 //! ```
 //!
+//! A token serves in one dialog only: its MAC covers the Call-ID and the tag of the party that began. Whether that request
+//! began the call we keep a record of is in the MAC too: whoever sends an INVITE with the Call-ID and tag of a call that is
+//! up gets a token that is good for that second INVITE's own dialog and ports, not for the first one's record.
+//!
 //! An IPv6 path and a session don't fit in one token together; then the session stands in a second one, in a Route of
 //! ours that follows the first.
 
@@ -16,10 +20,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use proto::control::Session;
 use proto::event::Side;
+use proto::sip::Message;
 use proto::tables::{Binding, Latch};
 use proto::token::Keys;
 
-const PURPOSE: u8 = b'D';
+/// For the dialogs of the INVITE that began a call.
+const RECORD: u8 = b'D';
+/// For all others.
+const OTHER: u8 = b'd';
 const LONGEST: usize = 24;
 
 /// What a token says.
@@ -37,23 +45,63 @@ pub(crate) struct Token {
     pub(crate) trusted: bool,
     /// Whom the sender's relay leg accepts first.
     pub(crate) latch: Latch,
+    /// Whether it belongs to the INVITE that began the call we keep a record of.
+    pub(crate) of_record: bool,
+    /// When it was made, in seconds since the epoch; 0 until it is.
+    pub(crate) made: u64,
+}
+
+/// What a token is made and opened with: the keys, the time, and the dialog it is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seal<'a> {
+    keys: &'a Keys,
+    unix: u64,
+    call_id: &'a str,
+    tags: [&'a str; 2],
+}
+
+impl<'a> Seal<'a> {
+    /// For tokens in this request, or made for the dialogs it begins.
+    pub(crate) fn of(request: &'a Message, keys: &'a Keys, unix: u64) -> Seal<'a> {
+        Seal { keys, unix, call_id: request.call_id(), tags: [request.from_tag(), request.to_tag()] }
+    }
+
+    /// What a token that `sender` will carry is bound to. The callee's tag is not known when tokens are made.
+    fn bound(&self, sender: Side) -> [&'a str; 2] {
+        match sender {
+            Side::Caller => [self.call_id, self.tags[0]],
+            Side::Callee => [self.call_id, self.tags[1]],
+        }
+    }
 }
 
 impl Token {
     /// As one token, or two.
-    pub(crate) fn seal(&self, keys: &Keys, unix: u64) -> (String, Option<String>) {
-        let whole = self.write();
-        if whole.len() <= LONGEST {
-            return (keys.seal(PURPOSE, unix, &whole), None);
+    pub(crate) fn seal(&self, with: Seal<'_>) -> (String, Option<String>) {
+        // The request that is at hand now is the caller's, whoever will carry the token.
+        let bound = with.bound(Side::Caller);
+        let purpose = if self.of_record { RECORD } else { OTHER };
+        let seal = |token: &Token| with.keys.seal_for(purpose, with.unix, &bound, &token.write());
+        if self.write().len() <= LONGEST {
+            return (seal(self), None);
         }
         let first = Token { session: None, ..self.clone() };
         let second = Token { path: None, binding: None, ..self.clone() };
-        (keys.seal(PURPOSE, unix, &first.write()), Some(keys.seal(PURPOSE, unix, &second.write())))
+        (seal(&first), Some(seal(&second)))
     }
 
-    /// From the user part of a URI; `None` when it is no token of ours, or too old.
-    pub(crate) fn open(keys: &Keys, unix: u64, user: &str) -> Option<Token> {
-        Token::read(&keys.open(PURPOSE, unix, user)?)
+    /// From the user part of a URI in a request; `None` when it is no token of ours, too old, of another dialog, or
+    /// the other party's.
+    pub(crate) fn open(with: Seal<'_>, user: &str) -> Option<Token> {
+        let kinds =
+            [(RECORD, Side::Caller), (RECORD, Side::Callee), (OTHER, Side::Caller), (OTHER, Side::Callee)];
+        kinds.into_iter().find_map(|(purpose, sender)| {
+            let opened = with.keys.open_for(purpose, with.unix, &with.bound(sender), user)?;
+            let token = Token::read(&opened.payload)?;
+            let token = Token { of_record: purpose == RECORD, made: opened.made, ..token };
+            // A second half serves both parties.
+            (token.sender == sender || token.path.is_none()).then_some(token)
+        })
     }
 
     /// This, completed by what the next Route of ours says. The one that knows the path is the one that counts.
@@ -102,7 +150,8 @@ impl Token {
         let session = if has(2) { Some(read_session(&mut rest)?) } else { None };
         let binding = if has(3) { Some(u32::from_be_bytes(take(&mut rest)?)) } else { None };
         let sender = if has(0) { Side::Callee } else { Side::Caller };
-        Some(Token { sender, path, session, binding, trusted: has(5), latch: latch_of(flags >> 6) })
+        let (trusted, latch) = (has(5), latch_of(flags >> 6));
+        Some(Token { sender, path, session, binding, trusted, latch, of_record: false, made: 0 })
     }
 }
 
@@ -158,7 +207,13 @@ mod tests {
             binding: Some(7),
             trusted: true,
             latch: Latch::Prefix,
+            of_record: true,
+            made: 1_800_000_000,
         }
+    }
+
+    fn seal<'a>(keys: &'a Keys, call_id: &'a str, tags: [&'a str; 2]) -> Seal<'a> {
+        Seal { keys, unix: 1_800_000_000, call_id, tags }
     }
 
     fn keys() -> Keys {
@@ -168,16 +223,30 @@ mod tests {
     #[test]
     fn an_ipv4_token_is_one_user_part_of_at_most_48_characters() {
         let token = token("192.0.2.1:5060");
-        let (user, second) = token.seal(&keys(), 1_800_000_000);
+        let keys = keys();
+        let (user, second) = token.seal(seal(&keys, "c1", ["caller", ""]));
         assert!(user.len() <= 48 && second.is_none());
-        assert_eq!(Token::open(&keys(), 1_800_000_000, &user), Some(token));
+        assert_eq!(Token::open(seal(&keys, "c1", ["callee", "caller"]), &user), Some(token));
+    }
+
+    #[test]
+    fn a_token_is_nothing_in_another_dialog_or_the_other_partys_hand() {
+        let (token, keys) = (token("192.0.2.1:5060"), keys());
+        let (user, _) = token.seal(seal(&keys, "c1", ["caller", ""]));
+        let open = |call, tags| Token::open(seal(&keys, call, tags), &user);
+        assert_eq!(open("c2", ["callee", "caller"]), None);
+        assert_eq!(open("c1", ["callee", "another"]), None);
+        assert_eq!(open("c1", ["caller", "callee"]), None);
+        let (other, _) = Token { of_record: false, ..token }.seal(seal(&keys, "c1", ["caller", ""]));
+        assert!(!Token::open(seal(&keys, "c1", ["callee", "caller"]), &other).unwrap().of_record);
     }
 
     #[test]
     fn an_ipv6_token_with_a_session_takes_two_that_join() {
         let token = token("[2001:db8::1]:5060");
-        let (first, second) = token.seal(&keys(), 1_800_000_000);
-        let open = |user: &str| Token::open(&keys(), 1_800_000_000, user);
+        let keys = keys();
+        let (first, second) = token.seal(seal(&keys, "c1", ["caller", ""]));
+        let open = |user: &str| Token::open(seal(&keys, "c1", ["callee", "caller"]), user);
         assert!(first.len() <= 48);
         assert_eq!(open(&first).unwrap().join(open(&second.unwrap())), token);
     }
