@@ -79,8 +79,9 @@ impl Gate {
         Gate { nonces: Nonces::new(config.nonce_key) }
     }
 
-    /// Whether this request may be served. Listeners without authentication, trusted trunks and proven siblings need no
-    /// credentials. From must belong to the account. Called once per request outside of transactions of old, never
+    /// Whether this request may be served. Trusted trunks and proven siblings need no credentials and have no limit; a
+    /// listener without authentication asks for none, but counts. What comes from this very machine is not counted.
+    /// From must belong to the account. Called once per request outside of transactions of old, never
     /// for ACK and CANCEL, nor for requests that carry a token of ours. `to_tag` is for the challenge.
     #[allow(clippy::too_many_arguments)]
     pub fn check(
@@ -94,11 +95,14 @@ impl Gate {
         tables: &mut dyn Tables,
     ) -> Verdict {
         let visit = Visit { now, flow, request, face, config };
-        if visit.needs_no_credentials() {
+        if visit.is_known() {
             return Verdict::Accepted(None);
         }
-        if !tables.admit(now.at, Limit::Request, visit.source()) {
+        if !visit.source().is_loopback() && !tables.admit(now.at, Limit::Request, visit.source()) {
             return Verdict::Refuse { status: 0, why: "more requests from this source than its limit" };
+        }
+        if visit.is_open_listener() {
+            return Verdict::Accepted(None);
         }
         match self.credentials(&visit, tables) {
             Credentials::Proven(user) => visit.identity(user),
@@ -177,9 +181,8 @@ impl<'a> Visit<'a> {
     }
 
     /// ACK and CANCEL can't be answered with a challenge (RFC 3261 §22.1); the others here are known by other means.
-    fn needs_no_credentials(&self) -> bool {
+    fn is_known(&self) -> bool {
         matches!(self.request.method(), Method::Ack | Method::Cancel)
-            || self.is_open_listener()
             || self.config.trunk_from(self.source()).is_some()
             || self.is_proven_sibling()
     }

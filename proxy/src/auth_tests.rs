@@ -373,11 +373,24 @@ fn wrong_passwords_are_counted_and_end_in_silence() {
 // Who needs none.
 
 #[test]
-fn a_listener_without_authentication_asks_nobody_and_counts_nobody() {
+fn a_listener_without_authentication_asks_nobody_but_counts_everybody() {
     let mut scene = scene();
     scene.config.listeners[0].authenticate = false;
-    is_accepted(scene.invite(None), None);
-    assert!(scene.tables.asked.is_empty());
+    scene.tables.allowed = Some(2);
+    for _ in 0..2 {
+        is_accepted(scene.invite(None), None);
+    }
+    is_refused(scene.invite(None), 0);
+    is_accepted(scene.check_from("198.51.100.99:5060", &invite("alice", None), Face::Proxy), None);
+}
+
+#[test]
+fn this_very_machine_is_not_counted() {
+    let mut scene = scene();
+    scene.config.listeners[0].authenticate = false;
+    scene.tables.allowed = Some(0);
+    is_accepted(scene.check_from("127.0.0.1:5080", &invite("alice", None), Face::Proxy), None);
+    is_refused(scene.invite(None), 0);
 }
 
 #[test]
@@ -401,6 +414,7 @@ fn a_trusted_trunk_needs_no_credentials_from_its_own_addresses() {
         latch: None,
     });
     is_accepted(scene.invite(None), None);
+    assert!(scene.tables.asked.is_empty(), "nor is it counted");
     let other = scene.check_from("198.51.100.77:5060", &invite("alice", None), Face::Proxy);
     assert!(matches!(other, Verdict::Challenge(_)));
 }

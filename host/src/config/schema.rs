@@ -225,7 +225,8 @@ pub struct Proxy {
     pub lanes: u16,
     /// Calls at once; more are refused with 503.
     pub max_calls: u32,
-    /// Requests outside dialogs per second from one source address; more are ignored. 0: no limit.
+    /// Requests outside dialogs per second from one source address; more are ignored. Trusted trunks, proven siblings
+    /// and this machine itself are not counted. 0: no limit.
     pub rate_limit: u32,
     /// Registrations.
     pub registrations: Registrations,
@@ -246,7 +247,7 @@ impl Default for Proxy {
             keep_alive: Span(std::time::Duration::from_secs(25)),
             lanes: 1,
             max_calls: 100_000,
-            rate_limit: 0,
+            rate_limit: 5000,
             registrations: Registrations::default(),
             timers: Timers::default(),
         }
