@@ -115,6 +115,21 @@ impl Bench {
         sent
     }
 
+    /// The bytes that leave when these come, SIP or not.
+    pub(crate) fn bytes(&mut self, flow: Flow, bytes: &str) -> Vec<(Flow, Bytes)> {
+        self.proxy.handle(
+            self.now,
+            Input::Other { flow, bytes: Bytes::from(bytes.to_owned()) },
+            &mut self.tables,
+        );
+        let outputs = std::iter::from_fn(|| self.proxy.poll(&mut self.tables));
+        let sent = |output| match output {
+            Output::Send { flow, bytes, .. } => Some((flow, bytes)),
+            _ => None,
+        };
+        outputs.filter_map(sent).collect()
+    }
+
     /// A message from `remote` by UDP.
     pub(crate) fn from(&mut self, remote: &str, text: &str) -> Vec<Sent> {
         self.by(Flow::udp(address(PROXY), address(remote)), message(text))

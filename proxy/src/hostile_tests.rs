@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use proto::node::{Birth, Dice, Lane};
+use proto::node::{Birth, Dice, Flow, Lane};
 use proto::sip::{Message, Name};
 
+use crate::bench::{A, Bench, PROXY, open};
 use crate::net::*;
-use crate::testing::Clock;
+use crate::testing::{Clock, address};
 
 const NAT_A: &str = "198.51.100.1:40001";
 const NAT_B: &str = "192.0.2.1:50001";
@@ -167,4 +168,23 @@ fn an_invite_that_borrows_call_id_and_tag_buys_no_power_over_the_call() {
         assert!(net.relay.sessions.contains_key(session));
     }
     hang_up(&mut net, &mut alice, &bob, &ok);
+}
+
+/// RFC 4475 §3.3.1 and its like: answered by what there is, without a transaction, and not for ever.
+#[test]
+fn a_broken_request_is_told_so_statelessly_as_long_as_its_sender_stays_within_the_limit() {
+    let mut bench = Bench::new(open());
+    let flow = Flow::udp(address(PROXY), address(A));
+    let insuf = "INVITE sip:user@example.com SIP/2.0\r\nMax-Forwards: 6\r\nCSeq: 193942 INVITE\r\n\
+                 Via: SIP/2.0/UDP 10.0.0.9:5070;rport;branch=z9hG4bK.kd\r\nl: 0\r\n\r\n";
+    let sent = bench.bytes(flow, insuf);
+    let answer = std::str::from_utf8(&sent[0].1).unwrap();
+    assert!(sent.len() == 1 && sent[0].0 == flow && answer.starts_with("SIP/2.0 400 "), "{answer}");
+    assert!(answer.contains("rport=5060;branch=z9hG4bK.kd;received=192.0.2.10"), "{answer}");
+    assert_eq!(bench.bytes(flow, insuf), sent, "the same answer again");
+    assert_eq!(bench.status(), Default::default());
+    assert!(bench.bytes(flow, &insuf.replace("INVITE", "ACK")).is_empty());
+    assert!(bench.bytes(flow, "nonsense").is_empty());
+    bench.tables.allowed = Some(0);
+    assert!(bench.bytes(flow, insuf).is_empty());
 }

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use proto::event::Event;
 use proto::node::{Answer, Birth, Dice, Flow, Input, Node, Output, Ticket};
 use proto::sip::Message;
 use proto::sip::transaction::{ClientId, Happened, Received, ServerId, Transactions};
-use proto::tables::Tables;
+use proto::tables::{Limit, Tables};
 use proto::timers::Queue;
 
 use crate::alarms::Alarm;
@@ -208,11 +209,18 @@ impl Proxy {
         self.serving.outcome(cx.now, id, outcome, &self.config, cx.tables);
     }
 
-    /// What is not well-formed SIP. The double CRLF of RFC 5626 §4.4.1 is answered by a single one.
-    fn other(&mut self, _: &mut Cx<'_>, flow: Flow, bytes: &[u8]) {
-        if bytes == b"\r\n\r\n" {
-            let pong = bytes::Bytes::from_static(b"\r\n");
-            self.put(Output::Send { flow, bytes: pong, ticket: Ticket(0) });
+    /// What is not well-formed SIP. The double CRLF of RFC 5626 §4.4.1 is answered by a single one; a broken request
+    /// whose Via can be read is told what it is (RFC 3261 §16.3 step 1, §8.2.7), as long as its sender stays within the
+    /// limit; anything else gets silence.
+    fn other(&mut self, cx: &mut Cx<'_>, flow: Flow, bytes: &Bytes) {
+        if &bytes[..] == b"\r\n\r\n" {
+            let pong = Bytes::from_static(b"\r\n");
+            return self.put(Output::Send { flow, bytes: pong, ticket: Ticket(0) });
+        }
+        let Err(malformed) = Message::parse(bytes.clone()) else { return };
+        let Some(request) = Message::answerable(bytes).filter(|_| malformed.status != 0) else { return };
+        if cx.tables.admit(cx.now.at, Limit::Garbage, flow.remote.ip()) {
+            self.transactions.refuse_broken(flow, request, malformed.status);
         }
     }
 

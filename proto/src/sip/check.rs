@@ -32,8 +32,7 @@ pub(super) fn answerable(bytes: &Bytes) -> Option<Message> {
     let method = message.method();
     let is_method = lex::is_token_word(method.as_str().as_bytes());
     let readable = message.is_request() && is_method && method != Method::Ack && message.via().is_ok();
-    let needed = [Name::From, Name::To, Name::CallId, Name::CSeq];
-    (readable && needed.iter().all(|&name| message.text(name).is_some())).then_some(message)
+    readable.then_some(message)
 }
 
 /// Line breaks before the start line are ignored (RFC 3261 §7.5).

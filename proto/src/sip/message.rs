@@ -59,7 +59,8 @@ impl Message {
     }
 
     /// A request that [`Message::parse`] refused, as far as it can be read, so that it can be answered with the
-    /// status of its [`Malformed`]: `None` for responses, ACK, and what lacks a Via, From, To, Call-ID or CSeq.
+    /// status of its [`Malformed`]: `None` for responses, ACK, and what lacks a readable Via. The answer copies
+    /// whatever else is there (RFC 4475 §3.3.1: a request without From, To and Call-ID is still told so).
     pub fn answerable(bytes: &Bytes) -> Option<Message> {
         check::answerable(bytes)
     }

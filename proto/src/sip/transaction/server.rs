@@ -115,6 +115,15 @@ impl Transactions {
         self.drive_server(now, id.key(), Event::Ignored, None);
     }
 
+    /// Answers a request that is too broken to have a transaction ([`Message::answerable`]), statelessly: its
+    /// retransmissions get the same answer, and its ACK is known by the tag.
+    pub fn refuse_broken(&mut self, flow: Flow, request: Message, status: u16) {
+        let key = self.keys.server(&request, request.method()).unwrap_or(Key(0));
+        let request = stamped(request, flow.remote);
+        let refusal = reply(&request, status, &self.keys.stateless_tag(key));
+        self.send(flow, refusal.finish());
+    }
+
     /// The request a server transaction was made for, as it was handed up; `None` once it has a final response.
     pub fn server_request(&self, id: ServerId) -> Option<(&Flow, &Message)> {
         let server = self.servers.get(id.key())?;
