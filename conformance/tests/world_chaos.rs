@@ -22,7 +22,7 @@ const PATIENCE_MS: u64 = 120_000;
 #[test]
 fn what_once_failed_does_not_fail_again() {
     let failed: Vec<u64> =
-        [127, 310, 314, 442, 614, 671].into_iter().filter(|seed| outcome(*seed) == Outcome::Failed).collect();
+        [127, 309, 310, 314, 442, 614, 671].into_iter().filter(|seed| outcome(*seed) == Outcome::Failed).collect();
     assert!(failed.is_empty(), "failing seeds: {failed:?}");
 }
 

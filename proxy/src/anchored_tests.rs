@@ -280,6 +280,39 @@ fn a_re_invite_goes_by_the_relay_even_after_a_restart() {
     assert!(std::str::from_utf8(to(&sent, A)[0].body()).unwrap().contains(RELAYED));
 }
 
+/// RFC 3311: the answer in an UPDATE's 200 goes by the relay, and waits for it.
+#[test]
+fn the_answer_to_an_update_reaches_its_sender_by_way_of_the_relay() {
+    let mut bench = Bench::new(always());
+    let ok = answered(&mut bench);
+    let update = format!("{}\n\n{}", in_dialog("UPDATE", 2, &ok), sdp("10.0.0.1", 4444));
+    let sent = bench.from(A, &update);
+    let sent = relayed(&mut bench, &one(&sent, RELAY, Method::Invite));
+    let sent = bench.answer(&one(&sent, B, Method::Update), 200, CALLEE, &crlf(&sdp("192.168.0.5", 6666)));
+    let sent = relayed(&mut bench, &one(&sent, RELAY, Method::Invite));
+    let got = to(&sent, A).into_iter().find(|m| m.status() == Some(200)).expect("A gets the answer");
+    assert!(std::str::from_utf8(got.body()).unwrap().contains(RELAYED));
+}
+
+/// An UPDATE and the BYE cross: the UPDATE's answer finds the session ended, does not make it again, and still ends the
+/// UPDATE.
+#[test]
+fn what_crosses_the_bye_is_answered_and_revives_no_session() {
+    let mut bench = Bench::new(always());
+    let ok = answered(&mut bench);
+    let update = format!("{}\n\n{}", in_dialog("UPDATE", 2, &ok), sdp("10.0.0.1", 4444));
+    let sent = bench.from(A, &update);
+    let sent = relayed(&mut bench, &one(&sent, RELAY, Method::Invite));
+    let update = one(&sent, B, Method::Update);
+    let sent = bench.from(A, &in_dialog("BYE", 3, &ok));
+    let sent = bench.answer(&one(&sent, B, Method::Bye), 200, "", "");
+    bench.answer(&one(&sent, RELAY, Method::Bye), 200, "", "");
+    let sent = bench.answer(&update, 200, CALLEE, &crlf(&sdp("192.168.0.5", 6666)));
+    assert!(to(&sent, RELAY).is_empty(), "{sent:#?}");
+    assert_eq!(to(&sent, A)[0].status(), Some(481));
+    assert_eq!(bench.status().relay_sessions, 0);
+}
+
 /// 1e: late offer. Ports are reserved before the INVITE goes on; the offer is in the 200, the answer in the ACK.
 #[test]
 fn a_late_offer_is_answered_in_the_ack_by_way_of_the_relay() {

@@ -33,7 +33,32 @@ const RETRY_AFTER: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct Relays {
     sessions: Map<Session, Box<Held>>,
+    ended: Ended,
     silent: Vec<(u8, Instant)>,
+}
+
+/// Sessions that ended lately. What crosses a dialog's end, or is repeated after it, finds its session here and does
+/// not take it up again.
+#[derive(Debug)]
+struct Ended {
+    known: Map<Session, ()>,
+    until: VecDeque<(Instant, Session)>,
+}
+
+impl Ended {
+    /// Remembers one for as long as a transaction may live.
+    fn remember(&mut self, now: Instant, life: Duration, session: Session) {
+        while let Some((_, old)) = self.until.pop_front_if(|(until, _)| *until <= now) {
+            self.known.remove(&old);
+        }
+        if self.known.insert(session, ()).is_none() {
+            self.until.push_back((now + life, session));
+        }
+    }
+
+    fn contains(&self, session: Session) -> bool {
+        self.known.contains_key(&session)
+    }
 }
 
 /// One session.
@@ -101,7 +126,8 @@ pub(crate) struct HeldAck {
 
 impl Relays {
     pub(crate) fn new(keyed: Keyed) -> Relays {
-        Relays { sessions: Map::with_hasher(keyed), silent: Vec::new() }
+        let ended = Ended { known: Map::with_hasher(keyed), until: VecDeque::new() };
+        Relays { sessions: Map::with_hasher(keyed), ended, silent: Vec::new() }
     }
 
     /// How many sessions are held.
@@ -194,9 +220,11 @@ impl Proxy {
     }
 
     /// Puts an errand to a session's relay, behind those that wait. A session that is not remembered is taken up by
-    /// what its token says.
+    /// what its token says; one that has ended is not, and its dialog is over too.
     pub(crate) fn ask_relay(&mut self, cx: &mut Cx<'_>, relay: u8, session: Session, errand: Errand) {
-        if self.take_up(relay, session) {
+        if self.has_ended(session) {
+            self.carry_on(cx, None, errand.then, Err(Final::own(481)));
+        } else if self.take_up(relay, session) {
             if let Some(held) = self.relays.sessions.get_mut(&session) {
                 held.errands.push_back(errand);
             }
@@ -204,6 +232,11 @@ impl Proxy {
         } else {
             self.carry_on(cx, None, errand.then, Err(Final::own(503)));
         }
+    }
+
+    fn has_ended(&self, session: Session) -> bool {
+        self.relays.ended.contains(session)
+            || self.relays.sessions.get(&session).is_some_and(|held| held.ending)
     }
 
     /// Whether the session is held, now at least.
@@ -218,9 +251,15 @@ impl Proxy {
         true
     }
 
-    /// Whether a session's relay can be asked at all.
-    pub(crate) fn reaches_relay(&self, relay: u8, session: Session) -> bool {
-        self.relays.sessions.contains_key(&session) || self.relay_flow(relay).is_some()
+    /// Why a session's relay can't be asked, if it can't: 481 for a session that has ended, 503 for a relay no listener
+    /// leads to.
+    pub(crate) fn relay_out_of_reach(&self, relay: u8, session: Session) -> Option<u16> {
+        let held = self.relays.sessions.contains_key(&session);
+        match () {
+            () if self.has_ended(session) => Some(481),
+            () if held || self.relay_flow(relay).is_some() => None,
+            () => Some(503),
+        }
     }
 
     fn next_errand(&mut self, cx: &mut Cx<'_>, session: Session) {
@@ -282,8 +321,8 @@ impl Proxy {
         match response.method() {
             Method::Invite if status < 300 => self.errand_done(cx, session, client, &response),
             Method::Invite => self.errand_refused(cx, session, client, refusal_of(&response)),
-            Method::Bye => self.let_go(session),
-            _ if status == 481 => self.lost(session),
+            Method::Bye => self.let_go(cx, session),
+            _ if status == 481 => self.lost(cx, session),
             _ => {}
         }
     }
@@ -344,7 +383,7 @@ impl Proxy {
         let is_unborn = self.relays.sessions.get(&session).is_some_and(|held| !held.dialog.confirmed);
         self.carry_on(cx, Some(session), errand.then, Err(end));
         if is_unborn {
-            self.let_go(session);
+            self.let_go(cx, session);
         }
         self.next_errand(cx, session);
     }
@@ -394,41 +433,49 @@ impl Proxy {
                 Final { retry_after: Some(RETRY_AFTER), ..Final::own(503) },
             );
         } else if held.ending {
-            self.let_go(session);
+            self.let_go(cx, session);
         }
     }
 
     /// Ends a session: its ports are free once the relay has answered.
     pub(crate) fn free(&mut self, cx: &mut Cx<'_>, relay: u8, session: Session) {
-        if self.take_up(relay, session) {
+        if !self.has_ended(session) && self.take_up(relay, session) {
             self.free_held(cx, session);
         }
     }
 
-    /// Ends a session if it is held.
+    /// Ends a session if it is held. What waits for its relay hears that the dialog is over.
     pub(crate) fn free_held(&mut self, cx: &mut Cx<'_>, session: Session) {
         let Some(held) = self.relays.sessions.get_mut(&session) else { return };
         if std::mem::replace(&mut held.ending, true) {
             return;
         }
-        held.errands.clear();
+        let waiting = std::mem::take(&mut held.errands);
+        self.relays.ended.remember(cx.now.at, 64 * self.config.timers.t1, session);
+        for errand in waiting {
+            self.carry_on(cx, None, errand.then, Err(Final::own(481)));
+        }
         self.next_errand(cx, session);
     }
 
     fn say_bye(&mut self, cx: &mut Cx<'_>, session: Session) {
         let Some(held) = self.relays.sessions.get_mut(&session) else { return };
         if !held.dialog.confirmed {
-            return self.let_go(session);
+            return self.let_go(cx, session);
         }
         let (flow, bye) = (held.dialog.flow, held.dialog.plain("BYE", cx.now));
         self.send_to_relay(cx, flow, &bye, session);
     }
 
-    fn let_go(&mut self, session: Session) {
-        if let Some(held) = self.relays.sessions.remove(&session) {
-            for timer in [held.refresh, held.patience].into_iter().flatten() {
-                self.alarms.cancel(timer);
-            }
+    /// Forgets a session. What still waits for its relay waits no longer.
+    fn let_go(&mut self, cx: &mut Cx<'_>, session: Session) {
+        let Some(held) = self.relays.sessions.remove(&session) else { return };
+        for timer in [held.refresh, held.patience].into_iter().flatten() {
+            self.alarms.cancel(timer);
+        }
+        let status = if self.relays.ended.contains(session) { 481 } else { 503 };
+        for errand in held.under_way.map(|(_, errand)| errand).into_iter().chain(held.errands) {
+            self.carry_on(cx, None, errand.then, Err(Final::own(status)));
         }
     }
 
@@ -442,9 +489,13 @@ impl Proxy {
         self.send_to_relay(cx, flow, &options, session);
     }
 
-    /// The relay does not know a session any more: it was restarted, or found it silent for too long.
-    fn lost(&mut self, session: Session) {
-        self.let_go(session);
+    /// The relay does not know a session any more: it was restarted, or found it silent for too long. An offer or answer
+    /// on its way there makes it anew.
+    fn lost(&mut self, cx: &mut Cx<'_>, session: Session) {
+        if self.relays.sessions.get(&session).is_some_and(|held| held.under_way.is_some()) {
+            return;
+        }
+        self.let_go(cx, session);
         self.tell(Event::Warning {
             about: session.to_string().into(),
             why: "the relay has lost this session",
@@ -475,7 +526,8 @@ impl Proxy {
         self.transactions.respond(cx.now.at, id, siblings::sign(response, &self.config, cx.now.unix()));
         if let Some(session) = Session::from_name(request.call_id()).filter(|_| status == 200) {
             let call = self.relays.sessions.get(&session).and_then(|held| held.call.clone());
-            self.let_go(session);
+            self.relays.ended.remember(cx.now.at, 64 * self.config.timers.t1, session);
+            self.let_go(cx, session);
             if let Some(call) = call {
                 self.hang_up(cx, &call, EndedBy::Silence);
             }

@@ -60,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) challenges: Vec<(proto::sip::Name, String)>,
     /// Whether a final response went back.
     pub(crate) answered: Answered,
+    /// Responses whose SDP is at a relay.
+    pub(crate) at_relay: u32,
     /// CANCEL came.
     pub(crate) cancelled: bool,
     /// Timer C, or the wait for repetitions of a 2xx.
@@ -244,12 +246,13 @@ impl Context {
         self.branches.iter().all(|branch| branch.stage == Stage::Done)
     }
 
-    /// Whether it may be forgotten: an answered INVITE stays for repetitions of its 2xx until its timer says so.
+    /// Whether it may be forgotten: an answered INVITE stays for repetitions of its 2xx until its timer says so, any other
+    /// request until the relay has given its answer back.
     pub(crate) fn is_over(&self) -> bool {
         match self.answered {
             Answered::No => false,
             Answered::Failure => self.is_idle(),
-            Answered::Success => self.is_idle() && !self.is_invite,
+            Answered::Success => self.is_idle() && !self.is_invite && self.at_relay == 0,
         }
     }
 

@@ -57,8 +57,8 @@ impl Proxy {
         let Some((_, sdp)) = context.request.sdp().filter(|_| negotiates(&context.request)) else {
             return Step::Go;
         };
-        if !self.reaches_relay(relay, session) {
-            return Step::Fail(Final::own(503));
+        if let Some(status) = self.relay_out_of_reach(relay, session) {
+            return Step::Fail(Final::own(status));
         }
         let errand = self.errand_of(context, Bytes::copy_from_slice(sdp), index, true);
         context.branches[index].stage = Stage::AtRelay;
@@ -251,6 +251,7 @@ impl Proxy {
         response: &Message,
         sdp: Result<Option<Bytes>, Final>,
     ) {
+        context.at_relay = context.at_relay.saturating_sub(1);
         match sdp {
             Ok(sdp) => self.send_back(cx, context, index, response, sdp.as_ref()),
             Err(end) => return self.answer_is_useless(cx, context, index, response, front_door(end.status)),
@@ -279,11 +280,12 @@ impl Proxy {
             self.send_back(cx, context, index, response, Some(&told));
             return true;
         }
-        if !self.reaches_relay(relay, session) {
-            self.answer_is_useless(cx, context, index, response, 503);
+        if let Some(status) = self.relay_out_of_reach(relay, session) {
+            self.answer_is_useless(cx, context, index, response, status);
             return true;
         }
         let errand = self.errand_back(cx, context, index, response, leg, sdp);
+        context.at_relay += 1;
         self.ask_relay(cx, relay, session, errand);
         true
     }
@@ -428,9 +430,10 @@ fn negotiates(request: &Message) -> bool {
     matches!(request.method(), Method::Invite | Method::Ack | Method::Prack | Method::Update)
 }
 
-/// What the caller hears when the relay is the reason: 488 for what can't be carried, else 503.
+/// What the sender hears when the relay is the reason: 488 for what can't be carried, 481 when the session ended
+/// meanwhile, else 503.
 fn front_door(status: u16) -> u16 {
-    if status == 488 { 488 } else { 503 }
+    if matches!(status, 481 | 488) { status } else { 503 }
 }
 
 /// A decision with its relay session and the relay's addresses: what the caller was told, and what the callee was.

@@ -275,6 +275,7 @@ fn new_context(
         best: None,
         challenges: Vec::new(),
         answered: Answered::No,
+        at_relay: 0,
         cancelled: false,
         timer: None,
     }
