@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+pub mod apart;
+pub mod choir;
 pub mod domains;
 pub mod phone;
 pub mod sbc;

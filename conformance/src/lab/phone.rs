@@ -53,15 +53,17 @@ pub struct Dialog {
 impl Phone {
     /// A phone at `local` (an `IP:PORT` of that host), serving `user` of `domain` by way of `proxy`.
     pub fn new(lab: &Lab, host: &str, local: &str, user: &str, domain: &str, proxy: &str) -> Phone {
-        let socket = lab.udp(host, local);
+        Phone::at(lab.udp(host, local), user, domain, proxy)
+    }
+
+    /// A phone at a socket.
+    pub fn at(socket: UdpSocket, user: &str, domain: &str, proxy: &str) -> Phone {
         socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout above zero");
-        let proxy = proxy.parse().unwrap_or_else(|_| panic!("{proxy} is no IP:PORT"));
-        let local = local.parse().expect("the socket was bound there");
         Phone {
             user: user.into(),
             domain: domain.into(),
-            local,
-            proxy,
+            local: socket.local_addr().expect("the socket was bound"),
+            proxy: proxy.parse().unwrap_or_else(|_| panic!("{proxy} is no IP:PORT")),
             trusted: false,
             socket,
             known: BTreeSet::new(),
