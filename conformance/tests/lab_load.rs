@@ -1,15 +1,24 @@
 //! Load on sockets: sipp against sipp through `configs/load-test.yaml` and `configs/load-test-anchored.yaml`, the very
-//! files, on the loopback of a namespace of its own. No call fails, nothing is sent twice, no port stays held.
+//! files, on the loopback of a namespace of its own. No call fails and no port stays held.
+//!
+//! `cargo test` places few enough calls that a busy machine passes, too, and forgives a retransmission: how fast the
+//! machine is proves nothing. `make load` places 10,000 at 500 a second at the optimised binary, and forgives none.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use conformance::lab::{Lab, Process, postern};
 
-const CALLS: u32 = 10_000;
-const RATE: u32 = 500;
+/// One load at a time: each wants the whole machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Calls, calls a second, and whether nothing may be sent twice.
+fn dose() -> (u32, u32, bool) {
+    if std::env::var_os("POSTERN_FULL_LOAD").is_some() { (10_000, 500, true) } else { (1_500, 100, false) }
+}
 
 /// The last line of sipp's statistics, by column.
 fn statistics(path: &std::path::Path) -> BTreeMap<String, String> {
@@ -31,15 +40,17 @@ struct Load {
     _postern: Process,
     config: PathBuf,
     lab: Lab,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Load {
     fn on(config: &str) -> Option<Load> {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let lab = Lab::up("-p here")?;
         let config = PathBuf::from(format!("{}/../configs/{config}", env!("CARGO_MANIFEST_DIR")));
         let mut postern = lab.spawn("here", &[postern(), "run", "-c", &config.to_string_lossy()]);
         postern.wait_for_port("postern", 5060, Duration::from_secs(10));
-        Some(Load { _postern: postern, config, lab })
+        Some(Load { _postern: postern, config, lab, _turn: turn })
     }
 
     fn sipp(&self, name: &str, argv: &[&str]) -> (Process, std::path::PathBuf) {
@@ -62,23 +73,36 @@ impl Load {
     }
 
     /// Places calls between a caller's and a callee's scenario and checks both sides' books.
-    fn carries(&self, caller: &[&str], callee: &[&str], calls: u32) {
+    fn carries(&self, caller: &[&str], callee: &[&str]) {
+        let (calls, rate, strict) = dose();
         let (mut answering, answered) = self.sipp("callee", &[callee, &["-p", "5070"]].concat());
         answering.wait_for_port("sipp", 5070, Duration::from_secs(5));
-        let (calls_text, rate) = (calls.to_string(), RATE.to_string());
-        let more =
-            ["-p", "5080", "-s", "callee", "-m", &calls_text, "-r", &rate, "-l", "20000", "127.0.0.1:5060"];
+        let (calls_text, rate_text) = (calls.to_string(), rate.to_string());
+        let more = [
+            "-p",
+            "5080",
+            "-s",
+            "callee",
+            "-m",
+            &calls_text,
+            "-r",
+            &rate_text,
+            "-l",
+            "20000",
+            "127.0.0.1:5060",
+        ];
         let (mut calling, called) = self.sipp("caller", &[caller, &more].concat());
-        let status = calling.wait(Duration::from_secs(u64::from(calls / RATE) + 90));
+        let status = calling.wait(Duration::from_secs(u64::from(calls / rate) + 90));
         std::thread::sleep(Duration::from_millis(1200)); // the callee's last statistics
         let (called, answered) = (statistics(&called), statistics(&answered));
         let again = count(&called, "Retransmissions(C)") + count(&answered, "Retransmissions(C)");
         let failed = (count(&called, "FailedCall(C)"), count(&answered, "FailedCall(C)"));
         assert_eq!(
-            (status.code(), count(&called, "SuccessfulCall(C)"), failed, again),
-            (Some(0), calls, (0, 0), 0),
-            "exit code, successful, failed at both ends, retransmitted"
+            (status.code(), count(&called, "SuccessfulCall(C)"), failed),
+            (Some(0), calls, (0, 0)),
+            "exit code, successful, failed at both ends"
         );
+        assert!(!strict || again == 0, "{again} messages were sent again");
     }
 }
 
@@ -87,20 +111,20 @@ fn bench(name: &str) -> String {
 }
 
 #[test]
-fn ten_thousand_calls_pass_without_a_failure_or_a_retransmission() {
+fn sipps_calls_pass_without_a_failure() {
     let Some(load) = Load::on("load-test.yaml") else { return };
-    load.carries(&["-sf", &bench("uac.xml")], &["-sf", &bench("uas.xml")], CALLS);
+    load.carries(&["-sf", &bench("uac.xml")], &["-sf", &bench("uas.xml")]);
 }
 
 #[test]
-fn scenario_1g_ten_thousand_anchored_calls_leave_no_port_held() {
+fn scenario_1g_anchored_calls_leave_no_port_held() {
     let Some(load) = Load::on("load-test-anchored.yaml") else { return };
-    load.carries(&["-sf", &bench("uac.xml")], &["-sf", &bench("uas.xml")], CALLS);
+    load.carries(&["-sf", &bench("uac.xml")], &["-sf", &bench("uas.xml")]);
     load.lab.nothing_stays_lent("here", &load.config);
 }
 
 #[test]
 fn sipps_own_scenarios_which_follow_no_route_set_pass_too() {
     let Some(load) = Load::on("load-test.yaml") else { return };
-    load.carries(&["-sn", "uac"], &["-sn", "uas"], 1000);
+    load.carries(&["-sn", "uac"], &["-sn", "uas"]);
 }

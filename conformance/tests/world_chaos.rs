@@ -21,8 +21,10 @@ const PATIENCE_MS: u64 = 120_000;
 /// Seeds that once failed: a re-INVITE or UPDATE that comes after the BYE took a relay session up again, for nobody.
 #[test]
 fn what_once_failed_does_not_fail_again() {
-    let failed: Vec<u64> =
-        [127, 309, 310, 314, 442, 614, 671].into_iter().filter(|seed| outcome(*seed) == Outcome::Failed).collect();
+    let failed: Vec<u64> = [127, 309, 310, 314, 442, 614, 671]
+        .into_iter()
+        .filter(|seed| outcome(*seed) == Outcome::Failed)
+        .collect();
     assert!(failed.is_empty(), "failing seeds: {failed:?}");
 }
 
