@@ -93,6 +93,7 @@ pub struct Cast {
     pub redirect: NodeId,
     pub alice: NodeId,
     pub bob: NodeId,
+    pub mobile: Option<NodeId>,
     pub hosts: [HostId; 2],
     pub nats: [Option<GatewayId>; 2],
 }
@@ -116,7 +117,7 @@ impl Plot {
         let redirect = add_redirect(&mut world);
         let p2 = add_proxy(&mut world, "P2", P2);
         let (b, bob) = add_phone(&mut world, homes[1], "bob", P2, self.bob);
-        Cast { world, p1, p2, relay, redirect, alice, bob, hosts: [a, b], nats }
+        Cast { world, p1, p2, relay, redirect, alice, bob, mobile: None, hosts: [a, b], nats }
     }
 
     /// Raises the curtain and plays until alice's call has ended, or never began, and everything is cleared away.
@@ -129,6 +130,14 @@ impl Plot {
 }
 
 impl Cast {
+    /// A second phone of bob's, in public: calls to him fork.
+    pub fn add_mobile(&mut self, answer: Answer) -> NodeId {
+        let script = Script { answer, ..script(vec![]) };
+        let (_, mobile) = add_phone(&mut self.world, (INTERNET, "192.0.2.30"), "bob", P2, script);
+        self.mobile = Some(mobile);
+        mobile
+    }
+
     /// What a phone saw.
     pub fn report(&self, phone: NodeId) -> &Report {
         self.world.node::<Phone>(phone).report()
@@ -149,13 +158,13 @@ impl Cast {
         assert!(done, "alice is never done\n{}", self.world.ladder());
     }
 
-    /// Whether nothing of any call is left: no port lent, no call, no transaction. Two may be under way: keep-alives to
-    /// the phones.
+    /// Whether nothing of any call is left: no port lent, no call, no transaction. Three may be under way: keep-alives
+    /// to the phones.
     pub fn is_clean(world: &World, relay: NodeId, proxies: [NodeId; 2]) -> bool {
         let relay = world.node::<relay::Relay>(relay).status();
         let idle = |node| {
             let status = world.node::<proxy::Proxy>(node).status();
-            (status.calls, status.relay_sessions) == (0, 0) && status.transactions <= 2
+            (status.calls, status.relay_sessions) == (0, 0) && status.transactions <= 3
         };
         relay.sessions == 0 && relay.ports.leased == 0 && proxies.into_iter().all(idle)
     }
@@ -229,7 +238,7 @@ impl Cast {
     /// Media goes from phones to the relay or the other phone, and from the relay to phones: nowhere else, not even
     /// in vain.
     pub fn assert_no_media_to_strangers(&self) {
-        let known = [self.alice, self.bob, self.relay];
+        let known = [self.alice, self.bob, self.relay, self.mobile.unwrap_or(self.bob)];
         for entry in self.world.packets().iter().filter(|entry| entry.transport.is_none()) {
             if let Fate::Arrived { to, .. } = &entry.fate {
                 assert!(known.contains(to), "media reached a stranger: {entry:?}\n{}", self.world.ladder());

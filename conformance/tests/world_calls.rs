@@ -1,11 +1,13 @@
 //! Calls of system 1 told in the simulated world, from socket to socket, each with its ladder or its verdict.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use conformance::cast::{Cast, P2, Plot, SITES, add_phone, alice_calls, script, without_chance};
-use conformance::world::{Entry, INTERNET, Link, Mute, Rules};
+use conformance::cast::{Cast, Plot, SITES, alice_calls, script, without_chance};
+use conformance::world::{Entry, INTERNET, Link, Mute, NodeId, Rules};
 use endpoint_sim::{Act, After, Answer, EndedBy, Phone, Step};
-use proto::sip::Name;
+use proto::sdp::Sdp;
+use proto::sip::{Message, Name};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -92,9 +94,7 @@ fn a_call_survives_thirty_percent_loss_on_both_lines() {
 #[test]
 fn a_forked_call_is_cancelled_where_nobody_answered() {
     let mut cast = Plot::default().begin();
-    let quiet =
-        endpoint_sim::Script { answer: Answer { after_ms: 60_000, ..Answer::default() }, ..script(vec![]) };
-    let (_, mobile) = add_phone(&mut cast.world, (INTERNET, "192.0.2.30"), "bob", P2, quiet);
+    let mobile = cast.add_mobile(Answer { after_ms: 60_000, ..Answer::default() });
     cast.until_alice_is_done();
     cast.assert_clean();
     cast.assert_audio_both_ways();
@@ -102,6 +102,98 @@ fn a_forked_call_is_cancelled_where_nobody_answered() {
     assert!(said.contains(&"487 INVITE".to_owned()), "{said:?}\n{}", ladder(&cast));
     assert!(!cast.world.node::<Phone>(mobile).report().answered);
     insta::assert_snapshot!(ladder(&cast));
+}
+
+/// A second phone of bob's, also behind P2. Alice behind a NAT: P1 anchors, P2 forks.
+fn with_a_mobile(bob: Answer, mobile: Answer, talk_ms: u64) -> (Cast, NodeId) {
+    let mut plot = Plot { alice: alice_calls(talk_ms), ..Plot::default() };
+    plot.bob.answer = bob;
+    let mut cast = plot.begin();
+    let mobile = cast.add_mobile(mobile);
+    (cast, mobile)
+}
+
+/// Where the first INVITE or answer to one that a phone received wants media.
+fn media_told(cast: &Cast, from: NodeId, to: NodeId, title: &str) -> Vec<SocketAddr> {
+    let fits = |e: &&Entry| {
+        e.from == from && e.receiver() == Some(to) && e.title().is_some_and(|t| t.starts_with(title))
+    };
+    let told = cast.world.packets().iter().filter(fits).filter_map(Entry::sip);
+    let media = |m: Message| Some(Sdp::parse(m.sdp()?.1).ok()?.media.first()?.address()?);
+    let mut told: Vec<SocketAddr> = told.filter_map(media).collect();
+    told.dedup();
+    told
+}
+
+/// DESIGN §5: each branch has its own relay session, though one was there before the fork; the loser's is freed.
+#[test]
+fn early_media_on_two_branches_keeps_to_two_ports() {
+    let early = |after_ms| Answer { after_ms, early_media: true, ..Answer::default() };
+    for (desk, other) in [(2000, 60_000), (60_000, 2000)] {
+        let (mut cast, mobile) = with_a_mobile(early(desk), early(other), 4000);
+        cast.until_answered();
+        cast.world.run_for(SECOND);
+        let ports = [cast.bob, mobile].map(|phone| media_told(&cast, cast.p2, phone, "INVITE"));
+        assert!(
+            ports.iter().all(|told| told.len() == 1) && ports[0] != ports[1],
+            "{ports:?}\n{}",
+            ladder(&cast)
+        );
+        assert_eq!(media_told(&cast, cast.p1, cast.alice, "183 INVITE").len(), 2, "{}", ladder(&cast));
+        cast.until_alice_is_done();
+        let (winner, loser) = if desk < other { (cast.bob, mobile) } else { (mobile, cast.bob) };
+        let [alice, winner, loser] = [cast.alice, winner, loser].map(|phone| cast.report(phone).clone());
+        assert!(alice.audio_both_ways && winner.audio_both_ways, "{alice:#?}{winner:#?}\n{}", ladder(&cast));
+        assert!(!loser.answered);
+        cast.assert_clean();
+    }
+}
+
+/// Hold, resume and a move in the dialog that P2's session serves; with a late offer too, and P1 restarted in between.
+#[test]
+fn a_branch_with_a_session_of_its_own_changes_as_any_call_does() {
+    for (late_offer, killed) in [(false, false), (true, false), (false, true)] {
+        let mut plot = Plot { alice: alice_calls(9000), ..Plot::default() };
+        plot.alice.steps[1].late_offer = late_offer;
+        plot.alice.steps.truncate(2);
+        for (act, at_ms) in [(Act::Hold, 2000), (Act::Resume, 4000), (Act::Move, 6000), (Act::HangUp, 9000)] {
+            plot.alice.steps.push(Step::new(act, After::Answered, at_ms));
+        }
+        plot.bob.answer.after_ms = 60_000;
+        let mut cast = plot.begin();
+        let mobile = cast.add_mobile(Answer::default());
+        cast.until_answered();
+        if killed {
+            cast.world.kill(cast.p1);
+            cast.world.restart(cast.p1);
+        }
+        cast.until_alice_is_done();
+        let [alice, mobile] = [cast.alice, mobile].map(|phone| cast.report(phone).clone());
+        let fine = alice.audio_both_ways && mobile.audio_both_ways && alice.changes == 3;
+        assert!(fine, "late {late_offer} killed {killed} {alice:#?}{mobile:#?}\n{}", ladder(&cast));
+        cast.assert_clean_within(3600 * SECOND);
+        cast.assert_no_media_to_strangers();
+    }
+}
+
+/// RFC 3261 §13.2.2.4: both 200s reach the caller, each with ports of its own, and the end of one dialog is not the end of
+/// the other.
+#[test]
+fn two_answers_keep_two_sessions_until_one_is_hung_up() {
+    let (mut cast, mobile) = with_a_mobile(Answer::default(), Answer::default(), 8000);
+    cast.until_answered();
+    cast.world.run_for(3 * SECOND);
+    assert_eq!(media_told(&cast, cast.p1, cast.alice, "200 INVITE").len(), 2, "{}", ladder(&cast));
+    assert_eq!(cast.report(cast.alice).extra_answers, 1);
+    let before = cast.report(cast.alice).received;
+    cast.world.run_for(2 * SECOND);
+    let heard = cast.report(cast.alice).received - before;
+    assert!(heard >= 90, "{heard}\n{}", ladder(&cast));
+    cast.until_alice_is_done();
+    cast.assert_clean();
+    let both = [cast.bob, mobile].map(|phone| cast.report(phone).clone());
+    assert!(both.iter().all(|phone| phone.answered && phone.ended_by == Some(EndedBy::Them)), "{both:#?}");
+    assert!(both.iter().any(|phone| phone.audio_both_ways), "{both:#?}\n{}", ladder(&cast));
 }
 
 #[test]

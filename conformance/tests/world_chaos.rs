@@ -60,12 +60,17 @@ fn outcome(seed: u64) -> Outcome {
     println!("seed {seed}");
     let mut dice = dice(seed);
     let mut cast = plot(seed, &mut dice).begin();
+    if seed % 4 == 0 {
+        cast.add_mobile(answer(&mut dice));
+    }
     let told = catch_unwind(AssertUnwindSafe(|| tell(&mut cast, &mut dice)));
     if told.is_err() {
         println!("seed {seed}\n{}", cast.world.ladder_of(Duration::ZERO..=Duration::from_secs(120)));
         return Outcome::Failed;
     }
-    let talked = cast.report(cast.alice).audio_both_ways && cast.report(cast.bob).audio_both_ways;
+    let bobs = [Some(cast.bob), cast.mobile];
+    let talked = cast.report(cast.alice).audio_both_ways
+        && bobs.into_iter().flatten().any(|phone| cast.report(phone).audio_both_ways);
     if talked { Outcome::Talked } else { Outcome::NeverTalked }
 }
 
@@ -88,17 +93,21 @@ fn plot(seed: u64, dice: &mut Dice) -> Plot {
         alice.push(Step::new(Act::HangUp, After::Answered, dice.below(9000)));
     }
     let mut bob = script(vec![]);
-    bob.answer = Answer {
-        after_ms: dice.below(3000),
-        ring: dice.below(4) > 0,
-        early_media: dice.below(4) == 0,
-        reject: (dice.below(5) == 0).then_some(486),
-    };
+    bob.answer = answer(dice);
     let mut site = || SITES[dice.below(5) as usize].1;
     let sites = [site(), site()];
     bob.until_ms = PATIENCE_MS;
     let alice = Script { until_ms: PATIENCE_MS, ..script(alice) };
     Plot { seed, sites, alice, bob, relay_sessions: if seed % 7 == 0 { 0 } else { 10 } }
+}
+
+fn answer(dice: &mut Dice) -> Answer {
+    Answer {
+        after_ms: dice.below(3000),
+        ring: dice.below(4) > 0,
+        early_media: dice.below(4) == 0,
+        reject: (dice.below(5) == 0).then_some(486),
+    }
 }
 
 /// Bad lines, and up to three mishaps in the first half minute; then quiet until everything is over.

@@ -129,7 +129,7 @@ fn the_relay_is_asked_before_the_redirect_server_and_both_before_the_callee() {
     assert_eq!(forwarded.message.request_uri(), "sip:bob@example.com");
     let body = std::str::from_utf8(forwarded.message.body()).unwrap();
     assert!(body.contains(RELAYED) && !body.contains("10.0.0.1"), "{body}");
-    let verdict = format!("anchored;session={}", ask.session);
+    let verdict = format!("anchored;session={};media=10.0.0.1:4000", ask.session);
     assert_eq!(forwarded.message.text(Name::RelayVerdict), Some(&*verdict));
     assert_eq!(key().check(&forwarded.message, BIRTH), Proof::Proven);
 

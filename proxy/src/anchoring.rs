@@ -509,7 +509,8 @@ impl Proxy {
         held.is_some_and(|held| held.dialog.flow.remote == flow.remote)
     }
 
-    /// A relay ends a session by BYE when it has been silent for too long: the call is over, and both parties hear so.
+    /// A relay ends a session by BYE when it has been silent for too long: the call is over, and both parties hear so;
+    /// unless it was answered elsewhere.
     pub(crate) fn relay_hangs_up(
         &mut self,
         cx: &mut Cx<'_>,
@@ -528,7 +529,7 @@ impl Proxy {
             let call = self.relays.sessions.get(&session).and_then(|held| held.call.clone());
             self.relays.ended.remember(cx.now.at, 64 * self.config.timers.t1, session);
             self.let_go(cx, session);
-            if let Some(call) = call {
+            if let Some(call) = call.filter(|call| self.calls.talks_by(call, session)) {
                 self.hang_up(cx, &call, EndedBy::Silence);
             }
         }

@@ -130,8 +130,9 @@ impl Proxy {
     }
 
     /// An answered INVITE has lingered long enough.
-    pub(crate) fn forget(&mut self, server: ServerId) {
-        if let Some(context) = self.contexts.remove(&server) {
+    pub(crate) fn forget(&mut self, cx: &mut Cx<'_>, server: ServerId) {
+        if let Some(mut context) = self.contexts.remove(&server) {
+            self.free_unanswered(cx, &mut context);
             self.drop_context(&context);
         }
     }

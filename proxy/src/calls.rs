@@ -109,6 +109,19 @@ impl Calls {
         self.by_id.get(id)?.place(from_tag, to_tag, from)
     }
 
+    /// Whether the dialog with these tags is known to have no relay session of ours, whatever a token says: one token
+    /// serves all branches of a proxy behind us.
+    pub(crate) fn is_apart(&self, id: &str, tags: [&str; 2]) -> bool {
+        let dialogs = self.by_id.get(id).map(|call| &*call.dialogs).unwrap_or_default();
+        dialogs.iter().any(|dialog| tags.contains(&&*dialog.to_tag) && dialog.session.is_none())
+    }
+
+    /// Whether a dialog of a call has its media by this session.
+    pub(crate) fn talks_by(&self, id: &str, session: Session) -> bool {
+        let dialogs = self.by_id.get(id).map(|call| &*call.dialogs).unwrap_or_default();
+        dialogs.iter().any(|dialog| dialog.session.is_some_and(|(_, its)| its == session))
+    }
+
     /// Ends one dialog of a call, and the call with its last one.
     pub(crate) fn end_dialog(&mut self, id: &str, tags: [&str; 2], end: End) -> Option<(Call, Event)> {
         let call = self.by_id.get_mut(id)?;

@@ -176,6 +176,8 @@ pub(crate) struct Branch {
     pub(crate) rang: bool,
     /// Media is decided.
     pub(crate) media: Media,
+    /// A callee has answered in the relay session that `media` names.
+    pub(crate) taken: bool,
     /// Whether the redirect servers have answered, and which of them is asked.
     pub(crate) lookups: usize,
     /// The SDP to send instead of the caller's.
@@ -221,6 +223,7 @@ impl Branch {
             provisional: false,
             rang: false,
             media: Media::Open,
+            taken: false,
             lookups: 0,
             sdp: None,
         }

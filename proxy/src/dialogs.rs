@@ -9,6 +9,7 @@ use proto::sip::{Message, Method};
 use proto::tables::Latch;
 
 use crate::aor::canonical;
+use crate::apart::ours;
 use crate::contexts::{Context, Role, Target};
 use crate::proxy::{Cx, Proxy};
 use crate::routing::{Routed, flow_of};
@@ -51,7 +52,7 @@ impl Proxy {
             context.call = Some(call.id.clone());
         }
         context.role = if context.request.method() == Method::Bye { Role::Ends } else { Role::Other };
-        (context.sender, context.session) = (way.sender, way.session);
+        (context.sender, context.session) = (way.sender, ours(way.session, context.word));
         (context.trusted, context.latch) = (way.trusted, way.latch);
         let hops = Hops::Ready(way.hops.into());
         self.launch(cx, context, vec![Target { uri: way.uri, ..Target::by(hops) }]);
@@ -77,10 +78,12 @@ impl Proxy {
     }
 
     fn way(&self, cx: &Cx<'_>, request: &Message, routed: &Routed, flow: &Flow) -> Option<Way> {
-        match &routed.token {
-            Some(token) => Some(self.way_of_token(cx, request, routed, token)),
-            None => self.way_of_call(request, flow),
+        let Some(token) = &routed.token else { return self.way_of_call(request, flow) };
+        let mut way = self.way_of_token(cx, request, routed, token);
+        if way.of_record && self.calls.is_apart(request.call_id(), [request.from_tag(), request.to_tag()]) {
+            way.session = None;
         }
+        Some(way)
     }
 
     /// To the binding's present path; failing that, to where the token last saw the other party; failing that, where

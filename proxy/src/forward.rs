@@ -46,7 +46,9 @@ impl Proxy {
             let peer = context.word.map_or(Some(context.flow.remote), |word| word.peer);
             let session = branch.session().or(context.session).map(|(_, session)| session);
             let session = session.or(context.word.and_then(|word| word.session));
-            edit = Word { session, peer }.write(edit);
+            let begins = session.is_some() && context.role == Role::Begins;
+            let media = if begins { self.callers_media(context) } else { Vec::new() };
+            edit = Word { session, peer }.write(edit, &media);
         }
         let message = edit.finish();
         if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message }

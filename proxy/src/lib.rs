@@ -7,6 +7,7 @@ mod alarms;
 mod anchored_tests;
 mod anchoring;
 pub mod aor;
+mod apart;
 pub mod auth;
 #[cfg(test)]
 mod bench;

@@ -96,7 +96,7 @@ impl Proxy {
         if let Some(call) = context.call.clone() {
             self.tell(decision.event(call, &seen, &context.flow, None));
         }
-        match decision.anchored && !joins {
+        match decision.anchored && (!joins || self.stands_apart(context, index)) {
             true => self.anchor(cx, context, index, &seen, decision),
             false => self.go_direct(context, index),
         }
@@ -156,7 +156,7 @@ impl Proxy {
         }
     }
 
-    fn network_at(&self, flow: &Flow) -> usize {
+    pub(crate) fn network_at(&self, flow: &Flow) -> usize {
         self.config.listeners.get(self.listener_of(flow)).map_or(0, |listener| listener.network)
     }
 
@@ -168,8 +168,8 @@ impl Proxy {
         seen: &Seen,
         decision: Decision,
     ) -> Step {
-        let sdp = context.request.sdp().map(|(_, sdp)| Bytes::copy_from_slice(sdp));
-        let networks = [self.network_at(&context.flow), self.callee_network(context, index)];
+        let (network, sdp) = self.caller_at_relay(context);
+        let networks = [network, self.callee_network(context, index)];
         let told = context.call.clone().map(|call| decision.event(call, seen, &context.flow, None));
         let errand = Errand { sdp, ..self.errand_of(context, Bytes::new(), index, false) };
         context.branches[index].stage = Stage::AtRelay;
@@ -271,6 +271,9 @@ impl Proxy {
         response: &Message,
     ) -> bool {
         let Some((_, sdp)) = response.sdp().filter(|_| negotiates(&context.request)) else { return false };
+        if self.is_apart(cx, context, index, response) {
+            return false;
+        }
         let Some((relay, session)) = context.branches[index].session().or(context.session) else {
             self.look_too_late(cx, context, index, sdp);
             return false;

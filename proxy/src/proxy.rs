@@ -266,7 +266,7 @@ impl Proxy {
     fn alarm(&mut self, cx: &mut Cx<'_>, alarm: Alarm) {
         match alarm {
             Alarm::TimerC(server) => self.timer_c(cx, server),
-            Alarm::Linger(server) => self.forget(server),
+            Alarm::Linger(server) => self.forget(cx, server),
             Alarm::Silent(client) => self.silent(cx, client),
             Alarm::CallLife(call) => self.call_too_old(cx, &call),
             Alarm::Refresh(session) => self.refresh(cx, session),

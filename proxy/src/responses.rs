@@ -12,6 +12,7 @@ use crate::contexts::{Answered, Context, Final, Role, Stage};
 use crate::proxy::{Cx, Proxy};
 use crate::requests::contact_of;
 use crate::siblings::{self, Word};
+use crate::tokens::Token;
 
 /// The two headers a challenge may stand in.
 const CHALLENGES: [Name; 2] = [Name::WwwAuthenticate, Name::ProxyAuthenticate];
@@ -64,7 +65,7 @@ impl Proxy {
             let at = cx.now.at + self.config.timer_c;
             context.timer = Some(self.alarms.set(at, Alarm::TimerC(context.server)));
         }
-        self.hear_callee(context, index, &response);
+        self.hear_callee(cx, context, index, &response);
         self.pass_back(cx, context, index, response);
     }
 
@@ -75,7 +76,8 @@ impl Proxy {
         }
         let first = context.answered == Answered::No;
         context.branches[index].stage = Stage::Done;
-        self.hear_callee(context, index, &response);
+        context.branches[index].taken |= !self.is_apart(cx, context, index, &response);
+        self.hear_callee(cx, context, index, &response);
         if context.is_invite {
             self.answer_call(cx, context, &response);
         } else if let Some(client) = context.branches[index].client.take() {
@@ -231,7 +233,7 @@ impl Proxy {
         if to_sibling {
             let peer = context.branches[index].flow.map(|flow| flow.remote);
             let session = context.branches[index].session().map(|(_, session)| session);
-            edit = Word { session, peer }.write(edit);
+            edit = Word { session, peer }.write(edit, &[]);
         }
         let message = edit.finish();
         let message = if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message };
@@ -254,13 +256,18 @@ impl Proxy {
         }
         let values: Vec<&str> = response.values(Name::RecordRoute).collect();
         let below = context.request.values(Name::RecordRoute).count();
-        let (token, second) = self.token_there(context, index, flow).seal(self.seal(cx, context));
+        let there = self.token_there(context, index, flow);
+        let (token, second) = there.seal(self.seal(cx, context));
         let Some(ours) = values.len().checked_sub(below + 1 + usize::from(second.is_some())) else {
             return edit;
         };
         if !values[ours].contains(self.faces.authority(listener)) {
             return edit;
         }
+        let token = match self.is_apart(cx, context, index, response) {
+            true => Token { session: None, ..there }.seal(self.seal(cx, context)).0,
+            false => token,
+        };
         let value = self.faces.record_route(listener, &token);
         if values.len() == 1 {
             return edit.set(Name::RecordRoute, &value);
@@ -270,15 +277,15 @@ impl Proxy {
     }
 
     /// A response with a tag makes a dialog, or repeats it (RFC 3261 §12.1).
-    fn hear_callee(&mut self, context: &Context, index: usize, response: &Message) {
+    fn hear_callee(&mut self, cx: &Cx<'_>, context: &Context, index: usize, response: &Message) {
         let to_tag = response.to_tag();
         let Some(flow) = context.branches[index].flow else { return };
         if context.role != Role::Begins || to_tag.is_empty() {
             return;
         }
-        let session = context.branches[index].session();
+        let session = self.session_with(cx, context, index, response);
         if let Some(call) = context.call.as_ref().and_then(|call| self.calls.find(call)) {
-            call.anchored |= session.is_some();
+            call.anchored |= context.branches[index].session().is_some();
             let route = routes_behind(context, response);
             let callee = Peer { flow, contact: contact_of(response), route, cseq: 0 };
             call.heard(Dialog { to_tag: to_tag.into(), callee, session });

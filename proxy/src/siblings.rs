@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `Relay-Verdict` | `direct` | the sender's side was compared, and needs no relay |
 //! | | `anchored;session=00c0ffee00c0ffee` | its media goes through this session |
+//! | | `…;media=10.0.0.2:4000+-` | … and where the caller wants it, by m= section: an INVITE's, for a sibling that forks |
 //! | `Relay-Peer` | `203.0.113.9:40000` | where the party behind the sending proxy was observed |
 //!
 //! Messages from anybody else lose all of these headers, and nobody else is sent them.
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 use proto::control::Session;
 use proto::node::Flow;
 use proto::node_auth::Proof;
-use proto::sip::{Edit, Message, Name};
+use proto::sip::{Edit, Message, Name, Params};
 
 use crate::config::Config;
 
@@ -49,20 +50,36 @@ impl Word {
             return None;
         }
         let verdict = message.text(Name::RelayVerdict).unwrap_or("direct");
-        let session = verdict.strip_prefix("anchored;session=").and_then(Session::from_name);
+        let session = params(verdict).and_then(|params| Session::from_name(params.get("session")?));
         let peer = message.text(Name::RelayPeer).and_then(|peer| peer.parse().ok());
         Some(Word { session, peer })
     }
 
-    /// Adds it to a message that goes to a sibling, to be signed afterwards.
-    pub(crate) fn write<'m>(&self, edit: Edit<'m>) -> Edit<'m> {
-        let verdict = self.session.map_or("direct".into(), |session| format!("anchored;session={session}"));
+    /// Adds it to a message that goes to a sibling, to be signed afterwards; `media`: where an anchored caller wants its
+    /// own, section by section.
+    pub(crate) fn write<'m>(&self, edit: Edit<'m>, media: &[Option<SocketAddr>]) -> Edit<'m> {
+        let mut verdict =
+            self.session.map_or("direct".into(), |session| format!("anchored;session={session}"));
+        for (n, at) in media.iter().enumerate() {
+            verdict.push_str(if n == 0 { ";media=" } else { "+" });
+            verdict.push_str(&at.map_or("-".into(), |at| at.to_string()));
+        }
         let edit = edit.append(Name::RelayVerdict, &verdict);
         match self.peer {
             Some(peer) => edit.append(Name::RelayPeer, &peer.to_string()),
             None => edit,
         }
     }
+}
+
+/// Where the caller of an anchored INVITE wants its media, section by section, as a proven sibling says.
+pub(crate) fn media_of(request: &Message) -> Vec<Option<SocketAddr>> {
+    let media = request.text(Name::RelayVerdict).and_then(params).and_then(|params| params.get("media"));
+    media.map(|media| media.split('+').map(|at| at.parse().ok()).collect()).unwrap_or_default()
+}
+
+fn params(verdict: &str) -> Option<Params<'_>> {
+    verdict.strip_prefix("anchored;").map(Params)
 }
 
 /// Takes off what only our own nodes write.
