@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use proto::control::Session;
 use proto::event::{Event, Side};
 use proto::node::Flow;
+use proto::sdp::{Reach, reach};
 use proto::sip::{Message, Method};
 use proto::tables::Latch;
 
@@ -87,7 +88,9 @@ impl Proxy {
     }
 
     /// To the binding's present path; failing that, to where the token last saw the other party; failing that, where
-    /// the request itself points.
+    /// the request itself points. A server elsewhere that names another public address in its Contact is met there
+    /// first (RFC 3261 §12.2.1.1, §16.6 step 6), and a connection that is gone is made good by where the request
+    /// points.
     fn way_of_token(&self, cx: &Cx<'_>, request: &Message, routed: &Routed, token: &Token) -> Way {
         let to = || canonical(&request.to().ok()?.uri().ok()?, &self.config);
         let present =
@@ -95,8 +98,16 @@ impl Proxy {
         let last =
             flow_of(token, &self.config).filter(|last| Some(last.remote) != present.map(|now| now.remote));
         let mut hops: VecDeque<Flow> = present.into_iter().chain(last).collect();
-        if hops.is_empty() {
-            hops.extend(self.where_it_points(request, routed));
+        match (self.where_it_points(request, routed), last) {
+            (there, None) if hops.is_empty() => hops.extend(there),
+            (Some(there), Some(last)) if !self.is_bound(request, routed) && is_elsewhere(&there, &last) => {
+                match self.is_server(token, &last) {
+                    true => hops.push_front(there),
+                    false if last.transport.is_reliable() => hops.push_back(there),
+                    false => {}
+                }
+            }
+            _ => {}
         }
         Way {
             sender: token.sender,
@@ -109,17 +120,35 @@ impl Proxy {
         }
     }
 
-    fn where_it_points(&self, request: &Message, routed: &Routed) -> Vec<Flow> {
+    fn where_it_points(&self, request: &Message, routed: &Routed) -> Option<Flow> {
         let next = routed.next(request).and_then(|route| route.uri().ok());
         match next.or(request.uri().ok()).map(|uri| of_uri(&uri, &self.config)) {
-            Some(Hops::Ready(flows)) => flows,
-            _ => Vec::new(),
+            Some(Hops::Ready(flows)) => flows.first().copied(),
+            _ => None,
         }
+    }
+
+    /// Whether the request is to go by another proxy still, or names us: then its URI says nothing of the way.
+    fn is_bound(&self, request: &Message, routed: &Routed) -> bool {
+        routed.next(request).is_some() || self.names_us(request)
+    }
+
+    fn names_us(&self, request: &Message) -> bool {
+        request.uri().is_ok_and(|uri| self.config.is_ours(uri.host, uri.port))
+    }
+
+    /// Whether the receiver is a trunk, or whoever a route or DNS led to: its Contact is to be believed. A phone's is
+    /// not, since a NAT may be in between.
+    fn is_server(&self, token: &Token, last: &Flow) -> bool {
+        let was_called = token.sender == Side::Caller && token.binding.is_none();
+        let public = reach(last.remote.ip()) == Reach::Public;
+        let sibling = self.config.is_sibling(last.remote.ip());
+        public && !sibling && (was_called || self.config.trunk_from(last.remote.ip()).is_some())
     }
 
     fn way_of_call(&self, request: &Message, flow: &Flow) -> Option<Way> {
         let place = self.calls.place(request.call_id(), request.from_tag(), request.to_tag(), flow)?;
-        let names_us = request.uri().is_ok_and(|uri| self.config.is_ours(uri.host, uri.port));
+        let names_us = self.names_us(request);
         let contact = place.receiver.contact;
         Some(Way {
             sender: place.sender,
@@ -130,5 +159,19 @@ impl Proxy {
             latch: self.config.latch,
             of_record: true,
         })
+    }
+}
+
+/// Whether a Contact that shows no NAT names another place than the one its owner was met at: another public host, or,
+/// where the way was a connection, another port of the same host (phones listen elsewhere than they call from). The
+/// family stays: the listener that was used is the one that is known to get there.
+fn is_elsewhere(contact: &Flow, met_at: &Flow) -> bool {
+    if contact.remote.is_ipv4() != met_at.remote.is_ipv4() {
+        return false;
+    }
+    let other_host = contact.remote.ip() != met_at.remote.ip();
+    match met_at.transport.is_reliable() {
+        true if !other_host => contact.remote != met_at.remote,
+        _ => other_host && reach(contact.remote.ip()) == Reach::Public,
     }
 }

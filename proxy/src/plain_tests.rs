@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use proto::event::{EndedBy, Event};
-use proto::node::{Input, SendError};
+use proto::node::{Flow, FlowId, Input, SendError, Transport};
 use proto::sip::{Message, Method, Name};
 
 use crate::Config;
 use crate::bench::{A, B, Bench, PROXY, Sent, in_dialog, invite, message, open, plain, to};
+use crate::testing::address;
 
 const CALLEE: &str = "Contact: <sip:b@198.51.100.20:5070>";
 
@@ -262,4 +263,73 @@ fn a_silent_server_gets_no_408_for_a_message() {
     let sent = bench.pass(Duration::from_secs(70));
     assert!(to(&sent, A).is_empty());
     assert_eq!(bench.status(), Default::default());
+}
+
+/// The BYE of the caller of a call that [`B`] answered with this Contact.
+fn bye_to(bench: &mut Bench, contact: &str) -> Vec<Sent> {
+    let invite = forwarded(bench, "sip:b@example.com");
+    let sent = bench.answer(&invite, 200, &format!("Contact: <sip:b@{contact}>"), "");
+    let ok = to(&sent, A)[0].clone();
+    bench.from(A, &in_dialog("BYE", 2, &ok).replace(&format!("sip:b@{B}"), &format!("sip:b@{contact}")))
+}
+
+/// §12.2.1.1: the remote target is where the Contact says.
+#[test]
+fn a_trunk_that_names_another_public_host_is_met_there() {
+    let sent = bye_to(&mut Bench::new(plain()), "198.51.100.99:5080");
+    assert_eq!(sent[0].flow.remote.to_string(), "198.51.100.99:5080");
+}
+
+#[test]
+fn a_contact_that_shows_a_nat_or_names_us_does_not_lead_away() {
+    for contact in ["10.0.0.5:5060", "198.51.100.20:9999", PROXY] {
+        let sent = bye_to(&mut Bench::new(plain()), contact);
+        assert_eq!(sent[0].flow.remote.to_string(), B, "{contact}");
+    }
+}
+
+/// A phone that is no trunk stays on the path it was seen on, whatever its Contact says.
+#[test]
+fn a_callers_contact_is_believed_only_of_a_trunk() {
+    for (sources, expected) in [(vec![], A), (vec!["192.0.2.0/24".parse().unwrap()], "192.0.2.77:5060")] {
+        let mut config = plain();
+        (config.routes[0].trusted, config.routes[0].sources) = (true, sources);
+        let mut bench = Bench::new(config);
+        let invite = forwarded(&mut bench, "sip:b@example.com");
+        bench.answer(&invite, 200, CALLEE, "");
+        let bye = callees_bye(&invite, "sip:a@192.0.2.77");
+        let sent = bench.from(B, &bye);
+        assert_eq!(sent[0].flow.remote.to_string(), expected);
+    }
+}
+
+fn callees_bye(invite: &Sent, uri: &str) -> String {
+    let route = invite.message.text(Name::RecordRoute).unwrap();
+    format!(
+        "BYE {uri} SIP/2.0
+         Via: SIP/2.0/UDP {B};branch=z9hG4bKb1
+         Route: {route}
+         From: <sip:b@example.com>;tag=callee
+         To: <sip:a@example.com>;tag=caller
+         Call-ID: c1
+         CSeq: 9 BYE
+         Max-Forwards: 70"
+    )
+}
+
+/// The caller's connection is gone, but it listens where its Contact says.
+#[test]
+fn a_connection_that_is_gone_is_made_good_by_the_contact() {
+    let mut bench = Bench::new(plain());
+    let at = address("192.0.2.10:40001");
+    let flow = Flow { transport: Transport::Tcp, local: address(PROXY), remote: at, id: FlowId(7) };
+    let sent = bench.by(flow, message(&invite("sip:b@example.com")));
+    let invite = sent.into_iter().find(|s| s.message.method() == Method::Invite).unwrap();
+    bench.answer(&invite, 200, CALLEE, "");
+    bench.input(Input::Closed { flow });
+    let sent = bench.from(B, &callees_bye(&invite, "sip:a@192.0.2.10:5060;transport=tcp"));
+    assert_eq!(sent[0].flow.remote, at, "it may be open still, for all a restarted proxy knows");
+    let (ticket, flow) = (sent[0].ticket, sent[0].flow);
+    let sent = bench.input(Input::SendFailed { ticket, flow, error: SendError::Refused });
+    assert_eq!((sent[0].flow.transport, sent[0].flow.remote), (Transport::Tcp, address(A)));
 }
