@@ -204,7 +204,7 @@ impl Proxy {
         let session = new_session(cx.now, &mut self.dice);
         let held = Held { others: order, call, decided, ..Held::new(relay, session, flow, networks) };
         self.relays.sessions.insert(session, Box::new(held));
-        self.ask_relay(cx, relay, session, errand);
+        self.ask_relay(cx, (relay, session), networks, errand);
         Some((relay, session))
     }
 
@@ -220,11 +220,18 @@ impl Proxy {
     }
 
     /// Puts an errand to a session's relay, behind those that wait. A session that is not remembered is taken up by
-    /// what its token says; one that has ended is not, and its dialog is over too.
-    pub(crate) fn ask_relay(&mut self, cx: &mut Cx<'_>, relay: u8, session: Session, errand: Errand) {
+    /// what its token says; then its parties' networks are these. One that has ended is not, and its dialog is over
+    /// too.
+    pub(crate) fn ask_relay(
+        &mut self,
+        cx: &mut Cx<'_>,
+        (relay, session): (u8, Session),
+        networks: [usize; 2],
+        errand: Errand,
+    ) {
         if self.has_ended(session) {
             self.carry_on(cx, None, errand.then, Err(Final::own(481)));
-        } else if self.take_up(relay, session) {
+        } else if self.take_up(relay, session, networks) {
             if let Some(held) = self.relays.sessions.get_mut(&session) {
                 held.errands.push_back(errand);
             }
@@ -240,12 +247,12 @@ impl Proxy {
     }
 
     /// Whether the session is held, now at least.
-    fn take_up(&mut self, relay: u8, session: Session) -> bool {
+    fn take_up(&mut self, relay: u8, session: Session, networks: [usize; 2]) -> bool {
         if self.relays.sessions.contains_key(&session) {
             return true;
         }
         let Some(flow) = self.relay_flow(relay) else { return false };
-        let mut held = Held::new(relay, session, flow, [0, 0]);
+        let mut held = Held::new(relay, session, flow, networks);
         held.dialog.confirmed = true;
         self.relays.sessions.insert(session, Box::new(held));
         true
@@ -439,7 +446,8 @@ impl Proxy {
 
     /// Ends a session: its ports are free once the relay has answered.
     pub(crate) fn free(&mut self, cx: &mut Cx<'_>, relay: u8, session: Session) {
-        if !self.has_ended(session) && self.take_up(relay, session) {
+        // A BYE names no networks.
+        if !self.has_ended(session) && self.take_up(relay, session, [0, 0]) {
             self.free_held(cx, session);
         }
     }

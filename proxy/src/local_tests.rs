@@ -227,6 +227,29 @@ fn in_dialog_requests_cross_networks_both_ways() {
     assert_eq!(net.relay.sessions.len(), 0);
 }
 
+/// The networks are not in the token: the way of the request tells them.
+#[test]
+fn a_restarted_proxy_names_the_right_networks_to_the_relay() {
+    for by_callee in [true, false] {
+        let (mut net, mut phone, mut pbx) = (two_networks(), hidden_alice(), pbx());
+        let (invite, ok) = call_over_networks(&mut net, &mut phone, &mut pbx);
+        net.restart(P1);
+        let got = match by_callee {
+            true => {
+                let again = pbx.in_dialog("INVITE", &invite, &pbx.sdp());
+                net.say("10.0.0.50:5060", INSIDE, again)
+            }
+            false => {
+                let again = phone.in_dialog("INVITE", &ok, &phone.sdp());
+                net.say(&phone.seen_at.clone(), P1, again)
+            }
+        };
+        assert!(asked(&got, if by_callee { &phone } else { &pbx }, "INVITE").is_some());
+        let asks = net.relay.sessions.values().next().unwrap();
+        assert_eq!(asks.last().unwrap().networks, ["outside", "inside"].map(String::from));
+    }
+}
+
 #[test]
 fn a_private_pbx_and_a_public_phone_meet_at_the_relay() {
     let mut net = two_networks();

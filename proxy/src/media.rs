@@ -62,8 +62,19 @@ impl Proxy {
         }
         let errand = self.errand_of(context, Bytes::copy_from_slice(sdp), index, true);
         context.branches[index].stage = Stage::AtRelay;
-        self.ask_relay(cx, relay, session, errand);
+        let networks = self.networks(context.sender, &context.flow, context.branches[index].hops.front());
+        self.ask_relay(cx, (relay, session), networks, errand);
         Step::Wait
+    }
+
+    /// The networks of caller and callee, as a request between them shows.
+    fn networks(&self, sender: Side, from: &Flow, to: Option<&Flow>) -> [usize; 2] {
+        let here = self.network_at(from);
+        let there = to.map_or(here, |to| self.network_at(to));
+        match sender {
+            Side::Caller => [here, there],
+            Side::Callee => [there, here],
+        }
     }
 
     fn errand_of(&self, context: &Context, sdp: Bytes, index: usize, reset: bool) -> Errand {
@@ -289,7 +300,8 @@ impl Proxy {
         }
         let errand = self.errand_back(cx, context, index, response, leg, sdp);
         context.at_relay += 1;
-        self.ask_relay(cx, relay, session, errand);
+        let networks = self.networks(context.sender, &context.flow, context.branches[index].flow.as_ref());
+        self.ask_relay(cx, (relay, session), networks, errand);
         true
     }
 
@@ -377,7 +389,8 @@ impl Proxy {
             sdp: Some(Bytes::copy_from_slice(sdp)),
             then: Then::Ack(Box::new(held)),
         };
-        self.ask_relay(cx, relay, session, errand);
+        let networks = self.networks(way.sender, flow, Some(to));
+        self.ask_relay(cx, (relay, session), networks, errand);
         true
     }
 
