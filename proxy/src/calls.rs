@@ -1,5 +1,6 @@
 //! The calls that are up: enough of each to recognise what belongs to it when no token says so, and to record its end.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use proto::control::Session;
@@ -13,7 +14,12 @@ use crate::hashing::{Keyed, Map};
 #[derive(Debug)]
 pub(crate) struct Calls {
     by_id: Map<Name, Call>,
+    /// Calls of a former life whose end was recorded lately: when both parties hang up at once, a call ends once.
+    former: VecDeque<Name>,
 }
+
+/// How many calls of a former life are remembered after their end.
+const FORMER: usize = 1024;
 
 /// A call: one INVITE outside of dialogs, and the dialogs it made.
 #[derive(Debug)]
@@ -78,7 +84,7 @@ pub(crate) struct Place {
 impl Calls {
     /// None yet.
     pub(crate) fn new(keyed: Keyed) -> Calls {
-        Calls { by_id: Map::with_hasher(keyed) }
+        Calls { by_id: Map::with_hasher(keyed), former: VecDeque::new() }
     }
 
     /// How many are up.
@@ -127,6 +133,18 @@ impl Calls {
         let call = self.by_id.get_mut(id)?;
         call.dialogs.retain(|dialog| !tags.contains(&&*dialog.to_tag));
         if call.dialogs.is_empty() { self.end(id, end) } else { None }
+    }
+
+    /// Whether this is the first that is heard of the end of a call of a former life.
+    pub(crate) fn end_former(&mut self, id: &Name) -> bool {
+        if self.former.contains(id) {
+            return false;
+        }
+        if self.former.len() >= FORMER {
+            self.former.pop_front();
+        }
+        self.former.push_back(id.clone());
+        true
     }
 
     /// Ends a call.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proto::control::Session;
@@ -48,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) call: Option<Name>,
     /// What it is to the call.
     pub(crate) role: Role,
+    /// How old its call is, when that was recorded by a former life of ours, which is forgotten.
+    pub(crate) former: Option<Duration>,
     /// The relay session of the dialog it belongs to.
     pub(crate) session: Option<(u8, Session)>,
     /// Under way, or done with.

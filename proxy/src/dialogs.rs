@@ -1,6 +1,7 @@
 //! Requests inside dialogs: by the token in their Route, or, without one, by the live call they match (DESIGN §4).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use proto::control::Session;
 use proto::event::{Event, Side};
@@ -36,6 +37,8 @@ pub(crate) struct Way {
     pub(crate) latch: Latch,
     /// Whether it belongs to the call with its Call-ID that we keep a record of.
     pub(crate) of_record: bool,
+    /// When its token was made, in seconds since the epoch.
+    pub(crate) made: Option<u64>,
 }
 
 const NO_WAY: &str =
@@ -47,6 +50,7 @@ impl Proxy {
         let Some(way) = way else { return Err(Refusal::new(481, NO_WAY)) };
         self.refuse_our_own_relay(&context)?;
         let id = context.request.call_id();
+        context.former = self.age_of_former_call(cx, id, &way);
         if let Some(call) = self.calls.find(id).filter(|_| way.of_record) {
             let cseq = context.request.cseq().map_or(0, |cseq| cseq.number);
             call.spoke(way.sender, context.request.from_tag(), cseq);
@@ -58,6 +62,13 @@ impl Proxy {
         let hops = Hops::Ready(way.hops.into());
         self.launch(cx, context, vec![Target { uri: way.uri, ..Target::by(hops) }]);
         Ok(())
+    }
+
+    /// The age of a call we kept a record of in a former life: its token tells.
+    fn age_of_former_call(&mut self, cx: &Cx<'_>, id: &str, way: &Way) -> Option<Duration> {
+        let made = way.made.filter(|_| way.of_record && self.calls.find(id).is_none())?;
+        let of_former_life = made <= self.birth.unix_at(self.birth.now);
+        of_former_life.then(|| Duration::from_secs(cx.now.unix().saturating_sub(made)))
     }
 
     /// The ACK of a 2xx (RFC 3261 §13.2.2.4) goes end to end; one that belongs to nothing is dropped.
@@ -117,6 +128,7 @@ impl Proxy {
             trusted: token.trusted,
             latch: token.latch,
             of_record: token.of_record,
+            made: Some(token.made),
         }
     }
 
@@ -158,6 +170,7 @@ impl Proxy {
             trusted: false,
             latch: self.config.latch,
             of_record: true,
+            made: None,
         })
     }
 }

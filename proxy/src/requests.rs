@@ -269,6 +269,7 @@ fn new_context(
         latch: proto::tables::Latch::Strict,
         call: None,
         role: Role::Other,
+        former: None,
         session: None,
         branches: Vec::new(),
         later: Default::default(),

@@ -1,7 +1,9 @@
 //! Response processing (RFC 3261 §16.7): what goes back at once, what is kept, and which is best in the end.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use proto::event::{EndedBy, Event, Side};
+use proto::event::{CallEnded, EndedBy, Event, Side};
 use proto::node::Flow;
 use proto::sip::transaction::ServerId;
 use proto::sip::{Edit, Message, Method, Name, reply};
@@ -12,6 +14,7 @@ use crate::contexts::{Answered, Context, Final, Role, Stage};
 use crate::proxy::{Cx, Proxy};
 use crate::requests::contact_of;
 use crate::siblings::{self, Word};
+use crate::targets::name_of;
 use crate::tokens::Token;
 
 /// The two headers a challenge may stand in.
@@ -319,12 +322,33 @@ impl Proxy {
         if let Some((relay, session)) = context.session {
             self.free(cx, relay, session);
         }
-        let Some(call) = &context.call else { return };
         let by = if context.sender == Side::Caller { EndedBy::Caller } else { EndedBy::Callee };
+        let Some(call) = &context.call else { return self.former_call_ended(context, by) };
         let tags = [context.request.from_tag(), context.request.to_tag()];
         let ended = self.calls.end_dialog(call, tags, End { at: cx.now.at, status: 200, by });
         if let Some((call, event)) = ended {
             self.bury(cx, call, event);
+        }
+    }
+
+    /// The BYE of a call that a former life of ours recorded: what token and request tell of it. The duration is
+    /// counted from when the token was made, some seconds before the answer or at it.
+    fn former_call_ended(&mut self, context: &Context, by: EndedBy) {
+        let Some(duration) = context.former else { return };
+        let (from, to) = (context.request.from().ok(), context.request.to().ok());
+        let (caller, callee) = if context.sender == Side::Caller { (from, to) } else { (to, from) };
+        let ended = CallEnded {
+            call: context.request.call_id().into(),
+            from: name_of(caller),
+            to: name_of(callee),
+            status: 200,
+            duration,
+            setup: Duration::ZERO,
+            by,
+            anchored: context.session.is_some(),
+        };
+        if self.calls.end_former(&ended.call) {
+            self.tell(Event::CallEnded(Box::new(ended)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Stories of two proxies with a relay and a redirect server (SYSTEMS §1): who asks whom in which order, and what each
 //! party gets to see.
 
-use proto::event::{Event, Rule, Side};
+use proto::event::{EndedBy, Event, Rule, Side};
 use proto::sip::{Method, Name};
 
 use std::time::Duration;
@@ -234,7 +234,39 @@ fn proxies_that_were_killed_in_mid_call_route_the_bye_and_free_the_relay() {
         up.net.pass(Duration::from_secs(5));
         up.hang_up();
         assert_eq!(up.net.relay.sessions.len(), 0, "{:#?}", up.net.steps());
+        for proxy in [P1, P2] {
+            let ended: Vec<_> = up
+                .net
+                .events
+                .iter()
+                .filter_map(|(at, event)| match event {
+                    Event::CallEnded(ended) if *at == address(proxy) => Some(ended),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(ended.len(), 1, "each proxy records the call it does not remember");
+            assert_eq!((&*ended[0].from, &*ended[0].to), ("alice@a.example", "bob@b.example"));
+            assert_eq!((ended[0].duration, ended[0].by), (Duration::from_secs(5), EndedBy::Caller));
+        }
     }
+}
+
+/// Both parties hang up at once, and one of them once more.
+#[test]
+fn a_call_of_a_former_life_is_recorded_once() {
+    let mut up = call(hidden_alice(), hidden_bob());
+    up.net.restart(P1);
+    let asks = [up.alice_says("BYE", ""), up.alice_says("BYE", ""), up.bob_says("BYE", "")];
+    for (got, by_alice) in asks.iter().zip([true, true, false]) {
+        match by_alice {
+            true => drop(asked(got, &up.bob, "BYE").map(|bye| up.bob_answers(&bye, ""))),
+            false => drop(asked(got, &up.alice, "BYE").map(|bye| up.alice_answers(&bye, ""))),
+        }
+    }
+    let ended = |(at, event): &&(std::net::SocketAddr, Event)| {
+        *at == address(P1) && matches!(event, Event::CallEnded(_))
+    };
+    assert_eq!(up.net.events.iter().filter(ended).count(), 1);
 }
 
 #[test]
