@@ -170,6 +170,21 @@ fn an_invite_that_borrows_call_id_and_tag_buys_no_power_over_the_call() {
     hang_up(&mut net, &mut alice, &bob, &ok);
 }
 
+/// A 481 ends a dialog when it answers a request of that dialog, not one that borrows its names.
+#[test]
+fn a_481_to_an_invite_that_borrows_call_id_and_tag_ends_nothing() {
+    let (mut net, mut alice, bob, ok) = call();
+    let mut mallory = Phone::public("mallory", STRANGER, P1);
+    let invite = mallory.invite("sip:bob@b.example", &mallory.sdp());
+    let from = format!("<sip:mallory@a.example>;tag={}", ok.to_tag());
+    let invite = invite.edit().set(Name::CallId, ok.call_id()).set(Name::From, &from).finish();
+    let got = net.say(STRANGER, P1, invite);
+    let invite = asked(&got, &bob, "INVITE").unwrap().message;
+    net.say(NAT_B, P2, bob.answer(&invite, 481, ""));
+    assert_eq!([net.status(P1).calls, net.status(P2).calls], [1, 1]);
+    hang_up(&mut net, &mut alice, &bob, &ok);
+}
+
 /// RFC 4475 §3.3.1 and its like: answered by what there is, without a transaction, and not for ever.
 #[test]
 fn a_broken_request_is_told_so_statelessly_as_long_as_its_sender_stays_within_the_limit() {

@@ -353,9 +353,10 @@ impl Proxy {
     }
 }
 
-/// Requests whose 481 ends the whole dialog, not just a subscription or a provisional response in it (RFC 5057 §5.1).
+/// Requests whose 481 ends the whole dialog they are in, not just a subscription or a provisional response in it (RFC
+/// 5057 §5.1).
 fn speaks_of_media(request: &Message) -> bool {
-    matches!(request.method(), Method::Invite | Method::Update)
+    !request.to_tag().is_empty() && matches!(request.method(), Method::Invite | Method::Update)
 }
 
 /// Why other branches are cancelled when one has answered (RFC 3326).
