@@ -1,5 +1,7 @@
 //! What must be right before a message is let in (RFC 3261 §7, §8.1.1, §16.3 step 1, §18.3; verdicts of RFC 4475).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::index::scan;
@@ -17,7 +19,7 @@ pub(super) fn parse(bytes: Bytes) -> Result<Message, Malformed> {
         return Err(Malformed { status: 513, why: "a message over 65535 bytes" });
     }
     let (index, flaw) = scan(&bytes);
-    let mut message = Message { bytes, index };
+    let mut message = Message { bytes, index: Arc::new(index) };
     let verdict = flaw.map_or(Ok(()), Err).and_then(|()| check(&mut message));
     match verdict {
         Err(malformed) if !message.is_request() => Err(Malformed { status: 0, ..malformed }),

@@ -1,4 +1,4 @@
-//! Where things are in a message: one pass over the head, no allocation for up to [`INLINE`] header lines.
+//! Where things are in a message: one pass over the head, which most heads need one allocation for.
 //!
 //! The scan never fails. It makes an index of whatever is there and says what was wrong first, so that a broken
 //! request can still be answered and an edited message always has an index.
@@ -9,8 +9,8 @@
 use super::lex::{is_lws, is_token_word};
 use super::{Malformed, Name};
 
-/// Header lines that cost no allocation.
-const INLINE: usize = 32;
+/// Header lines there is room for at first.
+const ROOM: usize = 16;
 /// Header lines a received message may have.
 const MAX_LINES: usize = 256;
 /// Bytes one header line may have, folds included.
@@ -33,8 +33,6 @@ pub(super) struct Line {
     pub(super) name: Name,
 }
 
-const NO_LINE: Line = Line { at: 0, value: 0, value_end: 0, name_len: 0, name: Name::Other };
-
 /// The start line (RFC 3261 §7.1, §7.2): where its middle element stands, and what it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start {
@@ -52,9 +50,7 @@ pub(super) struct Start {
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     pub(super) start: Start,
-    inline: [Line; INLINE],
-    inline_len: u8,
-    spilled: Vec<Line>,
+    lines: Vec<Line>,
     /// Where the empty line begins: the end of the last header line.
     pub(super) head_end: u32,
     /// Where the body begins.
@@ -77,7 +73,7 @@ pub(super) fn scan(bytes: &[u8]) -> (Index, Option<Malformed>) {
         }
         let (entry, next, wrong) = header_line(bytes, at, line);
         flaw = flaw.or(wrong).or(index.full());
-        index.push(entry);
+        index.lines.push(entry);
         at = next;
     }
 }
@@ -186,30 +182,16 @@ fn start(status: u16, first_end: usize, second_at: usize, second_end: usize, end
 
 impl Index {
     fn begin(start: Start) -> Index {
-        Index { start, inline: [NO_LINE; INLINE], inline_len: 0, spilled: Vec::new(), head_end: 0, body: 0 }
-    }
-
-    fn push(&mut self, line: Line) {
-        if let Some(slot) =
-            self.inline.get_mut(usize::from(self.inline_len)).filter(|_| self.spilled.is_empty())
-        {
-            *slot = line;
-            self.inline_len += 1;
-            return;
-        }
-        if self.spilled.is_empty() {
-            self.spilled.extend_from_slice(&self.inline);
-        }
-        self.spilled.push(line);
+        Index { start, lines: Vec::with_capacity(ROOM), head_end: 0, body: 0 }
     }
 
     fn full(&self) -> Option<Malformed> {
-        (self.lines().len() >= MAX_LINES).then_some(Malformed { status: 513, why: "too many header lines" })
+        (self.lines.len() >= MAX_LINES).then_some(Malformed { status: 513, why: "too many header lines" })
     }
 
     /// All header lines in order.
     pub(super) fn lines(&self) -> &[Line] {
-        if self.spilled.is_empty() { &self.inline[..usize::from(self.inline_len)] } else { &self.spilled }
+        &self.lines
     }
 
     /// Where a line begins and where the next one does.
@@ -229,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_the_inline_ones_are_all_there() {
+    fn lines_beyond_the_first_room_are_all_there() {
         let mut text = String::from("OPTIONS sip:a SIP/2.0\r\n");
         for n in 0..40 {
             text += &format!("X-{n}: {n}\r\n");

@@ -1,6 +1,7 @@
 //! One SIP message: the bytes as they came, and an index of where things are.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -38,7 +39,7 @@ pub struct Header<'a> {
 #[derive(Clone)]
 pub struct Message {
     pub(super) bytes: Bytes,
-    pub(super) index: Index,
+    pub(super) index: Arc<Index>,
 }
 
 impl fmt::Debug for Message {
@@ -68,7 +69,7 @@ impl Message {
     /// Indexes what we wrote ourselves.
     pub(super) fn own(bytes: Bytes) -> Message {
         let (index, _) = scan(&bytes);
-        Message { bytes, index }
+        Message { bytes, index: Arc::new(index) }
     }
 
     /// As it goes on the wire.
