@@ -48,7 +48,7 @@ impl Proxy {
     pub(crate) fn inside_dialog(&mut self, cx: &mut Cx<'_>, mut context: Context) -> Result<(), Refusal> {
         let way = self.way(cx, &context.request, &context.routed, &context.flow);
         let Some(way) = way else { return Err(Refusal::new(481, NO_WAY)) };
-        self.refuse_our_own_relay(&context)?;
+        self.refuse_our_own_relay(&context).map_err(Refusal::of_somebody_known)?;
         let id = context.request.call_id();
         context.former = self.age_of_former_call(cx, id, &way);
         if let Some(call) = self.calls.find(id).filter(|_| way.of_record) {

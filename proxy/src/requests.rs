@@ -62,9 +62,9 @@ impl Proxy {
         if validate::is_for_us(&context.request, &self.config)
             && context.routed.next(&context.request).is_none()
         {
-            return self.for_ourselves(cx, &context);
+            return self.for_ourselves(cx, &context).map_err(Refusal::of_somebody_known);
         }
-        self.forward_new(cx, context)
+        self.forward_new(cx, context).map_err(Refusal::of_somebody_known)
     }
 
     /// `None`: challenged, so that is all for now.
@@ -74,12 +74,12 @@ impl Proxy {
         context: &Context,
         face: Face,
     ) -> Result<Option<Option<Arc<User>>>, Refusal> {
-        let tag = self.dice.word(10);
+        let tag = self.transactions.stateless_tag(context.server);
         let (flow, request) = (&context.flow, &context.request);
         match self.gate.check(cx.now, flow, request, face, &tag, &self.config, cx.tables) {
             Verdict::Accepted(user) => Ok(Some(user)),
             Verdict::Challenge(response) => {
-                self.transactions.respond(cx.now.at, context.server, response);
+                self.transactions.answer_and_forget(context.server, response);
                 Ok(None)
             }
             Verdict::Refuse { status, why } => Err(Refusal::new(status, why)),
@@ -214,13 +214,16 @@ impl Proxy {
             why: refusal.why,
         });
         if refusal.status == 0 {
-            return self.transactions.ignore(cx.now.at, id);
+            return self.transactions.forget_request(id);
         }
-        let mut response = reply(request, refusal.status, &self.dice.word(10));
+        let mut response = reply(request, refusal.status, &self.transactions.stateless_tag(id));
         if let Some((name, value)) = refusal.header {
             response = response.header(name, value);
         }
-        self.transactions.respond(cx.now.at, id, response.finish());
+        match refusal.kept {
+            true => self.transactions.respond(cx.now.at, id, response.finish()),
+            false => self.transactions.answer_and_forget(id, response.finish()),
+        }
     }
 
     /// A call lived as long as one may: forgotten, with its relay sessions left to their own refresh.

@@ -14,17 +14,24 @@ pub(crate) struct Refusal {
     pub(crate) why: &'static str,
     /// A header the status asks for.
     pub(crate) header: Option<(Name, String)>,
+    /// Whether the answer is kept for retransmissions: not for those who proved nothing (RFC 3261 §26.3.2.4).
+    pub(crate) kept: bool,
 }
 
 impl Refusal {
     /// Without a header.
     pub(crate) fn new(status: u16, why: &'static str) -> Refusal {
-        Refusal { status, why, header: None }
+        Refusal { status, why, header: None, kept: false }
     }
 
     /// 503, to be tried again.
     pub(crate) fn later(why: &'static str, seconds: u32) -> Refusal {
-        Refusal { status: 503, why, header: Some((Name::RetryAfter, seconds.to_string())) }
+        Refusal { header: Some((Name::RetryAfter, seconds.to_string())), ..Refusal::new(503, why) }
+    }
+
+    /// To somebody who has passed the gate, or speaks in a dialog of ours.
+    pub(crate) fn of_somebody_known(self) -> Refusal {
+        Refusal { kept: true, ..self }
     }
 }
 
@@ -88,7 +95,7 @@ fn proxy_require(request: &Message) -> Result<(), Refusal> {
         return Ok(());
     }
     let header = Some((Name::Unsupported, demands.join(", ")));
-    Err(Refusal { status: 420, why: "Proxy-Require asks for an extension we don't have", header })
+    Err(Refusal { header, ..Refusal::new(420, "Proxy-Require asks for an extension we don't have") })
 }
 
 /// Whether a request names us and no user of ours.

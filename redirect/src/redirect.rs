@@ -87,17 +87,21 @@ impl Redirect {
     ) {
         let standing = self.standing(now, flow, message);
         if standing != Standing::Ours && !tables.admit(now, Limit::Request, flow.remote.ip()) {
-            return self.transactions.ignore(now, id);
+            return self.transactions.forget_request(id);
         }
-        let to_tag = self.dice.word(TAG);
+        let to_tag = self.transactions.stateless_tag(id);
         let response = self.answer(now, flow, message, standing, &to_tag, tables).unwrap_or_else(|refusal| {
             self.tell_refused(flow, message, &refusal);
             refusal.reply(message, &to_tag)
         });
         let response = response.finish();
+        if standing != Standing::Ours {
+            // For strangers nothing is kept (RFC 3261 §26.3.2.4).
+            return self.transactions.answer_and_forget(id, response);
+        }
         let signed = match &self.config.key {
-            Some(key) if standing == Standing::Ours => key.sign(&response, self.birth.unix_at(now)),
-            _ => response,
+            Some(key) => key.sign(&response, self.birth.unix_at(now)),
+            None => response,
         };
         self.transactions.respond(now, id, signed);
     }

@@ -339,7 +339,9 @@ impl Relay {
     }
 
     fn refuse(&mut self, now: Instant, id: ServerId, request: &Message, refusal: Refusal) {
-        let tag = self.own_tag(request);
+        // Who proved nothing is answered and forgotten (RFC 3261 §26.3.2.4).
+        let forget = refusal.status == 403;
+        let tag = if forget { self.transactions.stateless_tag(id) } else { self.own_tag(request) };
         let response = reply(request, refusal.status, &tag)
             .header(Name::Warning, format_args!("399 postern \"{}\"", refusal.why));
         let response = match refusal.status {
@@ -349,7 +351,10 @@ impl Relay {
             _ => response,
         };
         let response = self.sign(now, response.finish());
-        self.transactions.respond(now, id, response);
+        match forget {
+            true => self.transactions.answer_and_forget(id, response),
+            false => self.transactions.respond(now, id, response),
+        }
     }
 
     /// 2xx responses are repeated until acknowledged, by the service and not by its transaction (RFC 3261 §13.3.1.4).

@@ -124,6 +124,26 @@ impl Transactions {
         self.send(flow, refusal.finish());
     }
 
+    /// Answers a request and forgets it: for those who proved nothing, nothing is kept (RFC 3261 §26.3.2.4, §8.2.7).
+    /// Retransmissions come as new requests. The ACK is absorbed if the To tag is [`Transactions::stateless_tag`].
+    /// Not after a 1xx: the client has stopped to ask then, and a lost answer would not be sent again.
+    pub fn answer_and_forget(&mut self, id: ServerId, response: Message) {
+        let Some(server) = self.servers.get(id.key()) else { return };
+        let flow = server.flow;
+        self.send(flow, response);
+        self.forget_request(id);
+    }
+
+    /// Forgets a request without an answer: its retransmissions come as new ones.
+    pub fn forget_request(&mut self, id: ServerId) {
+        self.remove_server(id.key());
+    }
+
+    /// The To tag by which the ACK of [`Transactions::answer_and_forget`] is known, the same for every retransmission.
+    pub fn stateless_tag(&self, id: ServerId) -> String {
+        self.servers.get(id.key()).map_or(String::new(), |server| self.keys.stateless_tag(server.key))
+    }
+
     /// The request a server transaction was made for, as it was handed up; `None` once it has a final response.
     pub fn server_request(&self, id: ServerId) -> Option<(&Flow, &Message)> {
         let server = self.servers.get(id.key())?;
@@ -310,13 +330,16 @@ impl Transactions {
     fn tidy_server(&mut self, key: ServerKey) {
         let Some(server) = self.servers.get_mut(key) else { return };
         if server.is_over() {
-            let index_key = server.key;
-            server.running.stop_all(&mut self.queue);
-            self.servers.remove(key);
-            self.forget(index_key, Place::Server(key));
+            self.remove_server(key);
         } else if server.is_answered() {
             server.request = None;
         }
+    }
+
+    fn remove_server(&mut self, key: ServerKey) {
+        let Some(mut server) = self.servers.remove(key) else { return };
+        server.running.stop_all(&mut self.queue);
+        self.forget(server.key, Place::Server(key));
     }
 }
 

@@ -35,6 +35,24 @@ fn a_refusal_leaves_nothing_behind_and_knows_its_ack() {
     assert_eq!((bench.layer.len(), bench.layer.deadline()), (0, None));
 }
 
+#[test]
+fn who_is_answered_and_forgotten_leaves_nothing_behind_and_may_ask_again() {
+    let mut bench = Bench::udp();
+    let invite = numbered("INVITE", 1, TO);
+    let mut tags = Vec::new();
+    for ms in [0, 500] {
+        let id = bench.accept(ms, &invite);
+        let tag = bench.layer.stateless_tag(id);
+        bench.layer.answer_and_forget(id, reply(&invite, 407, &tag).finish());
+        tags.push(tag);
+    }
+    assert_eq!(bench.sends().len(), 2);
+    assert_eq!(tags[0], tags[1], "the same for every retransmission");
+    let ack = numbered("ACK", 1, &format!("<sip:bob@example.com>;tag={}", tags[0]));
+    assert_eq!(word(&bench.receive(600, &ack)), "absorbed");
+    assert_eq!((bench.layer.len(), bench.layer.deadline()), (0, None));
+}
+
 /// Thousands of calls a second leave tens of thousands of completed transactions: all of them end, none is lost.
 #[test]
 fn fifty_thousand_transactions_live_and_end() {
