@@ -1,7 +1,7 @@
 //! The control socket: `postern status` and the like ask a running process here. One JSON object a line each way; only
 //! the user who runs the process may connect (mode 0600).
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,11 @@ use crate::server::Handle;
 
 /// How long either end waits for the other.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest question, in bytes.
+const LONGEST: u64 = 4096;
+/// Questions at once; who comes while so many are being asked is turned away.
+const MOST: usize = 16;
 
 /// What may be asked.
 #[derive(Debug, Deserialize, Serialize)]
@@ -90,7 +95,7 @@ impl Admin {
         }
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        let serve = move || listener.incoming().flatten().for_each(|stream| drop(answer(&stream, &handle)));
+        let serve = move || serve(&listener, &handle);
         std::thread::Builder::new().name("admin".into()).spawn(serve)?;
         Ok(Admin { path })
     }
@@ -107,11 +112,28 @@ impl Drop for Admin {
     }
 }
 
+/// Everybody is answered on a thread of their own: who asks slowly keeps nobody waiting.
+fn serve(listener: &UnixListener, handle: &Arc<Handle>) {
+    let places = Arc::new(());
+    for stream in listener.incoming().flatten() {
+        if Arc::strong_count(&places) > MOST {
+            continue;
+        }
+        let (handle, place) = (Arc::clone(handle), Arc::clone(&places));
+        let talk = move || {
+            let _ = answer(&stream, &handle);
+            drop(place);
+        };
+        // Without a thread the connection closes, and whoever asked hears that.
+        let _ = std::thread::Builder::new().name("admin".into()).spawn(talk);
+    }
+}
+
 fn answer(stream: &UnixStream, handle: &Handle) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
+    BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     let answer = match serde_json::from_str(&line) {
         Ok(ask) => perform(ask, handle),
         Err(error) => {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::lanes::post::{Address, PostOffice};
 
@@ -30,8 +30,10 @@ const STALL: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a new connection may say nothing …
 const FIRST_WORD: Duration = Duration::from_secs(30);
-/// … and one that has spoken.
+/// … one that has spoken …
 const IDLE: Duration = Duration::from_secs(4000);
+/// … and how long a message may be on its way, from its first byte to its last: a drop now and then keeps no connection.
+const WHOLE: Duration = Duration::from_secs(30);
 /// Connections at once, and those of one address.
 const MOST: usize = 20_000;
 const MOST_FROM_ONE: usize = 1_000;
@@ -189,15 +191,17 @@ impl Streams {
     async fn read(&self, mut stream: OwnedReadHalf, flow: Flow) {
         let mut framer = Framer::default();
         let mut buffer = vec![0; 16 * 1024];
-        let mut patience = FIRST_WORD;
-        while let Ok(Ok(count @ 1..)) = timeout(patience, stream.read(&mut buffer)).await {
+        let mut due = Instant::now() + FIRST_WORD;
+        while let Ok(Ok(count @ 1..)) = timeout_at(due, stream.read(&mut buffer)).await {
+            let mut begins = framer.is_empty();
             framer.push(&buffer[..count]);
             while let Some(frame) = framer.poll() {
-                patience = IDLE;
+                begins = true;
                 if !self.take(flow, frame) {
                     return;
                 }
             }
+            due = patience(framer.is_empty(), begins).map_or(due, |patience| Instant::now() + patience);
         }
     }
 
@@ -275,6 +279,15 @@ impl Table {
     }
 }
 
+/// How long a connection may take to say the next thing after a piece was read: `None`, as long as it had before.
+fn patience(nothing_waits: bool, a_message_begins: bool) -> Option<Duration> {
+    match (nothing_waits, a_message_begins) {
+        (true, _) => Some(IDLE),
+        (false, true) => Some(WHOLE),
+        (false, false) => None,
+    }
+}
+
 /// Connects from the listener's own address.
 async fn open(flow: Flow) -> Result<TcpStream, SendError> {
     if flow.transport != Transport::Tcp {
@@ -290,5 +303,17 @@ async fn open(flow: Flow) -> Result<TcpStream, SendError> {
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(SendError::Refused),
         Ok(Err(_)) => Err(SendError::Unreachable),
         Err(_) => Err(SendError::TimedOut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_has_begun_gets_no_more_time_however_often_a_byte_of_it_comes() {
+        assert_eq!(patience(false, true), Some(WHOLE), "from its first byte on");
+        assert_eq!(patience(false, false), None, "another byte of it");
+        assert_eq!(patience(true, true), Some(IDLE), "its last");
     }
 }

@@ -51,6 +51,11 @@ impl Framer {
         }
     }
 
+    /// Whether nothing waits for the rest of it: no message has begun.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// The next frame, if a whole one is there.
     pub fn poll(&mut self) -> Option<Frame> {
         if let Some(frame) = self.line_break() {
