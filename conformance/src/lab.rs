@@ -33,6 +33,7 @@ pub mod choir;
 pub mod domains;
 pub mod phone;
 pub mod sbc;
+pub mod storm;
 pub mod story;
 pub mod wire;
 
