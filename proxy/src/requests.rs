@@ -226,7 +226,7 @@ impl Proxy {
         }
     }
 
-    /// A call lived as long as one may: forgotten, with its relay sessions left to their own refresh.
+    /// A call lived as long as one may, or its session timer was not refreshed: recorded, and its relay sessions ended.
     pub(crate) fn call_too_old(&mut self, cx: &mut Cx<'_>, id: &str) {
         self.end_call(cx, id, 200, EndedBy::Timeout);
     }

@@ -81,6 +81,7 @@ impl Proxy {
         context.branches[index].stage = Stage::Done;
         context.branches[index].taken |= !self.is_apart(cx, context, index, &response);
         self.hear_callee(cx, context, index, &response);
+        self.hear_session_timer(cx, context, &response);
         if context.is_invite {
             self.answer_call(cx, context, &response);
         } else if let Some(client) = context.branches[index].client.take() {
@@ -295,6 +296,22 @@ impl Proxy {
         }
     }
 
+    /// RFC 4028 §8.2: each 2xx of INVITE and UPDATE says when the session expires unless it is refreshed, or that it
+    /// does not; a session that has expired is forgotten.
+    fn hear_session_timer(&mut self, cx: &mut Cx<'_>, context: &Context, response: &Message) {
+        let negotiates = matches!(context.request.method(), Method::Invite | Method::Update);
+        let belongs = context.role == Role::Begins || !context.request.to_tag().is_empty();
+        let Some(id) = context.call.clone().filter(|_| negotiates && belongs) else { return };
+        let Some(call) = self.calls.find(&id) else { return };
+        let at = match session_expires(response) {
+            Some(expires) => cx.now.at + expires,
+            None => cx.now.at.max(call.begun + self.config.limits.call_life),
+        };
+        if let Some(before) = call.life.replace(self.alarms.set(at, Alarm::CallLife(id))) {
+            self.alarms.cancel(before);
+        }
+    }
+
     fn answer_call(&mut self, cx: &mut Cx<'_>, context: &Context, response: &Message) {
         let Some(id) = context.call.clone().filter(|_| context.role == Role::Begins) else { return };
         let Some(call) = self.calls.find(&id) else { return };
@@ -352,6 +369,16 @@ impl Proxy {
         }
     }
 }
+
+/// How long a session lasts without a refresh (RFC 4028 §4). Less than the least allowed (§5) counts as that.
+fn session_expires(response: &Message) -> Option<Duration> {
+    let value = response.text(Name::SessionExpires)?;
+    let seconds: u32 = value.split(';').next()?.trim().parse().ok()?;
+    Some(Duration::from_secs(u64::from(seconds)).max(LEAST_EXPIRY))
+}
+
+/// RFC 4028 §5: no session timer is shorter.
+const LEAST_EXPIRY: Duration = Duration::from_secs(90);
 
 /// Requests whose 481 ends the whole dialog they are in, not just a subscription or a provisional response in it (RFC
 /// 5057 §5.1).

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::digest;
-use proto::event::{Event, Rule, Side};
+use proto::event::{EndedBy, Event, Rule, Side};
 use proto::sip::{Builder, Message, Name};
 
 use crate::net::*;
@@ -288,4 +288,57 @@ fn a_request_other_than_invite_that_finds_no_answer_is_not_answered_408() {
     let got = net.pass(Duration::from_secs(60));
     assert!(told(&got, &alice).is_empty(), "it would come too late for anybody");
     assert_eq!(net.status(P1), Default::default());
+}
+
+// Session timers (RFC 4028).
+
+/// A call whose 200 says so.
+fn call_that_expires(anchored: bool) -> (Net, Phone, Phone, Message) {
+    let mut net = Net::new();
+    let mut alice = if anchored { hidden_alice() } else { Phone::public("alice", "198.51.100.7:5060", P1) };
+    let mut bob = bob();
+    bob.register(&mut net);
+    let invite = ring(&mut net, &mut alice, &bob).unwrap().message;
+    let got = net.say(&bob.seen_at, P2, expiring(&bob.answer(&invite, 200, &bob.sdp())));
+    let ok = told(&got, &alice).pop().unwrap();
+    let ack = alice.in_dialog("ACK", &ok, "");
+    net.say(&alice.seen_at, P1, ack);
+    (net, alice, bob, ok)
+}
+
+fn expiring(answer: &Message) -> Message {
+    answer.edit().append(Name::SessionExpires, "300;refresher=uac").finish()
+}
+
+#[test]
+fn a_call_that_is_not_refreshed_ends_when_its_session_timer_says() {
+    for anchored in [true, false] {
+        let (mut net, ..) = call_that_expires(anchored);
+        net.pass(Duration::from_secs(299));
+        assert_eq!(
+            [net.status(P1).calls, net.status(P2).calls, net.relay.sessions.len()],
+            [1, 1, usize::from(anchored)]
+        );
+        net.pass(Duration::from_secs(1));
+        assert_eq!([net.status(P1).calls, net.status(P2).calls, net.relay.sessions.len()], [0, 0, 0]);
+        let by_timer = |(_, event): &&(std::net::SocketAddr, Event)| matches!(event, Event::CallEnded(ended) if ended.by == EndedBy::Timeout && ended.status == 200);
+        assert_eq!(net.events.iter().filter(by_timer).count(), 2);
+    }
+}
+
+#[test]
+fn a_refresh_keeps_a_call_up_and_one_without_a_timer_ends_the_timer() {
+    for timer in [true, false] {
+        let (mut net, mut alice, bob, ok) = call_that_expires(true);
+        net.pass(Duration::from_secs(200));
+        let update = alice.in_dialog("UPDATE", &ok, "");
+        let got = net.say(&alice.seen_at, P1, update);
+        let update = asked(&got, &bob, "UPDATE").unwrap().message;
+        let answer = bob.answer(&update, 200, "");
+        net.say(&bob.seen_at, P2, if timer { expiring(&answer) } else { answer });
+        net.pass(Duration::from_secs(299));
+        assert_eq!(net.status(P1).calls, 1);
+        net.pass(Duration::from_secs(400));
+        assert_eq!(net.status(P1).calls, usize::from(!timer));
+    }
 }
