@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use proto::node::{Flow, FlowId, Transport};
-use proto::tables::Binding;
+use proto::tables::{Binding, UNREACHABLE};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
@@ -205,8 +205,11 @@ impl Stored {
         }
     }
 
+    /// As it was; but whoever registered by a connection is unreachable until it registers again, for connections end
+    /// with the process, and their identities are never given out again.
     fn into_binding(self) -> Option<Binding> {
         let transport = Transport::from_name(&self.transport)?;
+        let unanswered = if self.flow == 0 { 0 } else { UNREACHABLE };
         Some(Binding {
             contact: self.contact,
             call_id: self.call_id,
@@ -220,7 +223,7 @@ impl Stored {
             instance: self.instance,
             reg_id: self.reg_id,
             agent: self.agent,
-            unanswered: 0,
+            unanswered,
         })
     }
 }
@@ -245,6 +248,17 @@ mod tests {
             agent: None,
             unanswered: 0,
         }
+    }
+
+    #[test]
+    fn whoever_registered_by_a_connection_is_unreachable_in_the_next_life() {
+        let by = |id| Binding {
+            flow: Flow { transport: Transport::Tcp, id: FlowId(id), ..binding("sip:a@10.0.0.1").flow },
+            ..binding("sip:a@10.0.0.1")
+        };
+        let again = |binding: &Binding| Stored::from_binding(binding).into_binding().unwrap();
+        assert!(again(&by(7)).is_unreachable());
+        assert_eq!(again(&by(0)), by(0));
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub struct Binding {
     pub unanswered: u8,
 }
 
+/// Unanswered keep-alives that make a binding unreachable.
+pub const UNREACHABLE: u8 = 3;
+
 impl Binding {
     /// Whether it still holds at `wall`.
     pub fn is_live(&self, wall: SystemTime) -> bool {
@@ -80,7 +83,7 @@ impl Binding {
 
     /// Whether keep-alives say that nobody is there.
     pub fn is_unreachable(&self) -> bool {
-        self.unanswered >= 3
+        self.unanswered >= UNREACHABLE
     }
 }
 

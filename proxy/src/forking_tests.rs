@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use proto::node::{Flow, FlowId, Transport};
+use proto::node::{Flow, FlowId, Input, SendError, Transport};
 use proto::sip::{Method, Name};
-use proto::tables::Binding;
+use proto::tables::{Binding, UNREACHABLE};
 
 use crate::bench::{A, B, Bench, PROXY, Sent, in_dialog, invite, open, plain, to};
 use crate::config::Listener;
@@ -180,4 +180,26 @@ fn answers_go_back_by_the_connection_the_request_came_by() {
     let sent = bench.answer(&invited(&sent)[0], 486, "", "");
     let back = sent.iter().find(|s| s.message.status() == Some(486)).unwrap();
     assert_eq!(back.flow, flow);
+}
+
+/// A phone whose connection is gone is passed over when that is known, and when it is the only one, the caller hears at
+/// once that it is away.
+#[test]
+fn a_phone_on_a_connection_that_is_gone_is_passed_over() {
+    let on_connection = || {
+        let mut phone = binding(DESK, 1000);
+        phone.flow = Flow { transport: Transport::Tcp, id: FlowId(7), ..phone.flow };
+        phone.unanswered = UNREACHABLE;
+        phone
+    };
+    let mut both = bench(vec![on_connection(), binding(MOBILE, 300)]);
+    let sent = invited(&both.from(A, &invite("sip:bob@example.com")));
+    assert_eq!(sent[0].message.request_uri(), format!("sip:bob@{MOBILE}"));
+
+    let mut alone = bench(vec![on_connection()]);
+    let sent = invited(&alone.from(A, &invite("sip:bob@example.com")));
+    assert_eq!(sent[0].flow.id, FlowId(7), "nothing is known better than to try");
+    let (ticket, flow) = (sent[0].ticket, sent[0].flow);
+    let sent = alone.input(Input::SendFailed { ticket, flow, error: SendError::Closed });
+    assert_eq!(to(&sent, A)[0].status(), Some(480));
 }

@@ -49,6 +49,10 @@ impl Proxy {
             match () {
                 () if at_redirect => proxy.redirect_silent(cx, context, index),
                 () if proxy.fail_over(cx, context, index) => {}
+                // A phone that can't be reached is away (§21.4.18); we are not short of anything.
+                () if status == 503 && context.branches[index].target.device.is_some() => {
+                    proxy.branch_ended(cx, context, index, Final::own(480));
+                }
                 () => proxy.branch_ended(cx, context, index, Final::own(status)),
             }
         });
