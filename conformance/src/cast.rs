@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use endpoint_sim::{Act, After, Answer, Phone, PhoneConfig, Report, Script, Step};
+use proto::control::Mode;
 use proto::node::Transport;
 use proto::node_auth::NodeKey;
 use proto::tables::{Secret, User};
@@ -52,6 +53,10 @@ pub struct Plot {
     pub bob: Script,
     /// Sessions the relay takes at a time.
     pub relay_sessions: usize,
+    /// How the phones reach their proxies.
+    pub transport: Transport,
+    /// How many ports a relay session has.
+    pub mode: Mode,
 }
 
 impl Default for Plot {
@@ -64,6 +69,8 @@ impl Default for Plot {
             alice: alice_calls(3000),
             bob: script(vec![]),
             relay_sessions: 1000,
+            transport: Transport::Udp,
+            mode: Mode::Split,
         }
     }
 }
@@ -111,12 +118,14 @@ impl Plot {
                 homes[n] = (world.inside(nat), "10.0.0.2");
             }
         }
-        let (a, alice) = add_phone(&mut world, homes[0], "alice", P1, self.alice);
-        let p1 = add_proxy(&mut world, "P1", P1);
+        let phone = |config: &mut PhoneConfig| config.transport = self.transport;
+        let proxy = |at| proxy::Config { relay_mode: self.mode, ..proxy_config(at) };
+        let (a, alice) = add_phone_with(&mut world, homes[0], "alice", P1, self.alice, phone);
+        let p1 = add_proxy_with(&mut world, "P1", P1, proxy(P1));
         let relay = add_relay(&mut world, self.relay_sessions);
         let redirect = add_redirect(&mut world);
-        let p2 = add_proxy(&mut world, "P2", P2);
-        let (b, bob) = add_phone(&mut world, homes[1], "bob", P2, self.bob);
+        let p2 = add_proxy_with(&mut world, "P2", P2, proxy(P2));
+        let (b, bob) = add_phone_with(&mut world, homes[1], "bob", P2, self.bob, phone);
         Cast { world, p1, p2, relay, redirect, alice, bob, mobile: None, hosts: [a, b], nats }
     }
 
@@ -278,15 +287,28 @@ pub fn without_chance(ladder: &str) -> String {
 /// A phone at `(realm, address)`, with an account at its proxy.
 pub fn add_phone(
     world: &mut World,
-    (realm, ip): (Realm, &str),
+    home: (Realm, &str),
     user: &str,
     proxy: &str,
     script: Script,
 ) -> (HostId, NodeId) {
+    add_phone_with(world, home, user, proxy, script, |_| ())
+}
+
+/// A phone with something else in its settings.
+pub fn add_phone_with(
+    world: &mut World,
+    (realm, ip): (Realm, &str),
+    user: &str,
+    proxy: &str,
+    script: Script,
+    set: impl Fn(&mut PhoneConfig),
+) -> (HostId, NodeId) {
     let host = world.host(realm, ip);
-    let local = format!("{ip}:5060");
-    let mut config = PhoneConfig::new(user, "example.com", addr(&local), addr(proxy));
+    let local = SocketAddr::new(ip.parse().unwrap_or_else(|_| panic!("not an address: {ip}")), 5060);
+    let mut config = PhoneConfig::new(user, "example.com", local, addr(proxy));
     config.password = Some(format!("{user}'s secret"));
+    set(&mut config);
     let listeners = [format!("udp {local}"), format!("tcp {local}")];
     let birth = move |birth| Phone::new(birth, config.clone(), script.clone());
     (host, world.attach(host, user, &listeners.each_ref().map(String::as_str), birth))

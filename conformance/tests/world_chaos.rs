@@ -98,7 +98,7 @@ fn plot(seed: u64, dice: &mut Dice) -> Plot {
     let sites = [site(), site()];
     bob.until_ms = PATIENCE_MS;
     let alice = Script { until_ms: PATIENCE_MS, ..script(alice) };
-    Plot { seed, sites, alice, bob, relay_sessions: if seed % 7 == 0 { 0 } else { 10 } }
+    Plot { seed, sites, alice, bob, relay_sessions: if seed % 7 == 0 { 0 } else { 10 }, ..Plot::default() }
 }
 
 fn answer(dice: &mut Dice) -> Answer {

@@ -28,6 +28,7 @@ mod nodes;
 mod record;
 mod streams;
 mod tables;
+mod tongue;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +46,7 @@ pub use net::{GatewayId, HostId, INTERNET, Link, Realm};
 pub use nodes::{Actor, Mute};
 pub use record::{Entry, Fate};
 pub use tables::WorldTables;
+pub use tongue::Tongue;
 
 use nat::Protocol;
 use net::{Net, Packet, Step};

@@ -15,6 +15,7 @@ use proto::tables::Tables;
 use super::net::HostId;
 use super::record::Fate;
 use super::tables::WorldTables;
+use super::tongue::Tongue;
 use super::{Happening, NodeId, World, addr};
 
 /// A node that can be looked at again as what it is.
@@ -49,6 +50,7 @@ pub(super) struct Attached {
     spins: u32,
     media: BTreeMap<SocketId, SocketAddr>,
     sockets_so_far: u32,
+    pub(super) tongue: Option<Tongue>,
 }
 
 /// An open UDP socket: a listener, or a media socket.
@@ -87,6 +89,7 @@ impl World {
             spins: 0,
             media: BTreeMap::new(),
             sockets_so_far: 0,
+            tongue: None,
         });
         self.be_born(node);
         node
@@ -139,6 +142,10 @@ impl World {
             attached.spins = 0;
         }
         let Some(actor) = attached.actor.as_mut() else { return };
+        let input = match attached.tongue {
+            Some(tongue) => tongue.input(input),
+            None => input,
+        };
         actor.handle(now, input, &mut attached.tables);
         self.drain(node);
     }
@@ -197,7 +204,12 @@ impl World {
                 self.schedule(at, Happening::Wake { node, life });
             }
         }
+        let tongue = self.nodes[node.0].tongue;
         for output in outputs {
+            let output = match tongue {
+                Some(tongue) => tongue.output(output),
+                None => output,
+            };
             self.perform(node, output);
         }
     }
