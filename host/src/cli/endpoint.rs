@@ -92,7 +92,7 @@ impl Who {
 }
 
 /// Runs the phones, prints their reports as JSON, gives the exit code.
-pub fn endpoint(arguments: &Arguments, _json: bool) -> u8 {
+pub fn endpoint(arguments: &Arguments, json: bool) -> u8 {
     let fleet = match fleet(&arguments.command) {
         Ok(fleet) => fleet,
         Err((code, words)) => {
@@ -102,7 +102,10 @@ pub fn endpoint(arguments: &Arguments, _json: bool) -> u8 {
     };
     match run(&fleet) {
         Ok(reports) => {
-            println!("{}", serde_json::to_string_pretty(&reports).unwrap_or_default());
+            match json {
+                true => println!("{}", serde_json::to_string_pretty(&reports).unwrap_or_default()),
+                false => reports.iter().flat_map(told).for_each(|line| println!("{line}")),
+            }
             verdict(&arguments.command, &reports)
         }
         Err(error) => {
@@ -110,6 +113,29 @@ pub fn endpoint(arguments: &Arguments, _json: bool) -> u8 {
             exit::OS
         }
     }
+}
+
+/// A report in words.
+fn told(report: &Report) -> Vec<String> {
+    let status = |status: Option<u16>| status.map_or("not answered".into(), |status| status.to_string());
+    let mut lines = vec![report.name.clone()];
+    if report.register_status.is_some() {
+        lines.push(format!("  REGISTER: {}", status(report.register_status)));
+    }
+    if report.call_status.is_some() || report.answered {
+        lines.push(format!("  INVITE: {}", status(report.call_status)));
+    }
+    lines.extend(report.setup_ms.map(|ms| format!("  answered after {ms} ms")));
+    if report.answered {
+        let sources: Vec<String> = report.sources.iter().map(ToString::to_string).collect();
+        let word = if report.audio_both_ways { "audio both ways" } else { "NO audio both ways" };
+        let came = if sources.is_empty() { "nowhere".into() } else { sources.join(", ") };
+        lines.push(format!(
+            "  {word}: {} packets sent, {} received from {came}; {} lost, largest gap {} ms",
+            report.sent, report.received, report.lost, report.largest_gap_ms
+        ));
+    }
+    lines
 }
 
 fn fleet(command: &Command) -> Result<Fleet, (u8, String)> {

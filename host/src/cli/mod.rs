@@ -33,7 +33,7 @@ pub mod exit {
 #[command(
     name = "postern",
     version,
-    about,
+    about = "SIP calls and their media through NATs and firewalls",
     after_help = "Exit codes: 0 done; 64 wrong usage; 69 nobody answers on the \
 control socket, or a call did not come about; 71 the operating system refused; 78 the configuration is wrong (nothing \
 was started or changed)."
