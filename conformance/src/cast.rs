@@ -339,6 +339,7 @@ pub fn add_users(world: &mut World, proxy: NodeId) {
             aors: vec![format!("{name}@example.com")],
             anchor: None,
             latch: None,
+            algorithms: Vec::new(),
         });
     }
 }
@@ -352,6 +353,7 @@ pub fn proxy_config(at: &str) -> proxy::Config {
         advertise: addr(at),
         authenticate: true,
         anchor: None,
+        algorithms: Vec::new(),
     };
     let media = MediaRange { ip: addr(RELAY).ip(), ports: 30_000..=39_999 };
     proxy::Config {

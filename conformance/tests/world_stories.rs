@@ -236,5 +236,6 @@ fn add_user(world: &mut World, proxy: NodeId, name: &str) {
         aors: vec![format!("{name}@example.com")],
         anchor: None,
         latch: None,
+        algorithms: Vec::new(),
     });
 }

@@ -176,3 +176,17 @@ fn a_user_needs_exactly_one_secret() {
     let none = "proxy: {}\nlisteners: [{ address: \"127.0.0.1:5060\" }]\nusers:\n  - { name: a }\n";
     assert!(refused(none).what.contains("no secret"));
 }
+
+/// Account before listener before `auth` (the proxy chooses; here they only arrive).
+#[test]
+fn algorithms_of_accounts_and_listeners_arrive_in_their_order() {
+    use proto::digest::Algorithm::{Md5, Sha256};
+    let text = "proxy: {}\nlisteners: [{ address: \"127.0.0.1:5060\", algorithms: [sha-256, md5] }]\n\
+                users:\n  - { name: a, password: b, algorithms: [sha-256] }\n  - { name: c, password: d }\n";
+    let settings = Settings::from_text(Path::new("test.yaml"), text).unwrap();
+    let users = host::config::lower::users(&settings);
+    assert_eq!((&users[0].algorithms, &users[1].algorithms), (&vec![Sha256], &Vec::new()));
+    let keys = host::keys::Keyring::from_secret(&[1; 32], None);
+    let proxy = host::config::lower::proxy(&settings, &keys).unwrap();
+    assert_eq!((&proxy.listeners[0].algorithms, &proxy.algorithms), (&vec![Sha256, Md5], &vec![Md5]));
+}

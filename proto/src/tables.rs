@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::digest::Algorithm;
 use crate::node::Flow;
 
 /// What must be known at once. See the module.
@@ -101,6 +102,8 @@ pub struct User {
     pub anchor: Option<Anchor>,
     /// Its own rule for latching, if it has one.
     pub latch: Option<Latch>,
+    /// The digest algorithms it is offered, the preferred one first; empty: those of the listener.
+    pub algorithms: Vec<Algorithm>,
 }
 
 /// What proves an account (RFC 7616 §3.4.2).

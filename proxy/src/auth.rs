@@ -13,7 +13,7 @@ use proto::sip::{Auth, Message, Method, Name, NameAddr, Uri, reply};
 use proto::tables::{Limit, Secret, Tables, User};
 
 use crate::aor;
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::moment::Moment;
 
 /// Credentials for our realm beyond these are not looked at.
@@ -106,13 +106,13 @@ impl Gate {
         }
         match self.credentials(&visit, tables) {
             Credentials::Proven(user) => visit.identity(user),
-            Credentials::Absent => self.challenge(&visit, to_tag, false),
-            Credentials::Stale => self.challenge(&visit, to_tag, true),
+            Credentials::Absent => self.challenge(&visit, to_tag, false, tables),
+            Credentials::Stale => self.challenge(&visit, to_tag, true, tables),
             Credentials::Misplaced => {
                 Verdict::Refuse { status: 400, why: "credentials were made for another request URI" }
             }
             Credentials::Wrong if tables.admit(now.at, Limit::AuthFailure, visit.source()) => {
-                self.challenge(&visit, to_tag, false)
+                self.challenge(&visit, to_tag, false, tables)
             }
             Credentials::Wrong => {
                 Verdict::Refuse { status: 0, why: "more wrong passwords from this source than its limit" }
@@ -139,7 +139,7 @@ impl Gate {
         let secret = user.as_ref().map_or(&nobody, |user| &user.secret);
         let (method, body) = (visit.request.method(), visit.request.body());
         let request = digest::Request { method: method.as_str(), body };
-        let proven = digest::verify(text, secret, request) && visit.offers(credentials);
+        let proven = digest::verify(text, secret, request) && visit.offers(credentials, user.as_deref());
         match user {
             Some(_) if proven && !visit.is_for_this_uri(credentials) => Credentials::Misplaced,
             Some(user) if proven && self.is_fresh(visit, credentials, tables) => Credentials::Proven(user),
@@ -159,18 +159,22 @@ impl Gate {
         }
     }
 
-    /// RFC 8760 §2.4: a challenge for each algorithm, the preferred one first.
-    fn challenge(&self, visit: &Visit<'_>, to_tag: &str, stale: bool) -> Verdict {
+    /// RFC 8760 §2.4: a challenge for each algorithm, the preferred one first. Whose algorithms those are, From says; an
+    /// account with some of its own can be told from a stranger by that.
+    fn challenge(&self, visit: &Visit<'_>, to_tag: &str, stale: bool, tables: &dyn Tables) -> Verdict {
         let realm = &visit.config.realm;
         let nonce = self.nonces.make(visit.now.unix_ms(), realm, visit.source());
         let (status, name) = match visit.face {
             Face::Proxy => (407, Name::ProxyAuthenticate),
             Face::Registrar => (401, Name::WwwAuthenticate),
         };
-        let response =
-            visit.config.algorithms.iter().fold(reply(visit.request, status, to_tag), |r, &algorithm| {
-                r.header(name, digest::challenge(realm, &nonce, algorithm, stale))
-            });
+        let claimed =
+            visit.request.from().ok().and_then(|from| aor::canonical(&from.uri().ok()?, visit.config));
+        let claimed = claimed.and_then(|aor| tables.owner(&aor));
+        let offered = visit.algorithms(claimed.as_deref()).iter();
+        let response = offered.fold(reply(visit.request, status, to_tag), |response, &algorithm| {
+            response.header(name, digest::challenge(realm, &nonce, algorithm, stale))
+        });
         Verdict::Challenge(response.finish())
     }
 }
@@ -189,8 +193,7 @@ impl<'a> Visit<'a> {
 
     /// A listener we don't know asks for credentials: better than to forget to.
     fn is_open_listener(&self) -> bool {
-        let listener = self.config.listener_at(self.flow.transport, self.flow.local);
-        listener.is_some_and(|index| !self.config.listeners[index].authenticate)
+        self.listener().is_some_and(|listener| !listener.authenticate)
     }
 
     fn is_proven_sibling(&self) -> bool {
@@ -212,9 +215,22 @@ impl<'a> Visit<'a> {
     }
 
     /// Whether the credentials use an algorithm we offer: a weaker one is not let in by asking for it.
-    fn offers(&self, credentials: Auth<'_>) -> bool {
+    fn offers(&self, credentials: Auth<'_>, user: Option<&User>) -> bool {
         let used = Algorithm::from_name(credentials.get("algorithm"));
-        used.is_some_and(|used| self.config.algorithms.contains(&used))
+        used.is_some_and(|used| self.algorithms(user).contains(&used))
+    }
+
+    /// What this account is offered: its own algorithms, else the listener's, else everybody's.
+    fn algorithms<'b>(&'b self, user: Option<&'b User>) -> &'b [Algorithm] {
+        let listener = self.listener().map_or(&[][..], |listener| &listener.algorithms);
+        let own = user.map_or(&[][..], |user| &user.algorithms);
+        let choices = [own, listener];
+        choices.into_iter().find(|choice| !choice.is_empty()).unwrap_or(&self.config.algorithms)
+    }
+
+    fn listener(&self) -> Option<&'a Listener> {
+        let index = self.config.listener_at(self.flow.transport, self.flow.local)?;
+        self.config.listeners.get(index)
     }
 
     /// RFC 7616 §3.4.6. Some phones write only the domain, or our address; another user is another call.

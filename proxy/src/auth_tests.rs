@@ -343,6 +343,28 @@ fn garbage_in_credentials_is_challenged_like_a_wrong_password() {
     }
 }
 
+/// The algorithms of a challenge to Alice, in order.
+fn offered(scene: &mut Scene) -> Vec<String> {
+    let Verdict::Challenge(response) = scene.invite(None) else { panic!() };
+    let offers = response.headers().filter(|header| header.name == Name::ProxyAuthenticate);
+    offers.map(|h| Auth(std::str::from_utf8(h.value).unwrap()).get("algorithm").unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_accounts_algorithms_stand_before_the_listeners_before_everybodys() {
+    let mut scene = scene();
+    assert_eq!(offered(&mut scene), ["SHA-256", "MD5"]);
+    scene.config.listeners[0].algorithms = vec![Algorithm::Md5, Algorithm::Sha256];
+    assert_eq!(offered(&mut scene), ["MD5", "SHA-256"]);
+    let md5 = scene.challenged();
+    is_accepted(scene.invite(Some(&alice(&md5, 1))), Some("alice"));
+    let strict = User { algorithms: vec![Algorithm::Sha256], ..user("alice", &["alice@example.com"]) };
+    scene.tables.users[0] = strict.into();
+    assert_eq!(offered(&mut scene), ["SHA-256"]);
+    let verdict = scene.invite(Some(&alice(&md5, 2)));
+    assert!(matches!(verdict, Verdict::Challenge(_)), "what is not offered is not taken");
+}
+
 // Limits.
 
 #[test]

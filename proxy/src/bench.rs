@@ -64,6 +64,7 @@ pub(crate) fn open() -> Config {
         advertise: address(PROXY),
         authenticate: false,
         anchor: None,
+        algorithms: Vec::new(),
     };
     Config {
         listeners: vec![listener(Transport::Udp), listener(Transport::Tcp)],

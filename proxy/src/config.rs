@@ -88,6 +88,8 @@ pub struct Listener {
     pub authenticate: bool,
     /// The media rule for parties met here.
     pub anchor: Option<Anchor>,
+    /// Digest algorithms offered here, the preferred one first; empty: those of [`Config::algorithms`].
+    pub algorithms: Vec<Algorithm>,
 }
 
 /// A relay's control face and where it sends media from.

@@ -92,6 +92,7 @@ pub(crate) fn proxy_of(domain: &str, at: &str) -> Config {
         advertise: address(at),
         authenticate: false,
         anchor: None,
+        algorithms: Vec::new(),
     };
     let media = MediaRange { ip: MEDIA.parse().unwrap(), ports: 20000..=29999 };
     let relay = Relay {

@@ -22,6 +22,7 @@ pub(crate) fn config() -> Config {
         advertise: address("203.0.113.1:5060"),
         authenticate: true,
         anchor: None,
+        algorithms: Vec::new(),
     };
     Config {
         listeners: vec![listener(Transport::Udp), listener(Transport::Tcp)],
@@ -39,6 +40,7 @@ pub(crate) fn user(name: &str, aors: &[&str]) -> User {
         aors: aors.iter().map(|aor| aor.to_string()).collect(),
         anchor: None,
         latch: None,
+        algorithms: Vec::new(),
     }
 }
 

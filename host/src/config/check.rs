@@ -67,7 +67,7 @@ fn expand_listeners(settings: &mut Settings, context: &Context<'_>) -> Checked {
     if file.listeners.is_empty() && file.proxy.is_some() {
         for transport in [Transport::Udp, Transport::Tcp] {
             let address = SipAddress { transport, addr: ([0, 0, 0, 0], 5060).into() };
-            file.listeners.push(Listener { address, network: None, anchor: None });
+            file.listeners.push(Listener { address, network: None, anchor: None, algorithms: Vec::new() });
         }
     }
     let mut expanded = Vec::new();

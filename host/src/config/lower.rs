@@ -34,6 +34,7 @@ fn user(user: &schema::User) -> User {
         aors,
         anchor: user.anchor.map(anchor),
         latch: user.latch.map(latch),
+        algorithms: algorithms(&user.algorithms),
     }
 }
 
@@ -46,7 +47,7 @@ pub fn proxy(settings: &Settings, keys: &Keyring) -> Option<proxy::Config> {
         listeners: file.listeners.iter().map(|listener| proxy_listener(settings, listener)).collect(),
         domains: file.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         realm: realm(settings),
-        algorithms: file.auth.algorithms.iter().copied().map(algorithm).collect(),
+        algorithms: algorithms(&file.auth.algorithms),
         anchor: anchor(own.anchor),
         latch: latch(own.latch),
         same_nat_direct: own.same_nat == schema::SameNat::Direct,
@@ -105,6 +106,7 @@ fn proxy_listener(settings: &Settings, listener: &schema::Listener) -> proxy::co
         advertise: SocketAddr::new(seen_as, bind.port()),
         authenticate: settings.file.auth.required,
         anchor: listener.anchor.map(anchor),
+        algorithms: algorithms(&listener.algorithms),
     }
 }
 
@@ -283,6 +285,10 @@ fn latch(latch: schema::Latch) -> Latch {
         schema::Latch::Prefix => Latch::Prefix,
         schema::Latch::Any => Latch::Any,
     }
+}
+
+fn algorithms(listed: &[schema::Algorithm]) -> Vec<Algorithm> {
+    listed.iter().copied().map(algorithm).collect()
 }
 
 fn algorithm(algorithm: schema::Algorithm) -> Algorithm {

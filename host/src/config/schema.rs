@@ -68,6 +68,9 @@ pub struct Listener {
     /// When media of calls that come in here is anchored; none: as the proxy says.
     #[serde(default)]
     pub anchor: Option<Anchor>,
+    /// Digest algorithms offered here, in this order; none: as `auth` says.
+    #[serde(default)]
+    pub algorithms: Vec<Algorithm>,
 }
 
 /// `never`, `auto` or `always`.
@@ -159,6 +162,9 @@ pub struct User {
     /// Its own rule for latching.
     #[serde(default)]
     pub latch: Option<Latch>,
+    /// Digest algorithms offered to it, in this order; none: as the listener says.
+    #[serde(default)]
+    pub algorithms: Vec<Algorithm>,
 }
 
 /// Hashed passwords, lower-case hex (RFC 7616 §3.4.2).

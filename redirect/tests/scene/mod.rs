@@ -230,6 +230,7 @@ impl Tables for Maps {
             aors: vec![aor.clone()],
             anchor: None,
             latch: None,
+            algorithms: Vec::new(),
         };
         self.users.iter().find(|own| *own == aor).map(user).map(Arc::new)
     }
