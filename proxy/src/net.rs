@@ -29,7 +29,8 @@ pub(crate) const REDIRECT: &str = "203.0.113.8:5060";
 /// Where the relay's media comes from.
 pub(crate) const MEDIA: &str = "203.0.113.9";
 
-const KEY: NodeKey = NodeKey([5; 32]);
+/// What our nodes prove themselves with.
+pub(crate) const KEY: NodeKey = NodeKey([5; 32]);
 
 /// Two proxies, a relay, a redirect server, phones.
 pub(crate) struct Net {

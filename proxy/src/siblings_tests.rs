@@ -6,6 +6,8 @@ use proto::sip::{Method, Name};
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use proto::sip::Message;
 
 use crate::net::*;
@@ -486,6 +488,41 @@ fn a_sibling_without_proof_is_not_believed() {
     let got = net.say(P1, P2, invite);
     let invite = asked(&got, &bob, "INVITE").expect("Bob is called");
     names_only_the_relay(&sdp_of(&invite.message));
+}
+
+/// P2 has anchored Bob's side: its answer names our relay, and P1 believes that of nobody but a proven sibling.
+#[test]
+fn an_answer_may_name_our_relay_only_under_a_siblings_proof() {
+    for (change, status) in [("", 200), ("Node-Auth", 488), ("body", 488)] {
+        let (mut net, mut alice, mut bob) = (Net::new(), alice(), hidden_bob());
+        let sdp = alice.sdp();
+        let invite = ring(&mut net, &mut alice, &mut bob, &sdp).message;
+        let at_p2 =
+            net.wire.iter().find(|p| p.to == address(P2) && p.message.text(Name::RelayVerdict).is_some());
+        let at_p2 = at_p2.unwrap().message.clone();
+        let (_, there) = invite.sdp().expect("P2 anchors what it sends to Bob");
+        let there = Bytes::copy_from_slice(there);
+        let unix = 1_767_225_600;
+        let answer = proto::sip::reply(&at_p2, 200, "bob")
+            .header(Name::Contact, "<sip:bob@10.0.0.2:5060>")
+            .header(Name::RelayVerdict, "direct")
+            .body("application/sdp", &there)
+            .finish();
+        let answer = KEY.sign(&answer, unix);
+        let answer = match change {
+            "" => answer,
+            "body" => answer.edit().body(&[&there[..], b"a=x\r\n"].concat()).finish(),
+            _ => answer.edit().remove(Name::NodeAuth).finish(),
+        };
+        let got = net.say(P2, P1, answer);
+        let told = told(&got, &alice).pop().unwrap();
+        assert_eq!(told.status(), Some(status), "{change}: {told:?}");
+        if status == 200 {
+            names_only_the_relay(&sdp_of(&told));
+        } else {
+            assert!(!sdp_of(&told).contains(MEDIA));
+        }
+    }
 }
 
 #[test]

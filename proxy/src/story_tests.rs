@@ -248,6 +248,29 @@ fn prack_and_update_carry_their_sdp_through_the_relay() {
     }
 }
 
+/// RFC 3515, RFC 5589: a transfer is the parties' business; its words pass as they are.
+#[test]
+fn a_refer_and_its_notify_pass_untouched() {
+    let (mut net, mut alice, mut bob) = (Net::new(), hidden_alice(), hidden_bob());
+    let (invite, ok) = call(&mut net, &mut alice, &mut bob);
+    let sessions = net.relay.sessions.clone();
+    let refer_to = "<sip:carol@b.example?Replaces=1%40a%3Bto-tag%3D2>";
+    let refer = alice.in_dialog("REFER", &ok, "").edit().append(Name::ReferTo, refer_to).finish();
+    let got = net.say(NAT_A, P1, refer);
+    let refer = asked(&got, &bob, "REFER").expect("the REFER reaches Bob").message;
+    assert_eq!(refer.text(Name::ReferTo), Some(refer_to));
+    let got = net.say(NAT_B, P2, bob.answer(&refer, 202, ""));
+    assert_eq!(told(&got, &alice).last().unwrap().status(), Some(202));
+    let state = "SIP/2.0 100 Trying\r\n";
+    let notify = bob.in_dialog("NOTIFY", &invite, "");
+    let notify = notify.edit().set(Name::ContentType, "message/sipfrag");
+    let got = net.say(NAT_B, P2, notify.body(state.as_bytes()).finish());
+    let notify = asked(&got, &alice, "NOTIFY").expect("the NOTIFY reaches Alice").message;
+    assert_eq!(notify.body(), state.as_bytes());
+    net.say(NAT_A, P1, alice.answer(&notify, 200, ""));
+    assert_eq!((&net.relay.sessions, net.status(P1).calls), (&sessions, 1));
+}
+
 // The answer tells what nobody could know.
 
 #[test]
