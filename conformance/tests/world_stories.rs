@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conformance::cast::{Cast, P1, P2, Plot, add_phone, alice_calls, script};
+use conformance::cast::{Cast, P1, P2, Plot, add_phone, add_users, alice_calls, proxy_config, script};
 use conformance::world::{Entry, INTERNET, Mute, NodeId, Rules, Tongue, World};
 use endpoint_sim::{Act, After, Phone, Script, Step};
 use proto::control::Mode;
@@ -238,4 +238,57 @@ fn add_user(world: &mut World, proxy: NodeId, name: &str) {
         latch: None,
         algorithms: Vec::new(),
     });
+}
+
+const POSTERN_4: &str = "203.0.113.9:5060";
+const POSTERN_6: &str = "[2001:db8::9]:5060";
+const RELAY_4: &str = "203.0.113.9:5070";
+
+/// One proxy and relay with a leg in IPv4 and one in IPv6.
+fn bridge(world: &mut World) -> (NodeId, NodeId) {
+    let host = world.host(INTERNET, "203.0.113.9");
+    world.address(host, INTERNET, "2001:db8::9");
+    let mut config = proxy_config(POSTERN_4);
+    config.redirects.clear();
+    config.listeners.truncate(1);
+    let mut six = config.listeners[0].clone();
+    (six.bind, six.advertise) = (POSTERN_6.parse().unwrap(), POSTERN_6.parse().unwrap());
+    config.listeners.push(six);
+    config.relays[0].address = RELAY_4.parse().unwrap();
+    let range = |ip: &str| proxy::config::MediaRange { ip: ip.parse().unwrap(), ports: 30_000..=39_999 };
+    config.relays[0].media = vec![range("203.0.113.9"), range("2001:db8::9")];
+    let key = config.siblings.key.clone();
+    let config = std::sync::Arc::new(config);
+    let listeners = [format!("udp {POSTERN_4}"), format!("udp {POSTERN_6}")];
+    let birth = move |birth| proxy::Proxy::new(config.clone(), birth);
+    let proxy = world.attach(host, "postern", &listeners.each_ref().map(String::as_str), birth);
+    add_users(world, proxy);
+    let network = |ip: &str| {
+        let ip = ip.parse().unwrap();
+        relay::Network { name: "default".to_owned(), bind: ip, advertise: ip }
+    };
+    let networks = vec![network("203.0.113.9"), network("2001:db8::9")];
+    let config = relay::Config { networks, reserve: 4, key, ..relay::Config::default() };
+    let birth = move |birth| relay::Relay::new(birth, config.clone());
+    (proxy, world.attach(host, "relay", &[&format!("udp {RELAY_4}")], birth))
+}
+
+/// Different address families: the relay bridges (DESIGN §5), and each party sees its own family only.
+#[test]
+fn an_ipv4_phone_and_an_ipv6_phone_talk() {
+    for alice_has_6 in [false, true] {
+        let mut world = World::new(1);
+        let (_, relay) = bridge(&mut world);
+        let four = ("192.0.2.10", POSTERN_4);
+        let six = ("2001:db8:1::20", POSTERN_6);
+        let (a, b) = if alice_has_6 { (six, four) } else { (four, six) };
+        let (_, alice) = add_phone(&mut world, (INTERNET, a.0), "alice", a.1, alice_calls(3000));
+        let (_, bob) = add_phone(&mut world, (INTERNET, b.0), "bob", b.1, script(vec![]));
+        let over = |w: &World| w.node::<Phone>(alice).report().ended_by.is_some();
+        assert!(world.run_until(over, 300 * SECOND), "{}", world.ladder());
+        world.run_for(40 * SECOND);
+        let [alice, bob] = [alice, bob].map(|phone| world.node::<Phone>(phone).report());
+        assert!(alice.audio_both_ways && bob.audio_both_ways, "{alice:#?}{bob:#?}\n{}", world.ladder());
+        assert_eq!(world.node::<relay::Relay>(relay).status().sessions, 0, "{}", world.ladder());
+    }
 }

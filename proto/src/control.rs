@@ -22,7 +22,7 @@
 //! | `Relay-Session` | `00c0ffee00c0ffee;mode=split` | the session; `shared`: one port for both parties |
 //! | `Relay-Leg` | `caller` | whose SDP and facts this request brings |
 //! | `Relay-Peer` | `203.0.113.9:40000` | where that party's signalling is seen to come from |
-//! | `Relay-Network` | `caller=inside;callee=outside` | in which network each party is met |
+//! | `Relay-Network` | `caller=inside;callee=outside~6` | in which network each party is met; `~6`: by IPv6 |
 //! | `Relay-Policy` | `latch=strict;trust=no;reset=yes` | whom the leg accepts first; `trust`: send before latching; `reset`: a new offer/answer opens one bounded window for a new source |
 //!
 //! Failures: 503 with Retry-After when no ports are left, 488 for SDP no relay can carry, 481 for an unknown session
@@ -63,6 +63,9 @@ impl Session {
     }
 }
 
+/// Stands behind a network's name in [`Ask::networks`] when the party is met by IPv6.
+pub const SIX: &str = "~6";
+
 /// How many ports the two parties get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -84,7 +87,7 @@ pub struct Ask {
     pub leg: Side,
     /// Where that party's signalling comes from; `None`: not known.
     pub peer: Option<SocketAddr>,
-    /// Names of the networks of caller and callee.
+    /// Names of the networks of caller and callee; [`SIX`] behind one: the party is met by IPv6 there.
     pub networks: [String; 2],
     /// Whom the leg accepts first.
     pub latch: Latch,

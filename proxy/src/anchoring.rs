@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::control::{Ask, Session};
+use proto::control::{Ask, SIX, Session};
 use proto::event::{EndedBy, Event, Name as EventName, Side};
 use proto::node::{Dice, Flow, FlowId};
 use proto::node_auth::Proof;
@@ -67,8 +67,8 @@ pub(crate) struct Held {
     /// Index of its relay in the configuration.
     relay: u8,
     dialog: RelayDialog,
-    /// Indices of the networks of caller and callee.
-    networks: [usize; 2],
+    /// Where caller and callee are met.
+    networks: [Met; 2],
     /// Relays to ask when this one does not take the session.
     others: VecDeque<u8>,
     under_way: Option<(ClientId, Errand)>,
@@ -85,6 +85,15 @@ pub(crate) struct Held {
     call: Option<EventName>,
     /// To be ended as soon as nothing is under way.
     ending: bool,
+}
+
+/// Where a party is met.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Met {
+    /// Index of the network.
+    pub(crate) network: usize,
+    /// Whether it is met by IPv6 there.
+    pub(crate) six: bool,
 }
 
 /// One thing to ask of a relay.
@@ -153,7 +162,7 @@ impl Relays {
 }
 
 impl Held {
-    fn new(relay: u8, session: Session, flow: Flow, networks: [usize; 2]) -> Held {
+    fn new(relay: u8, session: Session, flow: Flow, networks: [Met; 2]) -> Held {
         Held {
             relay,
             dialog: RelayDialog { session, flow, cseq: 0, confirmed: false },
@@ -174,7 +183,10 @@ impl Held {
     fn ask(&mut self, errand: &Errand, config: &Config) -> Ask {
         let policy = errand.policy.or(self.policies[index(errand.leg)]).unwrap_or((config.latch, false));
         self.policies[index(errand.leg)] = Some(policy);
-        let name = |network: usize| config.networks.get(network).map_or(String::new(), |n| n.name.clone());
+        let name = |met: Met| {
+            let name = config.networks.get(met.network).map_or("", |network| &network.name);
+            if met.six { format!("{name}{SIX}") } else { name.to_owned() }
+        };
         Ask {
             session: self.dialog.session,
             mode: config.relay_mode,
@@ -194,7 +206,7 @@ impl Proxy {
     pub(crate) fn open_session(
         &mut self,
         cx: &mut Cx<'_>,
-        networks: [usize; 2],
+        networks: [Met; 2],
         call: Option<EventName>,
         decided: Option<Event>,
         errand: Errand,
@@ -226,7 +238,7 @@ impl Proxy {
         &mut self,
         cx: &mut Cx<'_>,
         (relay, session): (u8, Session),
-        networks: [usize; 2],
+        networks: [Met; 2],
         errand: Errand,
     ) {
         if self.has_ended(session) {
@@ -247,7 +259,7 @@ impl Proxy {
     }
 
     /// Whether the session is held, now at least.
-    fn take_up(&mut self, relay: u8, session: Session, networks: [usize; 2]) -> bool {
+    fn take_up(&mut self, relay: u8, session: Session, networks: [Met; 2]) -> bool {
         if self.relays.sessions.contains_key(&session) {
             return true;
         }
@@ -447,7 +459,7 @@ impl Proxy {
     /// Ends a session: its ports are free once the relay has answered.
     pub(crate) fn free(&mut self, cx: &mut Cx<'_>, relay: u8, session: Session) {
         // A BYE names no networks.
-        if !self.has_ended(session) && self.take_up(relay, session, [0, 0]) {
+        if !self.has_ended(session) && self.take_up(relay, session, [Met::default(); 2]) {
             self.free_held(cx, session);
         }
     }

@@ -17,28 +17,38 @@ use proto::control::Session;
 use proto::sdp::{Kind, Media as Section, Rewrite, Sdp};
 use proto::sip::Message;
 
+use crate::anchoring::Met;
 use crate::contexts::{Context, Media};
 use crate::proxy::{Cx, Proxy};
 use crate::siblings::{self, Word};
 
 impl Proxy {
-    /// Whether a branch needs a session of its own: another one has the session that the sibling made.
+    /// Whether a branch needs a session of its own: another one has the session that the sibling made, or its callee is
+    /// not of the address family which that names.
     pub(crate) fn stands_apart(&self, context: &Context, index: usize) -> bool {
         let mut others = context.branches.iter().enumerate().filter(|(other, _)| *other != index);
         let taken = others.any(|(_, branch)| branch.media == Media::Direct);
         let described = context.request.sdp().is_none() || !siblings::media_of(&context.request).is_empty();
-        taken && described && !self.config.relays.is_empty()
+        let unfit = || {
+            let sdp = context.request.sdp().and_then(|(_, sdp)| Sdp::parse(sdp).ok());
+            let named = sdp.and_then(|sdp| sdp.addresses().first().copied());
+            let hop = context.branches[index].hops.front();
+            named
+                .zip(hop)
+                .is_some_and(|(named, hop)| named.is_ipv4() != hop.remote.ip().to_canonical().is_ipv4())
+        };
+        (taken || unfit()) && described && !self.config.relays.is_empty()
     }
 
     /// The caller as a relay must see it: its network, and its SDP with its own addresses.
-    pub(crate) fn caller_at_relay(&self, context: &Context) -> (usize, Option<Bytes>) {
+    pub(crate) fn caller_at_relay(&self, context: &Context) -> (Met, Option<Bytes>) {
         let sdp = context.request.sdp().map(|(_, sdp)| sdp);
         let Some(word) = context.word.filter(|word| word.session.is_some()) else {
-            return (self.network_at(&context.flow), sdp.map(Bytes::copy_from_slice));
+            return (self.met_at(&context.flow), sdp.map(Bytes::copy_from_slice));
         };
         let media = siblings::media_of(&context.request);
         let seen = word.peer.or(media.iter().flatten().next().copied());
-        let network = seen.map_or(self.network_at(&context.flow), |at| self.config.network_of(at.ip()));
+        let network = seen.map_or(self.met_at(&context.flow), |at| self.met_from(at));
         (network, sdp.map(|sdp| with_addresses(sdp, &media)))
     }
 

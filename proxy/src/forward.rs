@@ -118,11 +118,12 @@ impl Proxy {
     ) -> Edit<'m> {
         let (inward, outward) = (self.listener_of(&context.flow), self.listener_of(&flow));
         let seal = self.seal(cx, context);
-        let (back, session) = self.token_back(cx, context, index).seal(seal);
+        let (back, mut session) = self.token_back(cx, context, index).seal(seal);
         let mut edit = edit;
         if inward != outward {
             let there = self.token_there(context, index, flow);
-            let (there, _) = there.seal(seal);
+            let (there, second) = there.seal(seal);
+            session = session.or(second);
             edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(inward, &there));
         }
         if let Some(session) = session {

@@ -14,7 +14,7 @@ use proto::sdp::Sdp;
 use proto::sip::{Message, Method, Uri};
 use proto::tables::{Anchor, Fact};
 
-use crate::anchoring::{Errand, HeldAck, Then};
+use crate::anchoring::{Errand, HeldAck, Met, Then};
 use crate::aor::canonical;
 use crate::branches::Step;
 use crate::contexts::{Answered, Context, Final, Media, Role, Stage};
@@ -68,9 +68,9 @@ impl Proxy {
     }
 
     /// The networks of caller and callee, as a request between them shows.
-    fn networks(&self, sender: Side, from: &Flow, to: Option<&Flow>) -> [usize; 2] {
-        let here = self.network_at(from);
-        let there = to.map_or(here, |to| self.network_at(to));
+    fn networks(&self, sender: Side, from: &Flow, to: Option<&Flow>) -> [Met; 2] {
+        let here = self.met_at(from);
+        let there = to.map_or(here, |to| self.met_at(to));
         match sender {
             Side::Caller => [here, there],
             Side::Callee => [there, here],
@@ -167,7 +167,7 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn network_at(&self, flow: &Flow) -> usize {
+    fn network_at(&self, flow: &Flow) -> usize {
         self.config.listeners.get(self.listener_of(flow)).map_or(0, |listener| listener.network)
     }
 
@@ -194,12 +194,21 @@ impl Proxy {
     }
 
     /// Where the callee will be met; before the redirect server has answered, where that one is.
-    fn callee_network(&self, context: &Context, index: usize) -> usize {
+    fn callee_network(&self, context: &Context, index: usize) -> Met {
         match (context.branches[index].hops.front(), self.config.redirects.first()) {
-            (Some(hop), _) => self.network_at(hop),
-            (None, Some(redirect)) => self.config.network_of(redirect.address.ip()),
-            (None, None) => 0,
+            (Some(hop), _) => self.met_at(hop),
+            (None, Some(redirect)) => self.met_from(redirect.address),
+            (None, None) => Met::default(),
         }
+    }
+
+    pub(crate) fn met_at(&self, flow: &Flow) -> Met {
+        Met { network: self.network_at(flow), six: flow.remote.ip().to_canonical().is_ipv6() }
+    }
+
+    /// Where somebody is met of whom only the address is known.
+    pub(crate) fn met_from(&self, at: SocketAddr) -> Met {
+        Met { network: self.config.network_of(at.ip()), six: at.ip().to_canonical().is_ipv6() }
     }
 
     /// A relay's answer (or refusal) goes on with what waited for it.

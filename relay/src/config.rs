@@ -72,10 +72,9 @@ impl Config {
     }
 
     /// The network of this name, of this family if there are two; an empty name means the first.
-    pub(crate) fn network(&self, name: &str, ipv4: Option<bool>) -> Option<usize> {
+    pub(crate) fn network(&self, name: &str, ipv4: bool) -> Option<usize> {
         let named = |network: &Network| name.is_empty() || network.name == name;
-        let fits =
-            |network: &Network| named(network) && ipv4.is_none_or(|v4| network.advertise.is_ipv4() == v4);
+        let fits = |network: &Network| named(network) && network.advertise.is_ipv4() == ipv4;
         self.networks.iter().position(fits).or_else(|| self.networks.iter().position(named))
     }
 }
