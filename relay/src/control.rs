@@ -139,6 +139,9 @@ impl Relay {
         if !known && (!message.to_tag().is_empty() || message.method() == Method::Update) {
             return refused(481, "no such session");
         }
+        if !known && self.ended.contains(now, ask.session.0) {
+            return refused(481, "this session has ended");
+        }
         let body = match known {
             true => self.change(now, &ask, message, cseq)?,
             false => self.begin(now, flow, &ask, message)?,
@@ -242,8 +245,9 @@ impl Relay {
             return refused(481, "no such session");
         };
         let before = self.port_count(&session);
-        let body = match cseq < session.dialog.cseq {
-            true => refused(500, "CSeq is lower than the last one"),
+        // A repetition is the transaction's; the same CSeq in another one was overheard.
+        let body = match cseq <= session.dialog.cseq {
+            true => refused(500, "CSeq is not higher than the last one"),
             false => self.shape(now, &mut session, ask, message),
         };
         let grown = self.port_count(&session) > before;
@@ -293,6 +297,7 @@ impl Relay {
         let Some(id) = known else { return refused(481, "no such session") };
         self.check_dialog(message, id)?;
         self.release(now, id, Release::Bye);
+        self.ended.insert(now, id.0);
         Ok(reply(message, 200, &control::tag(id, Side::Callee)))
     }
 

@@ -28,6 +28,7 @@
 mod config;
 mod control;
 mod describe;
+mod ended;
 mod forward;
 mod latch;
 mod leg;

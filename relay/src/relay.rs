@@ -11,6 +11,7 @@ use proto::tables::Tables;
 
 use crate::config::Config;
 use crate::control::{Unacked, Waiting};
+use crate::ended::Ended;
 use crate::forward::{Forward, Traffic, Use};
 use crate::leg::{Leg, Part};
 use crate::ports::{Pool, Port, Ports};
@@ -33,6 +34,7 @@ pub struct Relay {
     pub(crate) transactions: Transactions,
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) unacked: BTreeMap<u64, Unacked>,
+    pub(crate) ended: Ended,
     /// Our BYEs under way.
     pub(crate) byes: BTreeMap<ClientId, control::Session>,
     pub(crate) outputs: VecDeque<Output>,
@@ -70,6 +72,7 @@ impl Relay {
             dice,
             waiting: VecDeque::new(),
             unacked: BTreeMap::new(),
+            ended: Ended::default(),
             byes: BTreeMap::new(),
             outputs: VecDeque::new(),
             traffic: Traffic::default(),

@@ -52,6 +52,8 @@ struct World {
     /// Addresses that ever were a party's, by its SDP or its signalling.
     allowed: BTreeSet<std::net::IpAddr>,
     alive: BTreeMap<u64, usize>,
+    /// How many sessions of a call have ended: a session's name is never used again.
+    ended: BTreeMap<u64, u64>,
 }
 
 impl World {
@@ -66,11 +68,16 @@ impl World {
             }
             Step::Bye { call } => {
                 let known = self.alive.remove(call).is_some();
-                assert_eq!(self.rig.bye(Session(*call)), if known { 200 } else { 481 });
+                assert_eq!(self.rig.bye(self.session(*call)), if known { 200 } else { 481 });
+                *self.ended.entry(*call).or_default() += u64::from(known);
             }
             Step::Packet { port, from, kind, n } => self.packet(*port, *from, *kind, *n),
             Step::Pass { ms } => self.rig.pass(MS * *ms as u32),
         }
+    }
+
+    fn session(&self, call: u64) -> Session {
+        Session(call + 1000 * self.ended.get(&call).copied().unwrap_or_default())
     }
 
     fn offer(&mut self, call: u64, side: Side, phone: &Phone, media: &[&str]) {
@@ -79,7 +86,7 @@ impl World {
         let sections = sections
             .map(|(at, section)| section.replace("PORT", &(phone.media.port() + 2 * at as u16).to_string()));
         let sdp = if media.is_empty() { String::new() } else { phone.head() + &sections.collect::<String>() };
-        let response = self.rig.invite(&phone.ask(Session(call), side), &sdp, known);
+        let response = self.rig.invite(&phone.ask(self.session(call), side), &sdp, known);
         if response.status() == Some(200) {
             self.allowed.extend([phone.media.ip(), phone.peer.unwrap().ip()]);
             self.alive.insert(call, media.len());
@@ -120,7 +127,7 @@ proptest! {
     #[test]
     fn no_port_leaks_and_nobody_unexpected_is_heard_or_sent_to(steps in prop::collection::vec(step(), 1..120)) {
         let rig = Rig::new(relay::Config { ports: 30_000..=30_039, reserve: 2, ..config() });
-        let mut world = World { rig, allowed: BTreeSet::new(), alive: BTreeMap::new() };
+        let mut world = World { rig, allowed: BTreeSet::new(), alive: BTreeMap::new(), ended: BTreeMap::new() };
         for step in &steps {
             world.take(step);
             world.check();

@@ -452,6 +452,25 @@ fn an_old_request_replayed_is_refused() {
     assert_eq!(talk.rig.request(old.body("application/sdp", public(B).sdp().as_bytes())).status(), Some(500));
 }
 
+/// Who overhears our nodes can repeat their words for a minute (Node-Auth covers no Via): nothing comes of it.
+#[test]
+fn a_request_overheard_and_repeated_changes_nothing() {
+    let mut rig = Rig::new(config());
+    let a = public(A);
+    let first = rig.in_dialog("INVITE", S);
+    let first = a.ask(S, Side::Caller).write(Rig::to(first, S, false));
+    let first = KEY.sign(&first.body("application/sdp", a.sdp().as_bytes()).finish(), 1_800_000_000);
+    let again = |n: u32| {
+        let via = format!("SIP/2.0/UDP 192.0.2.66:6666;branch=z9hG4bKagain{n}");
+        first.edit().set(Name::Via, &via).finish()
+    };
+    assert_eq!(rig.unsigned(first.clone()).status(), Some(200));
+    assert_eq!(rig.unsigned(again(1)).status(), Some(500), "while the session is there");
+    assert_eq!(rig.bye(S), 200);
+    assert_eq!(rig.unsigned(again(2)).status(), Some(481), "and when it has ended");
+    assert_eq!((rig.relay.status().sessions, rig.ports().leased), (0, 0));
+}
+
 #[test]
 fn options_says_what_it_can() {
     let mut rig = Rig::new(config());
