@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use proto::sip::Message;
 
+use crate::config::Listener;
 use crate::net::*;
 use crate::testing::address;
 
@@ -150,6 +151,43 @@ fn each_party_sees_only_the_relay_and_one_session_serves_both() {
         assert_eq!((up.net.relay.begun, up.net.relay.sessions.len()), (1, 1));
         assert_eq!(rules(&up.net, P2), [(Side::Caller, Rule::SiblingDecided, true)]);
     }
+}
+
+/// The session that P1 made meets the callee by IPv4, as the way to P2 does; a callee with IPv6 needs another.
+#[test]
+fn a_callee_of_another_family_gets_a_session_of_its_own() {
+    const V6: &str = "[2001:db8::2]:5060";
+    let mut net = Net::new();
+    net.configure(P2, |config| {
+        let (bind, advertise) = (address(V6), address(V6));
+        config.listeners.push(Listener { bind, advertise, ..config.listeners[0].clone() });
+    });
+    net.also_at(V6, P2);
+    let (mut alice, mut bob) = (hidden_alice(), Phone::public("bob", "[2001:db8::50]:5060", V6));
+    bob.domain = "b.example";
+    let sdp = alice.sdp();
+    let invite = ring(&mut net, &mut alice, &mut bob, &sdp).message;
+    let own = net
+        .relay
+        .sessions
+        .values()
+        .find(|asks| asks[0].networks[1].ends_with("~6"))
+        .expect("P2 asks for IPv6");
+    assert_eq!((own[0].peer, own[0].leg), (Some(address(NAT_A)), Side::Caller));
+    assert_eq!(net.relay.sessions.len(), 2);
+
+    let answer = bob.answer(&invite, 200, &bob.sdp());
+    let got = net.say(&bob.seen_at, V6, answer);
+    let ok = told(&got, &alice).pop().expect("Alice gets an answer");
+    names_only_the_relay(&sdp_of(&ok));
+    net.pass(Duration::from_secs(33));
+    assert_eq!(net.relay.sessions.len(), 1, "nobody answered in P1's");
+    let bye = alice.in_dialog("BYE", &ok, "");
+    let got = net.say(&alice.seen_at, P1, bye);
+    let bye = asked(&got, &bob, "BYE").expect("the BYE reaches Bob").message;
+    let done = bob.answer(&bye, 200, "");
+    net.say(&bob.seen_at, V6, done);
+    assert_eq!(net.relay.sessions.len(), 0);
 }
 
 #[test]
