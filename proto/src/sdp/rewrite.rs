@@ -114,12 +114,12 @@ impl<'a> Writer<'a> {
         pending.flush(self, u8::MAX);
     }
 
-    /// A line whose tokens `family` and `family + 1` are address family and address. One that is too short becomes
-    /// `short` and both, or stays.
+    /// A line whose tokens `family` and `family + 1` are address family and address. One that is too short, or
+    /// a c= line no reader could make sense of (RFC 8866 §5: UTF-8), becomes `short` and both, or stays.
     fn address_line(&mut self, line: Line<'_>, family: usize, ip: IpAddr, short: Option<&str>) {
         let text = line.text;
         match (token(text, family), token(text, family + 1)) {
-            (Some(kind), Some(address)) => {
+            (Some(kind), Some(address)) if short.is_none() || std::str::from_utf8(text).is_ok() => {
                 self.out.extend(&text[..kind.start]);
                 self.out.extend(family_word(&text[kind.clone()], ip));
                 self.out.extend(&text[kind.end..address.start]);

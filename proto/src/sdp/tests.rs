@@ -339,6 +339,15 @@ fn untouchable(text: &str) -> Vec<&str> {
     text.split_inclusive('\n').filter(|line| !named(line)).collect()
 }
 
+/// Found by fuzzing.
+#[test]
+fn a_connection_line_that_is_not_text_is_written_anew() {
+    let offer = b"v=0\r\nm=audio 4000 RTP/AVP 0\r\nc=IN IP4 10.0.0.5 \x9b\r\n";
+    let sdp = Sdp::parse(offer).unwrap();
+    let out = sdp.rewrite(&[to("192.0.2.1:30000")]);
+    assert_eq!(out, b"v=0\r\nm=audio 30000 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n");
+}
+
 proptest! {
     #[test]
     fn rewriting_nothing_gives_the_same_bytes(text in description(), count in 0usize..12) {
