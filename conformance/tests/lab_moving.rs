@@ -122,6 +122,7 @@ fn scenario_1k_an_idle_callee_behind_a_forgetful_nat_still_rings() {
     let recorder = stage.lab.capture(&["sbc"]);
     let mut bob = stage.phone("bob", "192.168.1.10:5060");
     let idle = if std::env::var_os("POSTERN_LONG").is_some() { 180 } else { 70 };
+    eprintln!("idle for {idle} s; POSTERN_LONG=1 makes it the acceptance's 180");
     bob.idle(Duration::from_secs(idle));
     let mut alice = stage.phone("alice", "203.0.113.11:5060");
     alice.invite("bob", &audio_at("203.0.113.11:4000".parse().unwrap()));
