@@ -121,7 +121,7 @@ impl Bench {
 
     fn invite(&mut self, path: &mut dyn MediaPath, number: u64, leg: Side, port: u16) -> Message {
         let session = Session(number);
-        let peer = Some(SocketAddr::new("127.0.0.1".parse().expect("an address"), 5062));
+        let peer = Some("127.0.0.1".parse().expect("an address"));
         let networks = ["here".to_owned(), "here".to_owned()];
         let mode = Mode::Split;
         let ask =

@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | `Relay-Session` | `00c0ffee00c0ffee;mode=split` | the session; `shared`: one port for both parties |
 //! | `Relay-Leg` | `caller` | whose SDP and facts this request brings |
-//! | `Relay-Peer` | `203.0.113.9:40000` | where that party's signalling is seen to come from |
+//! | `Relay-Peer` | `203.0.113.9` | where that party's signalling is seen to come from |
 //! | `Relay-Network` | `caller=inside;callee=outside~6` | in which network each party is met; `~6`: by IPv6 |
 //! | `Relay-Policy` | `latch=strict;trust=no;reset=yes` | whom the leg accepts first; `trust`: send before latching; `reset`: a new offer/answer opens one bounded window for a new source |
 //!
@@ -38,7 +38,7 @@
 //! session to its refresh; the relay asks again after another media timeout.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::event::Side;
@@ -86,7 +86,7 @@ pub struct Ask {
     /// Whose SDP and facts.
     pub leg: Side,
     /// Where that party's signalling comes from; `None`: not known.
-    pub peer: Option<SocketAddr>,
+    pub peer: Option<IpAddr>,
     /// Names of the networks of caller and callee; [`SIX`] behind one: the party is met by IPv6 there.
     pub networks: [String; 2],
     /// Whom the leg accepts first.
@@ -128,7 +128,7 @@ impl Ask {
             session: Session::from_name(name.trim()).ok_or("Relay-Session is not 16 hex digits")?,
             mode: read_word(&MODES, Params(params).get("mode"), "Relay-Session: mode is split or shared")?,
             leg: read_word(&SIDES, Some(leg), "Relay-Leg is caller or callee")?,
-            peer: peer.map(|peer| peer.parse().map_err(|_| "Relay-Peer is not address:port")).transpose()?,
+            peer: peer.map(|peer| peer.parse().map_err(|_| "Relay-Peer is not an address")).transpose()?,
             networks: ["caller", "callee"].map(|side| network.get(side).unwrap_or_default().to_owned()),
             latch: read_word(&LATCHES, policy.get("latch"), "Relay-Policy: latch is strict, prefix or any")?,
             trusted: read_word(&SWITCH, policy.get("trust"), "Relay-Policy: trust is yes or no")?,
@@ -189,7 +189,7 @@ mod tests {
             session: Session(0x00c0_ffee_00c0_ffee),
             mode: Mode::Shared,
             leg: Side::Callee,
-            peer: Some("203.0.113.9:40000".parse().unwrap()),
+            peer: Some("203.0.113.9".parse().unwrap()),
             networks: ["inside".into(), "outside".into()],
             latch: Latch::Prefix,
             trusted: true,
@@ -211,7 +211,7 @@ mod tests {
         let values = [
             (Name::RelaySession, "00c0ffee00c0ffee;mode=shared"),
             (Name::RelayLeg, "callee"),
-            (Name::RelayPeer, "203.0.113.9:40000"),
+            (Name::RelayPeer, "203.0.113.9"),
             (Name::RelayNetwork, "caller=inside;callee=outside"),
             (Name::RelayPolicy, "latch=prefix;trust=yes;reset=yes"),
         ];
@@ -232,7 +232,7 @@ mod tests {
                 trusted: false,
                 ..ask()
             },
-            Ask { peer: Some("[2001:db8::1]:5060".parse().unwrap()), networks: Default::default(), ..ask() },
+            Ask { peer: Some("2001:db8::1".parse().unwrap()), networks: Default::default(), ..ask() },
         ];
         for ask in asks {
             let message =
@@ -274,7 +274,7 @@ mod tests {
             ("Relay-Session: 00c0ffee00c0ffee\r\nRelay-Leg: x\r\n", "Relay-Leg is caller or callee"),
             (
                 "Relay-Session: 00c0ffee00c0ffee\r\nRelay-Leg: caller\r\nRelay-Peer: host:1\r\n",
-                "Relay-Peer is not address:port",
+                "Relay-Peer is not an address",
             ),
             (
                 "Relay-Session: 00c0ffee00c0ffee\r\nRelay-Leg: caller\r\nRelay-Policy: trust=maybe\r\n",

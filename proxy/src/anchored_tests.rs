@@ -111,7 +111,7 @@ fn the_relay_is_asked_before_the_redirect_server_and_both_before_the_callee() {
     let relay_invite = one(&sent, RELAY, Method::Invite);
     assert_eq!(sent.len(), 1);
     let ask = Ask::read(&relay_invite.message).unwrap();
-    assert_eq!((ask.leg, ask.peer), (Side::Caller, Some(address(A))));
+    assert_eq!((ask.leg, ask.peer), (Side::Caller, Some(address(A).ip())));
     assert_eq!(key().check(&relay_invite.message, BIRTH), Proof::Proven);
     assert_eq!(decided(&bench)[0].rule, Rule::UnreachableAddress);
 
@@ -129,8 +129,8 @@ fn the_relay_is_asked_before_the_redirect_server_and_both_before_the_callee() {
     assert_eq!(forwarded.message.request_uri(), "sip:bob@example.com");
     let body = std::str::from_utf8(forwarded.message.body()).unwrap();
     assert!(body.contains(RELAYED) && !body.contains("10.0.0.1"), "{body}");
-    let verdict = format!("anchored;session={};media=10.0.0.1:4000", ask.session);
-    assert_eq!(forwarded.message.text(Name::RelayVerdict), Some(&*verdict));
+    let verdict = format!("{};peer={};media=10.0.0.1:4000", ask.session, address(A).ip());
+    assert_eq!(forwarded.message.text(Name::RelaySession), Some(&*verdict));
     assert_eq!(key().check(&forwarded.message, BIRTH), Proof::Proven);
 
     // 10–11: P2's OK goes to the relay, and A's OK names only the relay.
@@ -143,7 +143,7 @@ fn the_relay_is_asked_before_the_redirect_server_and_both_before_the_callee() {
     let ok = to(&sent, A)[0].clone();
     let body = std::str::from_utf8(ok.body()).unwrap();
     assert!(body.contains(RELAYED) && !body.contains("198.51.100.20"), "{body}");
-    assert!(ok.text(Name::RelayVerdict).is_none() && ok.text(Name::NodeAuth).is_none());
+    assert!(ok.text(Name::RelaySession).is_none() && ok.text(Name::NodeAuth).is_none());
     let addresses = [address("203.0.113.50:20002"), address("203.0.113.50:20000")];
     assert_eq!(decided(&bench).last().unwrap().relay, Some(addresses));
 
@@ -363,7 +363,7 @@ fn a_siblings_verdict_is_joined_not_repeated() {
     let mut bench =
         Bench::new(Config { redirects: Vec::new(), routes: plain().routes, anchor: Anchor::Auto, ..claim() });
     let from_p1 = crate::bench::message(&format!(
-        "{}\nRelay-Verdict: anchored;session=00c0ffee00c0ffee\nRelay-Peer: 192.0.2.10:5060\n\n{}",
+        "{}\nRelay-Session: 00c0ffee00c0ffee;peer=192.0.2.10\n\n{}",
         invite("sip:b@example.com"),
         sdp(RELAYED, 20_000)
     ));
@@ -379,7 +379,8 @@ fn a_siblings_verdict_is_joined_not_repeated() {
     assert_eq!(decided(&bench)[0].rule, Rule::SiblingDecided);
     let sent = bench.answer(&forwarded, 200, CALLEE, &crlf(&sdp("192.168.0.5", 6000)));
     let ok = to(&sent, P2)[0];
-    assert_eq!(ok.text(Name::RelayPeer), Some(B));
+    let verdict = format!("direct;peer={}", address(B).ip());
+    assert_eq!(ok.text(Name::RelayVerdict), Some(&*verdict));
     assert_eq!(key().check(ok, BIRTH), Proof::Proven);
 
     // The same from anybody else proves nothing, and names our relay.

@@ -102,7 +102,7 @@ pub(crate) struct Errand {
     /// Whose SDP and facts.
     pub(crate) leg: Side,
     /// Where that party was observed.
-    pub(crate) peer: Option<std::net::SocketAddr>,
+    pub(crate) peer: Option<std::net::IpAddr>,
     /// How its leg treats it: whom it accepts first, and whether it is trusted; `None`: as before.
     pub(crate) policy: Option<(Latch, bool)>,
     /// Whether the party may have moved.

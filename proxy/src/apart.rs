@@ -47,8 +47,8 @@ impl Proxy {
             return (self.met_at(&context.flow), sdp.map(Bytes::copy_from_slice));
         };
         let media = siblings::media_of(&context.request);
-        let seen = word.peer.or(media.iter().flatten().next().copied());
-        let network = seen.map_or(self.met_at(&context.flow), |at| self.met_from(at));
+        let seen = word.peer.or(media.iter().flatten().next().map(SocketAddr::ip));
+        let network = seen.map_or(self.met_at(&context.flow), |ip| self.met_from(ip));
         (network, sdp.map(|sdp| with_addresses(sdp, &media)))
     }
 

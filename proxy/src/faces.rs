@@ -1,13 +1,17 @@
 //! How we look from outside, per listener: what our Via and Record-Route values begin and end with, made once per
 //! configuration so that nothing is formatted per message.
 
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hash, Hasher};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proto::node::{Dice, Transport, literal};
 use proto::sip::{Message, Via};
 
 use crate::config::{Config, Listener};
+
+/// What is in a branch of ours behind the cookie, as base64url: 64 random bits, and the mark that tells a loop.
+const BRANCH: usize = 12;
 
 /// The faces of all listeners, by the listener's index.
 #[derive(Debug)]
@@ -18,7 +22,7 @@ pub(crate) struct Faces {
 #[derive(Debug)]
 struct Face {
     listener: Listener,
-    /// `SIP/2.0/UDP 192.0.2.1:5060;rport;branch=z9hG4bK`
+    /// `SIP/2.0/UDP 192.0.2.1:5060`
     via: String,
     /// `@192.0.2.1:5060;lr>`, with `;transport=` where it is not UDP
     route: String,
@@ -32,12 +36,19 @@ impl Faces {
         Faces { all: config.listeners.iter().map(Face::new).collect() }
     }
 
-    /// A Via value for a listener: a branch nobody can guess, and what marks a loop in it.
-    pub(crate) fn via(&self, listener: usize, dice: &mut Dice, mark: u32) -> String {
-        let begin = self.all.get(listener).map_or("SIP/2.0/UDP invalid;branch=z9hG4bK", |f| f.via.as_str());
-        let mut value = String::with_capacity(begin.len() + 24);
+    /// A Via value for a listener: a branch nobody can guess, and what marks a loop in it. `rport` (RFC 3581) is for UDP.
+    pub(crate) fn via(&self, listener: usize, asks_rport: bool, dice: &mut Dice, mark: u32) -> String {
+        let face = self.all.get(listener);
+        let begin = face.map_or("SIP/2.0/UDP invalid", |face| face.via.as_str());
+        let udp = face.is_some_and(|face| face.listener.transport == Transport::Udp);
+        let mut unique = [0; BRANCH];
+        unique[..8].copy_from_slice(&dice.u64().to_be_bytes());
+        unique[8..].copy_from_slice(&mark.to_be_bytes());
+        let mut value = String::with_capacity(begin.len() + 37);
         value.push_str(begin);
-        let _ = write!(value, "{:016x}{mark:08x}", dice.u64());
+        value.push_str(if udp && asks_rport { ";rport;branch=" } else { ";branch=" });
+        value.push_str(MAGIC_COOKIE);
+        URL_SAFE_NO_PAD.encode_string(unique, &mut value);
         value
     }
 
@@ -60,7 +71,7 @@ impl Faces {
             return false;
         }
         let mark = mark();
-        ours.any(|via| via.branch().get(23..).and_then(|m| u32::from_str_radix(m, 16).ok()) == Some(mark))
+        ours.any(|via| mark_in(via.branch()) == Some(mark))
     }
 
     fn is_ours(&self, via: &Via<'_>) -> bool {
@@ -72,8 +83,7 @@ impl Face {
     fn new(listener: &Listener) -> Face {
         let authority = listener.advertise.to_string();
         let transport = listener.transport;
-        let rport = if transport == Transport::Udp { ";rport" } else { "" };
-        let via = format!("SIP/2.0/{} {authority}{rport};branch=z9hG4bK", transport.via());
+        let via = format!("SIP/2.0/{} {authority}", transport.via());
         let param =
             if transport == Transport::Udp { String::new() } else { format!(";transport={transport}") };
         Face { listener: listener.clone(), via, route: format!("@{authority}{param};lr>"), authority }
@@ -85,6 +95,17 @@ impl Face {
             && literal(via.host) == Some(at.ip())
     }
 }
+
+/// The mark in a branch of ours.
+fn mark_in(branch: &str) -> Option<u32> {
+    let mut unique = [0; BRANCH];
+    let ours = branch.strip_prefix(MAGIC_COOKIE)?;
+    let length = URL_SAFE_NO_PAD.decode_slice(ours, &mut unique).ok()?;
+    (length == BRANCH).then(|| u32::from_be_bytes([unique[8], unique[9], unique[10], unique[11]]))
+}
+
+/// RFC 3261 §8.1.1.7.
+const MAGIC_COOKIE: &str = "z9hG4bK";
 
 /// What RFC 5393 §4.2.1 asks a loop mark to cover: everything that decides where a request goes. Max-Forwards and Via
 /// are left out, since they change on the way round.

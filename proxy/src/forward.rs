@@ -43,7 +43,7 @@ impl Proxy {
         }
         let to_sibling = branch.leads_to_sibling(&flow, &self.config);
         if to_sibling {
-            let peer = context.word.map_or(Some(context.flow.remote), |word| word.peer);
+            let peer = context.word.map_or(Some(context.flow.remote.ip()), |word| word.peer);
             let session = branch.session().or(context.session).map(|(_, session)| session);
             let session = session.or(context.word.and_then(|word| word.session));
             let begins = session.is_some() && context.role == Role::Begins;
@@ -77,10 +77,11 @@ impl Proxy {
         edit
     }
 
-    /// Our Via (§16.6 step 8): the branch is unique and tells a loop from a spiral.
+    /// Our Via (§16.6 step 8): the branch is unique and tells a loop from a spiral. Siblings answer to where a request
+    /// came from without being asked to.
     pub(crate) fn via<'m>(&mut self, edit: Edit<'m>, flow: Flow, mark: u32) -> Edit<'m> {
-        let listener = self.listener_of(&flow);
-        edit.push_front(Name::Via, &self.faces.via(listener, &mut self.dice, mark))
+        let (listener, asks) = (self.listener_of(&flow), !self.config.is_sibling(flow.remote.ip()));
+        edit.push_front(Name::Via, &self.faces.via(listener, asks, &mut self.dice, mark))
     }
 
     /// A request of our own with its topmost Via.

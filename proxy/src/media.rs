@@ -4,7 +4,7 @@
 //! answer of an anchored dialog, in requests, responses and ACKs, takes the same way: to the relay as that party's, and
 //! on with the relay's addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use proto::control::Session;
@@ -89,11 +89,11 @@ impl Proxy {
     }
 
     /// Where the party behind a message was observed: what a sibling says, else where the message came from.
-    fn peer_of(&self, word: Option<Word>, flow: &Flow) -> Option<SocketAddr> {
+    fn peer_of(&self, word: Option<Word>, flow: &Flow) -> Option<IpAddr> {
         match word {
             Some(word) => word.peer,
             None if self.config.is_sibling(flow.remote.ip()) => None,
-            None => Some(flow.remote),
+            None => Some(flow.remote.ip()),
         }
     }
 
@@ -197,7 +197,7 @@ impl Proxy {
     fn callee_network(&self, context: &Context, index: usize) -> Met {
         match (context.branches[index].hops.front(), self.config.redirects.first()) {
             (Some(hop), _) => self.met_at(hop),
-            (None, Some(redirect)) => self.met_from(redirect.address),
+            (None, Some(redirect)) => self.met_from(redirect.address.ip()),
             (None, None) => Met::default(),
         }
     }
@@ -207,8 +207,8 @@ impl Proxy {
     }
 
     /// Where somebody is met of whom only the address is known.
-    pub(crate) fn met_from(&self, at: SocketAddr) -> Met {
-        Met { network: self.config.network_of(at.ip()), six: at.ip().to_canonical().is_ipv6() }
+    pub(crate) fn met_from(&self, ip: IpAddr) -> Met {
+        Met { network: self.config.network_of(ip), six: ip.to_canonical().is_ipv6() }
     }
 
     /// A relay's answer (or refusal) goes on with what waited for it.
@@ -369,7 +369,7 @@ impl Proxy {
 
     /// Behind one NAT, where `same-nat: direct` expects an answer to name an inner address.
     fn share_nat(&self, context: &Context, callee: &Flow) -> bool {
-        let caller = self.peer_of(context.word, &context.flow).map(|peer| peer.ip());
+        let caller = self.peer_of(context.word, &context.flow);
         self.config.same_nat_direct && caller == Some(callee.remote.ip())
     }
 

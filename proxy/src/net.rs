@@ -364,6 +364,8 @@ pub(crate) struct Phone {
     pub(crate) believes: String,
     pub(crate) proxy: &'static str,
     pub(crate) domain: &'static str,
+    /// Whether its Via has `rport` (RFC 3581).
+    pub(crate) asks_rport: bool,
     cseq: u32,
 }
 
@@ -374,7 +376,15 @@ fn domain_at(proxy: &str) -> &'static str {
 impl Phone {
     /// A phone that is where it believes to be.
     pub(crate) fn public(user: &'static str, at: &str, proxy: &'static str) -> Phone {
-        Phone { user, seen_at: at.into(), believes: at.into(), proxy, domain: domain_at(proxy), cseq: 0 }
+        Phone {
+            user,
+            seen_at: at.into(),
+            believes: at.into(),
+            proxy,
+            domain: domain_at(proxy),
+            asks_rport: false,
+            cseq: 0,
+        }
     }
 
     /// A phone in a private network.
@@ -390,6 +400,7 @@ impl Phone {
             believes: believes.into(),
             proxy,
             domain: domain_at(proxy),
+            asks_rport: false,
             cseq: 0,
         }
     }
@@ -488,9 +499,10 @@ impl Phone {
         head: &str,
         sdp: &str,
     ) -> Message {
+        let rport = if self.asks_rport { ";rport" } else { "" };
         let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let text = format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bK{}{method}{cseq}\r\nMax-Forwards: 70\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {}{rport};branch=z9hG4bK{}{method}{cseq}\r\nMax-Forwards: 70\r\n\
              From: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{head}{kind}\
              Content-Length: {}\r\n\r\n{sdp}",
             self.believes,

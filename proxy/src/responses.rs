@@ -239,7 +239,7 @@ impl Proxy {
         }
         let to_sibling = context.word.is_some();
         if to_sibling {
-            let peer = context.branches[index].flow.map(|flow| flow.remote);
+            let peer = context.branches[index].flow.map(|flow| flow.remote.ip());
             let session = context.branches[index].session().map(|(_, session)| session);
             edit = Word { session, peer }.write(edit, &[]);
         }

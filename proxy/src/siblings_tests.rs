@@ -173,7 +173,7 @@ fn a_callee_of_another_family_gets_a_session_of_its_own() {
         .values()
         .find(|asks| asks[0].networks[1].ends_with("~6"))
         .expect("P2 asks for IPv6");
-    assert_eq!((own[0].peer, own[0].leg), (Some(address(NAT_A)), Side::Caller));
+    assert_eq!((own[0].peer, own[0].leg), (Some(address(NAT_A).ip()), Side::Caller));
     assert_eq!(net.relay.sessions.len(), 2);
 
     let answer = bob.answer(&invite, 200, &bob.sdp());
@@ -195,8 +195,8 @@ fn the_relay_hears_of_both_parties_where_they_are_seen() {
     let up = call(hidden_alice(), hidden_bob());
     let asks = up.net.relay.sessions.values().next().unwrap();
     let peer_of = |leg| asks.iter().rev().find(|ask| ask.leg == leg).and_then(|ask| ask.peer);
-    assert_eq!(peer_of(Side::Caller), Some(address(NAT_A)));
-    assert_eq!(peer_of(Side::Callee), Some(address(NAT_B)), "P2 tells P1 where Bob is seen");
+    assert_eq!(peer_of(Side::Caller), Some(address(NAT_A).ip()));
+    assert_eq!(peer_of(Side::Callee), Some(address(NAT_B).ip()), "P2 tells P1 where Bob is seen");
 }
 
 #[test]
@@ -507,7 +507,7 @@ fn a_stranger_who_speaks_like_a_sibling_is_compared_like_anybody() {
         .edit()
         .append(Name::RelayVerdict, "direct")
         .append(Name::RelayPeer, "198.51.100.9:1")
-        .append(Name::NodeAuth, "time=1767225600, mac=AAAAAAAAAAAAAAAAAAAAAA")
+        .append(Name::NodeAuth, "1767225600 AAAAAAAAAAAA")
         .finish();
     let got = net.say(NAT_A, P1, forged);
     let invite = asked(&got, &bob, "INVITE").expect("Bob is called");
@@ -599,4 +599,32 @@ fn the_keep_alive_goes_out_and_its_answer_is_heard() {
     net.say(NAT_B, P2, pong);
     let got = net.pass(Duration::from_secs(4));
     assert!(asked(&got, &bob, "OPTIONS").is_none(), "no retransmission");
+}
+
+// DESIGN §4: what a proxy adds.
+
+/// How many bytes longer the INVITE that left this proxy last was than the one it got.
+fn growth(net: &Net, at: &str) -> usize {
+    let invites =
+        || net.wire.iter().filter(|p| p.message.method() == Method::Invite && p.message.is_request());
+    let with_sdp = || invites().filter(|p| !p.message.body().is_empty() && p.message.to_tag().is_empty());
+    let parties = |p: &&Packet| p.from != address(RELAY) && p.to != address(RELAY);
+    let came = with_sdp().filter(parties).find(|p| p.to == address(at)).expect("an INVITE came");
+    let left = with_sdp().filter(parties).find(|p| p.from == address(at)).expect("an INVITE left");
+    left.message.bytes().len() - came.message.bytes().len()
+}
+
+/// Via, Record-Route, verdict and proof; the `received` that RFC 3261 §18.2.1 wants; and the relay's address in SDP.
+#[test]
+fn an_invite_grows_by_at_most_300_bytes_at_each_of_two_siblings() {
+    for (mut alice, bob) in [(alice(), bob()), (hidden_alice(), bob()), (hidden_alice(), hidden_bob())] {
+        let mut net = Net::new();
+        // Registered, so that its binding is in the token; and asking for rport, which then says the port.
+        alice.register(&mut net);
+        alice.asks_rport = true;
+        let sdp = alice.sdp();
+        let up = call_with(net, alice, bob, &sdp);
+        assert!(growth(&up.net, P1) <= 300, "{} at P1", growth(&up.net, P1));
+        assert!(growth(&up.net, P2) <= 300, "{} at P2", growth(&up.net, P2));
+    }
 }

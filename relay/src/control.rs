@@ -225,7 +225,7 @@ impl Relay {
         let peer = ask.peer.filter(|_| ask.leg == side);
         let name = &ask.networks[index(side)];
         let (name, six) = name.strip_suffix(control::SIX).map_or((&**name, false), |name| (name, true));
-        let ipv4 = !six && peer.is_none_or(|peer| peer.ip().to_canonical().is_ipv4());
+        let ipv4 = !six && peer.is_none_or(|peer| peer.to_canonical().is_ipv4());
         let network = self.config.network(name, ipv4);
         let Some(network) = network else { return refused(400, "Relay-Network names an unknown network") };
         let own = ask.leg == side;

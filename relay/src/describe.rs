@@ -247,7 +247,7 @@ impl Relay {
     fn may_send_early(&self, party: &Party, to: SocketAddr) -> bool {
         use proto::sdp::{Reach, reach};
         let ip = to.ip().to_canonical();
-        let peer = party.peer.map(|peer| peer.ip().to_canonical());
+        let peer = party.peer.map(|peer| peer.to_canonical());
         let behind_nat = reach(ip) == Reach::Private && peer.is_some_and(|peer| reach(peer) == Reach::Public);
         let its_own = peer == Some(ip) || party.trusted && !behind_nat;
         its_own && !self.config.is_own(to) && self.config.networks[party.network].may_send_to(to)

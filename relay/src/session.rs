@@ -1,6 +1,6 @@
 //! A session: two parties, and the streams between them.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use proto::control::{self, Ask, Mode};
@@ -24,7 +24,7 @@ pub(crate) struct Party {
     /// Index of the network it is met in.
     pub(crate) network: usize,
     /// Where its signalling comes from.
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) latch: Latch,
     pub(crate) trusted: bool,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Party {
 impl Party {
     /// Whom its legs accept first, as far as the party itself decides.
     pub(crate) fn rule(&self) -> Rule {
-        Rule { latch: self.latch, signalled: None, signalling: self.peer.map(|peer| peer.ip()) }
+        Rule { latch: self.latch, signalled: None, signalling: self.peer }
     }
 
     /// What a request says of it.

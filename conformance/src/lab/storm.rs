@@ -92,7 +92,7 @@ pub fn request(method: &str, unique: &str, target: SocketAddr, source: SocketAdd
         "{method} sip:bob@one.test SIP/2.0\r\nVia: SIP/2.0/UDP {source};branch=z9hG4bK{unique}{method};rport\r\n\
          Max-Forwards: 70\r\nRoute: <sip:{target};lr>\r\nFrom: <sip:alice@one.test>;tag={unique}\r\nTo: <sip:bob@one.test>\r\n\
          Call-ID: {unique}\r\nCSeq: 1 {method}\r\nContact: <sip:alice@{source}>\r\nRecord-Route: <sip:x@{target};lr>\r\n\
-         Expires: 60\r\nRelay-Call: {unique}\r\nNode-Auth: time=1, mac=AAAAAAAAAAAAAAAAAAAAAA\r\n\
+         Expires: 60\r\nRelay-Call: {unique}\r\nNode-Auth: 1 AAAAAAAAAAAA\r\n\
          Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
         sdp.len()
     )

@@ -357,7 +357,7 @@ impl Phone {
             session,
             mode: self.mode,
             leg,
-            peer: self.peer,
+            peer: self.peer.map(|peer| peer.ip()),
             networks: networks.map(str::to_owned),
             latch: self.latch,
             trusted: self.trusted,
