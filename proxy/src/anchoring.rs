@@ -127,6 +127,7 @@ pub(crate) enum Then {
 /// An ACK whose SDP is at the relay.
 #[derive(Debug)]
 pub(crate) struct HeldAck {
+    pub(crate) flow: Flow,
     pub(crate) request: Message,
     pub(crate) routed: Routed,
     pub(crate) uri: Option<String>,

@@ -115,6 +115,17 @@ impl Calls {
         self.by_id.get(id)?.place(from_tag, to_tag, from)
     }
 
+    /// The Contact, as written, of the party that a request with these tags goes to.
+    pub(crate) fn receivers_contact(&self, id: &str, [from_tag, to_tag]: [&str; 2]) -> Option<&str> {
+        let call = self.by_id.get(id)?;
+        let dialog = |tag: &str| call.dialogs.iter().find(|dialog| *dialog.to_tag == *tag);
+        let receiver = match *call.from_tag == *from_tag {
+            true => &dialog(to_tag)?.callee,
+            false => dialog(from_tag).map(|_| &call.caller)?,
+        };
+        Some(&*receiver.contact).filter(|contact| !contact.is_empty())
+    }
+
     /// Whether the dialog with these tags is known to have no relay session of ours, whatever a token says: one token
     /// serves all branches of a proxy behind us.
     pub(crate) fn is_apart(&self, id: &str, tags: [&str; 2]) -> bool {
@@ -199,6 +210,17 @@ impl Call {
                     dialog.callee.cseq = dialog.callee.cseq.max(cseq);
                 }
             }
+        }
+    }
+
+    /// A target refresh (RFC 3261 §12.2): the party with this tag has written this Contact.
+    pub(crate) fn is_met_at(&mut self, tag: &str, contact: Box<str>) {
+        let dialog = self.dialogs.iter_mut().find(|dialog| *dialog.to_tag == *tag);
+        match dialog {
+            _ if contact.is_empty() => {}
+            Some(dialog) => dialog.callee.contact = contact,
+            None if *self.from_tag == *tag => self.caller.contact = contact,
+            None => {}
         }
     }
 

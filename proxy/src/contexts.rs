@@ -141,6 +141,8 @@ pub(crate) struct Device {
     pub(crate) mark: u32,
     /// Whether it showed signs of a NAT.
     pub(crate) behind_nat: bool,
+    /// Whose it is.
+    pub(crate) aor: Box<str>,
 }
 
 impl Target {

@@ -10,6 +10,7 @@ use proto::sdp::{Reach, reach};
 use proto::sip::{Message, Method};
 use proto::tables::Latch;
 
+use crate::anchoring::HeldAck;
 use crate::aor::canonical;
 use crate::apart::ours;
 use crate::contexts::{Context, Role, Target};
@@ -85,17 +86,19 @@ impl Proxy {
         if !self.ack_through_relay(cx, &flow, &request, &routed, &way)
             && let Some(to) = way.hops.front()
         {
-            self.forward_ack(&request, &routed, way.uri.as_deref(), *to, None);
+            let held = HeldAck { flow, request, routed, uri: way.uri, to: *to };
+            self.forward_ack(cx, &held, None);
         }
     }
 
     fn way(&self, cx: &Cx<'_>, request: &Message, routed: &Routed, flow: &Flow) -> Option<Way> {
         let Some(token) = &routed.token else { return self.way_of_call(request, flow) };
+        let meant = self.contact_meant(cx, request, routed.uri(request));
         let mut way = self.way_of_token(cx, request, routed, token);
         if way.of_record && self.calls.is_apart(request.call_id(), [request.from_tag(), request.to_tag()]) {
             way.session = None;
         }
-        Some(way)
+        Some(Way { uri: meant.or(way.uri), ..way })
     }
 
     /// To the binding's present path; failing that, to where the token last saw the other party; failing that, where

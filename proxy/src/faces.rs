@@ -26,6 +26,8 @@ struct Face {
     via: String,
     /// `@192.0.2.1:5060;lr>`, with `;transport=` where it is not UDP
     route: String,
+    /// The same without `;lr>`.
+    contact: String,
     /// `192.0.2.1:5060`
     authority: String,
 }
@@ -58,6 +60,12 @@ impl Faces {
         ["<sip:", token, end].concat()
     }
 
+    /// A URI at a listener, for a Contact.
+    pub(crate) fn contact(&self, listener: usize, token: &str) -> String {
+        let end = self.all.get(listener).map_or("@invalid", |f| f.contact.as_str());
+        ["sip:", token, end].concat()
+    }
+
     /// `host:port` as a listener advertises itself.
     pub(crate) fn authority(&self, listener: usize) -> &str {
         self.all.get(listener).map_or("invalid", |f| f.authority.as_str())
@@ -86,7 +94,8 @@ impl Face {
         let via = format!("SIP/2.0/{} {authority}", transport.via());
         let param =
             if transport == Transport::Udp { String::new() } else { format!(";transport={transport}") };
-        Face { listener: listener.clone(), via, route: format!("@{authority}{param};lr>"), authority }
+        let contact = format!("@{authority}{param}");
+        Face { listener: listener.clone(), via, route: format!("{contact};lr>"), contact, authority }
     }
 
     fn is_in(&self, via: &Via<'_>) -> bool {

@@ -5,6 +5,7 @@ use proto::event::Side;
 use proto::node::Flow;
 use proto::sip::{Auth, Edit, Message, Method, Name};
 
+use crate::anchoring::HeldAck;
 use crate::aor::canonical;
 use crate::contexts::{Context, Final, Role, Stage};
 use crate::proxy::{Cx, Owner, Proxy};
@@ -38,6 +39,7 @@ impl Proxy {
         if makes_dialog(request) {
             edit = self.record_route(cx, edit, context, index, flow);
         }
+        edit = self.contact_of_request(cx, edit, context, &flow);
         if let Some(sdp) = &branch.sdp {
             edit = edit.sdp(sdp);
         }
@@ -90,21 +92,15 @@ impl Proxy {
     }
 
     /// The ACK of a 2xx goes on without a transaction (§16.11).
-    pub(crate) fn forward_ack(
-        &mut self,
-        request: &Message,
-        routed: &Routed,
-        uri: Option<&str>,
-        flow: Flow,
-        sdp: Option<&Bytes>,
-    ) {
-        let mut edit = self.on_its_way(request, routed, uri, &[]);
-        edit = self.via(edit, flow, 0);
+    pub(crate) fn forward_ack(&mut self, cx: &Cx<'_>, held: &HeldAck, sdp: Option<&Bytes>) {
+        let mut edit = self.on_its_way(&held.request, &held.routed, held.uri.as_deref(), &[]);
+        edit = self.via(edit, held.to, 0);
+        edit = self.contact_of_ack(cx, edit, &held.request, &held.flow, &held.to);
         if let Some(sdp) = sdp {
             edit = edit.sdp(sdp);
         }
         let message = edit.finish();
-        self.transactions.send(flow, message);
+        self.transactions.send(held.to, message);
     }
 
     /// Record-Route (§16.6 step 4): one value when both sides meet the same listener, two when they do not (RFC 5658).

@@ -15,6 +15,9 @@ mod branches;
 mod calls;
 mod cancel;
 pub mod config;
+mod contact;
+#[cfg(test)]
+mod contact_tests;
 mod contexts;
 pub mod date;
 pub mod decision;

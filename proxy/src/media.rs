@@ -230,7 +230,7 @@ impl Proxy {
             }),
             Then::Ack(held) => match sdp {
                 Ok(sdp) => {
-                    self.forward_ack(&held.request, &held.routed, held.uri.as_deref(), held.to, sdp.as_ref());
+                    self.forward_ack(cx, &held, sdp.as_ref());
                 }
                 Err(_) => {
                     let about = held.request.call_id().into();
@@ -387,8 +387,8 @@ impl Proxy {
         else {
             return false;
         };
-        let held =
-            HeldAck { request: request.clone(), routed: routed.clone(), uri: way.uri.clone(), to: *to };
+        let (request_held, routed, uri) = (request.clone(), routed.clone(), way.uri.clone());
+        let held = HeldAck { flow: *flow, request: request_held, routed, uri, to: *to };
         let word = Word::read(request, flow, &self.config, cx.now.unix());
         let errand = Errand {
             leg: way.sender,

@@ -86,6 +86,7 @@ impl Proxy {
         context.branches[index].taken |= !self.is_apart(cx, context, index, &response);
         self.hear_callee(cx, context, index, &response);
         self.hear_session_timer(cx, context, &response);
+        self.hear_target_refresh(context, &response);
         if context.is_invite {
             self.answer_call(cx, context, &response);
         } else if let Some(client) = context.branches[index].client.take() {
@@ -234,6 +235,7 @@ impl Proxy {
     ) {
         let mut edit = siblings::strip(response.edit().pop_front(Name::Via), response);
         edit = self.turn_record_route(cx, edit, context, index, response);
+        edit = self.contact_of_response(cx, edit, context, index, response);
         if let Some(sdp) = sdp {
             edit = edit.sdp(sdp);
         }
@@ -297,6 +299,19 @@ impl Proxy {
             let route = routes_behind(context, response);
             let callee = Peer { flow, contact: contact_of(response), route, cseq: 0 };
             call.heard(Dialog { to_tag: to_tag.into(), callee, session });
+        }
+    }
+
+    /// RFC 3261 §12.2: re-INVITE, UPDATE and their 2xx may name another Contact.
+    fn hear_target_refresh(&mut self, context: &Context, response: &Message) {
+        let refreshes = matches!(context.request.method(), Method::Invite | Method::Update);
+        let Some(id) = context.call.as_ref().filter(|_| refreshes && !context.request.to_tag().is_empty())
+        else {
+            return;
+        };
+        if let Some(call) = self.calls.find(id) {
+            call.is_met_at(response.from_tag(), contact_of(&context.request));
+            call.is_met_at(response.to_tag(), contact_of(response));
         }
     }
 
@@ -408,7 +423,7 @@ fn rank(status: u16) -> u8 {
 }
 
 /// The Record-Routes that proxies between us and the callee have added, the nearest first.
-fn routes_behind(context: &Context, response: &Message) -> Box<[Box<str>]> {
+pub(crate) fn routes_behind(context: &Context, response: &Message) -> Box<[Box<str>]> {
     let values: Vec<&str> = response.values(Name::RecordRoute).collect();
     let sent = context.request.values(Name::RecordRoute).count() + 1;
     let behind = values.len().saturating_sub(sent);

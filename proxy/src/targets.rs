@@ -8,6 +8,7 @@ use proto::tables::{Binding, Tables, User};
 
 use crate::aor::canonical;
 use crate::config::{Config, Route};
+use crate::contact;
 use crate::contexts::{Device, Target};
 use crate::moment::Moment;
 use crate::routing::Routed;
@@ -28,9 +29,13 @@ pub(crate) fn find(
         return Ok(vec![Target::by(of_uri(&next.uri()?, config))]);
     }
     let uri = Uri::parse(routed.uri(request))?;
+    if let Some(named) = contact::target_of(now, &uri, config, tables) {
+        return Ok(vec![named]);
+    }
     match uri.scheme {
         Scheme::Tel => by_route(&uri, config),
         _ if config.is_ours(uri.host, uri.port) => ours(now, &uri, from_sibling, config, tables),
+        _ if contact::is_siblings(&uri, config) => Ok(vec![Target::by(of_uri(&uri, config))]),
         _ => by_route(&uri, config).or_else(|_| Ok(vec![foreign(&uri, from_sibling, config)])),
     }
 }
@@ -59,7 +64,8 @@ fn ours(
     let bindings = tables.bindings(&aor);
     let live = by_preference(&bindings, now.wall).into_iter();
     let owner = if bindings.is_empty() { None } else { tables.owner(&aor) };
-    let mut found: Vec<Target> = live.map(|binding| of_binding(binding, owner.as_deref(), config)).collect();
+    let mut found: Vec<Target> =
+        live.map(|binding| of_binding(&aor, binding, owner.as_deref(), config)).collect();
     found.truncate(config.limits.branches);
     if !found.is_empty() {
         return Ok(found);
@@ -99,13 +105,14 @@ fn of_route(route: &Route, config: &Config) -> Target {
     }
 }
 
-fn of_binding(binding: &Binding, owner: Option<&User>, config: &Config) -> Target {
+/// A registered device.
+pub(crate) fn of_binding(aor: &str, binding: &Binding, owner: Option<&User>, config: &Config) -> Target {
     let flow = of_today(&binding.flow, config);
     Target {
         uri: Some(binding.contact.clone()),
         path: binding.path.clone(),
         q: binding.q,
-        device: Some(Device { mark: binding_mark(binding), behind_nat: binding.behind_nat }),
+        device: Some(Device { mark: binding_mark(binding), behind_nat: binding.behind_nat, aor: aor.into() }),
         anchor: owner.and_then(|user| user.anchor),
         latch: owner.and_then(|user| user.latch),
         ..Target::by(Hops::Ready(vec![flow]))
@@ -129,9 +136,20 @@ pub(crate) fn present_path(
     config: &Config,
     tables: &dyn Tables,
 ) -> Option<Flow> {
-    let bindings = tables.bindings(aor);
-    let found = bindings.iter().find(|b| binding_mark(b) == mark && b.is_live(now.wall))?;
-    Some(of_today(&found.flow, config))
+    present_binding(now, aor, mark, config, tables).map(|binding| binding.flow)
+}
+
+/// The device a token's mark means, by its present path, if it still has a binding.
+pub(crate) fn present_binding(
+    now: Moment,
+    aor: &str,
+    mark: u32,
+    config: &Config,
+    tables: &dyn Tables,
+) -> Option<Binding> {
+    let mut bindings = tables.bindings(aor).into_iter();
+    let found = bindings.find(|b| binding_mark(b) == mark && b.is_live(now.wall))?;
+    Some(Binding { flow: of_today(&found.flow, config), ..found })
 }
 
 /// The mark of the sender's own device: the binding that was made from where it sends now.

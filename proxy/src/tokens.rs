@@ -28,6 +28,8 @@ use proto::token::Keys;
 const RECORD: u8 = b'D';
 /// For all others.
 const OTHER: u8 = b'd';
+/// For a Contact: it is a party's name, inside dialogs and outside.
+const CONTACT: u8 = b'C';
 const LONGEST: usize = 24;
 
 /// What a token says.
@@ -102,6 +104,30 @@ impl Token {
             // A second half serves both parties.
             (token.sender == sender || token.path.is_none()).then_some(token)
         })
+    }
+
+    /// Where a party is met, and which of its bindings it is.
+    pub(crate) fn of_contact(path: Option<(u8, SocketAddr)>, binding: Option<u32>) -> Token {
+        Token {
+            sender: Side::Caller,
+            path,
+            session: None,
+            binding,
+            trusted: false,
+            latch: Latch::Strict,
+            of_record: false,
+            made: 0,
+        }
+    }
+
+    /// As the user part of a Contact: only the path and the binding count, and it serves in every dialog.
+    pub(crate) fn seal_contact(&self, keys: &Keys, unix: u64) -> String {
+        keys.seal(CONTACT, unix, &self.write())
+    }
+
+    /// From the user part of a Contact that we once wrote.
+    pub(crate) fn open_contact(keys: &Keys, unix: u64, user: &str) -> Option<Token> {
+        Token::read(&keys.open(CONTACT, unix, user)?)
     }
 
     /// This, completed by what the next Route of ours says. The one that knows the path is the one that counts.
