@@ -121,7 +121,11 @@ impl Phone {
     /// A new branch for a Via of ours.
     pub(crate) fn via(&mut self) -> String {
         let branch = self.dice.word(16);
-        format!("SIP/2.0/{} {};branch=z9hG4bK{branch};rport", self.config.transport.via(), self.config.local)
+        format!(
+            "SIP/2.0/{} {};branch=z9hG4bK{branch};rport",
+            self.config.transport.via(),
+            self.config.sent_by()
+        )
     }
 
     /// Sends a request; its final response comes back by its purpose.
@@ -322,7 +326,7 @@ impl Node for Phone {
                 self.registration_lost();
             }
             Input::Drain => self.give_up(),
-            Input::Other { .. } | Input::Answer { .. } | Input::Wake => {}
+            Input::Other { .. } | Input::Answer { .. } | Input::Proven { .. } | Input::Wake => {}
         }
         self.transactions.wake(now);
         self.happened();

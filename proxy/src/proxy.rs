@@ -156,7 +156,7 @@ impl Proxy {
                 self.transactions.send_failed(cx.now.at, ticket, flow, error);
             }
             Input::Answer { ticket, answer } => self.answered(cx, ticket, answer),
-            Input::Wake => {}
+            Input::Wake | Input::Proven { .. } => {}
             Input::Drain => self.draining = true,
             Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } => {}
         }
