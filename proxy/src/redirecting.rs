@@ -73,7 +73,10 @@ impl Proxy {
         match status {
             300..=399 if !self.is_proven(cx, context, index, response) => {
                 let about = context.request.call_id().into();
-                self.tell(Event::Warning { about, why: "a 302 of the redirect server without proof (Node-Auth)" });
+                self.tell(Event::Warning {
+                    about,
+                    why: "a 302 of the redirect server without proof (Node-Auth)",
+                });
                 self.redirect_silent(cx, context, index);
             }
             300..=399 => self.served_by(cx, context, index, response),
@@ -92,7 +95,8 @@ impl Proxy {
     /// Whether a 302 is our redirect server's: whoever forges one has the call. Over loopback nobody else speaks.
     fn is_proven(&self, cx: &Cx<'_>, context: &Context, index: usize, response: &Message) -> bool {
         let Some(key) = &self.config.siblings.key else { return true };
-        let from_here = context.branches[index].lookups.checked_sub(1).and_then(|asked| self.redirect_flow(asked));
+        let from_here =
+            context.branches[index].lookups.checked_sub(1).and_then(|asked| self.redirect_flow(asked));
         let local = from_here.is_some_and(|flow| flow.remote.ip().is_loopback());
         local || key.check(response, cx.now.unix()) == Proof::Proven
     }
