@@ -13,8 +13,7 @@ pub(crate) struct Dialog {
     /// To of our requests, tag included.
     remote: String,
     pub(crate) local_seq: u32,
-    /// Where its other party is met.
-    pub(crate) target: String,
+    target: String,
     routes: Vec<String>,
 }
 

@@ -139,7 +139,7 @@ impl Inner {
         let decisions = &mut self.record(&decided.call.clone(), at).decisions;
         let same = |known: &&mut MediaDecided| {
             known.relay.is_none()
-                && (known.side, known.rule, &known.seen) == (decided.side, decided.rule, &decided.seen)
+                && (known.side, known.rule, known.source) == (decided.side, decided.rule, decided.source)
         };
         match decisions.iter_mut().find(same) {
             Some(known) => *known = decided,
@@ -213,7 +213,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use proto::event::{Rule, Side, Sighting};
+    use proto::event::{Rule, Side};
+    use proto::node::Transport;
     use proto::tables::Anchor;
 
     use super::*;
@@ -240,7 +241,9 @@ mod tests {
         Event::MediaDecided(Box::new(MediaDecided {
             call: call.into(),
             side: Side::Caller,
-            seen: [Sighting::BySibling(None), Sighting::Unknown],
+            source: "198.51.100.1:5060".parse().unwrap(),
+            transport: Transport::Udp,
+            sdp: Vec::new(),
             anchor: Anchor::Auto,
             rule: Rule::SourceDiffers,
             anchored: true,

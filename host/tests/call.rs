@@ -42,7 +42,6 @@ fn plan(
         password: Some(password.into()),
         auth_user: None,
         proxy,
-        ca: None,
         local: None,
         media_port: port,
         script,

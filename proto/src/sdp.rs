@@ -111,6 +111,8 @@ pub struct Media<'a> {
     pub bundled: bool,
     /// `a=rtpmap`: payload types and their clock rates in Hz, as far as they can be read.
     pub clock_rates: Vec<(u8, u32)>,
+    /// The same lines' encodings as written: `PCMU/8000`, `opus/48000/2`.
+    pub encodings: Vec<(u8, &'a str)>,
 }
 
 impl Media<'_> {

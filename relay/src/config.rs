@@ -33,6 +33,8 @@ pub struct Config {
     pub quarantine: Duration,
     /// Who may speak to the relay at all; empty: anybody with proof. Loopback always may.
     pub control: Vec<Cidr>,
+    /// The ng protocol; `None`: not spoken.
+    pub ng: Option<crate::ng::Config>,
     /// What proves requests; `None`: only loopback (or TLS from `control`) is believed.
     pub key: Option<NodeKey>,
 }
@@ -93,6 +95,7 @@ impl Default for Config {
             latch: Latch::Strict,
             quarantine: Duration::from_secs(5),
             control: Vec::new(),
+            ng: None,
             key: None,
         }
     }

@@ -79,6 +79,7 @@ impl Relay {
 
     /// Requests that wait: ports may be open now, or the wait too long.
     pub(crate) fn try_again(&mut self, now: Instant) {
+        self.try_commands_again(now);
         for _ in 0..self.waiting.len() {
             let Some(Waiting { until, id, flow, message, .. }) = self.waiting.pop_front() else { return };
             match self.answer(now, &flow, &message) {
@@ -205,7 +206,7 @@ impl Relay {
             return refused(503, "this relay has as many sessions as it may");
         }
         let contact = contact(message).unwrap_or_else(|| format!("sip:{}", flow.remote));
-        let dialog = Dialog { flow: *flow, contact, cseq: 0, own_cseq: 0, refreshed: now };
+        let dialog = Some(Dialog { flow: *flow, contact, cseq: 0, own_cseq: 0 });
         Ok(Session {
             id: ask.session,
             name: ask.session.to_string().into(),
@@ -213,6 +214,7 @@ impl Relay {
             parties: [self.party(ask, Side::Caller)?, self.party(ask, Side::Callee)?],
             streams: Vec::new(),
             dialog,
+            refreshed: now,
             born: now,
             ended: [LegQuality::default(); 2],
             watch: None,
@@ -246,7 +248,8 @@ impl Relay {
         };
         let before = self.port_count(&session);
         // A repetition is the transaction's; the same CSeq in another one was overheard.
-        let body = match cseq <= session.dialog.cseq {
+        let last = session.dialog.as_ref().map_or(u32::MAX, |dialog| dialog.cseq);
+        let body = match cseq <= last {
             true => refused(500, "CSeq is not higher than the last one"),
             false => self.shape(now, &mut session, ask, message),
         };
@@ -282,8 +285,9 @@ impl Relay {
 
     fn refresh(&mut self, now: Instant, id: control::Session, flow: &Flow, message: &Message, cseq: u32) {
         if let Some(session) = self.sessions.get_mut(&id.0) {
-            let dialog = &mut session.dialog;
-            (dialog.flow, dialog.refreshed) = (*flow, now);
+            session.refreshed = now;
+            let Some(dialog) = &mut session.dialog else { return };
+            dialog.flow = *flow;
             dialog.cseq = dialog.cseq.max(cseq);
             if let Some(contact) = contact(message) {
                 dialog.contact = contact;
@@ -305,7 +309,7 @@ impl Relay {
     fn capabilities(&mut self, now: Instant, message: &Message) -> Builder {
         let known = control::Session::from_name(message.call_id());
         if let Some(session) = known.and_then(|id| self.sessions.get_mut(&id.0)) {
-            session.dialog.refreshed = now;
+            session.refreshed = now;
             let id = session.id;
             self.watch(id);
         }
@@ -383,8 +387,9 @@ impl Relay {
     pub(crate) fn report_silence(&mut self, now: Instant, id: control::Session) {
         let Some(session) = self.sessions.get_mut(&id.0) else { return };
         session.quiet_until = Some(now + self.config.media_timeout);
-        session.dialog.own_cseq += 1;
-        let (dialog, local) = (&session.dialog, session.dialog.flow.local);
+        let Some(dialog) = &mut session.dialog else { return self.release(now, id, Release::Silent) };
+        dialog.own_cseq += 1;
+        let local = dialog.flow.local;
         let (flow, branch) = (dialog.flow, self.dice.word(16));
         let seconds = self.config.media_timeout.as_secs();
         let bye = Builder::request("BYE", &dialog.contact)
@@ -445,7 +450,7 @@ impl Relay {
         }
     }
 
-    fn port_count(&self, session: &Session) -> usize {
+    pub(crate) fn port_count(&self, session: &Session) -> usize {
         let of_leg = |leg: u32| self.legs.get(leg as usize).map_or(0, |leg| leg.ports().count());
         let of_stream = |stream: &crate::session::Stream| match stream.shared {
             true => of_leg(stream.legs[0]),
@@ -454,14 +459,14 @@ impl Relay {
         session.streams().map(of_stream).sum()
     }
 
-    fn tell_allocated(&mut self, id: control::Session, before: usize) {
+    pub(crate) fn tell_allocated(&mut self, id: control::Session, before: usize) {
         let Some(session) = self.sessions.get(&id.0) else { return };
         let ports = self.port_count(session).saturating_sub(before) as u16;
         let (session, free) = (session.name.clone(), self.pool.available() as u32);
         self.tell(Event::RelayAllocated { session, ports, free });
     }
 
-    fn tell_exhausted(&mut self, id: control::Session) {
+    pub(crate) fn tell_exhausted(&mut self, id: control::Session) {
         let limit = self.config.sessions as u32;
         self.tell(Event::RelayExhausted { session: id.to_string().into(), limit });
     }

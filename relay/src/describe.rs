@@ -37,7 +37,7 @@ pub(crate) enum Not {
 
 /// What becomes of one m= section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plan {
+pub(crate) enum Plan {
     /// Nothing a relay of datagrams has to do with.
     Leave,
     /// No ports (any more).
@@ -71,11 +71,23 @@ impl Relay {
         ask: &Ask,
         sdp: &Sdp<'_>,
     ) -> Result<Vec<u8>, Not> {
+        let plans = self.take_in(now, session, ask, sdp)?;
+        Ok(sdp.rewrite(&self.rewrites(session, ask.leg.other(), &plans)))
+    }
+
+    /// Takes in what one party says of itself. A refusal changes nothing.
+    pub(crate) fn take_in(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        ask: &Ask,
+        sdp: &Sdp<'_>,
+    ) -> Result<Vec<Plan>, Not> {
         let plans = self.plan(session, ask.leg, sdp).map_err(Not::Refused)?;
         let leases = self.lend(session, &plans)?;
         session.parties[index(ask.leg)].learn(ask);
         self.carry_out(now, session, ask, sdp, &plans, leases);
-        Ok(sdp.rewrite(&self.rewrites(session, ask.leg.other(), &plans)))
+        Ok(plans)
     }
 
     /// Takes in what a request without SDP says of a party.
@@ -269,7 +281,7 @@ impl Relay {
     }
 
     /// What the other party is told: its own side's ports, section by section.
-    fn rewrites(&self, session: &Session, towards: Side, plans: &[Plan]) -> Vec<Option<Rewrite>> {
+    pub(crate) fn rewrites(&self, session: &Session, towards: Side, plans: &[Plan]) -> Vec<Option<Rewrite>> {
         let host = self.config.networks[session.parties[index(towards)].network].advertise;
         let of = |at: usize| {
             let stream = session.streams.get(at).copied().flatten()?;

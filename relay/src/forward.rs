@@ -14,6 +14,7 @@ use proto::sdp::Kind;
 
 use crate::leg::{Change, Leg, Part, Why};
 use crate::relay::Relay;
+use crate::switches::Silence;
 
 /// What to do with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,14 @@ pub struct Traffic {
     pub dropped: [u64; Why::ALL.len()],
 }
 
+/// Where a packet goes.
+struct Way {
+    socket: SocketId,
+    to: SocketAddr,
+    /// As what, if not as it came.
+    silence: Option<Silence>,
+}
+
 impl Relay {
     /// Takes one datagram that came from `from` on `socket`. After a batch, `poll` the node: a packet that made a leg
     /// latch has raised an Event.
@@ -67,7 +76,10 @@ impl Relay {
         packet: &mut [u8],
     ) -> Forward {
         match self.route(now, socket, from, packet) {
-            Ok((socket, to)) => {
+            Ok(Way { socket, to, silence }) => {
+                if let Some(silence) = silence {
+                    silence.fill(packet);
+                }
                 self.traffic.forwarded += 1;
                 self.traffic.bytes += packet.len() as u64;
                 Forward::Send { socket, to }
@@ -80,13 +92,7 @@ impl Relay {
     }
 
     #[inline]
-    fn route(
-        &mut self,
-        now: Instant,
-        socket: SocketId,
-        from: SocketAddr,
-        bytes: &[u8],
-    ) -> Result<(SocketId, SocketAddr), Why> {
+    fn route(&mut self, now: Instant, socket: SocketId, from: SocketAddr, bytes: &[u8]) -> Result<Way, Why> {
         let packet = classify(bytes);
         let (at, part) = match self.sockets.get(socket.0 as usize).copied().unwrap_or(Use::Closed) {
             Use::Leg(leg, part) => (leg, part),
@@ -103,16 +109,18 @@ impl Relay {
         };
         let change = leg.accept(now, part, from, bytes, &packet, may);
         let (other, rtp) = (leg.other, leg.kind == Kind::Rtp);
+        let switched = leg.switches.any();
         if !matches!(change, Ok(Change::None)) || leg.told_silent {
             self.note(now, at, part, from, change);
         }
         change?;
+        let silence = if switched { self.legs[at as usize].switched(&packet)? } else { None };
         if rtp && packet == Packet::Stun {
             return Err(Why::Stun);
         }
         let is_rtcp = part == Part::Rtcp || rtp && matches!(packet, Packet::Rtcp(_));
         let out = self.legs.get(other as usize).and_then(|leg| leg.way_out(is_rtcp)).ok_or(Why::Held)?;
-        Ok((out.port.socket, out.target.ok_or(Why::Held)?))
+        Ok(Way { socket: out.port.socket, to: out.target.ok_or(Why::Held)?, silence })
     }
 
     /// Which of the two parties that share a port sent this: the one heard from there; else the one that said it would;

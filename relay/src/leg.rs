@@ -15,6 +15,7 @@ use crate::latch::{Guard, Rule};
 use crate::ports::{Lease, Port};
 use crate::quality::{Clocks, Tracks};
 use crate::session::Whose;
+use crate::switches::Switches;
 
 /// How long a new offer or answer lets its party come from elsewhere without proof.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
@@ -36,12 +37,14 @@ pub enum Why {
     Held,
     /// It came from one of this relay's own ports.
     Loop,
+    /// A controller has blocked it.
+    Blocked,
 }
 
 impl Why {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Why; 7] =
-        [Why::Unknown, Why::Idle, Why::Stranger, Why::Invalid, Why::Stun, Why::Held, Why::Loop];
+    pub const ALL: [Why; 8] =
+        [Why::Unknown, Why::Idle, Why::Stranger, Why::Invalid, Why::Stun, Why::Held, Why::Loop, Why::Blocked];
 
     /// A word for status pages and metrics.
     pub fn as_str(self) -> &'static str {
@@ -53,6 +56,7 @@ impl Why {
             Why::Stun => "stun",
             Why::Held => "held",
             Why::Loop => "loop",
+            Why::Blocked => "blocked",
         }
     }
 }
@@ -110,6 +114,10 @@ pub(crate) struct Leg {
     pub(crate) mux: bool,
     /// Its silence was told: say so when it is heard again.
     pub(crate) told_silent: bool,
+    /// What a controller switched; see `switches`.
+    pub(crate) switches: Switches,
+    /// Media goes where the SDP says, wherever it is heard from.
+    pub(crate) pinned: bool,
     pub(crate) window: Option<Instant>,
     /// When anything was accepted from the party.
     pub(crate) heard: Option<Instant>,
@@ -117,6 +125,8 @@ pub(crate) struct Leg {
     pub(crate) media_heard: Option<Instant>,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+    /// Of the packets, those that were RTCP.
+    pub(crate) rtcp_packets: u64,
     pub(crate) strangers: u64,
     pub(crate) rtcp: Option<Channel>,
     pub(crate) tracks: Tracks,
@@ -144,11 +154,14 @@ impl Leg {
             kind,
             mux: false,
             told_silent: false,
+            switches: Switches::default(),
+            pinned: false,
             window: None,
             heard: None,
             media_heard: None,
             packets: 0,
             bytes: 0,
+            rtcp_packets: 0,
             strangers: 0,
             rtcp: lease.rtcp.map(Channel::new),
             tracks: Tracks::default(),
@@ -189,7 +202,7 @@ impl Leg {
     pub(crate) fn close_window(&mut self) {
         let Some(until) = self.window.take() else { return };
         let opened = until.checked_sub(WINDOW);
-        if self.heard >= opened {
+        if self.heard >= opened && !self.pinned {
             for channel in [Some(&mut self.media), self.rtcp.as_mut()].into_iter().flatten() {
                 channel.target = channel.latched.or(channel.target);
             }
@@ -234,8 +247,11 @@ impl Leg {
         self.packets += 1;
         self.bytes += bytes.len() as u64;
         self.heard = Some(now);
-        if part == Part::Media && !matches!(packet, Packet::Rtcp(_) | Packet::Stun) {
-            self.media_heard = Some(now);
+        match packet {
+            Packet::Rtcp(_) => self.rtcp_packets += 1,
+            Packet::Stun => {}
+            _ if part == Part::Media => self.media_heard = Some(now),
+            _ => {}
         }
         if let (Packet::Rtp(rtp), Kind::Rtp) = (packet, self.kind) {
             self.tracks.hear(now, *rtp, &self.clocks);
@@ -309,12 +325,12 @@ impl Leg {
         match part {
             Part::Rtcp => {
                 if let Some(rtcp) = &mut self.rtcp {
-                    rtcp.latch(from);
+                    rtcp.latch(from, self.pinned);
                 }
             }
             Part::Media => {
                 let before = self.media.latched;
-                self.media.latch(from);
+                self.media.latch(from, self.pinned);
                 self.window = None;
                 self.stranger = None;
                 self.guard = Guard::default();
@@ -378,9 +394,12 @@ impl Channel {
         Channel { port, latched: None, signalled: None, target: None }
     }
 
-    fn latch(&mut self, from: SocketAddr) {
+    /// `pinned`: it goes where the SDP says all the same.
+    fn latch(&mut self, from: SocketAddr, pinned: bool) {
         self.latched = Some(from);
-        self.target = Some(from);
+        if !pinned || self.target.is_none() {
+            self.target = Some(from);
+        }
     }
 
     /// Before the latch the SDP decides where to send; afterwards only a party that moves does.

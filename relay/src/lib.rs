@@ -32,11 +32,13 @@ mod ended;
 mod forward;
 mod latch;
 mod leg;
+pub mod ng;
 mod ports;
 mod quality;
 mod relay;
 mod session;
 mod silence;
+mod switches;
 
 pub use config::{Config, Network};
 pub use forward::{Forward, Traffic};

@@ -251,8 +251,17 @@ impl Pool {
 
     /// Counts every port.
     pub(crate) fn count(&self) -> Ports {
+        Pool::sum(self.racks.iter())
+    }
+
+    /// Counts the ports of one network.
+    pub(crate) fn count_in(&self, network: usize) -> Ports {
+        Pool::sum(self.racks.get(network).into_iter())
+    }
+
+    fn sum<'a>(racks: impl Iterator<Item = &'a Rack>) -> Ports {
         let mut ports = Ports::default();
-        for state in self.racks.iter().flat_map(|rack| &rack.pairs).flat_map(|pair| pair.halves) {
+        for state in racks.flat_map(|rack| &rack.pairs).flat_map(|pair| pair.halves) {
             *match state {
                 State::Closed => &mut ports.free,
                 State::Opening => &mut ports.opening,

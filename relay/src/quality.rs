@@ -107,6 +107,16 @@ impl Tracks {
         }
     }
 
+    /// Every source that is followed, by its SSRC.
+    pub(crate) fn heard(&self) -> impl Iterator<Item = (u32, LegQuality)> + '_ {
+        self.slots.iter().flatten().map(|track| {
+            let mut quality =
+                LegQuality { packets: track.statistics.summary().packets, ..LegQuality::default() };
+            add(&mut quality, track);
+            (track.ssrc, LegQuality { mos: track.mos(), ..quality })
+        })
+    }
+
     /// Sums it up: counts add, jitter is the worst, the score that of the source with most packets.
     pub(crate) fn quality(&self) -> LegQuality {
         let mut sum = self.gone;
@@ -134,16 +144,28 @@ fn add(sum: &mut LegQuality, track: &Track) {
 
 /// Clock rates of the payload types a party may send: those the other one's SDP maps, and the static ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Clocks(Vec<(u8, u32)>);
+pub(crate) struct Clocks {
+    rates: Vec<(u8, u32)>,
+    /// Which of them are telephone-events (RFC 4733), as bits.
+    events: u128,
+}
 
 impl Clocks {
     /// As one media section says.
     pub(crate) fn of(media: &Media<'_>) -> Clocks {
-        Clocks(media.clock_rates.clone())
+        let is_event = |(_, name): &&(u8, &str)| name.to_ascii_lowercase().starts_with("telephone-event");
+        let events =
+            media.encodings.iter().filter(is_event).fold(0, |bits, (number, _)| bits | 1 << (number & 127));
+        Clocks { rates: media.clock_rates.clone(), events }
+    }
+
+    /// Whether this payload type is telephone-events.
+    pub(crate) fn is_event(&self, payload_type: u8) -> bool {
+        self.events >> (payload_type & 127) & 1 == 1
     }
 
     fn rate(&self, payload_type: u8) -> Option<u32> {
-        let mapped = self.0.iter().find(|(mapped, _)| *mapped == payload_type).map(|&(_, rate)| rate);
+        let mapped = self.rates.iter().find(|(mapped, _)| *mapped == payload_type).map(|&(_, rate)| rate);
         mapped.or_else(|| static_clock_rate(payload_type)).filter(|&rate| rate > 0)
     }
 }

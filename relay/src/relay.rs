@@ -14,6 +14,7 @@ use crate::control::{Unacked, Waiting};
 use crate::ended::Ended;
 use crate::forward::{Forward, Traffic, Use};
 use crate::leg::{Leg, Part};
+use crate::ng::Ng;
 use crate::ports::{Pool, Port, Ports};
 use crate::session::{Session, Stream, sum};
 
@@ -40,6 +41,7 @@ pub struct Relay {
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) traffic: Traffic,
     pub(crate) draining: bool,
+    pub(crate) ng: Ng,
 }
 
 /// What a lane is doing right now.
@@ -77,6 +79,7 @@ impl Relay {
             outputs: VecDeque::new(),
             traffic: Traffic::default(),
             draining: false,
+            ng: Ng::default(),
             config,
         };
         relay.refill();
@@ -118,12 +121,14 @@ impl Relay {
         self.pool.wake(now, &mut self.outputs);
         self.repeat_unacked(now);
         self.look(now);
+        self.delete_due(now);
         self.try_again(now);
     }
 
     pub(crate) fn refill(&mut self) {
         if !self.draining {
-            let demand = self.waiting.iter().map(|waiting| waiting.pairs).sum();
+            let waiting: usize = self.waiting.iter().map(|waiting| waiting.pairs).sum();
+            let demand = waiting + self.commands_demand();
             self.pool.refill(demand, &mut self.outputs);
         }
     }
@@ -181,6 +186,9 @@ impl Relay {
         self.unacked.remove(&id.0);
         let legs = session.ended;
         self.tell(Event::RelayReleased { session: session.name, why, legs });
+        if session.dialog.is_none() {
+            self.forget_dialog(now, id, why);
+        }
     }
 
     pub(crate) fn tell(&mut self, event: Event) {
@@ -191,6 +199,8 @@ impl Relay {
 impl Node for Relay {
     fn handle(&mut self, now: Instant, input: Input, _tables: &mut dyn Tables) {
         match input {
+            Input::Other { flow, bytes } if self.is_ng(flow.local) => self.command(now, flow, bytes),
+            Input::Message { flow, .. } if self.is_ng(flow.local) => {}
             Input::Message { flow, message } => self.receive(now, flow, message),
             Input::Media { socket, from, bytes } => self.media(now, socket, from, &bytes),
             Input::Bound { ticket, socket, .. } => self.bound(now, ticket, socket),
@@ -204,7 +214,7 @@ impl Node for Relay {
             Input::Closed { flow } => self.transactions.closed(&flow),
             Input::Wake => self.wake(now),
             Input::Drain => self.draining = true,
-            Input::Other { .. } | Input::Answer { .. } | Input::Proven { .. } => {}
+            Input::Other { .. } | Input::Answer { .. } => {}
         }
         self.settle(now);
         self.refill();
@@ -218,10 +228,17 @@ impl Node for Relay {
         let watch = self.watches.first().map(|&(at, _)| at);
         let waiting = self.waiting.front().map(|waiting| waiting.until);
         let unacked = self.unacked.values().map(|unacked| unacked.next).min();
-        [self.transactions.deadline(), self.pool.deadline(), watch, waiting, unacked]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.transactions.deadline(),
+            self.pool.deadline(),
+            watch,
+            waiting,
+            unacked,
+            self.commands_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
 

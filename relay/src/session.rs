@@ -62,8 +62,6 @@ pub(crate) struct Dialog {
     pub(crate) cseq: u32,
     /// Ours.
     pub(crate) own_cseq: u32,
-    /// When it was last refreshed, by any request.
-    pub(crate) refreshed: Instant,
 }
 
 /// A media session.
@@ -76,7 +74,10 @@ pub(crate) struct Session {
     pub(crate) parties: [Party; 2],
     /// By m= section; `None`: rejected, or without a port of its own.
     pub(crate) streams: Vec<Option<Stream>>,
-    pub(crate) dialog: Dialog,
+    /// `None`: an ng client made it.
+    pub(crate) dialog: Option<Dialog>,
+    /// When it was last refreshed, by any request or command.
+    pub(crate) refreshed: Instant,
     pub(crate) born: Instant,
     /// What streams that ended had seen.
     pub(crate) ended: [LegQuality; 2],
@@ -101,7 +102,7 @@ impl Session {
 
     /// When its refresh is overdue.
     pub(crate) fn overdue_at(&self, refresh: Duration) -> Instant {
-        self.dialog.refreshed + refresh
+        self.refreshed + refresh
     }
 }
 

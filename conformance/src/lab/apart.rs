@@ -82,7 +82,8 @@ impl Apart {
         self.service("redirect", &format!("redirect:\n  address: udp:{REDIRECT}:5060\n"))
     }
 
-    fn service(&self, name: &str, config: &str) -> Service {
+    /// A postern with this configuration, under this name.
+    pub fn service(&self, name: &str, config: &str) -> Service {
         let path = |ending: &str| self.folder.join(format!("{name}.{ending}"));
         let (store, control) = (path("redb"), path("sock"));
         let common = format!(

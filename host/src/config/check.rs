@@ -10,7 +10,6 @@ use super::Settings;
 use super::errors::{ConfigError, nearest};
 use super::places::Places;
 use super::schema::{Listener, Network, Relay};
-use super::tls;
 use super::values::{Ports, SipAddress};
 
 /// Where errors point to.
@@ -39,8 +38,7 @@ type Checked = Result<(), ConfigError>;
 /// Fills in what depends on other values and refuses what can't work.
 pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
     roles(settings, context)?;
-    settings.tls = tls::read(settings, context)?;
-    expand_listeners(settings);
+    expand_listeners(settings, context)?;
     default_network(settings);
     addresses(settings, context)?;
     networks(settings, context)?;
@@ -64,23 +62,28 @@ fn roles(settings: &Settings, context: &Context<'_>) -> Checked {
 
 /// A proxy without listeners listens everywhere; `0.0.0.0` and `[::]` become this machine's addresses, so that every
 /// socket knows which of them a packet came to.
-fn expand_listeners(settings: &mut Settings) {
+fn expand_listeners(settings: &mut Settings, context: &Context<'_>) -> Checked {
     let file = &mut settings.file;
     if file.listeners.is_empty() && file.proxy.is_some() {
         for transport in [Transport::Udp, Transport::Tcp] {
             let address = SipAddress { transport, addr: ([0, 0, 0, 0], 5060).into() };
-            file.listeners.push(Listener::at(address));
+            file.listeners.push(Listener { address, network: None, anchor: None, algorithms: Vec::new() });
         }
     }
     let mut expanded = Vec::new();
-    for listener in &file.listeners {
+    for (index, listener) in file.listeners.iter().enumerate() {
         for ip in concrete(listener.address.addr.ip()) {
             let addr = SocketAddr::new(ip, listener.address.addr.port());
-            let (address, written) = (SipAddress { addr, ..listener.address }, Some(listener.address));
-            expanded.push(Listener { address, written, ..listener.clone() });
+            expanded.push(Listener { address: SipAddress { addr, ..listener.address }, ..listener.clone() });
+        }
+        let transport = listener.address.transport;
+        if !matches!(transport, Transport::Udp | Transport::Tcp) {
+            let what = format!("`{transport}` listeners are not served yet; expected udp or tcp");
+            return Err(context.error(&format!("listeners.{index}.address"), what, "listen on udp or tcp"));
         }
     }
     file.listeners = expanded;
+    Ok(())
 }
 
 /// The address itself, or for a wildcard every address of its family that this machine has.
@@ -180,6 +183,8 @@ fn own_addresses(settings: &Settings) -> Vec<(String, SipAddress)> {
     let listeners =
         file.listeners.iter().enumerate().map(|(i, l)| (format!("listeners.{i}.address"), l.address));
     let relay = file.relay.iter().map(|relay| ("relay.address".to_owned(), relay.address));
+    let ng = file.relay.iter().flat_map(|relay| &relay.ng).flat_map(|ng| &ng.listen);
+    let relay = relay.chain(ng.map(|address| ("relay.ng".to_owned(), *address)));
     let redirect = file.redirect.iter().map(|redirect| ("redirect.address".to_owned(), redirect.address));
     listeners.chain(relay).chain(redirect).collect()
 }
@@ -238,8 +243,10 @@ fn node_key(settings: &Settings, context: &Context<'_>) -> Checked {
         let what = "`node-key` is shorter than 16 characters";
         return Err(context.error("node-key", what, "write a long random one, the same on all nodes"));
     }
+    // A relay that only ng clients command proves itself to nobody.
+    let alone = file.redirect.is_none() && file.relay.as_ref().is_some_and(|relay| relay.ng.is_some());
     let apart = match &file.proxy {
-        None => true,
+        None => !alone,
         Some(proxy) => {
             let ours = |address: &SipAddress| own_addresses(settings).iter().any(|(_, own)| own == address);
             !proxy.relays.iter().chain(&proxy.redirect).all(ours) || !proxy.siblings.is_empty()
@@ -267,6 +274,7 @@ fn relay_ports(relay: &Relay, settings: &Settings, context: &Context<'_>) -> Che
             "write `udp:ADDRESS:PORT`",
         ));
     }
+    ng(relay, context)?;
     let networks = match relay.networks.len() {
         0 => settings.file.networks.len(),
         named => named,
@@ -297,6 +305,26 @@ fn relay_ports(relay: &Relay, settings: &Settings, context: &Context<'_>) -> Che
             Err(context.error("relay.ports", what, remedy))
         }
         _ => Ok(()),
+    }
+}
+
+/// Commands come over UDP, and only from whom they may.
+fn ng(relay: &Relay, context: &Context<'_>) -> Checked {
+    let Some(ng) = &relay.ng else { return Ok(()) };
+    if let Some(address) = ng.listen.iter().find(|address| address.transport != Transport::Udp) {
+        let what = format!("ng commands over {} are not served; expected udp", address.transport);
+        return Err(context.error("relay.ng", what, "write `udp:ADDRESS:PORT`"));
+    }
+    if ng.listen.is_empty() || ng.allow.is_empty() {
+        let what = "nobody could command this relay: `listen` or `allow` is empty";
+        return Err(context.error("relay.ng", what, "name an address and who may use it, or leave `ng` out"));
+    }
+    match ng.listen.iter().find(|address| address.addr.ip().is_unspecified()) {
+        Some(address) => {
+            let what = format!("{address} is every address of this machine");
+            Err(context.error("relay.ng", what, "name the one address that your SIP server reaches"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -184,11 +184,20 @@ pub fn relay(settings: &Settings, keys: &Keyring) -> Vec<relay::Config> {
             all_ports: own.ports.first..=own.ports.last,
             sessions: sessions.div_ceil(lanes) as usize,
             media_timeout: own.media_timeout.0,
+            ng: own.ng.as_ref().map(ng),
             key: Some(keys.node.clone()),
             ..relay::Config::default()
         }
     };
     (0..lanes).map(lane).collect()
+}
+
+fn ng(own: &schema::Ng) -> relay::ng::Config {
+    relay::ng::Config {
+        listen: own.listen.iter().map(|address| address.addr).collect(),
+        allow: own.allow.iter().map(|range| range.0).collect(),
+        latch: latch(own.latch),
+    }
 }
 
 /// The redirect server's configuration.
@@ -248,7 +257,7 @@ fn patterns(to: &str) -> (Pattern, Pattern) {
 }
 
 /// `192.0.2.1:5060`, `[2001:db8::1]`, `sip.example.org`, `sip.example.org:5080`.
-pub(super) fn next_hop(route: &schema::Route) -> NextHop {
+fn next_hop(route: &schema::Route) -> NextHop {
     let fixed = route.transport.map(transport);
     if let Ok(address) = route.via.parse::<SipAddress>() {
         let transport = fixed.or(Some(address.transport));

@@ -6,7 +6,6 @@ pub mod errors;
 pub mod lower;
 pub mod places;
 pub mod schema;
-pub mod tls;
 pub mod values;
 
 use std::path::{Path, PathBuf};
@@ -27,8 +26,6 @@ pub struct Settings {
     pub users: Vec<User>,
     /// Every file it was made of: what a watcher watches.
     pub sources: Vec<PathBuf>,
-    /// What its certificates came to.
-    pub tls: tls::Read,
 }
 
 impl Settings {
@@ -52,8 +49,7 @@ impl Settings {
                 users
             }
         };
-        let mut settings =
-            Settings { path: path.to_owned(), file, users, sources, tls: tls::Read::default() };
+        let mut settings = Settings { path: path.to_owned(), file, users, sources };
         check::check(&mut settings, &context)?;
         Ok(settings)
     }
@@ -66,7 +62,10 @@ impl Settings {
         let file = &mut settings.file;
         let listeners =
             file.listeners.iter_mut().filter(|_| file.proxy.is_some()).map(|listener| &mut listener.address);
-        let relay = file.relay.iter_mut().map(|relay| &mut relay.address);
+        let relay = file.relay.iter_mut().flat_map(|relay| {
+            let ng = relay.ng.iter_mut().flat_map(|ng| &mut ng.listen);
+            std::iter::once(&mut relay.address).chain(ng)
+        });
         let redirect = file.redirect.iter_mut().map(|redirect| &mut redirect.address);
         for (address, given) in listeners.chain(relay).chain(redirect).zip(given) {
             if address.addr.port() == 0 && address.transport == given.transport {
@@ -76,12 +75,12 @@ impl Settings {
         settings
     }
 
-    /// Every address it listens on: the proxy's, the relay's, the redirect server's.
+    /// Every address it listens on: the proxy's, the relay's (the ng ones behind it), the redirect server's.
     pub fn addresses(&self) -> Vec<SipAddress> {
         let file = &self.file;
         let listeners =
             file.listeners.iter().filter(|_| file.proxy.is_some()).map(|listener| listener.address);
-        let relay = file.relay.iter().map(|relay| relay.address);
+        let relay = file.relay.iter().flat_map(schema::Relay::addresses);
         let redirect = file.redirect.iter().map(|redirect| redirect.address);
         listeners.chain(relay).chain(redirect).collect()
     }

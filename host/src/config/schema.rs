@@ -20,8 +20,6 @@ pub struct File {
     pub networks: BTreeMap<String, Network>,
     /// Where the proxy (and a redirect server of the same process) listens.
     pub listeners: Vec<Listener>,
-    /// Certificates, and whom we believe.
-    pub tls: Tls,
     /// What is ours besides the listeners' addresses.
     pub domains: Vec<String>,
     /// Accounts.
@@ -73,92 +71,6 @@ pub struct Listener {
     /// Digest algorithms offered here, in this order; none: as `auth` says.
     #[serde(default)]
     pub algorithms: Vec<Algorithm>,
-    /// For TLS and WSS: what is different here from the file's `tls`.
-    #[serde(default)]
-    pub tls: ListenerTls,
-    /// For WS and WSS: the web pages that may connect, such as `https://phone.example.org`; none: all.
-    #[serde(default)]
-    pub origins: Vec<String>,
-    /// The address as written, before a wildcard became this machine's addresses and port 0 a port.
-    #[serde(skip)]
-    pub written: Option<SipAddress>,
-}
-
-impl Listener {
-    /// With every key as it is when it is left out.
-    pub fn at(address: SipAddress) -> Listener {
-        Listener {
-            address,
-            network: None,
-            anchor: None,
-            algorithms: Vec::new(),
-            tls: ListenerTls::default(),
-            origins: Vec::new(),
-            written: None,
-        }
-    }
-}
-
-/// Certificates, and whom we believe.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Tls {
-    /// What TLS and WSS listeners show, chosen by the name a client asks for; the first when it asks for none. The first
-    /// is also what we show to servers that ask.
-    pub certificates: Vec<Certificate>,
-    /// Authorities of the servers we connect to; none: those of this machine.
-    pub authorities: Option<PathBuf>,
-    /// Authorities of the clients that connect to us.
-    pub client_authorities: Option<PathBuf>,
-    /// Whether clients show a certificate.
-    pub client_certificates: ClientCertificates,
-    /// Whether `*.example.org` in a server's certificate counts for `sip.example.org`. RFC 5922 says no.
-    pub wildcards: bool,
-}
-
-/// What a listener does otherwise; what is not said is as in the file's `tls`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct ListenerTls {
-    /// What it shows.
-    pub certificates: Vec<Certificate>,
-    /// Authorities of its clients.
-    pub client_authorities: Option<PathBuf>,
-    /// Whether its clients show a certificate.
-    pub client_certificates: Option<ClientCertificates>,
-}
-
-/// What we show to a trunk, and how it proves itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct RouteTls {
-    /// The certificate we show; none: the first of the file's `tls`.
-    pub certificate: Option<Certificate>,
-    /// Authorities of its certificate; none: as the file's `tls` says.
-    pub authorities: Option<PathBuf>,
-}
-
-/// A certificate and its key, as PEM files (relative to the configuration).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Certificate {
-    /// The certificate, and its issuers after it.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
-/// `none`, `optional` or `required`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClientCertificates {
-    /// They are not asked.
-    #[default]
-    None,
-    /// They may show one, which must be good.
-    Optional,
-    /// They must show one.
-    Required,
 }
 
 /// `never`, `auto` or `always`.
@@ -383,16 +295,13 @@ pub struct Route {
     /// Its own rule for latching.
     #[serde(default)]
     pub latch: Option<Latch>,
-    /// Certificates towards it.
-    #[serde(default)]
-    pub tls: Option<RouteTls>,
 }
 
 fn everything() -> String {
     "*".into()
 }
 
-/// `udp`, `tcp` or `tls`. Nobody is called over a WebSocket he did not open (RFC 7118 §5).
+/// `udp`, `tcp` or `tls`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
@@ -461,6 +370,15 @@ pub struct Relay {
     pub media_timeout: Span,
     /// Sessions at once; more are refused with 503. 0: as many as there are ports.
     pub max_sessions: u32,
+    /// rtpengine's control protocol, for Kamailio, OpenSIPS and others; none: not spoken.
+    pub ng: Option<Ng>,
+}
+
+impl Relay {
+    /// Where it listens: for proxies, then for ng clients.
+    pub fn addresses(&self) -> impl Iterator<Item = SipAddress> + '_ {
+        std::iter::once(self.address).chain(self.ng.iter().flat_map(|ng| ng.listen.iter().copied()))
+    }
 }
 
 impl Default for Relay {
@@ -473,7 +391,92 @@ impl Default for Relay {
             mode: RelayMode::default(),
             media_timeout: Span(std::time::Duration::from_secs(120)),
             max_sessions: 0,
+            ng: None,
         }
+    }
+}
+
+/// Where ng commands come in, and from whom. One address, or several, may be written alone.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ng {
+    /// Addresses it listens on.
+    pub listen: Vec<SipAddress>,
+    /// Who may command: the protocol proves nothing, so that an address is all there is to go by.
+    pub allow: Vec<Cidr>,
+    /// Whom a leg accepts first.
+    pub latch: Latch,
+}
+
+impl Ng {
+    fn at(listen: Vec<SipAddress>) -> Ng {
+        let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse().ok());
+        Ng { listen, allow: loopback.collect(), latch: Latch::Strict }
+    }
+}
+
+/// The same written out: a list needs no brackets when it has one entry.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct NgInFull {
+    listen: OneOrMore<SipAddress>,
+    allow: Option<OneOrMore<Cidr>>,
+    #[serde(default)]
+    latch: Latch,
+}
+
+impl<'de> Deserialize<'de> for Ng {
+    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Ng, D::Error> {
+        struct Shape;
+        impl<'de> Visitor<'de> for Shape {
+            type Value = Ng;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(
+                    "an address such as `udp:127.0.0.1:2223`, a list of them, or a mapping with `listen`",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, address: &str) -> Result<Ng, E> {
+                address.parse().map(|address| Ng::at(vec![address])).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Ng, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Ng::at)
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Ng, A::Error> {
+                let full = NgInFull::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let ng = Ng { latch: full.latch, ..Ng::at(full.listen.0) };
+                Ok(Ng { allow: full.allow.map_or(ng.allow, |allow| allow.0), ..ng })
+            }
+        }
+        de.deserialize_any(Shape)
+    }
+}
+
+/// A value, or a list of them.
+struct OneOrMore<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de> + std::str::FromStr<Err = String>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<OneOrMore<T>, D::Error> {
+        struct Shape<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + std::str::FromStr<Err = String>> Visitor<'de> for Shape<T> {
+            type Value = OneOrMore<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a value, or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<OneOrMore<T>, E> {
+                word.parse().map(|value| OneOrMore(vec![value])).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<OneOrMore<T>, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(OneOrMore)
+            }
+        }
+        de.deserialize_any(Shape(std::marker::PhantomData))
     }
 }
 

@@ -282,7 +282,10 @@ impl Lane {
                 let to = self.post.owner(seats, &message);
                 self.hand_over(now, to, Input::Message { flow, message });
             }
-            Err(_) => self.hand_over(now, seats[0], Input::Other { flow, bytes }),
+            Err(_) => {
+                let to = self.post.owner_of_other(seats, &bytes);
+                self.hand_over(now, to, Input::Other { flow, bytes });
+            }
         }
     }
 

@@ -50,12 +50,6 @@ impl PostOffice {
         self.served.get(&(transport, local))
     }
 
-    /// What we can send by, the preferred one first. Nobody is connected to over WebSocket (RFC 7118 §5).
-    pub fn transports(&self) -> Vec<Transport> {
-        let all = [Transport::Udp, Transport::Tcp, Transport::Tls];
-        all.into_iter().filter(|wanted| self.served.keys().any(|(served, _)| served == wanted)).collect()
-    }
-
     /// Which of the seats a message is for: the one that owns its Call-ID, or that sent the request it answers.
     pub fn owner(&self, seats: &Seats, message: &Message) -> Address {
         match &seats[..] {
@@ -66,6 +60,17 @@ impl PostOffice {
                     if message.is_request() { None } else { self.abroad.get(&hash).map(|entry| entry.0) };
                 asked.unwrap_or(several[(hash % several.len() as u64) as usize])
             }
+        }
+    }
+
+    /// The same for what is not SIP: an ng command belongs to its call's lane, anything else to the first.
+    pub fn owner_of_other(&self, seats: &Seats, bytes: &[u8]) -> Address {
+        match &seats[..] {
+            [only] => *only,
+            several => match relay::ng::command::call_id(bytes) {
+                Some(call) => several[(self.spread.hash_one(call) % several.len() as u64) as usize],
+                None => several[0],
+            },
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use proto::node::{Answer, Flow, Input, Question, Ticket, Transport};
+use proto::node::{Answer, Flow, Input, Question, Ticket};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::streams::Streams;
@@ -60,28 +60,27 @@ impl Outside {
 pub fn start(
     errands: UnboundedReceiver<Errand>,
     post: Arc<PostOffice>,
-    streams: Streams,
-    listeners: Vec<(Transport, SocketAddr, TcpListener)>,
+    listeners: Vec<(SocketAddr, TcpListener)>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("outside".into())
-        .spawn(move || runtime.block_on(run(errands, post, streams, listeners)))
+        .spawn(move || runtime.block_on(run(errands, post, listeners)))
 }
 
 async fn run(
     mut errands: UnboundedReceiver<Errand>,
     post: Arc<PostOffice>,
-    streams: Streams,
-    listeners: Vec<(Transport, SocketAddr, TcpListener)>,
+    listeners: Vec<(SocketAddr, TcpListener)>,
 ) {
-    for (transport, local, listener) in listeners {
+    let streams = Streams::new(post.clone());
+    for (local, listener) in listeners {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::spawn(streams.clone().serve(listener, transport, local))),
+            Ok(listener) => drop(tokio::spawn(streams.clone().serve(listener, local))),
             Err(error) => tracing::error!(%error, %local, "a listener could not be served"),
         }
     }
-    let names = match Names::from_system(post.transports()) {
+    let names = match Names::from_system() {
         Ok(names) => Ok(Arc::new(names)),
         Err(why) => {
             tracing::warn!(why, "no name server is configured: only addresses can be routed to");
@@ -92,11 +91,7 @@ async fn run(
         match errand {
             Errand::Send { from, flow, bytes, ticket } => streams.send(from, flow, bytes, ticket),
             Errand::Close { flow } => streams.close(flow),
-            Errand::Ask { from, ticket, question } => {
-                let Question::Resolve { host, .. } = &question;
-                streams.expect(host);
-                answer(&names, &post, from, ticket, question);
-            }
+            Errand::Ask { from, ticket, question } => answer(&names, &post, from, ticket, question),
         }
     }
 }

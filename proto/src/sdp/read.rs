@@ -36,6 +36,7 @@ struct Section<'a> {
     ice: bool,
     mid: Option<&'a str>,
     clock_rates: Vec<(u8, u32)>,
+    encodings: Vec<(u8, &'a str)>,
 }
 
 impl<'a> Reader<'a> {
@@ -76,7 +77,10 @@ impl<'a> Reader<'a> {
             "rtcp-mux" => section.rtcp_mux = true,
             "candidate" | "ice-ufrag" => section.ice = true,
             "mid" => section.mid = Some(value),
-            "rtpmap" => section.clock_rates.extend(rtpmap(value)),
+            "rtpmap" => {
+                section.clock_rates.extend(rtpmap(value));
+                section.encodings.extend(encoding(value));
+            }
             _ => {}
         }
     }
@@ -112,6 +116,7 @@ impl<'a> Section<'a> {
             ice: self.ice || session.ice,
             bundled: self.mid.is_some_and(|mid| bundle_mids.contains(&mid)),
             clock_rates: self.clock_rates,
+            encodings: self.encodings,
         }
     }
 }
@@ -128,6 +133,12 @@ fn rtcp(value: &str) -> Option<(u16, Option<std::net::IpAddr>)> {
     let mut words = value.split_ascii_whitespace();
     let port = words.next()?.parse().ok()?;
     Some((port, words.nth(2).and_then(|ip| ip.parse().ok())))
+}
+
+/// The same line's encoding.
+fn encoding(value: &str) -> Option<(u8, &str)> {
+    let (payload_type, encoding) = value.split_once(' ')?;
+    Some((payload_type.parse().ok()?, encoding.trim()))
 }
 
 /// `96 opus/48000/2` (RFC 8866 §6.6).

@@ -24,6 +24,9 @@ use relay::{Config, Network, Relay};
 pub const KEY: NodeKey = NodeKey([7; 32]);
 pub const PROXY: &str = "198.51.100.1:5060";
 pub const CONTROL: &str = "198.51.100.2:5090";
+/// Where ng commands come in, and where they come from.
+pub const NG: &str = "127.0.0.1:2223";
+pub const CLIENT: &str = "127.0.0.1:9999";
 pub const INSIDE: &str = "10.0.0.1";
 pub const OUTSIDE: &str = "203.0.113.1";
 
@@ -96,6 +99,8 @@ pub struct Rig {
     pub sent: Vec<Sent>,
     /// SIP messages since last asked.
     pub sip: Vec<Message>,
+    /// Answers to ng commands, since last asked.
+    pub ng: Vec<Vec<u8>>,
     pub sockets: BTreeMap<SocketAddr, SocketId>,
     pub addresses: BTreeMap<SocketId, SocketAddr>,
     /// Sockets emptied so far.
@@ -122,6 +127,7 @@ impl Rig {
             events: Vec::new(),
             sent: Vec::new(),
             sip: Vec::new(),
+            ng: Vec::new(),
             sockets: BTreeMap::new(),
             addresses: BTreeMap::new(),
             emptied: Vec::new(),
@@ -146,6 +152,7 @@ impl Rig {
                 Output::SendMedia { socket, to, bytes } => {
                     self.sent.push(Sent { from: self.addresses[&socket], to, bytes: bytes.to_vec() });
                 }
+                Output::Send { flow, bytes, .. } if flow.local == address(NG) => self.ng.push(bytes.to_vec()),
                 Output::Send { flow, bytes, .. } => {
                     assert_eq!((flow.local, flow.remote), (address(CONTROL), address(PROXY)));
                     self.sip.push(Message::parse(bytes).unwrap());

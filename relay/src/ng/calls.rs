@@ -1,0 +1,249 @@
+//! Calls as the protocol names them: a Call-ID, the tags of its parties, and a branch where a fork tells them apart.
+//! Each pair of parties is a dialog, and has a relay session of its own.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use proto::control::Session;
+use proto::event::{Name, Side};
+
+use super::codecs::Key;
+use super::command::Target;
+use crate::session::index;
+
+/// What one party said in one m= section, as far as it matters later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) media: String,
+    pub(crate) protocol: String,
+    pub(crate) mux: bool,
+    pub(crate) codecs: Vec<Key>,
+    pub(crate) ptime: Option<u32>,
+}
+
+/// One party of a dialog.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct End {
+    /// `None`: it has not answered.
+    pub(crate) tag: Option<String>,
+    pub(crate) label: Option<String>,
+    pub(crate) said: Vec<Said>,
+    /// By m= section: it was offered rtcp-mux.
+    pub(crate) told_mux: Vec<bool>,
+    /// Its last offer's client wants rtcp-mux spoken with it whatever the answer says, or never.
+    pub(crate) mux_accept: bool,
+    pub(crate) mux_reject: bool,
+}
+
+/// Two parties.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialog {
+    pub(crate) session: Session,
+    /// Who made the first offer, and who is to answer it.
+    pub(crate) ends: [End; 2],
+    pub(crate) branch: Option<String>,
+}
+
+/// A call.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) name: Name,
+    pub(crate) begun: Instant,
+    /// When a command about it last came.
+    pub(crate) signalled: Instant,
+    pub(crate) answered: bool,
+    pub(crate) metadata: Option<String>,
+    pub(crate) dialogs: Vec<Dialog>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    pub(crate) by_id: BTreeMap<String, Call>,
+    by_session: BTreeMap<u64, String>,
+}
+
+impl Dialog {
+    pub(crate) fn new(session: Session, target: &Target) -> Dialog {
+        let caller = End { tag: target.from.clone(), ..End::default() };
+        let callee = End { tag: target.to.clone(), ..End::default() };
+        Dialog { session, ends: [caller, callee], branch: target.branch.clone() }
+    }
+
+    /// Which party has this tag.
+    pub(crate) fn side(&self, tag: &str) -> Option<Side> {
+        let has = |side: Side| self.ends[index(side)].tag.as_deref() == Some(tag);
+        [Side::Caller, Side::Callee].into_iter().find(|side| has(*side))
+    }
+
+    fn joins(&self, one: &str, other: &str) -> bool {
+        self.side(one).is_some_and(|side| self.ends[index(side.other())].tag.as_deref() == Some(other))
+    }
+
+    fn is_branch(&self, branch: Option<&str>) -> bool {
+        branch.is_none() || self.branch.as_deref() == branch
+    }
+
+    fn waits(&self) -> bool {
+        self.ends[1].tag.is_none()
+    }
+}
+
+impl Call {
+    /// The dialog an offer is about, and who makes it.
+    pub(crate) fn offered(&self, target: &Target) -> Option<(usize, Side)> {
+        let (from, branch) = (target.from.as_deref()?, target.branch.as_deref());
+        let at = match target.to.as_deref() {
+            // The tag of an answer we were not told of: the dialog that still waits for one.
+            Some(to) => self.position(|dialog| dialog.joins(from, to)).or_else(|| {
+                self.position(|dialog| dialog.waits() && dialog.side(from) == Some(Side::Caller))
+            }),
+            None => self
+                .position(|dialog| dialog.side(from).is_some() && dialog.branch.as_deref() == branch)
+                .or_else(|| self.position(|dialog| dialog.side(from).is_some() && dialog.is_branch(branch))),
+        }?;
+        Some((at, self.dialogs[at].side(from)?))
+    }
+
+    /// The dialog an answer is about, and who made the offer.
+    pub(crate) fn answered(&self, target: &Target) -> Option<(usize, Side)> {
+        let (from, branch) = (target.from.as_deref()?, target.branch.as_deref());
+        let to = target.to.as_deref();
+        let offers = |dialog: &Dialog| dialog.side(from) == Some(Side::Caller) && dialog.is_branch(branch);
+        let at = to
+            .and_then(|to| self.position(|dialog| dialog.joins(from, to) && dialog.is_branch(branch)))
+            .or_else(|| self.position(|dialog| offers(dialog) && dialog.waits()))
+            .or_else(|| to.and_then(|to| self.position(|dialog| dialog.joins(from, to))))
+            .or_else(|| self.position(offers))
+            .or_else(|| self.position(|dialog| dialog.side(from).is_some()))?;
+        Some((at, self.dialogs[at].side(from)?))
+    }
+
+    /// The dialogs a command is about.
+    pub(crate) fn meant(&self, target: &Target) -> Vec<usize> {
+        let from = target.from.as_deref();
+        let to = target.to.as_deref();
+        let tags = |dialog: &Dialog| match (from, to) {
+            (None, None) => true,
+            (Some(tag), None) | (None, Some(tag)) => dialog.side(tag).is_some(),
+            (Some(from), Some(to)) => dialog.joins(from, to),
+        };
+        let all = || self.dialogs.iter().enumerate();
+        let fits =
+            |(_, dialog): &(usize, &Dialog)| tags(dialog) && dialog.is_branch(target.branch.as_deref());
+        let exact: Vec<usize> = all().filter(fits).map(|(at, _)| at).collect();
+        if !exact.is_empty() || to.is_none() {
+            return exact;
+        }
+        // Whoever deletes an unanswered branch may know the tag of a response we were not told of.
+        let waits = |(_, dialog): &(usize, &Dialog)| {
+            dialog.waits()
+                && from.is_some_and(|from| dialog.side(from).is_some())
+                && dialog.is_branch(target.branch.as_deref())
+        };
+        all().filter(waits).map(|(at, _)| at).collect()
+    }
+
+    fn position(&self, is: impl Fn(&Dialog) -> bool) -> Option<usize> {
+        self.dialogs.iter().position(is)
+    }
+}
+
+impl Calls {
+    /// The call a session belongs to.
+    pub(crate) fn of(&mut self, session: Session) -> Option<&mut Call> {
+        self.by_id.get_mut(self.by_session.get(&session.0)?)
+    }
+
+    /// A new dialog, of a new call or of one that is there.
+    pub(crate) fn add(&mut self, now: Instant, target: &Target, dialog: Dialog) {
+        self.by_session.insert(dialog.session.0, target.call.clone());
+        let new = || Call {
+            name: target.call.as_str().into(),
+            begun: now,
+            signalled: now,
+            answered: false,
+            metadata: None,
+            dialogs: Vec::new(),
+        };
+        self.by_id.entry(target.call.clone()).or_insert_with(new).dialogs.push(dialog);
+    }
+
+    /// A session is gone: its dialog goes, and with the last one the call, which is given back.
+    pub(crate) fn remove(&mut self, session: Session) -> Option<Call> {
+        let id = self.by_session.remove(&session.0)?;
+        let call = self.by_id.get_mut(&id)?;
+        call.dialogs.retain(|dialog| dialog.session != session);
+        if call.dialogs.is_empty() { self.by_id.remove(&id) } else { None }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "one Instant to count from")]
+mod tests {
+    use super::*;
+
+    fn target(from: &str, to: &str, branch: &str) -> Target {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Target { call: "c".into(), from: some(from), to: some(to), branch: some(branch), ..Target::default() }
+    }
+
+    fn call(dialogs: &[(&str, &str, &str)]) -> Call {
+        let mut calls = Calls::default();
+        for (at, (from, to, branch)) in dialogs.iter().enumerate() {
+            let target = target(from, to, branch);
+            calls.add(Instant::now(), &target, Dialog::new(Session(at as u64), &target));
+        }
+        calls.by_id.remove("c").unwrap()
+    }
+
+    #[test]
+    fn an_offer_finds_its_dialog_from_either_side() {
+        let call = call(&[("a", "b", "1"), ("a", "", "2")]);
+        assert_eq!(call.offered(&target("a", "b", "")), Some((0, Side::Caller)));
+        assert_eq!(call.offered(&target("b", "a", "9")), Some((0, Side::Callee)));
+        assert_eq!(call.offered(&target("a", "", "2")), Some((1, Side::Caller)));
+        assert_eq!(call.offered(&target("a", "", "3")), None, "another branch of the fork");
+        assert_eq!(call.offered(&target("a", "x", "")), Some((1, Side::Caller)), "answered behind our back");
+        assert_eq!(call.offered(&target("x", "a", "")), None);
+    }
+
+    #[test]
+    fn an_answer_finds_the_branch_that_waits_for_it() {
+        let call = call(&[("a", "b", "1"), ("a", "", "2")]);
+        assert_eq!(call.answered(&target("a", "b", "1")), Some((0, Side::Caller)));
+        assert_eq!(call.answered(&target("a", "c", "2")), Some((1, Side::Caller)));
+        assert_eq!(call.answered(&target("a", "c", "")), Some((1, Side::Caller)));
+        assert_eq!(call.answered(&target("b", "a", "")), Some((0, Side::Callee)));
+        assert_eq!(call.answered(&target("x", "a", "")), None);
+    }
+
+    #[test]
+    fn an_answer_of_another_fork_takes_over_when_no_branch_tells_them_apart() {
+        let call = call(&[("a", "b", "")]);
+        assert_eq!(call.answered(&target("a", "c", "")), Some((0, Side::Caller)));
+    }
+
+    #[test]
+    fn a_delete_means_what_its_tags_say() {
+        let call = call(&[("a", "b", "1"), ("a", "c", "2"), ("a", "", "3")]);
+        assert_eq!(call.meant(&target("", "", "")), [0, 1, 2]);
+        assert_eq!(call.meant(&target("a", "", "")), [0, 1, 2]);
+        assert_eq!(call.meant(&target("a", "c", "")), [1]);
+        assert_eq!(call.meant(&target("a", "", "2")), [1]);
+        assert_eq!(call.meant(&target("a", "z", "")), [2]);
+        assert_eq!(call.meant(&target("z", "", "")), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn the_call_goes_with_its_last_dialog() {
+        let mut calls = Calls::default();
+        for (session, branch) in [(1, "1"), (2, "2")] {
+            let target = target("a", "", branch);
+            calls.add(Instant::now(), &target, Dialog::new(Session(session), &target));
+        }
+        assert!(calls.remove(Session(1)).is_none());
+        assert!(calls.remove(Session(2)).is_some_and(|call| &*call.name == "c"));
+        assert!(calls.by_id.is_empty() && calls.of(Session(2)).is_none());
+    }
+}

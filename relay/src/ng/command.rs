@@ -1,0 +1,256 @@
+//! One message: a cookie, then a dictionary in either encoding, which says what is wanted.
+
+use std::time::Duration;
+
+use super::flags::Flags;
+use super::value::{Dict, Value};
+use super::{bencode, json};
+
+/// Largest message that is read.
+pub const LARGEST: usize = 64 * 1024;
+/// Longest cookie.
+const COOKIE: usize = 128;
+
+/// How a message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// `d…e`.
+    Bencode,
+    /// `{…}`.
+    Json,
+}
+
+/// A message as it came: answers repeat the cookie and keep the encoding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope<'a> {
+    /// What tells one request from another, and a repetition from both.
+    pub cookie: &'a [u8],
+    /// How it is written.
+    pub encoding: Encoding,
+    /// What it says; `None`: it can't be read.
+    pub body: Option<Value<'a>>,
+}
+
+impl<'a> Envelope<'a> {
+    /// Parts a message; `None`: there is no cookie to answer to.
+    pub fn read(bytes: &'a [u8]) -> Option<Envelope<'a>> {
+        let space = bytes.iter().take(COOKIE + 1).position(|byte| *byte == b' ').filter(|at| *at > 0)?;
+        let (cookie, body) = (&bytes[..space], bytes[space + 1..].trim_ascii_end());
+        let (encoding, body) = match body.first() {
+            _ if bytes.len() > LARGEST => (Encoding::Bencode, None),
+            Some(b'{') => (Encoding::Json, json::read(body)),
+            Some(b'd') => (Encoding::Bencode, bencode::read(body)),
+            _ => return None,
+        };
+        Some(Envelope { cookie, encoding, body })
+    }
+}
+
+/// An answer to a message, on the wire.
+pub fn seal(cookie: &[u8], encoding: Encoding, answer: Dict<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2048);
+    out.extend(cookie);
+    out.push(b' ');
+    match encoding {
+        Encoding::Bencode => bencode::write(&Value::Dict(answer), &mut out),
+        Encoding::Json => json::write(&Value::Dict(answer), &mut out),
+    }
+    out
+}
+
+/// The call a message is about: which lane it belongs to. Quick: nothing else is looked at.
+pub fn call_id(bytes: &[u8]) -> Option<Vec<u8>> {
+    let envelope = Envelope::read(bytes)?;
+    match envelope.body?.as_dict()?.value("call-id")? {
+        Value::Text(id) => Some(id.to_vec()),
+        _ => None,
+    }
+}
+
+/// Which call, and whose part of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// The call.
+    pub call: String,
+    /// Who sent the message the command is about.
+    pub from: Option<String>,
+    /// Who received it.
+    pub to: Option<String>,
+    /// Which branch of a fork.
+    pub branch: Option<String>,
+    /// A label instead of a tag.
+    pub label: Option<String>,
+    /// Everybody in the call.
+    pub all: bool,
+}
+
+/// An offer or an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Describe {
+    /// Of which call.
+    pub target: Target,
+    /// The SDP as it came.
+    pub sdp: Vec<u8>,
+    /// What is to become of it.
+    pub flags: Flags,
+}
+
+/// What may be switched off and on again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// Media from a party is dropped.
+    Media,
+    /// Its telephone-events are.
+    Dtmf,
+    /// Its media is sent on as silence.
+    Silence,
+    /// The call is recorded.
+    Record,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Are you there?
+    Ping,
+    /// The first half of an offer/answer exchange.
+    Offer(Box<Describe>),
+    /// The second.
+    Answer(Box<Describe>),
+    /// The call, or a branch of it, is over.
+    Delete(Target, Option<Duration>, bool),
+    /// How is it?
+    Query(Target),
+    /// Which calls are there?
+    List(usize),
+    /// How is everything?
+    Statistics,
+    /// Switch something on or off.
+    Set(Target, Switch, bool),
+}
+
+/// Why a command can't be obeyed, in rtpengine's words where it has some.
+pub type Wrong = &'static str;
+
+impl Command {
+    /// Of a message.
+    pub fn read(dict: &Dict<'_>) -> Result<Command, Wrong> {
+        let name = dict.text("command").ok_or("Dictionary contains no key \"command\"")?;
+        let name = name.to_ascii_lowercase().replace(['-', '_'], " ");
+        let switch = |switch, on| Ok(Command::Set(target(dict)?, switch, on));
+        match name.as_str() {
+            "ping" => Ok(Command::Ping),
+            "offer" => Ok(Command::Offer(Box::new(describe(dict)?))),
+            "answer" => Ok(Command::Answer(Box::new(describe(dict)?))),
+            "delete" => Ok(Command::Delete(target(dict)?, delay(dict), Flags::read(dict).fatal)),
+            "query" => Ok(Command::Query(target(dict)?)),
+            "list" => Ok(Command::List(limit(dict))),
+            "statistics" => Ok(Command::Statistics),
+            "block media" => switch(Switch::Media, false),
+            "unblock media" => switch(Switch::Media, true),
+            "block dtmf" => switch(Switch::Dtmf, false),
+            "unblock dtmf" => switch(Switch::Dtmf, true),
+            "silence media" => switch(Switch::Silence, false),
+            "unsilence media" => switch(Switch::Silence, true),
+            "start recording" => switch(Switch::Record, true),
+            "stop recording" => switch(Switch::Record, false),
+            _ if NOT_BUILT.contains(&name.as_str()) => Err("This relay does not support that command"),
+            _ => Err("Unrecognized command"),
+        }
+    }
+}
+
+fn describe(dict: &Dict<'_>) -> Result<Describe, Wrong> {
+    let sdp = match dict.value("sdp") {
+        Some(Value::Text(sdp)) => sdp.to_vec(),
+        _ => return Err("No SDP body in message"),
+    };
+    let target = target(dict)?;
+    if target.from.is_none() {
+        return Err("No from-tag in message");
+    }
+    Ok(Describe { target, sdp, flags: Flags::read(dict) })
+}
+
+fn target(dict: &Dict<'_>) -> Result<Target, Wrong> {
+    let text = |key: &str| dict.text(key).map(str::to_owned).filter(|text| !text.is_empty());
+    Ok(Target {
+        call: text("call-id").ok_or("No call-id in message")?,
+        from: text("from-tag"),
+        to: text("to-tag"),
+        branch: text("via-branch"),
+        label: text("label").or_else(|| text("from-label")),
+        all: dict.text("all").is_some()
+            || dict.value("flags").is_some_and(|flags| flags.words().contains(&"all")),
+    })
+}
+
+fn delay(dict: &Dict<'_>) -> Option<Duration> {
+    let seconds = dict.value("delete-delay")?.as_int()?;
+    u64::try_from(seconds).ok().map(|seconds| Duration::from_secs(seconds.min(3600)))
+}
+
+fn limit(dict: &Dict<'_>) -> usize {
+    let limit = dict.value("limit").and_then(Value::as_int).and_then(|limit| usize::try_from(limit).ok());
+    limit.filter(|limit| *limit > 0).unwrap_or(32).min(10_000)
+}
+
+/// Commands of rtpengine that make media, or a third party's copy of it.
+const NOT_BUILT: [&str; 10] = [
+    "play media",
+    "stop media",
+    "play dtmf",
+    "start forwarding",
+    "stop forwarding",
+    "publish",
+    "subscribe request",
+    "subscribe answer",
+    "unsubscribe",
+    "pause recording",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(bytes: &[u8]) -> Result<Command, Wrong> {
+        let envelope = Envelope::read(bytes).unwrap();
+        Command::read(envelope.body.unwrap().as_dict().unwrap())
+    }
+
+    #[test]
+    fn either_encoding_may_stand_behind_the_cookie() {
+        assert_eq!(command(b"1_2 d7:command4:pinge"), Ok(Command::Ping));
+        assert_eq!(command(b"x {\"command\":\"ping\"}\n"), Ok(Command::Ping));
+        assert_eq!(Envelope::read(b"d7:command4:pinge"), None);
+        assert_eq!(Envelope::read(b"x y"), None);
+        assert_eq!(Envelope::read(b"x {").map(|envelope| envelope.body), Some(None));
+    }
+
+    #[test]
+    fn refusals_are_in_rtpengines_words() {
+        let table: [(&[u8], &str); 4] = [
+            (b"c d7:command3:fooe", "Unrecognized command"),
+            (b"c d7:command5:offere", "No SDP body in message"),
+            (b"c d7:command5:querye", "No call-id in message"),
+            (b"c d7:command10:play mediae", "This relay does not support that command"),
+        ];
+        for (bytes, words) in table {
+            assert_eq!(command(bytes), Err(words));
+        }
+    }
+
+    #[test]
+    fn a_message_is_found_to_its_call() {
+        assert_eq!(call_id(b"c d7:call-id3:a@b7:command5:querye").as_deref(), Some(&b"a@b"[..]));
+        assert_eq!(call_id(b"c d7:command4:pinge"), None);
+    }
+
+    #[test]
+    fn switches_and_delays_are_read() {
+        let media = command(b"c d7:call-id1:a7:command11:block media8:from-tag1:fe").unwrap();
+        assert!(matches!(media, Command::Set(Target { .. }, Switch::Media, false)));
+        let delete = command(b"c d7:call-id1:a7:command6:delete12:delete-delayi5ee").unwrap();
+        assert!(matches!(delete, Command::Delete(_, Some(delay), false) if delay.as_secs() == 5));
+    }
+}

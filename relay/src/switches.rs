@@ -1,0 +1,111 @@
+//! What a controller may switch on a leg: its media or its telephone-events stopped, its sound turned into silence, a copy
+//! kept. Packets of a leg with any of these take the slow way; all others don't notice.
+
+use std::time::Instant;
+
+use proto::control::Session;
+use proto::event::Side;
+use proto::rtp::Packet;
+
+use crate::leg::{Leg, Why};
+use crate::ng::command::Switch;
+use crate::relay::Relay;
+use crate::session::index;
+
+/// The switches of one leg.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Switches(u8);
+
+/// Its media is dropped.
+const MEDIA: u8 = 1;
+/// Its telephone-events are.
+const DTMF: u8 = 2;
+/// It is sent on as silence.
+const SILENCE: u8 = 4;
+/// It is recorded.
+const RECORD: u8 = 8;
+
+impl Switches {
+    /// Whether any of them is on.
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether a copy is kept.
+    pub(crate) fn records(self) -> bool {
+        self.0 & RECORD != 0
+    }
+
+    fn set(&mut self, bit: u8, on: bool) {
+        self.0 = if on { self.0 | bit } else { self.0 & !bit };
+    }
+}
+
+impl Relay {
+    /// Switches something for one party of a session, or for both. `on` is in the command's sense: media is on unless it
+    /// is blocked.
+    pub(crate) fn switch_legs(
+        &mut self,
+        _now: Instant,
+        id: Session,
+        side: Option<Side>,
+        switch: Switch,
+        on: bool,
+    ) {
+        let Some(session) = self.sessions.get(&id.0) else { return };
+        let sides: Vec<usize> = match side.filter(|_| switch != Switch::Record) {
+            Some(side) => vec![index(side)],
+            None => vec![0, 1],
+        };
+        let legs = session.streams().flat_map(|stream| sides.iter().map(|at| stream.legs[*at]));
+        let legs: Vec<u32> = legs.collect();
+        for leg in legs {
+            let Some(leg) = self.legs.get_mut(leg as usize) else { continue };
+            match switch {
+                Switch::Media => leg.switches.set(MEDIA, !on),
+                Switch::Dtmf => leg.switches.set(DTMF, !on),
+                Switch::Silence => leg.switches.set(SILENCE, !on),
+                Switch::Record => leg.switches.set(RECORD, on),
+            }
+        }
+    }
+}
+
+impl Leg {
+    /// What its switches make of a packet it has heard.
+    #[cold]
+    pub(crate) fn switched(&self, packet: &Packet<'_>) -> Result<Option<Silence>, Why> {
+        let Packet::Rtp(rtp) = packet else { return Ok(None) };
+        let blocked = self.switches.0 & MEDIA != 0
+            || self.switches.0 & DTMF != 0 && self.clocks.is_event(rtp.payload_type());
+        match blocked {
+            true => Err(Why::Blocked),
+            false if self.switches.0 & SILENCE == 0 => Ok(None),
+            false => Silence::of(rtp.payload_type()).map(Some).ok_or(Why::Blocked),
+        }
+    }
+}
+
+/// The byte that is silence in a codec whose packets can be overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Silence(u8);
+
+impl Silence {
+    /// For G.711; no other codec's silence is as simple.
+    fn of(payload_type: u8) -> Option<Silence> {
+        match payload_type {
+            0 => Some(Silence(0xff)),
+            8 => Some(Silence(0xd5)),
+            _ => None,
+        }
+    }
+
+    /// Overwrites what a packet says, not its header.
+    pub(crate) fn fill(self, packet: &mut [u8]) {
+        let header = 12 + 4 * usize::from(packet.first().map_or(0, |first| first & 0x0f));
+        if let Some(payload) = packet.get_mut(header..) {
+            payload.fill(self.0);
+        }
+    }
+}

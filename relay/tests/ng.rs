@@ -1,0 +1,426 @@
+//! The ng face: what rtpengine's clients send, and what they are told.
+
+mod rig;
+
+use std::time::Duration;
+
+use proto::event::Event;
+use proto::node::{Flow, Input};
+use proto::tables::Latch;
+use relay::ng::bencode;
+use relay::ng::value::{Dict, Value};
+use relay::{Config, Why};
+use rig::{CLIENT, MS, NG, OUTSIDE, Rig, SECOND, address, rtp};
+
+const ALICE: &str = "v=0\r\no=alice 1 1 IN IP4 198.51.100.10\r\ns=-\r\nc=IN IP4 198.51.100.10\r\nt=0 0\r\n\
+    m=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n";
+const BOB: &str = "v=0\r\no=bob 9 9 IN IP4 198.51.100.20\r\ns=call\r\nc=IN IP4 198.51.100.20\r\nt=0 0\r\n\
+    m=audio 5000 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n";
+const A: &str = "198.51.100.10:4000";
+const B: &str = "198.51.100.20:5000";
+
+fn config() -> Config {
+    let ng = relay::ng::Config { listen: vec![address(NG)], ..relay::ng::Config::default() };
+    Config { ng: Some(ng), latch: Latch::Strict, ..rig::config() }
+}
+
+fn rig() -> Rig {
+    Rig::new(config())
+}
+
+trait Commands {
+    fn say(&mut self, from: &str, bytes: &[u8]) -> Option<Vec<u8>>;
+    fn command(&mut self, entries: &[(&str, Value<'static>)]) -> Dict<'static>;
+    fn ng_offer(&mut self, sdp: &str, flags: &[(&str, Value<'static>)]) -> String;
+    fn ng_answer(&mut self, sdp: &str, flags: &[(&str, Value<'static>)]) -> String;
+    fn ng_call(&mut self) -> [u16; 2];
+}
+
+impl Commands for Rig {
+    fn say(&mut self, from: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+        let flow = Flow::udp(address(NG), address(from));
+        self.tell(Input::Other { flow, bytes: bytes.to_vec().into() });
+        self.ng.pop()
+    }
+
+    fn command(&mut self, entries: &[(&str, Value<'static>)]) -> Dict<'static> {
+        let mut bytes =
+            format!("cookie{}-{} ", self.now.duration_since(self.born).as_micros(), self.emptied.len())
+                .into_bytes();
+        let dict = entries.iter().fold(Dict::default(), |dict, (key, value)| dict.with(*key, value.clone()));
+        bencode::write(&Value::Dict(dict), &mut bytes);
+        self.pass(MS);
+        let answer = self.say(CLIENT, &bytes).expect("an answer");
+        let body = answer.splitn(2, |byte| *byte == b' ').nth(1).expect("a body").to_vec();
+        owned(bencode::read(&body).expect("bencoding").as_dict().expect("a dictionary"))
+    }
+
+    fn ng_offer(&mut self, sdp: &str, flags: &[(&str, Value<'static>)]) -> String {
+        let mut entries = vec![
+            ("command", text("offer")),
+            ("call-id", text("c1")),
+            ("from-tag", text("a")),
+            ("sdp", text(sdp)),
+        ];
+        entries.extend_from_slice(flags);
+        said(&self.command(&entries))
+    }
+
+    fn ng_answer(&mut self, sdp: &str, flags: &[(&str, Value<'static>)]) -> String {
+        let tags = [("from-tag", text("a")), ("to-tag", text("b"))];
+        let mut entries = vec![("command", text("answer")), ("call-id", text("c1")), ("sdp", text(sdp))];
+        entries.extend(tags);
+        entries.extend_from_slice(flags);
+        said(&self.command(&entries))
+    }
+
+    /// The ports for B and for A.
+    fn ng_call(&mut self) -> [u16; 2] {
+        let ports = [self.ng_offer(ALICE, &[]), self.ng_answer(BOB, &[])];
+        ports.map(|sdp| port(&sdp))
+    }
+}
+
+fn text(text: &str) -> Value<'static> {
+    Value::text(text)
+}
+
+fn list(words: &[&str]) -> Value<'static> {
+    Value::List(words.iter().map(|word| text(word)).collect())
+}
+
+fn owned(dict: &Dict<'_>) -> Dict<'static> {
+    fn value(from: &Value<'_>) -> Value<'static> {
+        match from {
+            Value::Int(number) => Value::Int(*number),
+            Value::Text(bytes) => Value::Text(bytes.to_vec().into()),
+            Value::List(items) => Value::List(items.iter().map(value).collect()),
+            Value::Dict(dict) => Value::Dict(owned(dict)),
+        }
+    }
+    Dict(dict.0.iter().map(|(key, entry)| (key.to_vec().into(), value(entry))).collect())
+}
+
+fn said(answer: &Dict<'_>) -> String {
+    assert_eq!(answer.text("result"), Some("ok"), "{answer:?}");
+    answer.text("sdp").expect("SDP").to_owned()
+}
+
+fn port(sdp: &str) -> u16 {
+    let line = sdp.lines().find(|line| line.starts_with("m=")).expect("an m= line");
+    line.split(' ').nth(1).and_then(|port| port.parse().ok()).expect("a port")
+}
+
+fn outside(port: u16) -> std::net::SocketAddr {
+    address(&format!("{OUTSIDE}:{port}"))
+}
+
+#[test]
+fn is_there() {
+    let answer = rig().command(&[("command", text("ping"))]);
+    assert_eq!(answer.text("result"), Some("pong"));
+}
+
+#[test]
+fn offer_and_answer_read_as_rtpengine_writes_them() {
+    let mut rig = rig();
+    let offer = rig.ng_offer(ALICE, &[("replace", list(&["origin"])), ("ICE", text("remove"))]);
+    let (answer, ports) = (rig.ng_answer(BOB, &[]), port(&offer));
+    assert_eq!(
+        offer.replace(&ports.to_string(), "PORT").replace(&(ports + 1).to_string(), "NEXT"),
+        format!(
+            "v=0\r\no=alice 1 1 IN IP4 {OUTSIDE}\r\ns=-\r\nc=IN IP4 {OUTSIDE}\r\nt=0 0\r\nm=audio PORT RTP/AVP 0 8 101\r\n\
+             a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n\
+             a=sendrecv\r\na=rtcp:NEXT\r\na=ptime:20\r\n"
+        )
+    );
+    assert!(
+        answer.starts_with("v=0\r\no=bob 9 9 IN IP4 198.51.100.20\r\ns=call\r\nc=IN IP4 203.0.113.1\r\n"),
+        "{answer}"
+    );
+    assert!(answer.ends_with("a=ptime:20\r\n"), "as offered: {answer}");
+}
+
+#[test]
+fn media_goes_both_ways_and_a_delete_ends_it() {
+    let mut rig = rig();
+    let [for_b, for_a] = rig.ng_call();
+    let there = rig.packet(A, outside(for_a), &rtp(1, 1)).expect("sent on to B");
+    assert_eq!((there.from, there.to), (outside(for_b), address(B)));
+    let back = rig.packet(B, outside(for_b), &rtp(2, 1)).expect("sent on to A");
+    assert_eq!((back.from, back.to), (outside(for_a), address(A)));
+    assert!(rig.ports().leased > 0);
+
+    let deleted =
+        rig.command(&[("command", text("delete")), ("call-id", text("c1")), ("from-tag", text("a"))]);
+    assert_eq!(deleted.text("result"), Some("ok"));
+    let totals = deleted.value("totals").unwrap().as_dict().unwrap().value("RTP").unwrap().as_dict().unwrap();
+    assert_eq!(totals.value("packets").unwrap().as_int(), Some(2));
+    assert_eq!((rig.ports().leased, rig.relay.status().sessions), (0, 0));
+    assert!(rig.packet(A, outside(for_a), &rtp(1, 2)).is_none());
+    assert!(rig.events.iter().any(
+        |event| matches!(event, Event::CallEnded(ended) if &*ended.call == "c1" && ended.status == 200)
+    ));
+
+    let again = rig.command(&[("command", text("delete")), ("call-id", text("c1"))]);
+    assert_eq!(
+        (again.text("result"), again.text("warning")),
+        (Some("ok"), Some("Call-ID not found or tags didn't match"))
+    );
+}
+
+#[test]
+fn a_delete_may_be_put_off() {
+    let mut rig = rig();
+    rig.ng_call();
+    let delay = ("delete-delay", Value::Int(5));
+    rig.command(&[("command", text("delete")), ("call-id", text("c1")), delay]);
+    rig.pass(4 * SECOND);
+    assert!(rig.ports().leased > 0);
+    rig.pass(SECOND);
+    assert_eq!(rig.ports().leased, 0);
+}
+
+#[test]
+fn a_repeated_cookie_gets_the_same_answer_and_changes_nothing() {
+    let mut rig = rig();
+    let offer = format!("7_1 d7:call-id2:c97:command5:offer8:from-tag1:a3:sdp{}:{ALICE}e", ALICE.len());
+    let first = rig.say(CLIENT, offer.as_bytes()).unwrap();
+    let leased = rig.ports().leased;
+    assert_eq!(rig.say(CLIENT, offer.as_bytes()), Some(first.clone()));
+    assert_eq!((rig.ports().leased, rig.relay.status().sessions), (leased, 1));
+    let other = rig.say("127.0.0.1:9998", offer.replace("7_1", "7_2").as_bytes()).unwrap();
+    assert_eq!(other[4..], first[4..], "a repeated offer keeps its ports");
+}
+
+#[test]
+fn is_deaf_to_whoever_may_not_command() {
+    let mut rig = rig();
+    assert_eq!(rig.say("192.0.2.66:9999", b"1 d7:command4:pinge"), None);
+    assert_eq!(rig.say(CLIENT, b"no cookie"), None);
+    assert_eq!(
+        rig.say(CLIENT, b"1 d7:command"),
+        Some(b"1 d12:error-reason27:Could not decode dictionary6:result5:errore".to_vec())
+    );
+}
+
+#[test]
+fn json_is_answered_in_json() {
+    let answer = rig().say(CLIENT, br#"c {"command":"query","call-id":"nobody"}"#).unwrap();
+    assert_eq!(answer, br#"c {"error-reason":"Unknown call-id","result":"error"}"#);
+}
+
+#[test]
+fn a_re_offer_keeps_its_ports_from_either_side_and_a_new_section_gets_its_own() {
+    let mut rig = rig();
+    let [for_b, for_a] = rig.ng_call();
+    let to = ("to-tag", text("b"));
+    assert_eq!(
+        port(&rig.ng_offer(&ALICE.replace("a=ptime", "a=sendonly\r\na=ptime"), std::slice::from_ref(&to))),
+        for_b
+    );
+    let from_b = rig.command(&[
+        ("command", text("offer")),
+        ("call-id", text("c1")),
+        ("from-tag", text("b")),
+        ("to-tag", text("a")),
+        ("sdp", text(BOB)),
+    ]);
+    assert_eq!(port(&said(&from_b)), for_a);
+    let video = format!("{ALICE}m=video 4010 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n");
+    let offer = rig.ng_offer(&video, &[to]);
+    assert_eq!(port(&offer), for_b);
+    assert!(offer.contains("m=video 30"), "{offer}");
+    let refused = rig.ng_answer(&format!("{BOB}m=video 0 RTP/AVP 96\r\na=inactive\r\n"), &[]);
+    assert!(refused.ends_with("m=video 0 RTP/AVP 96\r\n"), "{refused}");
+    assert_eq!(rig.ports().leased, 4, "the rejected section's ports are back");
+}
+
+#[test]
+fn branches_of_a_fork_have_ports_of_their_own_and_end_one_by_one() {
+    let mut rig = rig();
+    let branch = |name: &str| [("via-branch", text(name))];
+    let one = port(&rig.ng_offer(ALICE, &branch("1")));
+    let two = port(&rig.ng_offer(ALICE, &branch("2")));
+    assert_ne!(one, two);
+    rig.ng_answer(BOB, &branch("2"));
+    assert_eq!(rig.relay.status().sessions, 2);
+    rig.command(&[
+        ("command", text("delete")),
+        ("call-id", text("c1")),
+        ("from-tag", text("a")),
+        ("via-branch", text("1")),
+    ]);
+    assert_eq!(rig.relay.status().sessions, 1);
+    let query = rig.command(&[("command", text("query")), ("call-id", text("c1"))]);
+    let tags = query.value("tags").unwrap().as_dict().unwrap();
+    assert!(tags.value("a").is_some() && tags.value("b").is_some());
+}
+
+#[test]
+fn each_party_has_its_own_way_with_rtcp() {
+    let mut rig = rig();
+    let mux = format!("{ALICE}a=rtcp-mux\r\n");
+    let offer = rig.ng_offer(&mux, &[("rtcp-mux", list(&["demux"]))]);
+    assert!(!offer.contains("a=rtcp-mux"), "{offer}");
+    let answer = rig.ng_answer(BOB, &[]);
+    let (for_b, for_a) = (port(&offer), port(&answer));
+    assert!(answer.contains(&format!("a=rtcp:{for_a}\r\na=rtcp-mux\r\n")), "{answer}");
+    rig.packet(A, outside(for_a), &rtp(1, 1));
+    rig.packet(B, outside(for_b), &rtp(2, 1));
+    let report = [0x80, 200, 0, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let there = rig.packet(A, outside(for_a), &report).expect("to B's own RTCP port");
+    assert_eq!(there.to, address("198.51.100.20:5001"));
+    let back = rig.packet("198.51.100.20:5001", outside(for_b + 1), &report).expect("to A's only port");
+    assert_eq!((back.to, back.from), (address(A), outside(for_a)));
+}
+
+#[test]
+fn media_and_digits_can_be_blocked_and_sound_silenced() {
+    let mut rig = rig();
+    let [_, for_a] = rig.ng_call();
+    let send = |rig: &mut Rig, payload_type: u8, n: u16| {
+        let mut packet = rtp(1, n);
+        packet[1] = payload_type;
+        rig.packet(A, outside(for_a), &packet)
+    };
+    assert!(send(&mut rig, 0, 1).is_some());
+    let mut n = 1;
+    for (command, audio, digits) in [
+        ("block DTMF", true, false),
+        ("block media", false, false),
+        ("unblock media", true, false),
+        ("unblock DTMF", true, true),
+        ("silence media", true, false),
+    ] {
+        rig.command(&[("command", text(command)), ("call-id", text("c1")), ("from-tag", text("a"))]);
+        n += 2;
+        let sent = (send(&mut rig, 0, n), send(&mut rig, 101, n + 1));
+        assert_eq!((sent.0.is_some(), sent.1.is_some()), (audio, digits), "{command}");
+        let silent = sent.0.is_some_and(|sent| sent.bytes[12..].iter().all(|byte| *byte == 0xff));
+        assert_eq!(silent, command == "silence media");
+    }
+    assert!(rig.dropped(Why::Blocked) > 0);
+    let unknown = rig.command(&[("command", text("block media")), ("call-id", text("x"))]);
+    assert_eq!(unknown.text("error-reason"), Some("Unknown call-ID"));
+}
+
+#[test]
+fn what_needs_srtp_on_one_side_is_refused_and_srtp_on_both_passes() {
+    let mut rig = rig();
+    let entries = |sdp: &str, protocol: &str| {
+        let protocol = ("transport-protocol", text(protocol));
+        [
+            ("command", text("offer")),
+            ("call-id", text("s")),
+            ("from-tag", text("a")),
+            ("sdp", text(sdp)),
+            protocol,
+        ]
+    };
+    let refused = rig.command(&entries(ALICE, "RTP/SAVP"));
+    assert!(refused.text("error-reason").unwrap().contains("does not terminate SRTP"));
+    assert_eq!(rig.relay.status().sessions, 0);
+    let secure = ALICE.replace("RTP/AVP", "RTP/SAVP") + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:key\r\n";
+    let passed = said(&rig.command(&entries(&secure, "RTP/SAVP")));
+    assert!(passed.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:key\r\n"), "{passed}");
+}
+
+#[test]
+fn unknown_flags_are_named_and_the_call_goes_on() {
+    let mut rig = rig();
+    let answer = rig.command(&[
+        ("command", text("offer")),
+        ("call-id", text("u")),
+        ("from-tag", text("a")),
+        ("sdp", text(ALICE)),
+        ("flags", list(&["trust-address", "fly-to-the-moon"])),
+    ]);
+    said(&answer);
+    assert_eq!(answer.text("warning"), Some("not supported here, passed over: fly-to-the-moon"));
+    assert!(
+        rig.events
+            .iter()
+            .any(|event| matches!(event, Event::Warning { about, .. } if &**about == "fly-to-the-moon"))
+    );
+}
+
+#[test]
+fn only_the_signalled_and_the_signalling_address_are_heard() {
+    let mut rig = rig();
+    let private = ALICE.replace("198.51.100.10", "10.9.9.9");
+    rig.ng_offer(&private, &[("received-from", list(&["IP4", "198.51.100.77"]))]);
+    let for_a = port(&rig.ng_answer(BOB, &[]));
+    assert!(rig.packet("192.0.2.66:4000", outside(for_a), &rtp(1, 1)).is_none());
+    assert!(rig.packet("198.51.100.77:61000", outside(for_a), &rtp(1, 1)).is_some());
+}
+
+#[test]
+fn parties_meet_in_the_networks_the_flags_name() {
+    let mut rig = rig();
+    let offer =
+        rig.ng_offer(ALICE, &[("direction", list(&["outside", "inside"])), ("replace", list(&["origin"]))]);
+    assert!(
+        offer.contains("o=alice 1 1 IN IP4 10.0.0.1\r\n") && offer.contains("c=IN IP4 10.0.0.1\r\n"),
+        "{offer}"
+    );
+    let answer = rig.ng_answer(BOB, &[]);
+    assert!(answer.contains(&format!("c=IN IP4 {OUTSIDE}\r\n")), "{answer}");
+    let six = rig.command(&[
+        ("command", text("offer")),
+        ("call-id", text("six")),
+        ("from-tag", text("a")),
+        ("sdp", text(ALICE)),
+        ("address family", text("IP6")),
+    ]);
+    assert!(said(&six).contains("c=IN IP6 2001:db8::1\r\n"));
+}
+
+#[test]
+fn a_call_both_parties_have_left_without_a_word_ends_by_itself() {
+    let mut rig = rig();
+    let [for_b, for_a] = rig.ng_call();
+    rig.packet(A, outside(for_a), &rtp(1, 1));
+    rig.packet(B, outside(for_b), &rtp(2, 1));
+    rig.pass(Duration::from_secs(119));
+    assert_eq!(rig.relay.status().sessions, 1);
+    rig.pass(2 * SECOND);
+    assert_eq!((rig.relay.status().sessions, rig.ports().leased), (0, 0));
+    let list = rig.command(&[("command", text("list"))]);
+    assert_eq!(list.value("calls"), Some(&Value::List(Vec::new())));
+}
+
+#[test]
+fn when_ports_run_out_a_client_is_told_to_ask_elsewhere() {
+    let mut rig = Rig::new(Config { ports: 30_000..=30_003, ..config() });
+    rig.ng_call();
+    let ask = |supports: &[&str], call: &str| {
+        let base = [
+            ("command", text("offer")),
+            ("call-id", text(call)),
+            ("from-tag", text("a")),
+            ("sdp", text(ALICE)),
+        ];
+        [base.to_vec(), vec![("supports", list(supports))]].concat()
+    };
+    let full = rig.command(&ask(&["load limit"], "x"));
+    assert_eq!(full.text("result"), Some("load limit"), "{full:?}");
+    let full = rig.command(&ask(&[], "y"));
+    assert_eq!(full.text("result"), Some("error"));
+    assert_eq!(rig.relay.status().sessions, 1);
+}
+
+#[test]
+fn statistics_count_what_happened() {
+    let mut rig = rig();
+    let [_, for_a] = rig.ng_call();
+    rig.packet(A, outside(for_a), &rtp(1, 1));
+    let answer = rig.command(&[("command", text("statistics"))]);
+    let of = |group: &str, key: &str| {
+        let statistics = answer.value("statistics")?.as_dict()?;
+        statistics.value(group)?.as_dict()?.value(key)?.as_int()
+    };
+    assert_eq!(of("currentstatistics", "sessionstotal"), Some(1));
+    assert_eq!(of("totalstatistics", "relayedpackets"), Some(1));
+    assert_eq!(of("controlstatistics", "totaloffercount"), Some(1));
+}
