@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Floor of every crate of the workspace. A new crate must be given its floor here.
-const FLOORS: [(&str, u8); 7] = [
+const FLOORS: [(&str, u8); 8] = [
     ("proto", 0),
     ("proxy", 1),
     ("relay", 1),
     ("redirect", 1),
+    ("access", 1),
     ("endpoint-sim", 1),
     ("host", 2),
     ("conformance", 3),

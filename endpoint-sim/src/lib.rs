@@ -33,6 +33,7 @@ mod dialog;
 mod marker;
 mod media;
 mod offer;
+pub mod peer;
 mod phone;
 mod ports;
 mod registration;

@@ -7,6 +7,8 @@
 //! - [`sip`]: one buffer and one index of it; edits are splices, never reprints. Transactions (RFC 3261 §17).
 //! - [`sdp`], [`rtp`], [`rtcp`]: line editor for session descriptions; demultiplexing, reports and statistics of media;
 //!   [`quality`]: how it sounds.
+//! - [`stun`]: Binding requests, NAT behaviour, checks between peers.
+//! - [`peer`]: what peers, their access server and their reflectors say to one another.
 //! - [`cidr`]: address ranges.
 //! - [`timers`]: one queue of timers for a whole node.
 //! - [`token`], [`digest`], [`node_auth`]: what proves who sent what.
@@ -17,12 +19,14 @@ pub mod digest;
 pub mod event;
 pub mod node;
 pub mod node_auth;
+pub mod peer;
 pub mod quality;
 pub mod resolve;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
 pub mod sip;
+pub mod stun;
 pub mod tables;
 pub mod timers;
 pub mod token;

@@ -326,6 +326,15 @@ pub enum Output {
         /// Comes back in [`Input::SendFailed`]; `Ticket(0)`: don't tell.
         ticket: Ticket,
     },
+    /// Send a datagram that dies after so many routers: it opens our own NAT and is not heard beyond.
+    Probe {
+        /// By this path, over UDP.
+        flow: Flow,
+        /// One datagram.
+        bytes: Bytes,
+        /// Routers it may pass (IPv4 TTL, IPv6 hop limit).
+        hops: u8,
+    },
     /// Close a connection.
     Close {
         /// The connection.

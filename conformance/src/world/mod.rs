@@ -57,6 +57,9 @@ use streams::{Conn, ConnId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeId(usize);
 
+/// Routers a packet may pass, unless its sender says otherwise.
+const HOPS: u8 = 64;
+
 /// How long a packet takes to its own host.
 pub const LOOPBACK: Duration = Duration::from_micros(50);
 
@@ -263,7 +266,7 @@ impl World {
     pub fn inject(&mut self, node: NodeId, from: &str, to: &str, bytes: &[u8]) {
         let bytes = Bytes::copy_from_slice(bytes);
         let transport = Message::parse(bytes.clone()).is_ok().then_some(Transport::Udp);
-        self.send_datagram(node, transport, (addr(from), addr(to)), bytes);
+        self.send_datagram(node, transport, (addr(from), addr(to)), bytes, HOPS);
     }
 
     fn happen(&mut self) {
@@ -290,9 +293,11 @@ impl World {
         transport: Option<Transport>,
         (src, dst): (SocketAddr, SocketAddr),
         bytes: Bytes,
+        hops: u8,
     ) {
         let entry = self.note(node, transport, (src, dst), &bytes);
-        let packet = Packet { entry, protocol: Protocol::Udp, src, dst, bytes, opens: None, passed: vec![] };
+        let (protocol, opens, passed) = (Protocol::Udp, None, vec![]);
+        let packet = Packet { entry, protocol, src, dst, bytes, opens, passed, hops };
         self.launch(self.nodes[node.0].host, packet);
     }
 

@@ -27,6 +27,10 @@ pub enum Ports {
     Preserve,
     /// Any free one.
     Random,
+    /// The one after the last.
+    Sequential,
+    /// Any free one of a block that begins at a multiple of its size and belongs to this NAT's subscriber.
+    Block(u16),
 }
 
 /// How a NAT behaves.
@@ -44,12 +48,18 @@ pub struct Rules {
     pub inbound_refreshes: bool,
     /// Whether two inside hosts reach one another by their external addresses (RFC 4787 §6).
     pub hairpin: bool,
+    /// Whether a packet that may not come in spoils the mapping its answer would use: that one gets another port, as
+    /// where a router takes the early packet for its own.
+    pub poisons: bool,
+    /// Whether UDP passes at all.
+    pub udp: bool,
 }
 
 impl Rules {
     const fn new(mapping: Dependence, filtering: Dependence, ports: Ports) -> Rules {
         let timeout = Duration::from_secs(120);
-        Rules { mapping, filtering, ports, timeout, inbound_refreshes: false, hairpin: false }
+        let (inbound_refreshes, hairpin, poisons, udp) = (false, false, false, true);
+        Rules { mapping, filtering, ports, timeout, inbound_refreshes, hairpin, poisons, udp }
     }
 
     /// Anybody may answer to a mapping.
@@ -72,6 +82,21 @@ impl Rules {
     /// With hairpinning.
     pub const fn hairpin(self) -> Rules {
         Rules { hairpin: true, ..self }
+    }
+
+    /// Spoilt by what comes too early.
+    pub const fn poisoned(self) -> Rules {
+        Rules { poisons: true, ..self }
+    }
+
+    /// With other external ports.
+    pub const fn ports(self, ports: Ports) -> Rules {
+        Rules { ports, ..self }
+    }
+
+    /// Without UDP.
+    pub const fn without_udp(self) -> Rules {
+        Rules { udp: false, ..self }
     }
 }
 
@@ -152,6 +177,13 @@ pub(super) struct Nat {
     rules: Rules,
     pub(super) external: IpAddr,
     mappings: BTreeMap<MappingKey, Mapping>,
+    /// The mapping of each external port.
+    ports: BTreeMap<(Protocol, u16), MappingKey>,
+    /// Remote endpoints whose early packets spoilt a port, and until when.
+    spoilt: BTreeMap<(u16, SocketAddr), Duration>,
+    /// Nothing runs out before.
+    next_expiry: Duration,
+    last_port: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,22 +203,34 @@ struct Mapping {
 
 impl Nat {
     pub(super) fn new(external: IpAddr, rules: Rules) -> Nat {
-        Nat { rules, external, mappings: BTreeMap::new() }
+        Nat {
+            rules,
+            external,
+            mappings: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            spoilt: BTreeMap::new(),
+            next_expiry: Duration::MAX,
+            last_port: 0,
+        }
     }
 
     /// Forgets every mapping, as a rebooting router does; perhaps with another external address from now on.
     pub(super) fn rebind(&mut self, external: IpAddr) {
-        self.mappings.clear();
-        self.external = external;
+        *self = Nat { last_port: self.last_port, ..Nat::new(external, self.rules) };
     }
 
     fn outbound(&mut self, packet: Passing, dice: &mut Dice) -> Result<SocketAddr, &'static str> {
+        if packet.protocol == Protocol::Udp && !self.rules.udp {
+            return Err("no UDP");
+        }
         self.expire(packet.now);
-        let key = self.key(packet);
+        let key = self.key_for(packet);
         if !self.mappings.contains_key(&key) {
             let port = self.choose_port(packet, dice).ok_or("no free port")?;
+            self.ports.insert((packet.protocol, port), key);
             self.mappings.insert(key, Mapping { port, used: packet.now, sent_to: BTreeMap::new() });
         }
+        self.next_expiry = self.next_expiry.min(packet.now + self.rules.timeout);
         let mapping = self.mappings.get_mut(&key).ok_or("no mapping")?;
         mapping.used = packet.now;
         mapping.sent_to.insert(packet.dst, packet.now);
@@ -194,13 +238,23 @@ impl Nat {
     }
 
     fn inbound(&mut self, packet: Passing) -> Result<SocketAddr, &'static str> {
+        if packet.protocol == Protocol::Udp && !self.rules.udp {
+            return Err("no UDP");
+        }
         self.expire(packet.now);
+        let passed = self.let_in(packet);
+        if passed.is_err() && self.rules.poisons {
+            let until = packet.now + self.rules.timeout;
+            self.spoilt.insert((packet.dst.port(), packet.src), until);
+            self.next_expiry = self.next_expiry.min(until);
+        }
+        passed
+    }
+
+    fn let_in(&mut self, packet: Passing) -> Result<SocketAddr, &'static str> {
         let rules = self.rules;
-        let (key, mapping) = self
-            .mappings
-            .iter_mut()
-            .find(|(key, mapping)| key.protocol == packet.protocol && mapping.port == packet.dst.port())
-            .ok_or("no mapping")?;
+        let key = *self.ports.get(&(packet.protocol, packet.dst.port())).ok_or("no mapping")?;
+        let mapping = self.mappings.get_mut(&key).ok_or("no mapping")?;
         let passes = match rules.filtering {
             Dependence::Endpoint => true,
             Dependence::Address => mapping.sent_to.keys().any(|remote| remote.ip() == packet.src.ip()),
@@ -212,8 +266,22 @@ impl Nat {
         if passes { Ok(key.inside) } else { Err("filtered") }
     }
 
-    fn key(&self, packet: Passing) -> MappingKey {
-        let towards = match self.rules.mapping {
+    /// The mapping a packet uses: that of the rules, unless that one's port is spoilt towards its destination.
+    fn key_for(&self, packet: Passing) -> MappingKey {
+        let key = self.key(packet, self.rules.mapping);
+        let port = match self.mappings.get(&key) {
+            Some(mapping) => mapping.port,
+            None if self.rules.ports == Ports::Preserve => packet.src.port(),
+            None => return key,
+        };
+        match self.spoilt.contains_key(&(port, packet.dst)) {
+            true => self.key(packet, Dependence::AddressAndPort),
+            false => key,
+        }
+    }
+
+    fn key(&self, packet: Passing, mapping: Dependence) -> MappingKey {
+        let towards = match mapping {
             Dependence::Endpoint => (None, None),
             Dependence::Address => (Some(packet.dst.ip()), None),
             Dependence::AddressAndPort => (Some(packet.dst.ip()), Some(packet.dst.port())),
@@ -221,23 +289,49 @@ impl Nat {
         MappingKey { protocol: packet.protocol, inside: packet.src, towards }
     }
 
-    fn choose_port(&self, packet: Passing, dice: &mut Dice) -> Option<u16> {
-        let first = match self.rules.ports {
-            Ports::Preserve => packet.src.port(),
-            Ports::Random => 1024 + dice.below(64512) as u16,
+    fn choose_port(&mut self, packet: Passing, dice: &mut Dice) -> Option<u16> {
+        let any = |dice: &mut Dice| 1024 + dice.below(64512) as u16;
+        if self.last_port == 0 {
+            self.last_port = any(dice);
+        }
+        let free = |port: &u16| {
+            !self.ports.contains_key(&(packet.protocol, *port))
+                && !self.spoilt.contains_key(&(*port, packet.dst))
         };
-        let is_taken =
-            |port| self.mappings.iter().any(|(key, m)| key.protocol == packet.protocol && m.port == port);
-        (first..=u16::MAX).chain(1024..first).find(|port| !is_taken(*port))
+        let (first, range) = match self.rules.ports {
+            Ports::Preserve => (packet.src.port(), 1024..=u16::MAX),
+            Ports::Random => (any(dice), 1024..=u16::MAX),
+            Ports::Sequential => (self.last_port.checked_add(1).unwrap_or(1024), 1024..=u16::MAX),
+            Ports::Block(size) => {
+                let start = (self.last_port / size * size).max(1024);
+                let end = start.saturating_add(size - 1);
+                (start + dice.below(u64::from(end - start) + 1) as u16, start..=end)
+            }
+        };
+        let port = (first..=*range.end()).chain(*range.start()..first).find(free)?;
+        self.last_port = port;
+        Some(port)
     }
 
     /// TCP mappings last: RFC 5382 asks for two hours and more.
     fn expire(&mut self, now: Duration) {
+        if now < self.next_expiry {
+            return;
+        }
         let life = self.rules.timeout;
+        let mut next = Duration::MAX;
         self.mappings.retain(|key, mapping| {
-            mapping.sent_to.retain(|_, at| key.protocol == Protocol::Tcp || *at + life > now);
-            key.protocol == Protocol::Tcp || mapping.used + life > now
+            if key.protocol == Protocol::Tcp {
+                return true;
+            }
+            mapping.sent_to.retain(|_, at| *at + life > now);
+            let first = mapping.sent_to.values().min().copied().unwrap_or(mapping.used);
+            next = next.min(first.min(mapping.used) + life);
+            mapping.used + life > now
         });
+        self.ports.retain(|_, key| self.mappings.contains_key(key));
+        self.spoilt.retain(|_, until| *until > now);
+        self.next_expiry = self.spoilt.values().copied().fold(next, Duration::min);
     }
 }
 
@@ -338,6 +432,40 @@ mod tests {
         let external = nat.outbound(at(0, INSIDE, addr("203.0.113.1:1000")), &mut dice()).unwrap();
         assert!(nat.inbound(at(20, "203.0.113.1:1000", external)).is_ok());
         assert!(nat.inbound(at(40, "203.0.113.1:1000", external)).is_err());
+    }
+
+    #[test]
+    fn an_early_packet_spoils_the_mapping_of_a_nat_that_is_poisoned() {
+        for (rules, same) in [(Rules::PORT_RESTRICTED, true), (Rules::PORT_RESTRICTED.poisoned(), false)] {
+            let (mut nat, mut dice) = (nat(rules), dice());
+            let external = nat.outbound(at(0, INSIDE, addr("203.0.113.1:1000")), &mut dice).unwrap();
+            let peer = "203.0.113.2:1000";
+            assert_eq!(nat.inbound(at(1, peer, external)), Err("filtered"));
+            let towards_peer = nat.outbound(at(2, INSIDE, addr(peer)), &mut dice).unwrap();
+            assert_eq!(towards_peer == external, same);
+            assert_eq!(nat.inbound(at(3, peer, towards_peer)), Ok(addr(INSIDE)));
+        }
+    }
+
+    #[test]
+    fn ports_come_one_after_another_or_from_a_block() {
+        let mut dice = dice();
+        let mut ports = |rules: Rules| {
+            let mut nat = nat(rules);
+            (0..20u16)
+                .map(|n| nat.outbound(at(0, INSIDE, ([203, 0, 113, 1], n).into()), &mut dice).unwrap().port())
+                .collect::<Vec<_>>()
+        };
+        let sequential = ports(Rules::SYMMETRIC.ports(Ports::Sequential));
+        assert!(sequential.is_sorted_by(|a, b| a + 1 == *b), "{sequential:?}");
+        let block = ports(Rules::SYMMETRIC.ports(Ports::Block(512)));
+        assert!(block.iter().all(|port| port / 512 == block[0] / 512) && !block.is_sorted(), "{block:?}");
+    }
+
+    #[test]
+    fn without_udp_nothing_of_it_passes() {
+        let mut nat = nat(Rules::FULL_CONE.without_udp());
+        assert!(nat.outbound(at(0, INSIDE, addr("203.0.113.1:1000")), &mut dice()).is_err());
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub(super) struct Packet {
     /// Set when it opens a connection instead of carrying a datagram.
     pub(super) opens: Option<ConnId>,
     pub(super) passed: Vec<GatewayId>,
+    /// Routers it may still pass.
+    pub(super) hops: u8,
 }
 
 /// Where a packet is after one step.
@@ -108,6 +110,8 @@ struct Middlebox {
 
 /// Gateways on a way, at most: a loop of them ends here.
 const MAX_HOPS: usize = 8;
+/// Routers between any two places of the internet; a gateway is one more.
+const CORE_HOPS: u8 = 8;
 
 impl Net {
     pub(super) fn new() -> Net {
@@ -205,6 +209,11 @@ impl Net {
     pub(super) fn step(&mut self, now: Duration, realm: Realm, packet: &mut Packet, dice: &mut Dice) -> Step {
         if packet.passed.len() >= MAX_HOPS {
             return Step::Dropped("too many gateways".to_owned());
+        }
+        let routers = if realm == INTERNET { CORE_HOPS } else { 1 };
+        match packet.hops.checked_sub(routers) {
+            None | Some(0) if realm == INTERNET => return Step::Dropped("hop limit".to_owned()),
+            left => packet.hops = left.unwrap_or(0),
         }
         let network = &self.realms[realm.0];
         match (network.at.get(&packet.dst.ip()), network.out) {

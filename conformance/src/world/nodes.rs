@@ -16,7 +16,7 @@ use super::net::HostId;
 use super::record::Fate;
 use super::tables::WorldTables;
 use super::tongue::Tongue;
-use super::{Happening, NodeId, World, addr};
+use super::{HOPS, Happening, NodeId, World, addr};
 
 /// A node that can be looked at again as what it is.
 pub trait Actor: Node {
@@ -217,10 +217,14 @@ impl World {
     fn perform(&mut self, node: NodeId, output: Output) {
         match output {
             Output::Send { flow, bytes, ticket } => self.send(node, flow, bytes, ticket),
+            Output::Probe { flow, bytes, hops } => {
+                let ends = (flow.local, flow.remote);
+                self.send_datagram(node, Some(Transport::Udp), ends, bytes, hops);
+            }
             Output::Close { flow } => self.close_flow(node, &flow),
             Output::SendMedia { socket, to, bytes } => {
                 if let Some(from) = self.nodes[node.0].media.get(&socket).copied() {
-                    self.send_datagram(node, None, (from, to), bytes);
+                    self.send_datagram(node, None, (from, to), bytes, HOPS);
                 }
             }
             Output::Bind { ticket, local } => self.bind(node, ticket, local),
@@ -248,7 +252,7 @@ impl World {
         }
         match flow.transport {
             Transport::Udp => {
-                self.send_datagram(node, Some(Transport::Udp), (flow.local, flow.remote), bytes)
+                self.send_datagram(node, Some(Transport::Udp), (flow.local, flow.remote), bytes, HOPS)
             }
             _ => self.send_on_stream(node, flow, bytes, ticket),
         }
@@ -272,10 +276,12 @@ impl World {
         self.tell_later(self.now, node, input);
     }
 
+    /// The one above the highest that is open.
     fn free_port(&self, host: HostId, local: SocketAddr) -> SocketAddr {
         let at = |port| SocketAddr::new(local.ip(), port);
-        let free = (32_768..).find(|port| !self.sockets.contains_key(&(host, at(*port))));
-        at(free.unwrap_or(0))
+        let open = self.sockets.range((host, at(32_768))..=(host, at(u16::MAX)));
+        let highest = open.map(|((_, at), _)| at.port()).next_back();
+        at(highest.map_or(32_768, |port| port.saturating_add(1)))
     }
 
     fn resolve(&mut self, Question::Resolve { host, port, transport, secure }: &Question) -> Answer {

@@ -141,6 +141,7 @@ impl World {
             bytes,
             opens: Some(id),
             passed: vec![],
+            hops: super::HOPS,
         };
         self.launch(self.nodes[node.0].host, packet);
         self.schedule(self.now + *wait, Happening::Knock { conn: id, attempt: attempt + 1 });

@@ -16,15 +16,16 @@ use endpoint_sim::Phone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use proto::node::{Flow, Input, Output, SendError, Ticket, Transport};
 use proto::sip::{Message, Name};
+use proto::stun;
 
 use super::mailbox::Mailbox;
 use super::media::{self, MediaPath, epoll_timeout};
 use super::post::{Address, PostOffice, Seats, turned};
 use super::seat::{Command, LaneReport, Seat};
 use crate::events::Ring;
+use crate::net::Outside;
 use crate::net::batch::{Receiver, Sender, take_error};
 use crate::net::udp::send_error;
-use crate::net::{Outside, stun};
 
 /// Datagrams per system call.
 const BATCH: usize = 32;
@@ -263,8 +264,9 @@ impl Lane {
             return;
         }
         if stun::is_stun(bytes) {
-            if let Some(answer) = stun::answer(bytes, from) {
-                let outgoing = Outgoing { to: from, bytes: answer.into(), ticket: Ticket(0), seat: 0 };
+            let local = self.listeners[number].local;
+            if let Some(answer) = stun::Server::single().answer(bytes, from, local) {
+                let outgoing = Outgoing { to: from, bytes: answer.bytes.into(), ticket: Ticket(0), seat: 0 };
                 self.outgoing[number].push(outgoing);
             }
             return;
@@ -341,6 +343,7 @@ impl Lane {
                 }
                 self.send(seat, flow, bytes, ticket);
             }
+            Output::Probe { flow, bytes, hops } => self.probe(flow, &bytes, hops),
             Output::Close { flow } => self.outside.close(flow),
             Output::Ask { ticket, question } => {
                 self.outside.ask(Address { lane: self.index, seat }, ticket, question)
@@ -422,6 +425,17 @@ impl Lane {
             }
             let Some((seat, input)) = self.inbox.pop_front() else { return };
             self.deliver(Instant::now(), seat, input);
+        }
+    }
+
+    /// What waits goes first, so that order is kept.
+    fn probe(&mut self, flow: Flow, bytes: &[u8], hops: u8) {
+        let Some(number) = self.listener_at(flow) else { return };
+        self.flush_listener(number);
+        let socket = self.listeners[number].socket.as_fd();
+        match crate::net::probe::send(socket, flow.remote, bytes, hops) {
+            Ok(()) => self.report.sent += 1,
+            Err(_) => self.report.dropped += 1,
         }
     }
 
