@@ -330,9 +330,9 @@ pub fn add_proxy_with(world: &mut World, name: &str, at: &str, config: proxy::Co
     node
 }
 
-/// Accounts of alice and bob.
+/// Accounts of alice, bob and carol.
 pub fn add_users(world: &mut World, proxy: NodeId) {
-    for name in ["alice", "bob"] {
+    for name in ["alice", "bob", "carol"] {
         world.tables(proxy).add_user(User {
             name: name.to_owned(),
             secret: Secret::Password(format!("{name}'s secret")),

@@ -16,6 +16,7 @@ impl Phone {
     /// A request that is neither ACK nor CANCEL.
     pub(crate) fn asked(&mut self, id: ServerId, request: Message) {
         let in_call = self.call.as_ref().is_some_and(|call| call.dialog.has(&request));
+        let waiting = self.parked.as_ref().is_some_and(|call| call.dialog.has(&request));
         let inside = !request.to_tag().is_empty();
         match request.method() {
             Method::Invite if !inside => self.called(id, request),
@@ -25,6 +26,11 @@ impl Phone {
                 self.transferred = None;
                 self.respond(id, &request, 200);
             }
+            Method::Bye if waiting => {
+                self.leave_parked(false);
+                self.respond(id, &request, 200);
+            }
+            Method::Notify if waiting => self.transfer_told(id, &request),
             Method::Refer if in_call => self.transfer_asked(id, &request),
             Method::Notify if in_call => self.transfer_told(id, &request),
             Method::Options if !inside => self.respond(id, &request, 200),
@@ -48,11 +54,16 @@ impl Phone {
     }
 
     fn called(&mut self, id: ServerId, invite: Message) {
+        let replaces = invite.text(Name::Replaces);
+        let replaced = replaces.is_some_and(|replaces| self.give_way(replaces));
+        if replaces.is_some() && !replaced {
+            return self.respond(id, &invite, 481);
+        }
         if self.call.is_some() {
             self.report.busy += 1;
             return self.respond(id, &invite, 486);
         }
-        if let Some(required) = invite.text(Name::Require) {
+        if let Some(required) = invite.text(Name::Require).filter(|required| *required != "replaces") {
             let response = self.reply(&invite, 420).header(Name::Unsupported, required).finish();
             return self.transactions.respond(self.now, id, response);
         }
@@ -64,7 +75,8 @@ impl Phone {
         let mut call = self.fresh_call(Dialog::incoming(&invite, tag), Stage::Ringing);
         (call.late_offer, call.server) = (remote.is_none(), Some(id));
         call.media.remote = remote;
-        call.answer_at = Some(self.now + Duration::from_millis(self.answer.after_ms));
+        let rings = if replaced { 0 } else { self.answer.after_ms };
+        call.answer_at = Some(self.now + Duration::from_millis(rings));
         call.invite = Some(invite);
         self.call = Some(call);
         match self.answer.reject {

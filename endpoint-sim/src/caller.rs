@@ -41,6 +41,10 @@ impl Phone {
         call.stage = Stage::Calling;
         let invite = call.dialog.request(Method::Invite, &via);
         let invite = invite.header(Name::Contact, self.config.contact()).header(Name::Allow, ALLOW);
+        let invite = match self.replaces.take() {
+            Some(replaces) => invite.header(Name::Replaces, replaces).header(Name::Require, "replaces"),
+            None => invite,
+        };
         let invite = if call.late_offer { invite } else { call.with_offer(invite) };
         self.request(Purpose::Invite, invite.finish());
     }

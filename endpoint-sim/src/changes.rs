@@ -1,5 +1,4 @@
-//! Changes of a call that is up: hold, resume, move (RFC 3261 §14, RFC 3264 §8), UPDATE (RFC 3311) and blind transfer
-//! (RFC 3515), from both ends.
+//! Changes of a call that is up: hold, resume, move (RFC 3261 §14, RFC 3264 §8) and UPDATE (RFC 3311), from both ends.
 
 use proto::sip::transaction::ServerId;
 use proto::sip::{Message, Method, Name};
@@ -7,7 +6,6 @@ use proto::sip::{Message, Method, Name};
 use crate::call::{Call, Stage};
 use crate::media;
 use crate::phone::{Phone, Purpose};
-use crate::report::EndedBy;
 use crate::script::{Act, After, Step};
 
 impl Phone {
@@ -94,66 +92,5 @@ impl Phone {
         let response = if has_offer { call.with_answer(response) } else { response };
         call.begin_talking(self.now);
         self.transactions.respond(self.now, id, response.finish());
-    }
-
-    /// Asks the other side to call somebody else.
-    pub(crate) fn transfer(&mut self, to: &str) {
-        let via = self.via();
-        let Some(call) = self.call.as_mut().filter(|call| call.stage == Stage::Up) else { return };
-        let refer = call
-            .dialog
-            .request(Method::Refer, &via)
-            .header(Name::Contact, self.config.contact())
-            .header(Name::ReferTo, format_args!("<{to}>"))
-            .header(Name::ReferredBy, format_args!("<{}>", self.config.uri()))
-            .finish();
-        self.request(Purpose::Refer, refer);
-    }
-
-    /// How the transfer we asked for goes. When it has gone well we are no longer needed.
-    pub(crate) fn transfer_told(&mut self, id: ServerId, notify: &Message) {
-        self.respond(id, notify, 200);
-        let body = String::from_utf8_lossy(notify.body()).into_owned();
-        let status = body.strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
-        let Some(status) = status.filter(|status| *status >= 200) else { return };
-        self.report.transfer_status = Some(status);
-        if status < 300 {
-            self.hang_up();
-        }
-    }
-
-    /// We are asked to call somebody else: this call's media ends, its dialog waits for the outcome.
-    pub(crate) fn transfer_asked(&mut self, id: ServerId, refer: &Message) {
-        let target =
-            refer.name_addrs(Name::ReferTo).next().and_then(Result::ok).map(|to| to.raw_uri.to_string());
-        let Some(target) = target else { return self.respond(id, refer, 400) };
-        let response = self.reply(refer, 202).header(Name::Contact, self.config.contact());
-        self.transactions.respond(self.now, id, response.finish());
-        self.transferred = self.call.as_ref().map(|call| call.dialog.clone());
-        self.end_call(EndedBy::Them);
-        self.notify(100);
-        self.begin_call(&target, false);
-    }
-
-    /// The call we were transferred to came to something.
-    pub(crate) fn tell_of_transfer(&mut self, status: u16) {
-        self.notify(status);
-    }
-
-    fn notify(&mut self, status: u16) {
-        let via = self.via();
-        let Some(old) = &mut self.transferred else { return };
-        let (state, phrase) = (
-            if status < 200 { "active;expires=60" } else { "terminated;reason=noresource" },
-            proto::sip::reason_phrase(status),
-        );
-        let notify = old
-            .request(Method::Notify, &via)
-            .header(Name::Contact, self.config.contact())
-            .header(Name::Event, "refer")
-            .header(Name::SubscriptionState, state)
-            .body("message/sipfrag", format!("SIP/2.0 {status} {phrase}\r\n").as_bytes())
-            .finish();
-        self.request(Purpose::Other, notify);
     }
 }

@@ -62,12 +62,27 @@ impl PhoneConfig {
     pub(crate) fn contact(&self) -> String {
         let transport = match self.transport {
             Transport::Udp => String::new(),
+            // Contacts of both say `ws` (RFC 7118 §5.2.4).
+            Transport::Ws | Transport::Wss => ";transport=ws".to_owned(),
             other => format!(";transport={other}"),
         };
-        format!("<sip:{}@{}{transport}>", self.user, self.local)
+        format!("<sip:{}@{}{transport}>", self.user, self.sent_by())
     }
 
+    /// What it calls itself in Via and Contact. A browser knows no address of its own (RFC 7118 §5).
+    pub(crate) fn sent_by(&self) -> String {
+        match self.transport {
+            Transport::Ws | Transport::Wss => format!("{}.invalid", self.user),
+            _ => self.local.to_string(),
+        }
+    }
+
+    /// Its way to the proxy, which has to prove its domain where that can be proven.
     pub(crate) fn flow(&self) -> Flow {
-        Flow { transport: self.transport, local: self.local, remote: self.proxy, id: FlowId(0) }
+        let id = match proto::node::literal(&self.domain) {
+            None if self.transport.is_secure() => FlowId::proving(&self.domain),
+            _ => FlowId(0),
+        };
+        Flow { transport: self.transport, local: self.local, remote: self.proxy, id }
     }
 }

@@ -13,7 +13,8 @@ pub(crate) struct Dialog {
     /// To of our requests, tag included.
     remote: String,
     pub(crate) local_seq: u32,
-    target: String,
+    /// Where its other party is met.
+    pub(crate) target: String,
     routes: Vec<String>,
 }
 

@@ -22,7 +22,7 @@
 //! until-ms: 30000
 //! ```
 //!
-//! What it leaves out: one call at a time (a second one gets 486), one audio stream, no 100rel, no ICE, no SRTP.
+//! What it leaves out: one call at a time beside one that waits (another gets 486), one audio stream, no 100rel, no ICE, no SRTP.
 
 mod call;
 mod callee;
@@ -39,6 +39,7 @@ mod ports;
 mod registration;
 mod report;
 mod script;
+mod transfer;
 
 pub use config::PhoneConfig;
 pub use phone::Phone;

@@ -35,6 +35,10 @@ pub struct Phone {
     pub(crate) call: Option<Call>,
     /// The dialog of a call that was transferred away, while the other side waits for the outcome.
     pub(crate) transferred: Option<Dialog>,
+    /// The call that waits while somebody else is consulted.
+    pub(crate) parked: Option<Call>,
+    /// The dialog whose place the next call of ours is to take, as a Replaces header.
+    pub(crate) replaces: Option<String>,
     pub(crate) opening: Option<Opening>,
     /// Ports above [`PhoneConfig::media_port`] that were tried.
     pub(crate) ports_used: u16,
@@ -90,6 +94,8 @@ impl Phone {
             out: VecDeque::new(),
             call: None,
             transferred: None,
+            parked: None,
+            replaces: None,
             opening: None,
             next_ticket: 1,
             pending: BTreeMap::new(),
@@ -109,13 +115,17 @@ impl Phone {
     /// Whether its script has run out, and nothing is under way. A phone without steps is done before it is called:
     /// one that waits for a call has a step [`After::Ended`].
     pub fn is_done(&self) -> bool {
-        self.steps.is_empty() && self.call.is_none() && self.pending.is_empty()
+        self.steps.is_empty() && self.call.is_none() && self.parked.is_none() && self.pending.is_empty()
     }
 
     /// A new branch for a Via of ours.
     pub(crate) fn via(&mut self) -> String {
         let branch = self.dice.word(16);
-        format!("SIP/2.0/{} {};branch=z9hG4bK{branch};rport", self.config.transport.via(), self.config.local)
+        format!(
+            "SIP/2.0/{} {};branch=z9hG4bK{branch};rport",
+            self.config.transport.via(),
+            self.config.sent_by()
+        )
     }
 
     /// Sends a request; its final response comes back by its purpose.
@@ -253,6 +263,7 @@ impl Phone {
     fn give_up(&mut self) {
         self.steps.clear();
         self.registration.stop();
+        self.leave_parked(true);
         self.hang_up();
     }
 
@@ -281,6 +292,8 @@ impl Phone {
                 }
             }
             Act::Transfer => self.transfer(&to),
+            Act::Consult => self.consult(&to),
+            Act::TransferConsulted => self.transfer_consulted(),
             Act::Dtmf => {
                 if let Some(call) = &mut self.call {
                     call.media.dial(step.digits.as_deref().unwrap_or(""));
@@ -313,7 +326,7 @@ impl Node for Phone {
                 self.registration_lost();
             }
             Input::Drain => self.give_up(),
-            Input::Other { .. } | Input::Answer { .. } | Input::Wake => {}
+            Input::Other { .. } | Input::Answer { .. } | Input::Proven { .. } | Input::Wake => {}
         }
         self.transactions.wake(now);
         self.happened();

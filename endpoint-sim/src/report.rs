@@ -59,6 +59,8 @@ pub struct Report {
     pub extra_answers: u32,
     /// How a transfer we asked for went.
     pub transfer_status: Option<u16>,
+    /// Calls whose other party was replaced by another one (RFC 3891).
+    pub replaced: u32,
     /// Calls refused because one was up.
     pub busy: u32,
 }
@@ -83,14 +85,16 @@ impl Report {
 
     /// Forgets the media of an earlier call.
     pub(crate) fn begin_call(&mut self) {
-        let Report { name, registered, register_status, extra_answers, transfer_status, busy, .. } =
-            std::mem::take(self);
+        let Report {
+            name, registered, register_status, extra_answers, transfer_status, replaced, busy, ..
+        } = std::mem::take(self);
         *self = Report {
             name,
             registered,
             register_status,
             extra_answers,
             transfer_status,
+            replaced,
             busy,
             ..Report::default()
         };

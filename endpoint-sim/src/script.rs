@@ -96,6 +96,10 @@ pub enum Act {
     Update,
     /// Blind transfer to `to` (RFC 3515).
     Transfer,
+    /// Call `to` while the present call waits.
+    Consult,
+    /// Connect the party that waits with the one that was consulted (RFC 3891, RFC 5589).
+    TransferConsulted,
     /// Send `digits` (RFC 4733).
     Dtmf,
 }

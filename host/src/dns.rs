@@ -18,31 +18,31 @@ const DEADLINE: Duration = Duration::from_secs(4);
 const NEGATIVE: Duration = Duration::from_secs(5);
 /// Look-ups without result that are remembered at most.
 const NEGATIVES: usize = 4_096;
-/// What we can send by, the preferred one first.
-const SUPPORTED: [Transport; 2] = [Transport::Udp, Transport::Tcp];
 
 /// Resolves names for all lanes.
 #[derive(Debug)]
 pub struct Names {
+    /// What we can send by, the preferred one first.
+    transports: Vec<Transport>,
     resolver: TokioResolver,
     missing: Mutex<HashMap<Lookup, Instant>>,
     dice: Mutex<Dice>,
 }
 
 impl Names {
-    /// With the system's resolver configuration.
-    pub fn from_system() -> Result<Names, String> {
+    /// With the system's resolver configuration, for who can send by these.
+    pub fn from_system(transports: Vec<Transport>) -> Result<Names, String> {
         let builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
         let resolver = builder.build().map_err(|error| error.to_string())?;
         let (now, wall) = (Instant::now(), SystemTime::now());
         let birth = Birth { now, wall, seed: crate::keys::random(), lane: Lane::default() };
-        Ok(Names { resolver, missing: Mutex::default(), dice: Mutex::new(birth.dice(0)) })
+        Ok(Names { transports, resolver, missing: Mutex::default(), dice: Mutex::new(birth.dice(0)) })
     }
 
     /// Answers a question, within its deadline.
     pub async fn answer(&self, question: Question) -> Answer {
         let Question::Resolve { host, port, transport, secure } = question;
-        let resolution = Resolution::new(&host, port, transport, secure, &SUPPORTED);
+        let resolution = Resolution::new(&host, port, transport, secure, &self.transports);
         match tokio::time::timeout(DEADLINE, self.resolve(resolution)).await {
             Ok(targets) if targets.is_empty() => {
                 Answer::Nothing(format!("{host} has no address we can send to"))

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use endpoint_sim::{Phone, PhoneConfig, Report, Script};
-use proto::node::{Birth, Lane as LaneNumber, Transport};
+use proto::node::{Birth, Lane as LaneNumber};
 use serde::Deserialize;
 
 use crate::config::values::SipAddress;
@@ -16,9 +17,11 @@ use crate::lanes::lane::{Lane, Listener};
 use crate::lanes::mailbox::Mailbox;
 use crate::lanes::post::{Address, PostOffice, Seats};
 use crate::lanes::seat::{Seat, Service};
+use crate::net::streams::Streams;
 use crate::net::{Outside, outside};
 use crate::server::{StartError, no_threads, open_udp};
 use crate::tables::{LaneTables, SharedTables};
+use crate::tls::{Credentials, Keyroom, believed, files};
 
 /// Several phones that act at the same time.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,6 +48,9 @@ pub struct PhonePlan {
     pub auth_user: Option<String>,
     /// Where it sends everything.
     pub proxy: SipAddress,
+    /// Authorities of the proxy's certificate (PEM), the same for all phones of a fleet; none: this machine's.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
     /// Its own SIP address; none: the one this machine reaches the proxy from, any port.
     #[serde(default)]
     pub local: Option<SocketAddr>,
@@ -89,7 +95,10 @@ pub fn run(fleet: &Fleet) -> Result<Vec<Report>, StartError> {
         lanes.push(thread.map_err(|error| no_threads(&error))?);
     }
     drop(outside);
-    let outside = outside::start(errands, post, Vec::new()).map_err(|error| no_threads(&error))?;
+    let connections = Streams::new(post.clone(), Keyroom::new(believes(fleet)?)).of_a_phone();
+    fleet.phones.iter().filter_map(|plan| plan.domain.as_deref()).for_each(|name| connections.expect(name));
+    let outside = outside::start(errands, post, connections, Vec::new());
+    let outside = outside.map_err(|error| no_threads(&error))?;
     let seats = lanes.into_iter().filter_map(|lane| lane.join().ok()).flatten();
     let reports = seats.filter_map(|seat| seat.phone().map(|phone| phone.report().clone())).collect();
     let _ = outside.join();
@@ -142,7 +151,14 @@ pub fn audio_flowed(reports: &[Report]) -> bool {
     in_calls.peek().is_some() && in_calls.all(|report| report.audio_both_ways)
 }
 
-/// Whether phones of this transport can be run.
-pub fn is_served(transport: Transport) -> bool {
-    matches!(transport, Transport::Udp | Transport::Tcp)
+/// Whom the phones believe to be their proxy: what the authorities of the first that names some say.
+fn believes(fleet: &Fleet) -> Result<Credentials, StartError> {
+    let authorities = fleet.phones.iter().find_map(|plan| plan.ca.as_deref());
+    let roots = match authorities.map(files::authorities).transpose() {
+        Ok(roots) => roots.unwrap_or_else(files::system_authorities),
+        Err(error) => return Err(StartError { what: error.to_string(), remedy: error.remedy.into() }),
+    };
+    let client = believed::client(roots, None, false)
+        .map_err(|what| StartError { what, remedy: "name other authorities".into() })?;
+    Ok(Credentials { client: Some(Arc::new(client)), ..Credentials::default() })
 }

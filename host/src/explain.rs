@@ -1,8 +1,9 @@
 //! A call in plain words: what was seen, which rule decided, what was chosen, and what to do if that is not wanted.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use proto::event::{CallEnded, EndedBy, Event, LegQuality, MediaDecided, Rule, Side};
+use proto::event::{CallEnded, EndedBy, Event, LegQuality, MediaDecided, Rule, Side, Sighting};
 use proto::tables::{Anchor, Latch};
 use serde_json::{Value, json};
 
@@ -54,21 +55,49 @@ fn turn(event: &Event) -> Option<String> {
 }
 
 fn media(decided: &MediaDecided) -> Vec<String> {
-    let side = name(decided.side);
     let chosen = if decided.anchored { "through a relay" } else { "directly" };
-    let mut lines = vec![format!("  media of the {side}: {chosen}")];
-    lines.push(format!("    seen: signalling from {} over {}", decided.source, decided.transport.via()));
-    let sdp: Vec<String> = decided.sdp.iter().map(ToString::to_string).collect();
-    lines.push(match sdp.is_empty() {
-        true => "    seen: no address in a session description".into(),
-        false => format!("    seen: session description names {}", sdp.join(", ")),
-    });
-    lines.push(format!("    rule: {}", because(decided.rule)));
+    let mut lines = vec![format!("  media: {chosen}")];
+    lines.extend(
+        [Side::Caller, Side::Callee]
+            .into_iter()
+            .zip(&decided.seen)
+            .map(|(side, seen)| sighted(side, seen, decided.rule)),
+    );
+    lines.push(format!("    rule: {}", because(decided)));
     if let Some([caller, callee]) = decided.relay {
         lines.push(format!("    relay: {caller} towards the caller, {callee} towards the callee"));
     }
     lines.extend(remedy(decided).map(|words| format!("    {words}")));
     lines
+}
+
+/// What was seen of a party, in a line.
+fn sighted(side: Side, seen: &Sighting, rule: Rule) -> String {
+    let party = name(side);
+    match (seen, side) {
+        (Sighting::Party { at, transport, sdp }, Side::Caller) => {
+            format!("    {party}: signals from {at} over {}{}", transport.via(), described(side, sdp, rule))
+        }
+        (Sighting::Party { at, transport, sdp }, Side::Callee) => {
+            format!("    {party}: is met at {at} over {}{}", transport.via(), described(side, sdp, rule))
+        }
+        (Sighting::BySibling(Some(ip)), _) => {
+            format!("    {party}: at another proxy of ours, which sees it at {ip}")
+        }
+        (Sighting::BySibling(None), _) => format!("    {party}: at another proxy of ours"),
+        (Sighting::Unknown, _) => format!("    {party}: not looked for yet"),
+    }
+}
+
+fn described(side: Side, sdp: &[IpAddr], rule: Rule) -> String {
+    let named: Vec<String> = sdp.iter().map(ToString::to_string).collect();
+    match (side, rule) {
+        // Configuration had settled it before anybody looked.
+        (_, Rule::ConfiguredNever) => String::new(),
+        _ if !named.is_empty() => format!(", and its session description names {}", named.join(", ")),
+        (Side::Caller, _) => ", and named no address for media (a late offer, or a hold)".into(),
+        (Side::Callee, _) => ", and had not answered yet".into(),
+    }
 }
 
 /// What a relay heard, or did not.
@@ -128,31 +157,42 @@ fn name(side: Side) -> &'static str {
 }
 
 /// The rule in words.
-fn because(rule: Rule) -> &'static str {
-    match rule {
-        Rule::ConfiguredNever => "the configuration says `anchor: never`",
-        Rule::ConfiguredAlways => "the configuration says `anchor: always`",
-        Rule::SiblingDecided => "another proxy of ours had decided already",
+fn because(decided: &MediaDecided) -> String {
+    let side = name(decided.side);
+    let words = match decided.rule {
         Rule::SourceDiffers => {
-            "signalling came from another address than the session description names: a NAT is between"
+            return format!(
+                "the {side} is seen elsewhere than its session description says: a NAT is between"
+            );
         }
         Rule::UnreachableAddress => {
-            "the session description names an address that can't be reached from outside"
+            return format!("the {side} names an address that can't be reached from outside");
+        }
+        Rule::SignsOfNat => return format!("addresses match, but Via or Contact of the {side} show a NAT"),
+        Rule::BothPublic if decided.seen.iter().any(|seen| matches!(seen, Sighting::BySibling(_))) => {
+            return format!(
+                "the {side} has a public address, and nothing shows a NAT; its counterpart is judged by its own proxy"
+            );
+        }
+        Rule::ConfiguredNever => "the configuration says `anchor: never`, or names no relay",
+        Rule::ConfiguredAlways => "the configuration says `anchor: always`",
+        Rule::SiblingDecided => {
+            "another proxy of ours had anchored the caller: its relay session serves both"
         }
         Rule::PrivateToPublic => "one party is in a private network, the other outside",
         Rule::SameNetwork => "both parties are in the same network",
         Rule::BothPublic => "both parties have public addresses, and nothing shows a NAT",
-        Rule::SignsOfNat => "addresses match, but Via or Contact show a NAT",
         Rule::SameNat => {
             "both parties are behind the same public address, and their NAT may not let them meet"
         }
         Rule::FamiliesDiffer => "one party speaks IPv4, the other IPv6",
         Rule::Ice => "the offer has ICE candidates",
-        Rule::Unknown => "the callee had not been seen yet",
+        Rule::Unknown => "too little is known of the callee to be sure",
         Rule::DecidedTooLate => "only the answer showed that a relay is needed, too late for this call",
         Rule::Sticky => "the dialog was anchored already, and stays so",
-        Rule::NoSdp => "there was no session description to decide on",
-    }
+        Rule::NoSdp => "there was no address to compare with where the caller is seen",
+    };
+    words.into()
 }
 
 /// What to do when this is not what was wanted.
@@ -213,16 +253,25 @@ pub fn value(call: &CallRecord) -> Value {
 
 fn decision_value(decided: &MediaDecided) -> Value {
     json!({
-        "side": format!("{:?}", decided.side).to_lowercase(),
-        "source": decided.source,
-        "transport": decided.transport.uri_param(),
-        "sdp": decided.sdp,
+        "side": name(decided.side),
+        "caller": sighting_value(&decided.seen[0]),
+        "callee": sighting_value(&decided.seen[1]),
         "rule": format!("{:?}", decided.rule),
-        "because": because(decided.rule),
+        "because": because(decided),
         "anchored": decided.anchored,
         "relay": decided.relay,
         "remedy": remedy(decided),
     })
+}
+
+fn sighting_value(seen: &Sighting) -> Value {
+    match seen {
+        Sighting::Party { at, transport, sdp } => {
+            json!({ "at": at, "transport": transport.uri_param(), "sdp": sdp })
+        }
+        Sighting::BySibling(peer) => json!({ "sibling": true, "at": peer }),
+        Sighting::Unknown => Value::Null,
+    }
 }
 
 #[cfg(test)]
@@ -236,9 +285,7 @@ mod tests {
         let decided = MediaDecided {
             call: "c1".into(),
             side: Side::Caller,
-            source: "203.0.113.9:40000".parse().unwrap(),
-            transport: Transport::Udp,
-            sdp: vec!["10.0.0.5".parse().unwrap()],
+            seen: [party("203.0.113.9:40000", &["10.0.0.5"]), Sighting::Unknown],
             anchor: Anchor::Auto,
             rule: Rule::SourceDiffers,
             anchored: true,
@@ -265,7 +312,7 @@ mod tests {
         for words in [
             "203.0.113.9:40000",
             "10.0.0.5",
-            "another address",
+            "a NAT is between",
             "198.51.100.1:30002",
             "answered after 1.5 s",
             "192.0.2.66:9",
@@ -274,5 +321,121 @@ mod tests {
         ] {
             assert!(story.contains(words), "{words} is missing in\n{story}");
         }
+    }
+
+    fn party(at: &str, sdp: &[&str]) -> Sighting {
+        let sdp = sdp.iter().map(|ip| ip.parse().unwrap()).collect();
+        Sighting::Party { at: at.parse().unwrap(), transport: Transport::Udp, sdp }
+    }
+
+    #[track_caller]
+    fn reads(rule: Rule, side: Side, seen: [Sighting; 2], words: &str) {
+        let direct = matches!(rule, Rule::BothPublic | Rule::SameNetwork | Rule::DecidedTooLate);
+        let decided = MediaDecided {
+            call: "c1".into(),
+            side,
+            seen,
+            anchor: Anchor::Auto,
+            rule,
+            anchored: !direct,
+            session: None,
+            relay: None,
+        };
+        let lines: Vec<String> = media(&decided).iter().map(|line| line.trim().to_owned()).collect();
+        let words: Vec<&str> = words.trim().lines().map(str::trim).collect();
+        assert_eq!(lines, words);
+    }
+
+    #[test]
+    fn two_phones_in_one_network() {
+        reads(
+            Rule::SameNetwork,
+            Side::Callee,
+            [party("127.0.0.1:51328", &["127.0.0.1"]), party("127.0.0.1:51444", &[])],
+            "media: directly
+             caller: signals from 127.0.0.1:51328 over UDP, and its session description names 127.0.0.1
+             callee: is met at 127.0.0.1:51444 over UDP, and had not answered yet
+             rule: both parties are in the same network
+             if nobody was heard: a firewall is between them; set `anchor: always` for one of them",
+        );
+    }
+
+    #[test]
+    fn a_caller_behind_a_nat_and_a_callee_elsewhere() {
+        reads(
+            Rule::UnreachableAddress,
+            Side::Caller,
+            [party("203.0.113.9:40000", &["10.0.0.5"]), Sighting::BySibling(None)],
+            "media: through a relay
+             caller: signals from 203.0.113.9:40000 over UDP, and its session description names 10.0.0.5
+             callee: at another proxy of ours
+             rule: the caller names an address that can't be reached from outside",
+        );
+    }
+
+    #[test]
+    fn a_callee_behind_a_nat() {
+        reads(
+            Rule::SignsOfNat,
+            Side::Callee,
+            [party("198.51.100.7:5060", &["198.51.100.7"]), party("203.0.113.9:40000", &[])],
+            "media: through a relay
+             caller: signals from 198.51.100.7:5060 over UDP, and its session description names 198.51.100.7
+             callee: is met at 203.0.113.9:40000 over UDP, and had not answered yet
+             rule: addresses match, but Via or Contact of the callee show a NAT",
+        );
+    }
+
+    #[test]
+    fn a_caller_that_another_proxy_has_anchored() {
+        reads(
+            Rule::SiblingDecided,
+            Side::Caller,
+            [Sighting::BySibling(Some("203.0.113.9".parse().unwrap())), party("192.0.2.7:5060", &[])],
+            "media: through a relay
+             caller: at another proxy of ours, which sees it at 203.0.113.9
+             callee: is met at 192.0.2.7:5060 over UDP, and had not answered yet
+             rule: another proxy of ours had anchored the caller: its relay session serves both",
+        );
+    }
+
+    #[test]
+    fn an_offer_that_comes_late() {
+        reads(
+            Rule::NoSdp,
+            Side::Caller,
+            [party("198.51.100.7:5060", &[]), party("192.0.2.7:5060", &[])],
+            "media: through a relay
+             caller: signals from 198.51.100.7:5060 over UDP, and named no address for media (a late offer, or a hold)
+             callee: is met at 192.0.2.7:5060 over UDP, and had not answered yet
+             rule: there was no address to compare with where the caller is seen",
+        );
+    }
+
+    #[test]
+    fn a_trunk_and_a_phone_on_the_lan() {
+        reads(
+            Rule::PrivateToPublic,
+            Side::Caller,
+            [party("192.168.1.20:5060", &["192.168.1.20"]), party("203.0.113.20:5060", &[])],
+            "media: through a relay
+             caller: signals from 192.168.1.20:5060 over UDP, and its session description names 192.168.1.20
+             callee: is met at 203.0.113.20:5060 over UDP, and had not answered yet
+             rule: one party is in a private network, the other outside",
+        );
+    }
+
+    #[test]
+    fn an_answer_that_came_too_late() {
+        reads(
+            Rule::DecidedTooLate,
+            Side::Callee,
+            [party("198.51.100.7:5060", &["198.51.100.7"]), party("192.0.2.7:5060", &["192.168.7.7"])],
+            "media: directly
+             caller: signals from 198.51.100.7:5060 over UDP, and its session description names 198.51.100.7
+             callee: is met at 192.0.2.7:5060 over UDP, and its session description names 192.168.7.7
+             rule: only the answer showed that a relay is needed, too late for this call
+             if nobody was heard: call again; this callee is anchored from now on",
+        );
     }
 }

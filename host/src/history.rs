@@ -139,7 +139,7 @@ impl Inner {
         let decisions = &mut self.record(&decided.call.clone(), at).decisions;
         let same = |known: &&mut MediaDecided| {
             known.relay.is_none()
-                && (known.side, known.rule, known.source) == (decided.side, decided.rule, decided.source)
+                && (known.side, known.rule, &known.seen) == (decided.side, decided.rule, &decided.seen)
         };
         match decisions.iter_mut().find(same) {
             Some(known) => *known = decided,
@@ -213,8 +213,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use proto::event::{Rule, Side};
-    use proto::node::Transport;
+    use proto::event::{Rule, Side, Sighting};
     use proto::tables::Anchor;
 
     use super::*;
@@ -241,9 +240,7 @@ mod tests {
         Event::MediaDecided(Box::new(MediaDecided {
             call: call.into(),
             side: Side::Caller,
-            source: "198.51.100.1:5060".parse().unwrap(),
-            transport: Transport::Udp,
-            sdp: Vec::new(),
+            seen: [Sighting::BySibling(None), Sighting::Unknown],
             anchor: Anchor::Auto,
             rule: Rule::SourceDiffers,
             anchored: true,

@@ -4,7 +4,8 @@
 //! threads, and the operator a command. Floors below it do no I/O, so what is decided is decided there.
 //!
 //! - [`config`]: one strict YAML file, lowered to the services' configurations;
-//! - [`lanes`]: threads that own services; [`net`]: sockets and connections; [`dns`]: names;
+//! - [`lanes`]: threads that own services; [`net`]: sockets and connections; [`tls`]: certificates;
+//!   [`dns`]: names;
 //! - [`tables`], [`store`], [`keys`]: what services must know at once, and what outlives the process;
 //! - [`events`], [`history`], [`journal`]: what happened, for logs and for [`explain`], over the [`admin`] socket;
 //! - [`server`]: all of it put together; [`endpoint`]: phones on sockets; [`cli`]: the `postern` command.
@@ -27,3 +28,4 @@ pub mod net;
 pub mod server;
 pub mod store;
 pub mod tables;
+pub mod tls;

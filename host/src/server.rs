@@ -14,7 +14,7 @@ use proto::tables::Binding;
 use serde::{Deserialize, Serialize};
 
 use crate::config::values::SipAddress;
-use crate::config::{ConfigError, Settings, lower};
+use crate::config::{ConfigError, Settings, lower, tls};
 use crate::events::Collector;
 use crate::history::{Counts, History};
 use crate::keys::{self, Keyring};
@@ -22,9 +22,11 @@ use crate::lanes::lane::{Lane, Listener};
 use crate::lanes::mailbox::Mailbox;
 use crate::lanes::post::{Address, PostOffice, Seats};
 use crate::lanes::seat::{Command, Configs, LaneReport, Seat, Service};
+use crate::net::streams::Streams;
 use crate::net::{Outside, outside, udp};
 use crate::store::Store;
 use crate::tables::{LaneTables, Rates, SharedTables};
+use crate::tls::Keyroom;
 
 /// How long lanes may take to answer a report.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,6 +66,7 @@ pub struct Handle {
     history: Arc<History>,
     tables: HashMap<&'static str, Arc<SharedTables>>,
     keys: Keyring,
+    keyroom: Keyroom,
     /// The configuration it runs by; read again at a reload.
     file: PathBuf,
     /// Where it listens, ports filled in.
@@ -156,6 +159,7 @@ impl Handle {
             tables.reconfigure(lower::users(settings), rates(settings));
         }
         let settings = &settings.listening_on(&self.listening);
+        self.keyroom.swap(tls::lower(settings));
         let configs = Configs { proxy: lower::proxy(settings, &self.keys).map(Arc::new) };
         for mailbox in self.post.mailboxes() {
             mailbox.command(Command::Reconfigure(configs.clone()));
@@ -234,10 +238,14 @@ impl Starting<'_> {
             lanes.push(thread.map_err(|error| no_threads(&error))?);
         }
         drop(outside);
-        let outside = outside::start(errands, post.clone(), streams).map_err(|error| no_threads(&error))?;
+        let keyroom = Keyroom::new(tls::lower(&settings));
+        let connections = Streams::new(post.clone(), keyroom.clone());
+        let outside = outside::start(errands, post.clone(), connections, streams);
+        let outside = outside.map_err(|error| no_threads(&error))?;
         let history = collector.history();
         let (file, started) = (self.settings.path.clone(), Instant::now());
-        let handle = Arc::new(Handle { post, history, tables, keys: self.keys, file, listening, started });
+        let handle =
+            Arc::new(Handle { post, history, tables, keys: self.keys, keyroom, file, listening, started });
         Ok(Server { lanes, outside, handle, _collector: collector, _store: self.store })
     }
 
@@ -265,7 +273,7 @@ impl Starting<'_> {
     ) -> Result<
         (
             Vec<Vec<Listener>>,
-            Vec<(SocketAddr, TcpListener)>,
+            Vec<(Transport, SocketAddr, TcpListener)>,
             HashMap<(Transport, SocketAddr), Seats>,
             Vec<SipAddress>,
         ),
@@ -287,7 +295,7 @@ impl Starting<'_> {
                     _ => {
                         let listener = open_tcp(*address)?;
                         let local = listener.local_addr().map_err(|error| cannot_listen(*address, &error))?;
-                        streams.push((local, listener));
+                        streams.push((address.transport, local, listener));
                         local
                     }
                 };

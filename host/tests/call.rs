@@ -42,6 +42,7 @@ fn plan(
         password: Some(password.into()),
         auth_user: None,
         proxy,
+        ca: None,
         local: None,
         media_port: port,
         script,

@@ -6,7 +6,21 @@ use std::path::{Path, PathBuf};
 use host::config::{ConfigError, Settings};
 use serde_yaml::Value;
 
+/// A copy of the shipped folder with the certificates its files tell one to make.
 fn shipped() -> Vec<PathBuf> {
+    static COPY: std::sync::LazyLock<PathBuf> = std::sync::LazyLock::new(|| {
+        let copy = std::env::temp_dir().join(format!("postern-configs-{}", std::process::id()));
+        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        run("cp", &["-r".as_ref(), original.as_ref(), copy.as_ref()]);
+        let certificates = copy.join("certificates");
+        let names = ["localhost".as_ref(), "127.0.0.1".as_ref()];
+        let first: [&std::ffi::OsStr; 3] = ["certificate".as_ref(), "--out".as_ref(), certificates.as_ref()];
+        run(env!("CARGO_BIN_EXE_postern"), &[first.as_slice(), &names].concat());
+        copy
+    });
+    fn run(program: &str, arguments: &[&std::ffi::OsStr]) {
+        assert!(std::process::Command::new(program).args(arguments).status().unwrap().success());
+    }
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -18,8 +32,8 @@ fn shipped() -> Vec<PathBuf> {
         }
     }
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs"), &mut found);
-    assert!(found.len() >= 11, "configurations are missing: {found:?}");
+    walk(&COPY, &mut found);
+    assert!(found.len() >= 12, "configurations are missing: {found:?}");
     found
 }
 
@@ -189,6 +203,39 @@ fn algorithms_of_accounts_and_listeners_arrive_in_their_order() {
     let keys = host::keys::Keyring::from_secret(&[1; 32], None);
     let proxy = host::config::lower::proxy(&settings, &keys).unwrap();
     assert_eq!((&proxy.listeners[0].algorithms, &proxy.algorithms), (&vec![Sha256, Md5], &vec![Md5]));
+}
+
+#[test]
+fn a_tls_listener_without_a_certificate_is_told_how_to_get_one() {
+    let error = refused("listeners:\n  - address: tls:127.0.0.1:5061\nproxy: {}\n");
+    assert_eq!(error.place.map(|place| place.line), Some(2), "{error}");
+    assert!(error.what.contains("no certificate") && error.remedy.contains("postern certificate"), "{error}");
+}
+
+#[test]
+fn a_certificate_that_is_not_there_is_named_where_it_is_written() {
+    let error = refused(
+        "listeners: [{ address: \"wss:127.0.0.1:8443\" }]\nproxy: {}\ntls:\n  certificates:\n    - { certificate: a.pem, key: a.key }\n",
+    );
+    assert_eq!(error.place.map(|place| place.line), Some(5), "{error}");
+    assert!(error.what.contains("a.pem"), "{error}");
+}
+
+#[test]
+fn clients_whose_certificates_nobody_can_judge_are_refused_at_the_start() {
+    let certificates = shipped()[0]
+        .ancestors()
+        .find(|folder| folder.join("certificates").exists())
+        .unwrap()
+        .join("certificates");
+    let path = |name: &str| certificates.join(name).display().to_string();
+    let error = refused(&format!(
+        "listeners:\n  - {{ address: \"tls:127.0.0.1:5061\", tls: {{ client-certificates: required }} }}\nproxy: {{}}\n\
+         tls: {{ certificates: [{{ certificate: \"{}\", key: \"{}\" }}] }}\n",
+        path("localhost.pem"),
+        path("localhost.key"),
+    ));
+    assert!(error.remedy.contains("client-authorities"), "{error}");
 }
 
 #[test]

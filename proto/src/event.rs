@@ -85,14 +85,10 @@ impl Side {
 pub struct MediaDecided {
     /// Call-ID.
     pub call: Name,
-    /// Whose side was looked at.
+    /// Whose facts decided.
     pub side: Side,
-    /// Where that side's signalling comes from.
-    pub source: SocketAddr,
-    /// By which transport.
-    pub transport: Transport,
-    /// The addresses its SDP names, if it had one.
-    pub sdp: Vec<IpAddr>,
+    /// What was seen of caller and callee.
+    pub seen: [Sighting; 2],
     /// What the configuration asks for.
     pub anchor: Anchor,
     /// The rule that decided.
@@ -103,6 +99,24 @@ pub struct MediaDecided {
     pub session: Option<Name>,
     /// The relay's addresses, once known: towards caller and callee.
     pub relay: Option<[SocketAddr; 2]>,
+}
+
+/// What was known of a party when its media was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// It was seen, or is met, here.
+    Party {
+        /// Where its signalling comes from, or goes to.
+        at: SocketAddr,
+        /// By which transport.
+        transport: Transport,
+        /// The addresses its SDP names; empty: none yet, or none to compare.
+        sdp: Vec<IpAddr>,
+    },
+    /// Another proxy of ours sees it, at this address if it said so.
+    BySibling(Option<IpAddr>),
+    /// It had not been looked for, or not been found.
+    Unknown,
 }
 
 /// The rows of the media decision table.

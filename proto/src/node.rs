@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -192,11 +193,30 @@ impl fmt::Display for Transport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowId(pub u64);
 
+impl FlowId {
+    /// What tells "any connection whose far end proved to be this domain" from a particular connection.
+    const PROVING: u64 = 1 << 63;
+
+    /// No connection in particular, but one whose far end proves by certificate to be `domain` (RFC 5922 §7.3). The
+    /// shell knows the domain because it was asked to resolve it, or configured with it.
+    pub fn proving(domain: &str) -> FlowId {
+        let hash = blake3::hash(domain.trim_end_matches('.').to_ascii_lowercase().as_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+        FlowId(u64::from_be_bytes([a, b, c, d, e, f, g, h]) | FlowId::PROVING)
+    }
+
+    /// Whether it names one particular connection.
+    pub fn is_connection(self) -> bool {
+        self.0 != 0 && self.0 & FlowId::PROVING == 0
+    }
+}
+
 /// A path between a socket of ours and a remote address.
 ///
 /// For UDP the path *is* `local` and `remote`, and `id` is 0. For a stream, `id` names the connection: sending on a
-/// flow whose `id` is not 0 uses that connection or fails; with `id` 0 the shell reuses an open connection from
-/// `local`'s address to `remote`, or opens one. Identities are never used again, not even by the next process.
+/// flow whose `id` names one uses that connection or fails; with `id` 0 the shell reuses an open connection from
+/// `local`'s address to `remote`, or opens one; with [`FlowId::proving`] one that proved to be that domain. Identities are
+/// never used again, not even by the next process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Flow {
     /// How bytes travel.
@@ -249,6 +269,13 @@ pub enum Input {
         from: SocketAddr,
         /// The datagram.
         bytes: Bytes,
+    },
+    /// A connection came up whose far end proved, by a certificate we believe, to be these domains (RFC 5922 §7.1).
+    Proven {
+        /// The connection.
+        flow: Flow,
+        /// Lower case.
+        domains: Arc<[String]>,
     },
     /// A connection is gone. What was sent on it and not answered fails by its own timers.
     Closed {

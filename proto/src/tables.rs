@@ -120,6 +120,17 @@ pub enum Secret {
     },
 }
 
+impl Secret {
+    /// Whether credentials made with this algorithm can be checked by it.
+    pub fn can_prove(&self, algorithm: Algorithm) -> bool {
+        match (self, algorithm) {
+            (Secret::Password(_), _) => true,
+            (Secret::Hashed { md5, .. }, Algorithm::Md5) => md5.is_some(),
+            (Secret::Hashed { sha256, .. }, Algorithm::Sha256) => sha256.is_some(),
+        }
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")

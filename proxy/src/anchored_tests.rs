@@ -492,3 +492,18 @@ fn a_call_over_ipv6_frees_its_session_after_a_restart() {
     let sent = bench.answer(&one(&sent, callee, Method::Bye), 200, "", "");
     one(&sent, RELAY, Method::Bye);
 }
+
+/// Whoever forges the redirect server's 302 would have the call: without proof the next server is asked, and none is left.
+#[test]
+fn a_302_without_proof_is_not_followed() {
+    let mut bench = Bench::new(Config { anchor: Anchor::Never, ..claim() });
+    let question = one(&bench.from(A, &offer("sip:bob@example.com", "10.0.0.1")), REDIRECT, Method::Invite);
+    let forged = proto::sip::reply(&question.message, 302, "d")
+        .header(Name::Contact, "<sip:198.51.100.66:5060;lr>")
+        .finish();
+    let sent = bench.by(question.flow, forged);
+    assert!(sent.iter().all(|sent| sent.flow.remote != address("198.51.100.66:5060")), "{sent:?}");
+    assert_eq!(to(&sent, A).last().unwrap().status(), Some(408));
+    let told = |event: &Event| matches!(event, Event::Warning { why, .. } if why.contains("Node-Auth"));
+    assert!(bench.events.iter().any(told));
+}

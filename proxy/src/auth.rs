@@ -171,8 +171,8 @@ impl Gate {
         let claimed =
             visit.request.from().ok().and_then(|from| aor::canonical(&from.uri().ok()?, visit.config));
         let claimed = claimed.and_then(|aor| tables.owner(&aor));
-        let offered = visit.algorithms(claimed.as_deref()).iter();
-        let response = offered.fold(reply(visit.request, status, to_tag), |response, &algorithm| {
+        let offered = visit.algorithms(claimed.as_deref()).into_iter();
+        let response = offered.fold(reply(visit.request, status, to_tag), |response, algorithm| {
             response.header(name, digest::challenge(realm, &nonce, algorithm, stale))
         });
         Verdict::Challenge(response.finish())
@@ -220,12 +220,19 @@ impl<'a> Visit<'a> {
         used.is_some_and(|used| self.algorithms(user).contains(&used))
     }
 
-    /// What this account is offered: its own algorithms, else the listener's, else everybody's.
-    fn algorithms<'b>(&'b self, user: Option<&'b User>) -> &'b [Algorithm] {
+    /// What this account is offered: its own algorithms, else the listener's, else everybody's; of these what its
+    /// secret can prove, or, if that is none, whatever its secret can.
+    fn algorithms(&self, user: Option<&User>) -> Vec<Algorithm> {
         let listener = self.listener().map_or(&[][..], |listener| &listener.algorithms);
         let own = user.map_or(&[][..], |user| &user.algorithms);
-        let choices = [own, listener];
-        choices.into_iter().find(|choice| !choice.is_empty()).unwrap_or(&self.config.algorithms)
+        let chosen = [own, listener].into_iter().find(|choice| !choice.is_empty());
+        let chosen = chosen.unwrap_or(&self.config.algorithms);
+        let provable = |algorithm: &Algorithm| user.is_none_or(|user| user.secret.can_prove(*algorithm));
+        let both = chosen.iter().copied().filter(provable).collect::<Vec<_>>();
+        if !both.is_empty() {
+            return both;
+        }
+        [Algorithm::Sha256, Algorithm::Md5].into_iter().filter(provable).collect()
     }
 
     fn listener(&self) -> Option<&'a Listener> {

@@ -365,6 +365,20 @@ fn an_accounts_algorithms_stand_before_the_listeners_before_everybodys() {
     assert!(matches!(verdict, Verdict::Challenge(_)), "what is not offered is not taken");
 }
 
+#[test]
+fn an_account_whose_only_hash_is_md5_is_offered_md5_whatever_else_is() {
+    let mut scene = scene();
+    let md5 = Some(digest::hashed(Algorithm::Md5, "alice", "example.com", "secret"));
+    let secret = Secret::Hashed { md5, sha256: None };
+    scene.tables.users[0] = User { secret, ..user("alice", &["alice@example.com"]) }.into();
+    for order in [vec![Algorithm::Sha256, Algorithm::Md5], vec![Algorithm::Sha256], vec![Algorithm::Md5]] {
+        scene.config.algorithms = order;
+        assert_eq!(offered(&mut scene), ["MD5"]);
+    }
+    let challenge = scene.challenged();
+    is_accepted(scene.invite(Some(&alice(&challenge, 1))), Some("alice"));
+}
+
 // Limits.
 
 #[test]

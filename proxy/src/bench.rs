@@ -165,6 +165,13 @@ impl Bench {
         }
         text += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
         let message = Message::parse(Bytes::from(text)).expect("a test's answer is SIP");
+        // A redirect server proves what it says to whoever proved to be ours.
+        let message = match &self.proxy.config.siblings.key {
+            Some(key) if status == 302 && to.message.text(Name::NodeAuth).is_some() => {
+                key.sign(&message, self.birth.unix_at(self.now))
+            }
+            _ => message,
+        };
         self.by(to.flow, message)
     }
 

@@ -3,12 +3,25 @@
 
 use std::collections::VecDeque;
 
-use proto::node::{Answer, Flow, Output, Ticket};
+use proto::node::{Answer, Flow, Output, Question, Ticket};
+use proto::sip::Message;
 use proto::sip::transaction::ServerId;
 
+use crate::config::Config;
 use crate::contexts::{Branch, Context, Final, Media, Stage, Target};
+use crate::dialogs::{Way, is_elsewhere};
 use crate::proxy::{Cx, Proxy};
+use crate::routing::Routed;
 use crate::target::{self, Hops};
+
+/// What waits for a name to be resolved.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// A branch.
+    Branch(ServerId, usize),
+    /// An ACK, the way it came, and the way it goes.
+    Ack(Flow, Box<(Message, Routed, Way)>),
+}
 
 /// What a step of a branch came to.
 pub(crate) enum Step {
@@ -62,27 +75,32 @@ impl Proxy {
         match std::mem::replace(&mut branch.target.hops, Hops::Ready(Vec::new())) {
             Hops::Ready(flows) => branch.hops = flows.into(),
             Hops::Ask(question) => {
-                self.tickets += 1;
-                let ticket = Ticket(self.tickets);
-                branch.stage = Stage::Resolving(ticket);
-                self.questions.insert(ticket, (context.server, index));
-                self.put(Output::Ask { ticket, question });
+                let ticket = self.ask(question, Waiting::Branch(context.server, index));
+                context.branches[index].stage = Stage::Resolving(ticket);
                 return Step::Wait;
             }
         }
         if branch.hops.is_empty() { Step::Fail(Final::own(UNROUTABLE)) } else { Step::Go }
     }
 
-    /// The resolver has answered.
+    /// Asks what takes time to find out.
+    pub(crate) fn ask(&mut self, question: Question, waiting: Waiting) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.questions.insert(ticket, waiting);
+        self.put(Output::Ask { ticket, question });
+        ticket
+    }
+
+    /// The resolver has answered a branch.
     pub(crate) fn resolved(&mut self, cx: &mut Cx<'_>, server: ServerId, index: usize, answer: Answer) {
         self.with(cx, server, |proxy, cx, context| {
             let Some(branch) = context.branches.get_mut(index) else { return };
             if !matches!(branch.stage, Stage::Resolving(_)) {
                 return;
             }
-            if let Answer::Targets(found) = answer {
-                branch.hops = target::resolved(&found, &proxy.config).into();
-            }
+            let known = std::mem::take(&mut branch.target.known);
+            branch.hops = found_and_known(&answer, known, &proxy.config);
             branch.stage = Stage::New;
             proxy.advance(cx, context, index);
         });
@@ -145,6 +163,24 @@ impl Proxy {
             self.clients.remove(&client);
         }
     }
+}
+
+/// Paths to what a name stands for, then those known otherwise. Where one is known, what is found must be as good: a
+/// name may not lead a dialog into a network the known path does not lead to.
+pub(crate) fn found_and_known(answer: &Answer, known: Vec<Flow>, config: &Config) -> VecDeque<Flow> {
+    let Answer::Targets(found) = answer else { return known.into() };
+    let found = target::resolved(found, config).into_iter();
+    let as_good = |flow: &Flow| {
+        known.first().is_none_or(|known| known.remote == flow.remote || is_elsewhere(flow, known))
+    };
+    let mut hops: VecDeque<Flow> = found.filter(as_good).collect();
+    hops.extend(
+        known
+            .into_iter()
+            .filter(|known| hops.iter().all(|hop| hop.remote != known.remote))
+            .collect::<Vec<_>>(),
+    );
+    hops
 }
 
 const NOT_YET: crate::contexts::Answered = crate::contexts::Answered::No;

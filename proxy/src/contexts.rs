@@ -118,6 +118,8 @@ pub(crate) struct Target {
     pub(crate) uri: Option<String>,
     /// The way there.
     pub(crate) hops: Hops,
+    /// Paths known otherwise, for when those fail.
+    pub(crate) known: Vec<Flow>,
     /// Routes to push (RFC 3327 §5.4), topmost first.
     pub(crate) path: Vec<String>,
     /// Preference, in thousandths.
@@ -151,6 +153,7 @@ impl Target {
         Target {
             uri: None,
             hops,
+            known: Vec::new(),
             path: Vec::new(),
             q: 1000,
             lookup: false,

@@ -31,7 +31,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use proto::event::{Event, MediaDecided, Name, Rule, Side};
+use proto::event::{Event, MediaDecided, Name, Rule, Side, Sighting};
 use proto::node::Flow;
 use proto::sdp::{Reach, Sdp, reach};
 use proto::tables::Anchor;
@@ -126,27 +126,37 @@ impl Decision {
     /// The answer told what the offer could not: this call is left as it is, the next one is anchored.
     pub const TOO_LATE: Decision = direct(Rule::DecidedTooLate, Side::Callee);
 
-    /// The event that tells it, with what was seen of the side that decided; `flow` is where the request came from,
-    /// for a side of which nothing is known.
-    pub fn event(&self, call: Name, seen: &Seen, flow: &Flow, relay: Option<[SocketAddr; 2]>) -> Event {
-        let party = seen.party(self.side);
-        let flow = party.map_or(flow, |party| &party.flow);
+    /// The event that tells it, with what was seen of both sides; who forwards the request knows best what it has of
+    /// the caller.
+    pub fn event(&self, call: Name, seen: &Seen, caller: Sighting) -> Event {
         Event::MediaDecided(Box::new(MediaDecided {
             call,
             side: self.side,
-            source: flow.remote,
-            transport: flow.transport,
-            sdp: party.map(|party| party.sdp.clone()).unwrap_or_default(),
+            seen: [caller, seen.callee.sighting()],
             anchor: seen.anchor,
             rule: self.rule,
             anchored: self.anchored,
             session: None,
-            relay,
+            relay: None,
         }))
     }
 }
 
+impl Callee {
+    fn sighting(&self) -> Sighting {
+        match self {
+            Callee::OfSibling => Sighting::BySibling(None),
+            Callee::Known(party) => party.sighting(),
+            Callee::NotYet | Callee::Unknown => Sighting::Unknown,
+        }
+    }
+}
+
 impl Party {
+    fn sighting(&self) -> Sighting {
+        Sighting::Party { at: self.flow.remote, transport: self.flow.transport, sdp: self.sdp.clone() }
+    }
+
     /// The caller as its sibling's message shows it, whose source is the sibling: the SDP of a side found direct names
     /// the address that side is seen from, so it stands for the source that the sibling saw. `None` when it names none.
     pub fn vouched(sibling: &Flow, sdp: &Sdp<'_>, network_of: impl Fn(IpAddr) -> usize) -> Option<Party> {

@@ -369,13 +369,14 @@ fn may_be_direct(caller: &Party, callee: &Party) -> bool {
 }
 
 #[test]
-fn the_event_tells_the_side_that_decided_and_what_was_seen_of_it() {
+fn the_event_tells_the_side_that_decided_and_what_was_seen_of_both() {
     let seen = scene(honest(PUBLIC_A), behind_nat(NAT));
-    let relay = Some(["192.0.2.1:4000".parse().unwrap(), "192.0.2.1:4002".parse().unwrap()]);
-    let flow = honest(PUBLIC_A).flow;
-    let Event::MediaDecided(told) = decide(&seen).unwrap().event("call".into(), &seen, &flow, relay) else {
+    let caller = Sighting::BySibling(Some(ip(PUBLIC_A)));
+    let Event::MediaDecided(told) = decide(&seen).unwrap().event("call".into(), &seen, caller.clone()) else {
         panic!()
     };
-    assert_eq!((told.side, told.source.ip(), told.rule), (Side::Callee, ip(NAT), Rule::UnreachableAddress));
-    assert_eq!((told.sdp, told.anchored, told.relay), (vec![ip(LAN_A)], true, relay));
+    assert_eq!((told.side, told.rule, told.anchored), (Side::Callee, Rule::UnreachableAddress, true));
+    let callee = behind_nat(NAT).flow;
+    let callee = Sighting::Party { at: callee.remote, transport: callee.transport, sdp: vec![ip(LAN_A)] };
+    assert_eq!(told.seen, [caller, callee]);
 }

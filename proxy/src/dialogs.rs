@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::control::Session;
 use proto::event::{Event, Side};
-use proto::node::Flow;
+use proto::node::{Answer, Flow, Question};
 use proto::sdp::{Reach, reach};
 use proto::sip::{Message, Method};
 use proto::tables::Latch;
@@ -13,6 +13,7 @@ use proto::tables::Latch;
 use crate::anchoring::HeldAck;
 use crate::aor::canonical;
 use crate::apart::ours;
+use crate::branches::{Waiting, found_and_known};
 use crate::contexts::{Context, Role, Target};
 use crate::proxy::{Cx, Proxy};
 use crate::routing::{Routed, flow_of};
@@ -28,6 +29,8 @@ pub(crate) struct Way {
     pub(crate) sender: Side,
     /// Paths to the other party, best first.
     pub(crate) hops: VecDeque<Flow>,
+    /// A name that leads there better (RFC 3263).
+    pub(crate) name: Option<Question>,
     /// The request URI to write, when the request names us.
     pub(crate) uri: Option<String>,
     /// The dialog's relay session.
@@ -60,8 +63,12 @@ impl Proxy {
         context.role = if context.request.method() == Method::Bye { Role::Ends } else { Role::Other };
         (context.sender, context.session) = (way.sender, ours(way.session, context.word));
         (context.trusted, context.latch) = (way.trusted, way.latch);
-        let hops = Hops::Ready(way.hops.into());
-        self.launch(cx, context, vec![Target { uri: way.uri, ..Target::by(hops) }]);
+        let known: Vec<Flow> = way.hops.into();
+        let target = match way.name {
+            None => Target::by(Hops::Ready(known)),
+            Some(name) => Target { known, ..Target::by(Hops::Ask(name)) },
+        };
+        self.launch(cx, context, vec![Target { uri: way.uri, ..target }]);
         Ok(())
     }
 
@@ -78,11 +85,30 @@ impl Proxy {
             return;
         }
         let routed = Routed::read(&request, &self.config, cx.now.unix());
-        let Some(way) = self.way(cx, &request, &routed, &flow) else {
+        let Some(mut way) = self.way(cx, &request, &routed, &flow) else {
             let about = request.call_id().into();
             return self
                 .tell(Event::Warning { about, why: "ACK dropped: no token, and no live call matches" });
         };
+        match way.name.take() {
+            Some(name) => drop(self.ask(name, Waiting::Ack(flow, Box::new((request, routed, way))))),
+            None => self.ack_goes_on(cx, flow, request, routed, way),
+        }
+    }
+
+    /// The name that an ACK's request URI has is resolved, or not.
+    pub(crate) fn ack_resolved(
+        &mut self,
+        cx: &mut Cx<'_>,
+        flow: Flow,
+        (request, routed, way): (Message, Routed, Way),
+        answer: &Answer,
+    ) {
+        let hops = found_and_known(answer, way.hops.into(), &self.config);
+        self.ack_goes_on(cx, flow, request, routed, Way { hops, ..way });
+    }
+
+    fn ack_goes_on(&mut self, cx: &mut Cx<'_>, flow: Flow, request: Message, routed: Routed, way: Way) {
         if !self.ack_through_relay(cx, &flow, &request, &routed, &way)
             && let Some(to) = way.hops.front()
         {
@@ -112,13 +138,18 @@ impl Proxy {
         let last =
             flow_of(token, &self.config).filter(|last| Some(last.remote) != present.map(|now| now.remote));
         let mut hops: VecDeque<Flow> = present.into_iter().chain(last).collect();
+        let mut name = None;
         match (self.where_it_points(request, routed), last) {
-            (there, None) if hops.is_empty() => hops.extend(there),
-            (Some(there), Some(last)) if !self.is_bound(request, routed) && is_elsewhere(&there, &last) => {
-                match self.is_server(token, &last) {
-                    true => hops.push_front(there),
-                    false if last.transport.is_reliable() => hops.push_back(there),
-                    false => {}
+            (Hops::Ready(there), None) if hops.is_empty() => hops.extend(there.first()),
+            (Hops::Ask(question), None) if hops.is_empty() => name = Some(question),
+            (Hops::Ask(question), Some(last)) if self.is_server(token, &last) => {
+                name = (!self.is_bound(request, routed)).then_some(question);
+            }
+            (Hops::Ready(there), Some(last)) if !self.is_bound(request, routed) => {
+                match there.first().filter(|there| is_elsewhere(there, &last)) {
+                    Some(there) if self.is_server(token, &last) => hops.push_front(*there),
+                    Some(there) if last.transport.is_reliable() => hops.push_back(*there),
+                    _ => {}
                 }
             }
             _ => {}
@@ -126,6 +157,7 @@ impl Proxy {
         Way {
             sender: token.sender,
             hops,
+            name,
             uri: None,
             session: token.session,
             trusted: token.trusted,
@@ -135,12 +167,10 @@ impl Proxy {
         }
     }
 
-    fn where_it_points(&self, request: &Message, routed: &Routed) -> Option<Flow> {
+    fn where_it_points(&self, request: &Message, routed: &Routed) -> Hops {
         let next = routed.next(request).and_then(|route| route.uri().ok());
-        match next.or(request.uri().ok()).map(|uri| of_uri(&uri, &self.config)) {
-            Some(Hops::Ready(flows)) => flows.first().copied(),
-            _ => None,
-        }
+        let there = next.or(request.uri().ok()).map(|uri| of_uri(&uri, &self.config));
+        there.unwrap_or(Hops::Ready(Vec::new()))
     }
 
     /// Whether the request is to go by another proxy still, or names us: then its URI says nothing of the way.
@@ -168,6 +198,7 @@ impl Proxy {
         Some(Way {
             sender: place.sender,
             hops: [place.receiver.flow].into(),
+            name: None,
             uri: (names_us && !contact.is_empty()).then(|| contact.into()),
             session: place.session,
             trusted: false,
@@ -181,7 +212,7 @@ impl Proxy {
 /// Whether a Contact that shows no NAT names another place than the one its owner was met at: another public host, or,
 /// where the way was a connection, another port of the same host (phones listen elsewhere than they call from). The
 /// family stays: the listener that was used is the one that is known to get there.
-fn is_elsewhere(contact: &Flow, met_at: &Flow) -> bool {
+pub(crate) fn is_elsewhere(contact: &Flow, met_at: &Flow) -> bool {
     if contact.remote.is_ipv4() != met_at.remote.is_ipv4() {
         return false;
     }

@@ -201,7 +201,7 @@ impl KeepAlive {
             return;
         }
         let expiry = self.expiry(now, &aor, bindings);
-        for id in bindings.iter().map(|binding| binding.flow.id).filter(|id| id.0 != 0) {
+        for id in bindings.iter().map(|binding| binding.flow.id).filter(|id| id.is_connection()) {
             self.connections.entry(id).or_default().insert(aor.clone());
         }
         self.watched.insert(aor, Watched { devices, expiry });

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use proto::control::Session;
-use proto::event::{Event, Side};
+use proto::event::{Event, Side, Sighting};
 use proto::node::Flow;
 use proto::sdp::Sdp;
 use proto::sip::{Message, Method, Uri};
@@ -105,7 +105,7 @@ impl Proxy {
             return Step::Go;
         };
         if let Some(call) = context.call.clone() {
-            self.tell(decision.event(call, &seen, &context.flow, None));
+            self.tell(decision.event(call, &seen, sighting(context, &seen)));
         }
         match decision.anchored && (!joins || self.stands_apart(context, index)) {
             true => self.anchor(cx, context, index, &seen, decision),
@@ -181,7 +181,7 @@ impl Proxy {
     ) -> Step {
         let (network, sdp) = self.caller_at_relay(context);
         let networks = [network, self.callee_network(context, index)];
-        let told = context.call.clone().map(|call| decision.event(call, seen, &context.flow, None));
+        let told = context.call.clone().map(|call| decision.event(call, seen, sighting(context, seen)));
         let errand = Errand { sdp, ..self.errand_of(context, Bytes::new(), index, false) };
         context.branches[index].stage = Stage::AtRelay;
         match self.open_session(cx, networks, context.call.clone(), told, errand) {
@@ -363,7 +363,7 @@ impl Proxy {
         if !cx.tables.remembers(Fact::NeedsRelay, &target) {
             cx.tables.remember(Fact::NeedsRelay, &target);
             let seen = Seen { callee: Callee::Known(party), ..self.seen(cx, context, index) };
-            self.tell(Decision::TOO_LATE.event(call, &seen, &flow, None));
+            self.tell(Decision::TOO_LATE.event(call, &seen, sighting(context, &seen)));
         }
     }
 
@@ -446,6 +446,18 @@ impl Proxy {
             branch.media = Media::Direct;
             self.free_held(cx, session);
         }
+    }
+}
+
+/// What is known of the caller: what was compared, or what its proxy says.
+fn sighting(context: &Context, seen: &Seen) -> Sighting {
+    match (context.word, &seen.caller) {
+        (Some(word), _) => Sighting::BySibling(word.peer),
+        (None, caller) => Sighting::Party {
+            at: context.flow.remote,
+            transport: context.flow.transport,
+            sdp: caller.as_ref().map(|caller| caller.sdp.clone()).unwrap_or_default(),
+        },
     }
 }
 

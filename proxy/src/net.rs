@@ -206,7 +206,10 @@ impl Net {
                     continue;
                 }
                 to if to == address(RELAY) => self.relay.answer(&packet.message, unix(self.start, self.now)),
-                to if to == address(REDIRECT) => self.redirect.answer(&packet.message),
+                to if to == address(REDIRECT) => {
+                    let answer = self.redirect.answer(&packet.message);
+                    answer.map(|answer| KEY.sign(&answer, unix(self.start, self.now)))
+                }
                 _ => {
                     phones.push(packet);
                     continue;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::event::{EndedBy, Event};
-use proto::node::{Flow, FlowId, Input, SendError, Transport};
+use proto::node::{Answer, Flow, FlowId, Input, Question, SendError, Transport};
 use proto::sip::{Message, Method, Name};
 
 use crate::Config;
@@ -285,6 +285,30 @@ fn a_contact_that_shows_a_nat_or_names_us_does_not_lead_away() {
     for contact in ["10.0.0.5:5060", "198.51.100.20:9999", PROXY] {
         let sent = bye_to(&mut Bench::new(plain()), contact);
         assert_eq!(sent[0].flow.remote.to_string(), B, "{contact}");
+    }
+}
+
+/// RFC 3263 for a request in a dialog: the name in a trunk's Contact is resolved, for BYE and ACK alike; where that comes
+/// to nothing, or to a private address, the way it was met by still stands.
+#[test]
+fn the_name_in_a_trunks_contact_is_resolved() {
+    let elsewhere = Answer::Targets(vec![(Transport::Udp, address("198.51.100.99:5080"))]);
+    let private = Answer::Targets(vec![(Transport::Udp, address("10.0.0.5:5060"))]);
+    let nothing = Answer::Nothing("no such name".into());
+    for (answer, expected) in [(elsewhere, "198.51.100.99:5080"), (private, B), (nothing, B)] {
+        for method in ["ACK", "BYE"] {
+            let mut bench = Bench::new(plain());
+            let invite = forwarded(&mut bench, "sip:b@example.com");
+            let sent = bench.answer(&invite, 200, "Contact: <sip:b@sbc.carrier.example>", "");
+            let request = in_dialog(method, 1 + u32::from(method == "BYE"), to(&sent, A)[0]);
+            let request = request.replace(&format!("sip:b@{B}"), "sip:b@sbc.carrier.example");
+            let sent = bench.from(A, &request);
+            assert!(sent.iter().all(|sent| !sent.message.is_request()), "{method} waits for the name");
+            let (ticket, question) = bench.questions.pop().expect("a name is asked for");
+            assert!(matches!(question, Question::Resolve { host, .. } if host == "sbc.carrier.example"));
+            let sent = bench.input(Input::Answer { ticket, answer: answer.clone() });
+            assert_eq!((sent[0].message.method().as_str(), sent[0].flow.remote), (method, address(expected)));
+        }
     }
 }
 

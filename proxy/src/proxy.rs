@@ -15,6 +15,7 @@ use proto::timers::Queue;
 use crate::alarms::Alarm;
 use crate::anchoring::Relays;
 use crate::auth::Gate;
+use crate::branches::Waiting;
 use crate::calls::Calls;
 use crate::config::Config;
 use crate::contexts::Context;
@@ -38,7 +39,7 @@ pub struct Proxy {
     pub(crate) transactions: Transactions,
     pub(crate) contexts: Map<ServerId, Box<Context>>,
     pub(crate) clients: Map<ClientId, Owner>,
-    pub(crate) questions: Map<Ticket, (ServerId, usize)>,
+    pub(crate) questions: Map<Ticket, Waiting>,
     pub(crate) tickets: u64,
     pub(crate) calls: Calls,
     pub(crate) relays: Relays,
@@ -156,7 +157,7 @@ impl Proxy {
                 self.transactions.send_failed(cx.now.at, ticket, flow, error);
             }
             Input::Answer { ticket, answer } => self.answered(cx, ticket, answer),
-            Input::Wake => {}
+            Input::Wake | Input::Proven { .. } => {}
             Input::Drain => self.draining = true,
             Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } => {}
         }
@@ -232,8 +233,10 @@ impl Proxy {
     }
 
     fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
-        if let Some((server, index)) = self.questions.remove(&ticket) {
-            self.resolved(cx, server, index, answer);
+        match self.questions.remove(&ticket) {
+            Some(Waiting::Branch(server, index)) => self.resolved(cx, server, index, answer),
+            Some(Waiting::Ack(flow, held)) => self.ack_resolved(cx, flow, *held, &answer),
+            None => {}
         }
     }
 

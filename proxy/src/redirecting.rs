@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use proto::event::{Event, Name as EventName};
 use proto::node::{Flow, FlowId};
+use proto::node_auth::Proof;
 use proto::sip::{Builder, Message, Name, Uri};
 
 use crate::alarms::Alarm;
@@ -70,6 +71,14 @@ impl Proxy {
         let status = response.status().unwrap_or(500);
         context.branches[index].stage = Stage::New;
         match status {
+            300..=399 if !self.is_proven(cx, context, index, response) => {
+                let about = context.request.call_id().into();
+                self.tell(Event::Warning {
+                    about,
+                    why: "a 302 of the redirect server without proof (Node-Auth)",
+                });
+                self.redirect_silent(cx, context, index);
+            }
             300..=399 => self.served_by(cx, context, index, response),
             404 | 410 | 480 | 604 => {
                 self.tell_redirected(context, None, status);
@@ -81,6 +90,15 @@ impl Proxy {
                 self.advance(cx, context, index);
             }
         }
+    }
+
+    /// Whether a 302 is our redirect server's: whoever forges one has the call. Over loopback nobody else speaks.
+    fn is_proven(&self, cx: &Cx<'_>, context: &Context, index: usize, response: &Message) -> bool {
+        let Some(key) = &self.config.siblings.key else { return true };
+        let from_here =
+            context.branches[index].lookups.checked_sub(1).and_then(|asked| self.redirect_flow(asked));
+        let local = from_here.is_some_and(|flow| flow.remote.ip().is_loopback());
+        local || key.check(response, cx.now.unix()) == Proof::Proven
     }
 
     /// None of our proxies serves the callee: a foreign name may still be somebody elsewhere. If it is nobody there

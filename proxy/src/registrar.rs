@@ -61,7 +61,7 @@ pub fn register(
 
 /// A connection is gone: its bindings with it (DESIGN §4). `aors` are those that may have one made by it.
 pub fn closed(flow: &Flow, aors: impl IntoIterator<Item = String>, tables: &mut dyn Tables) -> Lost {
-    let on_it = |binding: &Binding| flow.id.0 != 0 && binding.flow.id == flow.id;
+    let on_it = |binding: &Binding| flow.id.is_connection() && binding.flow.id == flow.id;
     let mut lost = Lost::default();
     for aor in aors {
         if !tables.bindings(&aor).iter().any(on_it) {

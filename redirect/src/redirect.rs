@@ -234,6 +234,7 @@ impl Node for Redirect {
             | Input::Media { .. }
             | Input::Bound { .. }
             | Input::BindFailed { .. }
+            | Input::Proven { .. }
             | Input::Answer { .. } => {}
         }
         // That an answer was never acknowledged changes nothing here.

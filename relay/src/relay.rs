@@ -214,7 +214,7 @@ impl Node for Relay {
             Input::Closed { flow } => self.transactions.closed(&flow),
             Input::Wake => self.wake(now),
             Input::Drain => self.draining = true,
-            Input::Other { .. } | Input::Answer { .. } => {}
+            Input::Other { .. } | Input::Answer { .. } | Input::Proven { .. } => {}
         }
         self.settle(now);
         self.refill();

@@ -245,7 +245,7 @@ impl World {
 
     fn send(&mut self, node: NodeId, flow: Flow, bytes: Bytes, ticket: Ticket) {
         let listens = self.nodes[node.0].listeners.contains(&(flow.transport, flow.local));
-        if !listens && flow.id == FlowId(0) {
+        if !listens && !flow.id.is_connection() {
             let entry = self.note(node, Some(flow.transport), (flow.local, flow.remote), &bytes);
             self.record[entry].fate = Fate::Dropped("no such listener".to_owned());
             return self.tell_failure(node, ticket, flow, SendError::Unreachable);

@@ -63,7 +63,7 @@ impl World {
                 self.transmit(conn, end, entry, &bytes)
             }
             Some((conn, _)) => self.conns[conn.0].waiting.push((entry, bytes, ticket)),
-            None if flow.id != FlowId(0) => {
+            None if flow.id.is_connection() => {
                 self.record[entry].fate = Fate::Dropped("closed".to_owned());
                 self.tell_failure(node, ticket, flow, SendError::Closed);
             }
@@ -73,7 +73,7 @@ impl World {
 
     /// Closes one end; the other hears of it.
     pub(super) fn close_flow(&mut self, node: NodeId, flow: &Flow) {
-        if let Some((conn, end)) = self.conn_for(node, flow).filter(|_| flow.id != FlowId(0)) {
+        if let Some((conn, end)) = self.conn_for(node, flow).filter(|_| flow.id.is_connection()) {
             self.close_conn(conn, Some(end));
         }
     }
@@ -101,7 +101,7 @@ impl World {
             let own = &end.flow;
             let same =
                 own.transport == flow.transport && own.local == flow.local && own.remote == flow.remote;
-            end.node == node && if flow.id == FlowId(0) { same } else { own.id == flow.id }
+            end.node == node && if flow.id.is_connection() { own.id == flow.id } else { same }
         };
         self.conns.iter().enumerate().filter(|(_, conn)| conn.state != State::Closed).find_map(|(n, conn)| {
             let end = (0..2).find(|end| conn.ends[*end].as_ref().is_some_and(is_it))?;

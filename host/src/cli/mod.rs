@@ -1,6 +1,7 @@
 //! The `postern` command.
 
 pub mod ask;
+pub mod certificate;
 pub mod check;
 pub mod endpoint;
 pub mod init;
@@ -54,6 +55,8 @@ enum Command {
     Check(FileArg),
     /// Write a commented configuration to start from
     Init(FileArg),
+    /// Make a certificate to try TLS out, by an authority of your own
+    Certificate(certificate::Arguments),
     /// How a running process stands
     Status(Target),
     /// The newest calls of a running process
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Run(arg) => run::run(&arg.file, cli.json),
         Command::Check(arg) => check::check(&arg.file, cli.json),
         Command::Init(arg) => init::init(&arg.file),
+        Command::Certificate(arguments) => certificate::certificate(&arguments),
         Command::Status(target) => ask::ask(&target, &Ask::Status, cli.json),
         Command::Calls { most, target } => ask::ask(&target, &Ask::Calls { most }, cli.json),
         Command::Explain { call, target } => ask::ask(&target, &Ask::Explain { call }, cli.json),

@@ -10,6 +10,7 @@ use super::Settings;
 use super::errors::{ConfigError, nearest};
 use super::places::Places;
 use super::schema::{Listener, Network, Relay};
+use super::tls;
 use super::values::{Ports, SipAddress};
 
 /// Where errors point to.
@@ -38,7 +39,8 @@ type Checked = Result<(), ConfigError>;
 /// Fills in what depends on other values and refuses what can't work.
 pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
     roles(settings, context)?;
-    expand_listeners(settings, context)?;
+    settings.tls = tls::read(settings, context)?;
+    expand_listeners(settings);
     default_network(settings);
     addresses(settings, context)?;
     networks(settings, context)?;
@@ -62,28 +64,23 @@ fn roles(settings: &Settings, context: &Context<'_>) -> Checked {
 
 /// A proxy without listeners listens everywhere; `0.0.0.0` and `[::]` become this machine's addresses, so that every
 /// socket knows which of them a packet came to.
-fn expand_listeners(settings: &mut Settings, context: &Context<'_>) -> Checked {
+fn expand_listeners(settings: &mut Settings) {
     let file = &mut settings.file;
     if file.listeners.is_empty() && file.proxy.is_some() {
         for transport in [Transport::Udp, Transport::Tcp] {
             let address = SipAddress { transport, addr: ([0, 0, 0, 0], 5060).into() };
-            file.listeners.push(Listener { address, network: None, anchor: None, algorithms: Vec::new() });
+            file.listeners.push(Listener::at(address));
         }
     }
     let mut expanded = Vec::new();
-    for (index, listener) in file.listeners.iter().enumerate() {
+    for listener in &file.listeners {
         for ip in concrete(listener.address.addr.ip()) {
             let addr = SocketAddr::new(ip, listener.address.addr.port());
-            expanded.push(Listener { address: SipAddress { addr, ..listener.address }, ..listener.clone() });
-        }
-        let transport = listener.address.transport;
-        if !matches!(transport, Transport::Udp | Transport::Tcp) {
-            let what = format!("`{transport}` listeners are not served yet; expected udp or tcp");
-            return Err(context.error(&format!("listeners.{index}.address"), what, "listen on udp or tcp"));
+            let (address, written) = (SipAddress { addr, ..listener.address }, Some(listener.address));
+            expanded.push(Listener { address, written, ..listener.clone() });
         }
     }
     file.listeners = expanded;
-    Ok(())
 }
 
 /// The address itself, or for a wildcard every address of its family that this machine has.

@@ -257,7 +257,7 @@ fn patterns(to: &str) -> (Pattern, Pattern) {
 }
 
 /// `192.0.2.1:5060`, `[2001:db8::1]`, `sip.example.org`, `sip.example.org:5080`.
-fn next_hop(route: &schema::Route) -> NextHop {
+pub(super) fn next_hop(route: &schema::Route) -> NextHop {
     let fixed = route.transport.map(transport);
     if let Ok(address) = route.via.parse::<SipAddress>() {
         let transport = fixed.or(Some(address.transport));

@@ -6,6 +6,7 @@ pub mod errors;
 pub mod lower;
 pub mod places;
 pub mod schema;
+pub mod tls;
 pub mod values;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub struct Settings {
     pub users: Vec<User>,
     /// Every file it was made of: what a watcher watches.
     pub sources: Vec<PathBuf>,
+    /// What its certificates came to.
+    pub tls: tls::Read,
 }
 
 impl Settings {
@@ -49,7 +52,8 @@ impl Settings {
                 users
             }
         };
-        let mut settings = Settings { path: path.to_owned(), file, users, sources };
+        let mut settings =
+            Settings { path: path.to_owned(), file, users, sources, tls: tls::Read::default() };
         check::check(&mut settings, &context)?;
         Ok(settings)
     }

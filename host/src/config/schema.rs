@@ -20,6 +20,8 @@ pub struct File {
     pub networks: BTreeMap<String, Network>,
     /// Where the proxy (and a redirect server of the same process) listens.
     pub listeners: Vec<Listener>,
+    /// Certificates, and whom we believe.
+    pub tls: Tls,
     /// What is ours besides the listeners' addresses.
     pub domains: Vec<String>,
     /// Accounts.
@@ -71,6 +73,92 @@ pub struct Listener {
     /// Digest algorithms offered here, in this order; none: as `auth` says.
     #[serde(default)]
     pub algorithms: Vec<Algorithm>,
+    /// For TLS and WSS: what is different here from the file's `tls`.
+    #[serde(default)]
+    pub tls: ListenerTls,
+    /// For WS and WSS: the web pages that may connect, such as `https://phone.example.org`; none: all.
+    #[serde(default)]
+    pub origins: Vec<String>,
+    /// The address as written, before a wildcard became this machine's addresses and port 0 a port.
+    #[serde(skip)]
+    pub written: Option<SipAddress>,
+}
+
+impl Listener {
+    /// With every key as it is when it is left out.
+    pub fn at(address: SipAddress) -> Listener {
+        Listener {
+            address,
+            network: None,
+            anchor: None,
+            algorithms: Vec::new(),
+            tls: ListenerTls::default(),
+            origins: Vec::new(),
+            written: None,
+        }
+    }
+}
+
+/// Certificates, and whom we believe.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Tls {
+    /// What TLS and WSS listeners show, chosen by the name a client asks for; the first when it asks for none. The first
+    /// is also what we show to servers that ask.
+    pub certificates: Vec<Certificate>,
+    /// Authorities of the servers we connect to; none: those of this machine.
+    pub authorities: Option<PathBuf>,
+    /// Authorities of the clients that connect to us.
+    pub client_authorities: Option<PathBuf>,
+    /// Whether clients show a certificate.
+    pub client_certificates: ClientCertificates,
+    /// Whether `*.example.org` in a server's certificate counts for `sip.example.org`. RFC 5922 says no.
+    pub wildcards: bool,
+}
+
+/// What a listener does otherwise; what is not said is as in the file's `tls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ListenerTls {
+    /// What it shows.
+    pub certificates: Vec<Certificate>,
+    /// Authorities of its clients.
+    pub client_authorities: Option<PathBuf>,
+    /// Whether its clients show a certificate.
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+/// What we show to a trunk, and how it proves itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RouteTls {
+    /// The certificate we show; none: the first of the file's `tls`.
+    pub certificate: Option<Certificate>,
+    /// Authorities of its certificate; none: as the file's `tls` says.
+    pub authorities: Option<PathBuf>,
+}
+
+/// A certificate and its key, as PEM files (relative to the configuration).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Certificate {
+    /// The certificate, and its issuers after it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// `none`, `optional` or `required`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    None,
+    /// They may show one, which must be good.
+    Optional,
+    /// They must show one.
+    Required,
 }
 
 /// `never`, `auto` or `always`.
@@ -295,13 +383,16 @@ pub struct Route {
     /// Its own rule for latching.
     #[serde(default)]
     pub latch: Option<Latch>,
+    /// Certificates towards it.
+    #[serde(default)]
+    pub tls: Option<RouteTls>,
 }
 
 fn everything() -> String {
     "*".into()
 }
 
-/// `udp`, `tcp` or `tls`.
+/// `udp`, `tcp` or `tls`. Nobody is called over a WebSocket he did not open (RFC 7118 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {

@@ -50,6 +50,12 @@ impl PostOffice {
         self.served.get(&(transport, local))
     }
 
+    /// What we can send by, the preferred one first. Nobody is connected to over WebSocket (RFC 7118 §5).
+    pub fn transports(&self) -> Vec<Transport> {
+        let all = [Transport::Udp, Transport::Tcp, Transport::Tls];
+        all.into_iter().filter(|wanted| self.served.keys().any(|(served, _)| served == wanted)).collect()
+    }
+
     /// Which of the seats a message is for: the one that owns its Call-ID, or that sent the request it answers.
     pub fn owner(&self, seats: &Seats, message: &Message) -> Address {
         match &seats[..] {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use proto::node::{Answer, Flow, Input, Question, Ticket};
+use proto::node::{Answer, Flow, Input, Question, Ticket, Transport};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::streams::Streams;
@@ -60,27 +60,28 @@ impl Outside {
 pub fn start(
     errands: UnboundedReceiver<Errand>,
     post: Arc<PostOffice>,
-    listeners: Vec<(SocketAddr, TcpListener)>,
+    streams: Streams,
+    listeners: Vec<(Transport, SocketAddr, TcpListener)>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("outside".into())
-        .spawn(move || runtime.block_on(run(errands, post, listeners)))
+        .spawn(move || runtime.block_on(run(errands, post, streams, listeners)))
 }
 
 async fn run(
     mut errands: UnboundedReceiver<Errand>,
     post: Arc<PostOffice>,
-    listeners: Vec<(SocketAddr, TcpListener)>,
+    streams: Streams,
+    listeners: Vec<(Transport, SocketAddr, TcpListener)>,
 ) {
-    let streams = Streams::new(post.clone());
-    for (local, listener) in listeners {
+    for (transport, local, listener) in listeners {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::spawn(streams.clone().serve(listener, local))),
+            Ok(listener) => drop(tokio::spawn(streams.clone().serve(listener, transport, local))),
             Err(error) => tracing::error!(%error, %local, "a listener could not be served"),
         }
     }
-    let names = match Names::from_system() {
+    let names = match Names::from_system(post.transports()) {
         Ok(names) => Ok(Arc::new(names)),
         Err(why) => {
             tracing::warn!(why, "no name server is configured: only addresses can be routed to");
@@ -91,7 +92,11 @@ async fn run(
         match errand {
             Errand::Send { from, flow, bytes, ticket } => streams.send(from, flow, bytes, ticket),
             Errand::Close { flow } => streams.close(flow),
-            Errand::Ask { from, ticket, question } => answer(&names, &post, from, ticket, question),
+            Errand::Ask { from, ticket, question } => {
+                let Question::Resolve { host, .. } = &question;
+                streams.expect(host);
+                answer(&names, &post, from, ticket, question);
+            }
         }
     }
 }

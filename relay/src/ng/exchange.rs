@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use proto::control::{Ask, Mode, Session as SessionId};
-use proto::event::{Event, LegQuality, MediaDecided, Rule, Side};
+use proto::event::{Event, LegQuality, MediaDecided, Rule, Side, Sighting};
 use proto::node::{Flow, Transport};
 use proto::sdp::{Connection, Kind, Sdp};
 use proto::tables::Anchor;
@@ -429,12 +429,12 @@ fn check_answer(sdp: &Sdp<'_>, theirs: &[Said]) -> Result<(), Refused> {
 /// For `postern explain`: the client decided.
 fn decided(call: proto::event::Name, id: SessionId, flow: Flow, describe: &Describe) -> Event {
     let source = describe.flags.received_from.map_or(flow.remote, |ip| std::net::SocketAddr::new(ip, 0));
+    let sdp = Sdp::parse(&describe.sdp).map(|sdp| sdp.addresses()).unwrap_or_default();
+    let caller = Sighting::Party { at: source, transport: Transport::Udp, sdp };
     Event::MediaDecided(Box::new(MediaDecided {
         call,
         side: Side::Caller,
-        source,
-        transport: Transport::Udp,
-        sdp: Sdp::parse(&describe.sdp).map(|sdp| sdp.addresses()).unwrap_or_default(),
+        seen: [caller, Sighting::Unknown],
         anchor: Anchor::Always,
         rule: Rule::ConfiguredAlways,
         anchored: true,

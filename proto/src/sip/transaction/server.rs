@@ -250,7 +250,7 @@ impl Transactions {
     /// A response that its connection did not take goes by a new one to the Via's port, once.
     pub(super) fn server_unsent(&mut self, now: Instant, key: ServerKey) {
         let Some(server) = self.servers.get_mut(key) else { return };
-        if server.flow.id == FlowId(0) {
+        if !server.flow.id.is_connection() {
             self.drive_server(now, key, Event::Undelivered, None);
         } else {
             server.flow = around(&server.flow, server.via_port);

@@ -1,0 +1,182 @@
+//! The connections of the process: found by identity, or by listener and remote address; counted by source.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use proto::node::{Flow, FlowId, Ticket, Transport};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::lanes::post::Address;
+
+/// Messages that may wait for a slow reader.
+const QUEUE: usize = 256;
+/// Connections at once, and those of one address.
+const MOST: usize = 50_000;
+const MOST_FROM_ONE: usize = 1_000;
+/// Domains that are remembered for being connected to.
+const DOMAINS: usize = 10_000;
+
+/// A message on its way out.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) bytes: Bytes,
+    pub(super) from: Address,
+    pub(super) ticket: Ticket,
+}
+
+#[derive(Debug)]
+struct Connection {
+    flow: Flow,
+    /// What its far end has to prove, if anything.
+    proving: FlowId,
+    queue: Sender<Parcel>,
+}
+
+type Path = (Transport, SocketAddr, SocketAddr, FlowId);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Table {
+    connections: HashMap<FlowId, Connection>,
+    by_path: HashMap<Path, FlowId>,
+    by_source: HashMap<IpAddr, usize>,
+    domains: HashMap<FlowId, String>,
+    proven: HashMap<(Transport, SocketAddr), FlowId>,
+    next: u64,
+}
+
+impl Default for Table {
+    /// Identities go on from the clock, so that no later process gives one out again.
+    fn default() -> Table {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Table {
+            connections: HashMap::new(),
+            by_path: HashMap::new(),
+            by_source: HashMap::new(),
+            domains: HashMap::new(),
+            proven: HashMap::new(),
+            next: (since.as_millis() as u64) << 20,
+        }
+    }
+}
+
+impl Table {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether one more may come from there.
+    pub(super) fn has_room(&self, source: IpAddr) -> bool {
+        let from_there = self.by_source.get(&source).copied().unwrap_or(0);
+        self.connections.len() < MOST && from_there < MOST_FROM_ONE
+    }
+
+    /// A new connection, and what is to be sent on it. `wanted.id` says what its far end has to prove.
+    pub(super) fn add(&mut self, wanted: Flow) -> (Flow, Receiver<Parcel>) {
+        let (queue, waiting) = channel(QUEUE);
+        self.next += 1;
+        let flow = Flow { id: FlowId(self.next), ..wanted };
+        self.by_path.insert(path(&flow, wanted.id), flow.id);
+        if wanted.id != FlowId(0) {
+            // Who asks for nobody in particular is served by this one, too.
+            self.by_path.entry(path(&flow, FlowId(0))).or_insert(flow.id);
+        }
+        *self.by_source.entry(flow.remote.ip()).or_default() += 1;
+        self.connections.insert(flow.id, Connection { flow, proving: wanted.id, queue });
+        (flow, waiting)
+    }
+
+    /// The queue of the connection a flow means.
+    pub(super) fn find(&self, flow: Flow) -> Option<Sender<Parcel>> {
+        let id = match flow.id.is_connection() {
+            true => flow.id,
+            false => *self.by_path.get(&path(&flow, flow.id))?,
+        };
+        self.connections.get(&id).map(|connection| connection.queue.clone())
+    }
+
+    /// Forgets a connection. Its queue ends once what waits there has left.
+    pub(super) fn remove(&mut self, id: FlowId) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        for proving in [connection.proving, FlowId(0)] {
+            let key = path(&connection.flow, proving);
+            if self.by_path.get(&key) == Some(&id) {
+                self.by_path.remove(&key);
+            }
+        }
+        let source = connection.flow.remote.ip();
+        if let Some(count) = self.by_source.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_source.remove(&source);
+            }
+        }
+    }
+
+    /// A domain that connections may have to prove.
+    pub(super) fn remember(&mut self, domain: &str) {
+        if self.domains.len() >= DOMAINS {
+            self.domains.clear();
+        }
+        self.domains.insert(FlowId::proving(domain), domain.to_owned());
+    }
+
+    /// The domain `wanted` has to prove: as asked, else what was proven there last, for requests inside a dialog know
+    /// only the address; `None`: its address.
+    pub(super) fn domain(&self, wanted: &Flow) -> Option<String> {
+        let last = || self.proven.get(&(wanted.transport, wanted.remote));
+        let asked = if wanted.id == FlowId(0) { last() } else { Some(&wanted.id) };
+        self.domains.get(asked?).cloned()
+    }
+
+    /// The far end proved what was asked of it.
+    pub(super) fn proven(&mut self, wanted: &Flow) {
+        if self.proven.len() >= DOMAINS {
+            self.proven.clear();
+        }
+        if wanted.id != FlowId(0) {
+            self.proven.insert((wanted.transport, wanted.remote), wanted.id);
+        }
+    }
+}
+
+fn path(flow: &Flow, proving: FlowId) -> Path {
+    (flow.transport, flow.local, flow.remote, proving)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(remote: &str, id: FlowId) -> Flow {
+        let local = "192.0.2.1:5061".parse().unwrap();
+        Flow { transport: Transport::Tls, local, remote: remote.parse().unwrap(), id }
+    }
+
+    #[test]
+    fn a_connection_that_proved_one_domain_is_not_reused_for_another() {
+        let mut table = Table::default();
+        let wanted = flow("198.51.100.1:5061", FlowId::proving("a.example"));
+        let (made, _waiting) = table.add(wanted);
+        assert!(table.find(made).is_some() && table.find(wanted).is_some());
+        assert!(table.find(Flow { id: FlowId::proving("b.example"), ..wanted }).is_none());
+        assert!(table.find(Flow { id: FlowId(0), ..wanted }).is_some(), "nobody in particular");
+        table.remove(made.id);
+        assert!(table.find(made).is_none() && table.find(wanted).is_none());
+    }
+
+    #[test]
+    fn one_source_gets_so_many_connections_and_no_more() {
+        let mut table = Table::default();
+        let source: IpAddr = "198.51.100.1".parse().unwrap();
+        let made: Vec<_> = (0..MOST_FROM_ONE)
+            .map(|n| table.add(flow(&format!("198.51.100.1:{}", 1000 + n), FlowId(0))).0)
+            .collect();
+        assert!(!table.has_room(source) && table.has_room("198.51.100.2".parse().unwrap()));
+        table.remove(made[7].id);
+        assert!(table.has_room(source));
+    }
+}

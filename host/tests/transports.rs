@@ -1,0 +1,276 @@
+//! Calls by every transport on real sockets: two phones, each with a transport of its own, TLS and WebSocket with
+//! certificates made for the test; and what keeps strangers out.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::config::Settings;
+use host::endpoint::{Fleet, audio_flowed, run};
+use host::server::Server;
+use host::tls::{believed, files};
+use proto::node::Transport;
+
+/// Certificates in a folder that goes with the test.
+struct Certificates(PathBuf);
+
+impl Certificates {
+    fn new(test: &str) -> Certificates {
+        let folder = std::env::temp_dir().join(format!("postern-transports-{test}-{}", std::process::id()));
+        let certificates = Certificates(folder);
+        certificates.make("server", &["127.0.0.1", "::1", "a.example"]);
+        certificates
+    }
+
+    /// A certificate and its key, under this name.
+    fn make(&self, name: &str, names: &[&str]) {
+        let made = Command::new(env!("CARGO_BIN_EXE_postern"))
+            .args(["certificate", "--out"])
+            .arg(&self.0)
+            .arg(name)
+            .args(names)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    /// The `tls` part of a configuration that shows these certificates.
+    fn section(&self, names: &[&str]) -> String {
+        let listed = names.iter().map(|name| {
+            format!(
+                "{{ certificate: \"{}\", key: \"{}\" }}",
+                self.path(&format!("{name}.pem")),
+                self.path(&format!("{name}.key"))
+            )
+        });
+        format!("certificates: [{}]", listed.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start(text: &str) -> Server {
+    let settings =
+        Settings::from_text(Path::new("test.yaml"), text).unwrap_or_else(|error| panic!("{error}"));
+    Server::start(&settings).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn address(server: &Server, transport: Transport, v6: bool) -> SocketAddr {
+    let handle = server.handle();
+    let found = handle.listening().iter().find(|at| at.transport == transport && at.addr.is_ipv6() == v6);
+    found.unwrap().addr
+}
+
+const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
+
+/// A proxy with every transport at 127.0.0.1 and [::1].
+fn everywhere(certificates: &Certificates, more: &str) -> String {
+    let listeners = ALL.iter().flat_map(|transport| {
+        ["127.0.0.1", "[::1]"].map(|host| format!("  - address: \"{transport}:{host}:0\"\n"))
+    });
+    format!(
+        "listeners:\n{}auth: {{ required: false }}\nlog: error\ntls: {{ {}{more} }}\nproxy: {{}}\n\
+         relay: {{ address: \"udp:127.0.0.1:0\", ports: 20000-20039 }}\nnetworks: {{ four: {{ bind: 127.0.0.1, cidr: [127.0.0.0/8] }}, six: {{ bind: \"::1\", cidr: [\"::1/128\"] }} }}\ndomains: [a.example]\n",
+        listeners.collect::<String>(),
+        certificates.section(&["server"]),
+    )
+}
+
+/// Bob registers and waits; Alice calls him, talks for 300 ms, hangs up.
+fn fleet(alice: (Transport, SocketAddr), bob: (Transport, SocketAddr), ca: &str, port: u16) -> Fleet {
+    let text = format!(
+        "phones:\n\
+         - {{ user: bob, domain: a.example, proxy: \"{}:{}\", ca: \"{ca}\", media-port: {port}, script: {{ until-ms: 8000, answer: {{ after-ms: 20 }}, steps: [{{ do: register }}, {{ do: wait, after: ended }}] }} }}\n\
+         - {{ user: alice, domain: a.example, proxy: \"{}:{}\", ca: \"{ca}\", media-port: {}, script: {{ until-ms: 8000, steps: [{{ do: register }}, {{ do: call, to: \"sip:bob@a.example\", after: registered, at-ms: 300 }}, {{ do: hang-up, after: answered, at-ms: 300 }}] }} }}\n",
+        bob.0,
+        bob.1,
+        alice.0,
+        alice.1,
+        port + 10,
+    );
+    serde_yaml::from_str(&text).unwrap()
+}
+
+#[test]
+fn phones_call_each_other_by_any_two_transports_and_families() {
+    let certificates = Certificates::new("pairs");
+    let server = start(&everywhere(&certificates, ""));
+    let ca = certificates.path("ca.pem");
+    // Every transport calls and is called; so does every family.
+    let calls: Vec<_> =
+        (0..ALL.len()).map(|n| ((ALL[n], n % 2 == 1), (ALL[(n + 2) % ALL.len()], n % 3 == 1))).collect();
+    for (n, ((from, from_six), (to, to_six))) in calls.into_iter().enumerate() {
+        let alice = (from, address(&server, from, from_six));
+        let bob = (to, address(&server, to, to_six));
+        let reports = run(&fleet(alice, bob, &ca, 20_100 + 20 * n as u16)).unwrap();
+        assert!(audio_flowed(&reports) && reports.len() == 2, "{from} to {to}: {reports:#?}");
+    }
+    server.stop();
+}
+
+/// How a phone that registers over TLS fares.
+fn registers(proxy: SocketAddr, domain: &str, ca: &str) -> bool {
+    let text = format!(
+        "phones: [{{ user: carol, domain: {domain}, proxy: \"tls:{proxy}\", ca: \"{ca}\", script: {{ until-ms: 1500, steps: [{{ do: register }}, {{ do: wait, after: registered }}] }} }}]"
+    );
+    run(&serde_yaml::from_str::<Fleet>(&text).unwrap()).unwrap()[0].registered
+}
+
+/// A proxy that listens on TLS alone.
+fn tls_only(more: &str) -> String {
+    format!(
+        "listeners: [{{ address: \"tls:127.0.0.1:0\" }}]\nauth: {{ required: false }}\nlog: error\n\
+         proxy: {{}}\ndomains: [a.example, b.example, sip.wild.example]\ntls: {{ {more} }}\n"
+    )
+}
+
+#[test]
+fn a_phone_is_shown_the_certificate_of_the_domain_it_asks_for_and_believes_no_other() {
+    let certificates = Certificates::new("names");
+    certificates.make("b.example", &[]);
+    certificates.make("wild", &["*.wild.example"]);
+    let server = start(&tls_only(&certificates.section(&["server", "b.example", "wild"])));
+    let (proxy, ca) = (address(&server, Transport::Tls, false), certificates.path("ca.pem"));
+    assert!(registers(proxy, "a.example", &ca) && registers(proxy, "b.example", &ca), "each by its own");
+    assert!(!registers(proxy, "c.example", &ca), "nobody's");
+    assert!(!registers(proxy, "sip.wild.example", &ca), "a wildcard names no SIP domain (RFC 5922 §7.2)");
+    let stranger = Certificates::new("stranger");
+    assert!(!registers(proxy, "a.example", &stranger.path("ca.pem")), "an authority nobody knows");
+    server.stop();
+}
+
+/// Whether a keep-alive over TLS is answered (RFC 5626 §3.5.1), to a client that shows the certificate of this name.
+fn pongs(proxy: SocketAddr, certificates: &Certificates, shown: Option<&str>) -> bool {
+    let file = |name: &str| PathBuf::from(certificates.path(name));
+    let own = shown
+        .map(|name| files::certified(&file(&format!("{name}.pem")), &file(&format!("{name}.key"))).unwrap());
+    let config = believed::client(files::authorities(&file("ca.pem")).unwrap(), own, false).unwrap();
+    let name = believed::server_name("a.example").unwrap();
+    let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect(proxy).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, stream);
+    let mut pong = [0; 2];
+    stream.write_all(b"\r\n\r\n").is_ok() && stream.read_exact(&mut pong).is_ok() && &pong == b"\r\n"
+}
+
+#[test]
+fn a_client_without_a_certificate_stays_out_where_one_is_required() {
+    let certificates = Certificates::new("clients");
+    let section = |word: &str| {
+        let (own, ca) = (certificates.section(&["server"]), certificates.path("ca.pem"));
+        tls_only(&format!("{own}, client-certificates: {word}, client-authorities: \"{ca}\""))
+    };
+    let server = start(&section("required"));
+    let proxy = address(&server, Transport::Tls, false);
+    assert!(!pongs(proxy, &certificates, None) && pongs(proxy, &certificates, Some("server")));
+    server.stop();
+    let server = start(&section("optional"));
+    let proxy = address(&server, Transport::Tls, false);
+    assert!(pongs(proxy, &certificates, None) && pongs(proxy, &certificates, Some("server")));
+    server.stop();
+}
+
+#[test]
+fn two_proxies_call_over_tls_and_each_proves_itself() {
+    let certificates = Certificates::new("proxies");
+    let ca = certificates.path("ca.pem");
+    let both = |required: &str| {
+        let section = certificates.section(&["server"]);
+        format!(
+            "{section}, authorities: \"{ca}\", client-authorities: \"{ca}\", client-certificates: {required}"
+        )
+    };
+    let inner = start(
+        &everywhere(&certificates, "").replace("tls: { ", &format!("tls: {{ {}, ", "wildcards: false")),
+    );
+    let to_inner = address(&inner, Transport::Tls, false);
+    let outer = start(&format!(
+        "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tls:127.0.0.1:0\" }}]\nauth: {{ required: false }}\n\
+         log: error\ntls: {{ {} }}\nproxy: {{ anchor: never, routes: [{{ to: a.example, via: 'tls:{to_inner}' }}] }}\n",
+        both("required")
+    ));
+    let (udp, plain) = (address(&outer, Transport::Udp, false), address(&inner, Transport::Udp, false));
+    let text = format!(
+        "phones:\n\
+         - {{ user: bob, domain: a.example, proxy: \"udp:{plain}\", media-port: 20300, script: {{ until-ms: 8000, answer: {{ after-ms: 20 }}, steps: [{{ do: register }}, {{ do: wait, after: ended }}] }} }}\n\
+         - {{ user: alice, proxy: \"udp:{udp}\", media-port: 20310, script: {{ until-ms: 8000, steps: [{{ do: call, to: \"sip:bob@a.example\", at-ms: 500 }}, {{ do: hang-up, after: answered, at-ms: 300 }}] }} }}\n"
+    );
+    let reports = run(&serde_yaml::from_str::<Fleet>(&text).unwrap()).unwrap();
+    assert!(audio_flowed(&reports) && reports.iter().all(|report| report.answered), "{reports:#?}");
+    outer.stop();
+    inner.stop();
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_after_a_reload_and_a_bad_one_changes_nothing() {
+    let certificates = Certificates::new("renewed");
+    let file = certificates.0.join("postern.yaml");
+    std::fs::write(&file, tls_only(&certificates.section(&["server"]))).unwrap();
+    let server = Server::start(&Settings::load(&file).unwrap()).unwrap();
+    let (proxy, ca) = (address(&server, Transport::Tls, false), certificates.path("ca.pem"));
+    assert!(registers(proxy, "a.example", &ca) && !registers(proxy, "b.example", &ca));
+    let mut before = TcpStream::connect(proxy).unwrap();
+
+    certificates.make("server", &["b.example"]);
+    server.handle().reload().unwrap();
+    assert!(registers(proxy, "b.example", &ca), "the new one is shown");
+
+    std::fs::write(certificates.0.join("server.pem"), "not PEM").unwrap();
+    let error = server.handle().reload().unwrap_err().to_string();
+    assert!(error.contains("server.pem") && error.contains("fullchain.pem"), "{error}");
+    certificates.make("other", &["b.example"]);
+    std::fs::copy(certificates.path("other.pem"), certificates.path("server.pem")).unwrap();
+    let error = server.handle().reload().unwrap_err().to_string();
+    assert!(error.contains("server.key") && error.contains("not the key of the certificate"), "{error}");
+    assert!(registers(proxy, "b.example", &ca), "the old one is still shown");
+
+    before.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(
+        before.read(&mut [0; 1]).is_err(),
+        "a connection from before is still open: nothing, not its end"
+    );
+    server.stop();
+}
+
+/// What a WebSocket server says to this handshake, first line first.
+fn knock(at: SocketAddr, more: &str) -> String {
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut said = [0; 2048];
+    let length = stream.read(&mut said).unwrap();
+    String::from_utf8_lossy(&said[..length]).into_owned()
+}
+
+#[test]
+fn a_websocket_that_is_not_for_sip_or_not_from_a_known_page_is_refused() {
+    let server = start(
+        "listeners: [{ address: \"ws:127.0.0.1:0\", origins: [\"https://phone.example\"] }]\nlog: error\nproxy: {}\n",
+    );
+    let at = address(&server, Transport::Ws, false);
+    assert!(knock(at, "").starts_with("HTTP/1.1 400"));
+    assert!(knock(at, "Sec-WebSocket-Protocol: chat\r\n").starts_with("HTTP/1.1 400"));
+    let evil = "Sec-WebSocket-Protocol: sip\r\nOrigin: https://evil.example\r\n";
+    assert!(knock(at, evil).starts_with("HTTP/1.1 403"));
+    let said = knock(at, "Sec-WebSocket-Protocol: chat, sip\r\nOrigin: https://phone.example\r\n");
+    assert!(said.starts_with("HTTP/1.1 101"), "{said}");
+    assert!(said.to_ascii_lowercase().contains("sec-websocket-protocol: sip\r\n"), "{said}");
+    server.stop();
+}
