@@ -24,6 +24,11 @@ impl Cidr {
         ip.is_ipv4() == self.network.is_ipv4() && masked(ip, self.prefix) == self.network
     }
 
+    /// Its first address.
+    pub fn network(&self) -> IpAddr {
+        self.network
+    }
+
     /// Length of the fixed part in bits: of two ranges that contain an address, the longer one is meant.
     pub fn prefix(&self) -> u8 {
         self.prefix

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::node::{Flow, Transport};
+use crate::shield::Measure;
 use crate::tables::{Anchor, Latch};
 
 /// A name that many events share: a Call-ID, an address of record.
@@ -44,6 +45,8 @@ pub enum Event {
     StrangerDropped { session: Name, leg: Side, from: SocketAddr, expected: IpAddr, latch: Latch },
     /// A relay session ended; its ports are back.
     RelayReleased { session: Name, why: Release, legs: [LegQuality; 2] },
+    /// The shield did something about a source; not told of for every packet.
+    Shielded { source: IpAddr, account: Name, measure: Measure, why: &'static str },
     /// Something worth an operator's look that fits none of the above.
     Warning { about: Name, why: &'static str },
 }

@@ -10,6 +10,7 @@
 //! - [`stun`]: Binding requests, NAT behaviour, checks between peers.
 //! - [`peer`]: what peers, their access server and their reflectors say to one another.
 //! - [`cidr`]: address ranges.
+//! - [`shield`]: limits and bans that stand before everything else.
 //! - [`timers`]: one queue of timers for a whole node.
 //! - [`token`], [`digest`], [`node_auth`]: what proves who sent what.
 
@@ -25,6 +26,7 @@ pub mod resolve;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
+pub mod shield;
 pub mod sip;
 pub mod stun;
 pub mod tables;

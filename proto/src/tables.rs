@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::digest::Algorithm;
 use crate::node::Flow;
+use crate::shield::{Deed, Ruling};
 
 /// What must be known at once. See the module.
 pub trait Tables {
@@ -31,6 +32,16 @@ pub trait Tables {
 
     /// Counts one event of a kind from a source; `false`: over its limit, so do as little as possible.
     fn admit(&mut self, now: Instant, kind: Limit, source: IpAddr) -> bool;
+
+    /// What the shield says to something a source did. Tables without a shield let everything pass.
+    fn judge(&mut self, _now: Instant, _deed: &Deed<'_>) -> Ruling {
+        Ruling::PASS
+    }
+
+    /// Whether nothing from there is even to be read.
+    fn shuts_out(&self, _now: Instant, _source: IpAddr) -> bool {
+        false
+    }
 
     /// Marks a nonce's count as used (RFC 7616 §3.4, `nc`). `false`: used before, or older than the 64 newest.
     fn use_nonce(&mut self, now: Instant, nonce: u64, count: u32) -> bool;
@@ -166,8 +177,6 @@ pub enum Latch {
 pub enum Limit {
     /// Any request outside a dialog.
     Request,
-    /// A failed authentication after a challenge.
-    AuthFailure,
     /// A packet that is not SIP.
     Garbage,
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use proto::shield::{Deed, Policy, Ruling, Shield};
 use proto::tables::{Binding, Fact, Limit, Tables, User};
 
 /// The tables of one service. Bindings survive a restart of its node; the rest does not.
@@ -15,6 +16,7 @@ pub struct WorldTables {
     nonces: BTreeMap<u64, BTreeSet<u32>>,
     facts: BTreeSet<(Fact, String)>,
     counts: BTreeMap<(Limit, IpAddr), u32>,
+    shield: Option<Shield>,
     limits: BTreeMap<Limit, u32>,
 }
 
@@ -27,6 +29,16 @@ impl WorldTables {
     /// Lets every source do this so many times, and no more.
     pub fn limit(&mut self, kind: Limit, times: u32) {
         self.limits.insert(kind, times);
+    }
+
+    /// Stands behind a shield from now on.
+    pub fn guard(&mut self, now: Instant, policy: Policy) {
+        self.shield = Some(Shield::new(now, [1, 2], policy));
+    }
+
+    /// The shield, if there is one.
+    pub fn shield(&mut self) -> Option<&mut Shield> {
+        self.shield.as_mut()
     }
 
     /// What a new process starts with: accounts and what is durable.
@@ -69,6 +81,14 @@ impl Tables for WorldTables {
         let count = self.counts.entry((kind, source)).or_default();
         *count += 1;
         self.limits.get(&kind).is_none_or(|limit| *count <= *limit)
+    }
+
+    fn judge(&mut self, now: Instant, deed: &Deed<'_>) -> Ruling {
+        self.shield.as_mut().map_or(Ruling::PASS, |shield| shield.judge(now, deed))
+    }
+
+    fn shuts_out(&self, now: Instant, source: IpAddr) -> bool {
+        self.shield.as_ref().is_some_and(|shield| shield.shuts_out(now, source))
     }
 
     fn use_nonce(&mut self, _now: Instant, nonce: u64, count: u32) -> bool {
