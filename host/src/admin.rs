@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::config::Settings;
 use crate::explain;
 use crate::server::Handle;
+use crate::shield::{self, Order};
 
 /// How long either end waits for the other.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,6 +44,11 @@ pub enum Ask {
     Reload,
     /// No new calls.
     Drain,
+    /// Who is banned, and who is not to be.
+    Shield {
+        /// What is wanted.
+        order: Order,
+    },
 }
 
 /// What is answered: lines for people, a value for programs.
@@ -153,14 +159,11 @@ fn perform(ask: Ask, handle: &Handle) -> Answer {
             let value = calls.iter().map(explain::value).collect();
             Answer { ok: true, lines: calls.iter().map(explain::line).collect(), value }
         }
-        Ask::Explain { call } => match handle.history().find(&call) {
-            Some(found) => Answer { ok: true, lines: explain::story(&found), value: explain::value(&found) },
-            None => Answer {
-                ok: false,
-                lines: vec![format!("no call `{call}` is remembered")],
-                value: Value::Null,
-            },
+        Ask::Explain { call } => match call.parse() {
+            Ok(source) => shield::story(source, handle),
+            Err(_) => explain_call(&call, handle),
         },
+        Ask::Shield { order } => shield::perform(&order, handle),
         Ask::Reload => match handle.reload() {
             Ok(left) => Answer { ok: true, value: json!({ "left": left }), lines: reloaded(left) },
             Err(error) => {
@@ -170,6 +173,15 @@ fn perform(ask: Ask, handle: &Handle) -> Answer {
         Ask::Drain => {
             handle.drain();
             Answer { ok: true, lines: vec!["no new calls are taken".into()], value: Value::Null }
+        }
+    }
+}
+
+fn explain_call(call: &str, handle: &Handle) -> Answer {
+    match handle.history().find(call) {
+        Some(found) => Answer { ok: true, lines: explain::story(&found), value: explain::value(&found) },
+        None => {
+            Answer { ok: false, lines: vec![format!("no call `{call}` is remembered")], value: Value::Null }
         }
     }
 }
@@ -197,6 +209,7 @@ fn status(handle: &Handle) -> Answer {
         "calls      {} begun, {} answered, {} ended ({} failed, {} through a relay); {} requests refused",
         totals.begun, totals.answered, totals.ended, totals.failed, totals.anchored, totals.refused
     ));
+    lines.push(status.shield.line());
     Answer { ok: true, lines, value: serde_json::to_value(&status).unwrap_or_default() }
 }
 

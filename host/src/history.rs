@@ -1,6 +1,7 @@
 //! What the process remembers of calls: bounded, newest kept, for `postern calls`, `postern explain` and `status`.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
@@ -63,8 +64,12 @@ pub struct Counts {
     pub lost: u64,
 }
 
+/// What the shield did lately.
+const SHIELDED: usize = 1000;
+
 #[derive(Debug, Default)]
 struct Inner {
+    shielded: VecDeque<Stamped>,
     calls: HashMap<Name, CallRecord>,
     order: VecDeque<Name>,
     /// What relays told, by session: a leg may latch before its call's decision is told.
@@ -104,6 +109,13 @@ impl History {
         inner.order.iter().rev().filter_map(|call| inner.told(call)).take(most).collect()
     }
 
+    /// What the shield did about a source, the newest last.
+    pub fn about_source(&self, wanted: IpAddr) -> Vec<Stamped> {
+        let is_about =
+            |told: &&Stamped| matches!(told.event, Event::Shielded { source, .. } if source == wanted);
+        self.inner().shielded.iter().filter(is_about).cloned().collect()
+    }
+
     /// The call with this Call-ID or a beginning of it, newest first; `last`: the newest.
     pub fn find(&self, wanted: &str) -> Option<CallRecord> {
         let inner = self.inner();
@@ -116,6 +128,12 @@ impl Inner {
     fn take(&mut self, Stamped { at, event }: Stamped) {
         self.count(&event);
         match event {
+            Event::Shielded { .. } => {
+                if self.shielded.len() >= SHIELDED {
+                    self.shielded.pop_front();
+                }
+                self.shielded.push_back(Stamped { at, event });
+            }
             Event::CallBegun { call, from, to, .. } => self.record(&call, at).parties = Some((from, to)),
             Event::CallAnswered { call, setup } => self.record(&call, at).setup = Some(setup),
             Event::MediaDecided(decided) => self.decided(*decided, at),

@@ -26,6 +26,10 @@ pub fn log(event: &Event) {
             warn!(%session, ?leg, ?latch, "media from an unexpected source is dropped");
             debug!(%session, %from, %expected, "the unexpected source");
         }
+        Event::Shielded { source, account, measure, why } => {
+            info!(why, "{}", crate::shield::logged(measure));
+            debug!(%source, %account, ?measure, "what the shield is about");
+        }
         Event::Warning { about, why } => warn!(%about, why),
         other => debug!(event = ?other),
     }

@@ -26,6 +26,7 @@ pub mod keys;
 pub mod lanes;
 pub mod net;
 pub mod server;
+pub mod shield;
 pub mod store;
 pub mod tables;
 pub mod tls;

@@ -14,7 +14,7 @@ use proto::tables::Binding;
 use serde::{Deserialize, Serialize};
 
 use crate::config::values::SipAddress;
-use crate::config::{ConfigError, Settings, lower, tls};
+use crate::config::{ConfigError, Settings, lower, shield, tls};
 use crate::events::Collector;
 use crate::history::{Counts, History};
 use crate::keys::{self, Keyring};
@@ -24,8 +24,9 @@ use crate::lanes::post::{Address, PostOffice, Seats};
 use crate::lanes::seat::{Command, Configs, LaneReport, Seat, Service};
 use crate::net::streams::Streams;
 use crate::net::{Outside, outside, udp};
+use crate::shield::Report;
 use crate::store::Store;
-use crate::tables::{LaneTables, Rates, SharedTables};
+use crate::tables::{LaneTables, SharedTables};
 use crate::tls::Keyroom;
 
 /// How long lanes may take to answer a report.
@@ -89,6 +90,8 @@ pub struct StatusReport {
     pub lanes: Vec<LaneReport>,
     /// Totals since the start.
     pub totals: Counts,
+    /// What the proxy's shield does.
+    pub shield: Report,
 }
 
 /// One group of lanes that share the work of a service, and the addresses in front of it.
@@ -135,6 +138,11 @@ impl Handle {
         &self.listening
     }
 
+    /// The proxy's tables (empty ones, where there is no proxy).
+    pub fn tables(&self) -> &SharedTables {
+        &self.tables["proxy"]
+    }
+
     /// What it remembers of calls.
     pub fn history(&self) -> &History {
         &self.history
@@ -156,7 +164,7 @@ impl Handle {
 
     fn reconfigure(&self, settings: &Settings) -> Vec<String> {
         for tables in self.tables.values() {
-            tables.reconfigure(lower::users(settings), rates(settings));
+            tables.reconfigure(lower::users(settings), shield::policy(settings));
         }
         let settings = &settings.listening_on(&self.listening);
         self.keyroom.swap(tls::lower(settings));
@@ -199,6 +207,7 @@ impl Handle {
                 .collect(),
             lanes: self.lanes(),
             totals: self.history.counts(),
+            shield: self.tables().shield_report(),
         }
     }
 }
@@ -258,7 +267,7 @@ impl Starting<'_> {
                 None => Vec::<(String, Vec<Binding>)>::new(),
             };
             let tables = SharedTables::new(kept, self.store.as_ref().map(|store| store.writer(name)));
-            tables.reconfigure(lower::users(self.settings), rates(self.settings));
+            tables.reconfigure(lower::users(self.settings), shield::policy(self.settings));
             all.insert(name, tables);
         }
         Ok(all)
@@ -415,10 +424,6 @@ fn pin(core: &nix::sched::CpuSet) {
 fn birth(index: usize, count: usize) -> Birth {
     let lane = LaneNumber { index: index as u16, count: count as u16 };
     Birth { now: Instant::now(), wall: SystemTime::now(), seed: keys::random(), lane }
-}
-
-fn rates(settings: &Settings) -> Rates {
-    Rates { requests: settings.file.proxy.as_ref().map_or(0, |proxy| proxy.rate_limit), ..Rates::default() }
 }
 
 /// One socket for each lane. Several share the address; that another process has it is found out first.

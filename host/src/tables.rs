@@ -6,50 +6,30 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use proto::cidr::Cidr;
+use proto::shield::{Ban, Deed, Policy, Ruling, Shield};
 use proto::tables::{Binding, Fact, Limit, Tables, User};
 
+use crate::shield::Report;
 use crate::store::Writer;
 
-/// Sources and nonces that are remembered at most.
+/// Nonces that are remembered at most.
 const REMEMBERED: usize = 100_000;
 /// Facts about targets that are remembered at most.
 const FACTS: usize = 100_000;
 /// How long a used nonce matters: longer than any nonce is good for.
 const NONCE_LIFE: Duration = Duration::from_secs(600);
 
-/// How much one source may do in a second.
-#[derive(Clone, Copy, Debug)]
-pub struct Rates {
-    /// Requests outside dialogs; 0: any number.
-    pub requests: u32,
-    /// Failed logins.
-    pub failures: u32,
-    /// Packets that are not SIP.
-    pub garbage: u32,
-}
-
-impl Default for Rates {
-    fn default() -> Rates {
-        Rates { requests: 0, failures: 10, garbage: 20 }
-    }
-}
-
 /// Accounts by digest name and by address of record.
 #[derive(Debug, Default)]
 struct Accounts {
     by_name: HashMap<String, Arc<User>>,
     by_aor: HashMap<String, Arc<User>>,
-}
-
-/// One second of one source.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    since: Instant,
-    count: u32,
 }
 
 /// The counts of one nonce that were used: the highest, and which of the 64 up to it.
@@ -65,10 +45,11 @@ struct Used {
 pub struct SharedTables {
     bindings: DashMap<String, Vec<Binding>>,
     accounts: RwLock<Arc<Accounts>>,
-    windows: DashMap<(Limit, IpAddr), Window>,
+    shield: Mutex<Shield>,
+    /// Whether the shield could shut anybody out at all; every packet asks.
+    armed: AtomicBool,
     nonces: DashMap<u64, Used>,
     facts: DashMap<(Fact, String), ()>,
-    rates: RwLock<Rates>,
     writer: Option<Writer>,
 }
 
@@ -78,23 +59,23 @@ impl SharedTables {
         Arc::new(SharedTables {
             bindings: bindings.into_iter().collect(),
             accounts: RwLock::default(),
-            windows: DashMap::new(),
+            shield: Mutex::new(Shield::new(Instant::now(), secret(), Policy::default())),
+            armed: AtomicBool::new(false),
             nonces: DashMap::new(),
             facts: DashMap::new(),
-            rates: RwLock::default(),
             writer,
         })
     }
 
     /// Other accounts and limits from now on.
-    pub fn reconfigure(&self, users: Vec<User>, rates: Rates) {
+    pub fn reconfigure(&self, users: Vec<User>, policy: Policy) {
         let mut accounts = Accounts::default();
         for user in users.into_iter().map(Arc::new) {
             accounts.by_aor.extend(user.aors.iter().map(|aor| (aor.clone(), user.clone())));
             accounts.by_name.insert(user.name.clone(), user);
         }
         *self.accounts.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(accounts);
-        *self.rates.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = rates;
+        self.shield(|shield| shield.reconfigure(policy));
     }
 
     /// How many addresses of record have a binding.
@@ -106,14 +87,43 @@ impl SharedTables {
         self.accounts.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    fn rate(&self, kind: Limit) -> u32 {
-        let rates = *self.rates.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match kind {
-            Limit::Request => rates.requests,
-            Limit::AuthFailure => rates.failures,
-            Limit::Garbage => rates.garbage,
-        }
+    fn shield<T>(&self, act: impl FnOnce(&mut Shield) -> T) -> T {
+        let mut shield = self.shield.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let done = act(&mut shield);
+        self.armed.store(!shield.is_idle(), Ordering::Relaxed);
+        done
     }
+
+    /// Whether nothing from there is even to be read.
+    pub fn shuts_out(&self, now: Instant, source: IpAddr) -> bool {
+        self.armed.load(Ordering::Relaxed) && self.shield(|shield| shield.shuts_out(now, source))
+    }
+
+    /// Who is banned, and whom the operator lets pass until the next start.
+    pub fn banned(&self) -> (Vec<Ban>, Vec<Cidr>) {
+        self.shield(|shield| (shield.banned(Instant::now()), shield.allowed().to_vec()))
+    }
+
+    /// Shuts a source out; `None`: it is allowed.
+    pub fn ban(&self, source: IpAddr, lasts: Duration) -> Option<Ban> {
+        self.shield(|shield| shield.ban(Instant::now(), source, lasts))
+    }
+
+    /// Lets a range pass until the next start; tells how many bans that lifted. `None`: too many are.
+    pub fn allow(&self, range: Cidr) -> Option<usize> {
+        self.shield(|shield| shield.allow(range))
+    }
+
+    /// How the shield stands.
+    pub fn shield_report(&self) -> Report {
+        self.shield(|shield| Report::new(shield.banned(Instant::now()).len(), shield.counts()))
+    }
+}
+
+/// What the shield's hashes are keyed with.
+fn secret() -> [u64; 2] {
+    let random = crate::keys::random();
+    [0, 8].map(|at| u64::from_le_bytes(random[at..at + 8].try_into().expect("8 of 32 bytes")))
 }
 
 /// One lane's hold on a service's tables.
@@ -154,19 +164,18 @@ impl Tables for LaneTables {
     }
 
     fn admit(&mut self, now: Instant, kind: Limit, source: IpAddr) -> bool {
-        let rate = self.0.rate(kind);
-        if rate == 0 {
-            return true;
-        }
-        make_room(&self.0.windows, REMEMBERED, |window| {
-            now.saturating_duration_since(window.since).as_secs() >= 1
-        });
-        let mut window = self.0.windows.entry((kind, source)).or_insert(Window { since: now, count: 0 });
-        if now.saturating_duration_since(window.since).as_secs() >= 1 {
-            *window = Window { since: now, count: 0 };
-        }
-        window.count = window.count.saturating_add(1);
-        window.count <= rate
+        self.0.shield(|shield| match kind {
+            Limit::Request => shield.request(now, source),
+            Limit::Garbage => shield.garbage(now, source),
+        })
+    }
+
+    fn judge(&mut self, now: Instant, deed: &Deed<'_>) -> Ruling {
+        self.0.shield(|shield| shield.judge(now, deed))
+    }
+
+    fn shuts_out(&self, now: Instant, source: IpAddr) -> bool {
+        self.0.shuts_out(now, source)
     }
 
     fn use_nonce(&mut self, now: Instant, nonce: u64, count: u32) -> bool {
@@ -241,7 +250,7 @@ mod tests {
         let (mut tables, now) = (tables(), Instant::now());
         let source: IpAddr = [192, 0, 2, 1].into();
         let admitted = (0..30).filter(|_| tables.admit(now, Limit::Garbage, source)).count();
-        assert_eq!(admitted, Rates::default().garbage as usize);
+        assert_eq!(admitted, Policy::default().garbage as usize);
         assert!(tables.admit(now, Limit::Garbage, [192, 0, 2, 2].into()));
         assert!(tables.admit(now + Duration::from_secs(1), Limit::Garbage, source));
     }
@@ -253,7 +262,7 @@ mod tests {
         let secret = Secret::Password("x".into());
         let user =
             User { name: "alice".into(), secret, aors, anchor: None, latch: None, algorithms: Vec::new() };
-        tables.0.reconfigure(vec![user], Rates::default());
+        tables.0.reconfigure(vec![user], Policy::default());
         assert!(tables.owner("alice@192.0.2.1").is_some());
         assert!(tables.owner("boss@example.org").is_some());
         assert!(tables.owner("boss@example.net").is_none());

@@ -151,3 +151,47 @@ fn a_running_process_tells_its_status_reloads_and_ends_when_told() {
     assert_eq!(running.end(), Some(0));
     assert!(!Path::new(control).exists(), "the control socket goes with the process");
 }
+
+#[test]
+fn the_shield_is_listed_bans_allows_and_reloads() {
+    let folder = Folder::new("shield");
+    let control = folder.0.join("control.sock");
+    let text = |shield: &str| {
+        format!(
+            "listeners: [{{ address: \"udp:127.0.0.1:0\" }}]\nproxy: {{}}\nrelay: {{ address: \"udp:127.0.0.1:0\" }}\n\
+             control: {}\nshield: {{ {shield} }}\n",
+            control.display()
+        )
+    };
+    let file = folder.file(&text(""));
+    assert!(
+        words(&postern(&["check", "-c", file.to_str().unwrap()]))
+            .contains("6 wrong passwords of one account")
+    );
+    let running = Running::start(&file);
+    let control = control.to_str().unwrap();
+    let shield = |words: &[&str]| postern(&[&["shield"], words, &["--control", control]].concat());
+    let bans = || -> Value {
+        let listed: Value = serde_json::from_slice(&shield(&["list", "--json"]).stdout).unwrap();
+        listed["bans"].clone()
+    };
+
+    assert!(words(&shield(&["list"])).contains("nobody is banned"));
+    assert_eq!(shield(&["ban", "192.0.2.66", "--for", "30m"]).status.code(), Some(0));
+    assert_eq!(shield(&["ban", "2001:db8::66"]).status.code(), Some(0));
+    assert_eq!(bans().as_array().map(Vec::len), Some(2));
+    assert!(words(&shield(&["list"])).contains("192.0.2.66 banned for 1"), "{}", words(&shield(&["list"])));
+    let told = words(&postern(&["explain", "192.0.2.66", "--control", control]));
+    assert!(told.contains("by the operator"), "{told}");
+    assert!(words(&postern(&["status", "--control", control])).contains("2 banned"));
+
+    assert_eq!(shield(&["allow", "2001:db8::/32"]).status.code(), Some(0));
+    assert_eq!(bans()[0]["source"], "192.0.2.66");
+    folder.file(&text("allow: [192.0.2.0/24]"));
+    assert_eq!(postern(&["reload", "--control", control]).status.code(), Some(0));
+    assert_eq!(bans().as_array().map(Vec::len), Some(0), "whom the file allows is no longer banned");
+    assert_eq!(shield(&["ban", "192.0.2.66"]).status.code(), Some(69), "nor can be");
+    assert_eq!(shield(&["ban", "192.0.2.66", "--for", "ever"]).status.code(), Some(64));
+    assert_eq!(shield(&["allow", "everybody"]).status.code(), Some(69));
+    assert_eq!(running.end(), Some(0));
+}

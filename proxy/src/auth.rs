@@ -1,16 +1,21 @@
 //! Who sent this request (RFC 3261 §22, RFC 8760), before anything is allocated for it.
 //!
 //! Nothing is stored for a challenge that is not answered. A wrong password, an unknown user and a user who forgot
-//! everything get the same answer after the same work. A right password under a nonce that has aged, has been used, or
-//! was made for another address gets `stale=true`, so that the phone tries again without asking anybody.
+//! everything get the same answer after the same work. A right password under a nonce that has aged or has been used,
+//! and anything under a nonce that we never made for that address, gets `stale=true`, so that the phone tries again
+//! without asking anybody: whoever does not get our challenges can't try passwords, nor make another seem to.
+//!
+//! What each of these means for its source is the shield's to say ([`proto::shield`]).
 
 use std::sync::Arc;
 
 use proto::digest::{self, Algorithm, NonceCheck, Nonces};
+use proto::event::Event;
 use proto::node::Flow;
 use proto::node_auth::Proof;
+use proto::shield::{Deed, Outcome, Ruling, What};
 use proto::sip::{Auth, Message, Method, Name, NameAddr, Uri, reply};
-use proto::tables::{Limit, Secret, Tables, User};
+use proto::tables::{Secret, Tables, User};
 
 use crate::aor;
 use crate::config::{Config, Listener};
@@ -35,12 +40,21 @@ pub enum Verdict {
     Accepted(Option<Arc<User>>),
     /// Answer with this: 401 or 407.
     Challenge(Message),
-    /// Answer with this status, if any (0: with silence), and an event that says why.
+    /// Answer with this status, and an event that says why.
     Refuse {
         /// Status.
         status: u16,
         /// For the operator.
         why: &'static str,
+    },
+    /// The shield says no: 503 to whom has proven itself (`later`), not a word to others.
+    Shielded {
+        /// Whether it may come back later.
+        later: bool,
+        /// For the operator.
+        why: &'static str,
+        /// What the shield did, if that is news.
+        event: Option<Event>,
     },
 }
 
@@ -63,8 +77,12 @@ struct Visit<'a> {
 enum Credentials {
     /// They prove this account, freshly.
     Proven(Arc<User>),
-    /// They prove an account, but the nonce has aged, was used, or was another's.
+    /// They prove an account, but the nonce has aged or was used.
     Stale,
+    /// Their nonce was never ours, or another's: whether they prove anything is not looked at.
+    Foreign,
+    /// The shield won't have them.
+    Shielded(Verdict),
     /// They prove nothing.
     Wrong,
     /// There are none for our realm.
@@ -98,25 +116,24 @@ impl Gate {
         if visit.is_known() {
             return Verdict::Accepted(None);
         }
-        if !visit.source().is_loopback() && !tables.admit(now.at, Limit::Request, visit.source()) {
-            return Verdict::Refuse { status: 0, why: "more requests from this source than its limit" };
-        }
-        if visit.is_open_listener() {
-            return Verdict::Accepted(None);
+        let first = if visit.is_scanner() {
+            Some(What::Scans)
+        } else {
+            visit.is_open_listener().then_some(What::Uses)
+        };
+        if let Some(what) = first {
+            return visit.judge(what, "", tables).unwrap_or(Verdict::Accepted(None));
         }
         match self.credentials(&visit, tables) {
             Credentials::Proven(user) => visit.identity(user),
-            Credentials::Absent => self.challenge(&visit, to_tag, false, tables),
-            Credentials::Stale => self.challenge(&visit, to_tag, true, tables),
+            Credentials::Absent => self.stranger(&visit, to_tag, false, tables),
+            Credentials::Foreign => self.stranger(&visit, to_tag, true, tables),
+            Credentials::Stale => self.challenge(&visit, to_tag, true, visit.claimed(tables).as_deref()),
+            Credentials::Wrong => self.challenge(&visit, to_tag, false, visit.claimed(tables).as_deref()),
             Credentials::Misplaced => {
                 Verdict::Refuse { status: 400, why: "credentials were made for another request URI" }
             }
-            Credentials::Wrong if tables.admit(now.at, Limit::AuthFailure, visit.source()) => {
-                self.challenge(&visit, to_tag, false, tables)
-            }
-            Credentials::Wrong => {
-                Verdict::Refuse { status: 0, why: "more wrong passwords from this source than its limit" }
-            }
+            Credentials::Shielded(verdict) => verdict,
         }
     }
 
@@ -125,53 +142,55 @@ impl Gate {
         let mut outcome = Credentials::Absent;
         for credentials in visit.credentials().take(MAX_CREDENTIALS) {
             outcome = self.one_credential(visit, credentials, tables);
-            if matches!(outcome, Credentials::Proven(_) | Credentials::Misplaced) {
+            if matches!(outcome, Credentials::Proven(_) | Credentials::Misplaced | Credentials::Shielded(_)) {
                 break;
             }
         }
         outcome
     }
 
+    /// The nonce first: without one of ours for this source, nothing else of them matters.
     fn one_credential(&self, visit: &Visit<'_>, text: &str, tables: &mut dyn Tables) -> Credentials {
         let credentials = Auth(text);
-        let user = credentials.get("username").and_then(|name| tables.user(name));
-        let nobody = Secret::Password(String::new());
-        let secret = user.as_ref().map_or(&nobody, |user| &user.secret);
-        let (method, body) = (visit.request.method(), visit.request.body());
-        let request = digest::Request { method: method.as_str(), body };
-        let proven = digest::verify(text, secret, request) && visit.offers(credentials, user.as_deref());
-        match user {
-            Some(_) if proven && !visit.is_for_this_uri(credentials) => Credentials::Misplaced,
-            Some(user) if proven && self.is_fresh(visit, credentials, tables) => Credentials::Proven(user),
-            Some(_) if proven => Credentials::Stale,
-            _ => Credentials::Wrong,
+        let (name, nonce) = (credentials.get("username").unwrap_or_default(), credentials.get("nonce"));
+        let Some(nonce) = nonce.filter(|nonce| !nonce.is_empty()) else { return Credentials::Absent };
+        let check = self.nonces.check(visit.now.unix_ms(), &visit.config.realm, visit.source(), nonce);
+        if check == NonceCheck::Foreign {
+            return Credentials::Foreign;
+        }
+        if let Some(verdict) = visit.judge(What::Tries, name, tables) {
+            return Credentials::Shielded(verdict);
+        }
+        match visit.account(credentials, name, tables) {
+            Some(_) if !visit.is_for_this_uri(credentials) => Credentials::Misplaced,
+            Some(user) if is_fresh(visit, check, credentials, tables) => visit
+                .judge(What::Proves, name, tables)
+                .map_or(Credentials::Proven(user), Credentials::Shielded),
+            Some(_) => Credentials::Stale,
+            None => visit.judge(What::Fails, name, tables).map_or(Credentials::Wrong, Credentials::Shielded),
         }
     }
 
-    /// Whether the nonce is ours, young, for this source, and this count of it was never seen. Only asked for
-    /// credentials that prove an account, so that nobody else makes us remember nonces.
-    fn is_fresh(&self, visit: &Visit<'_>, credentials: Auth<'_>, tables: &mut dyn Tables) -> bool {
-        let nonce = credentials.get("nonce").unwrap_or_default();
-        let check = self.nonces.check(visit.now.unix_ms(), &visit.config.realm, visit.source(), nonce);
-        match (check, count(credentials)) {
-            (NonceCheck::Fresh(id), Some(count)) => tables.use_nonce(visit.now.at, id, count),
-            _ => false,
-        }
+    /// Somebody we have no proof of: challenged, unless that has been asked too often.
+    fn stranger(&self, visit: &Visit<'_>, to_tag: &str, stale: bool, tables: &mut dyn Tables) -> Verdict {
+        let claimed = visit.claimed(tables);
+        let from = visit.request.from().ok().and_then(|from| from.uri().ok());
+        let user = from.map_or("", |uri| uri.user);
+        let name = claimed.as_deref().map_or(user, |user| &user.name);
+        let refused = visit.judge(What::Asks, name, tables);
+        refused.unwrap_or_else(|| self.challenge(visit, to_tag, stale, claimed.as_deref()))
     }
 
     /// RFC 8760 §2.4: a challenge for each algorithm, the preferred one first. Whose algorithms those are, From says; an
     /// account with some of its own can be told from a stranger by that.
-    fn challenge(&self, visit: &Visit<'_>, to_tag: &str, stale: bool, tables: &dyn Tables) -> Verdict {
+    fn challenge(&self, visit: &Visit<'_>, to_tag: &str, stale: bool, claimed: Option<&User>) -> Verdict {
         let realm = &visit.config.realm;
         let nonce = self.nonces.make(visit.now.unix_ms(), realm, visit.source());
         let (status, name) = match visit.face {
             Face::Proxy => (407, Name::ProxyAuthenticate),
             Face::Registrar => (401, Name::WwwAuthenticate),
         };
-        let claimed =
-            visit.request.from().ok().and_then(|from| aor::canonical(&from.uri().ok()?, visit.config));
-        let claimed = claimed.and_then(|aor| tables.owner(&aor));
-        let offered = visit.algorithms(claimed.as_deref()).into_iter();
+        let offered = visit.algorithms(claimed).into_iter();
         let response = offered.fold(reply(visit.request, status, to_tag), |response, algorithm| {
             response.header(name, digest::challenge(realm, &nonce, algorithm, stale))
         });
@@ -182,6 +201,40 @@ impl Gate {
 impl<'a> Visit<'a> {
     fn source(&self) -> std::net::IpAddr {
         self.flow.remote.ip()
+    }
+
+    /// What the shield says to it, unless it says nothing. A connection is as good a proof of a source as a nonce is.
+    fn judge(&self, what: What, name: &str, tables: &mut dyn Tables) -> Option<Verdict> {
+        let knows_nonce = matches!(what, What::Tries | What::Fails | What::Proves);
+        let real = self.flow.transport.is_reliable() || knows_nonce;
+        let deed = Deed { source: self.source(), real, name, what };
+        shielded(&deed, tables.judge(self.now.at, &deed))
+    }
+
+    /// The account that From says it is.
+    fn claimed(&self, tables: &dyn Tables) -> Option<Arc<User>> {
+        let from = self.request.from().ok().and_then(|from| aor::canonical(&from.uri().ok()?, self.config));
+        from.and_then(|aor| tables.owner(&aor))
+    }
+
+    /// The account these credentials prove. An unknown one costs as much work as a wrong password.
+    fn account(&self, credentials: Auth<'_>, name: &str, tables: &dyn Tables) -> Option<Arc<User>> {
+        let user = tables.user(name);
+        let nobody = Secret::Password(String::new());
+        let secret = user.as_ref().map_or(&nobody, |user| &user.secret);
+        let (method, body) = (self.request.method(), self.request.body());
+        let request = digest::Request { method: method.as_str(), body };
+        let proven = digest::verify(credentials.0, secret, request);
+        user.filter(|user| proven && self.offers(credentials, Some(user)))
+    }
+
+    /// Programs that look for victims mostly say so.
+    fn is_scanner(&self) -> bool {
+        let agent = self.request.text(Name::UserAgent).unwrap_or_default().as_bytes();
+        let named = |scanner: &String| {
+            agent.windows(scanner.len().max(1)).any(|part| part.eq_ignore_ascii_case(scanner.as_bytes()))
+        };
+        !agent.is_empty() && self.config.scanners.iter().any(named)
     }
 
     /// ACK and CANCEL can't be answered with a challenge (RFC 3261 §22.1); the others here are known by other means.
@@ -274,6 +327,29 @@ impl<'a> Visit<'a> {
     fn is_anonymous(&self) -> bool {
         let from = self.request.from().ok().and_then(|from| from.uri().ok());
         from.is_some_and(|uri| uri.host.eq_ignore_ascii_case("anonymous.invalid"))
+    }
+}
+
+/// What is to be done when the shield does not let pass.
+fn shielded(deed: &Deed<'_>, ruling: Ruling) -> Option<Verdict> {
+    let event = ruling.notice.map(|measure| Event::Shielded {
+        source: deed.source,
+        account: deed.name.into(),
+        measure,
+        why: ruling.why,
+    });
+    match ruling.outcome {
+        Outcome::Pass => None,
+        outcome => Some(Verdict::Shielded { later: outcome == Outcome::Later, why: ruling.why, event }),
+    }
+}
+
+/// Whether the nonce is young, and this count of it was never seen. Only asked for credentials that prove an account,
+/// so that nobody else makes us remember nonces.
+fn is_fresh(visit: &Visit<'_>, check: NonceCheck, credentials: Auth<'_>, tables: &mut dyn Tables) -> bool {
+    match (check, count(credentials)) {
+        (NonceCheck::Fresh(id), Some(count)) => tables.use_nonce(visit.now.at, id, count),
+        _ => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::digest::answer;
+use proto::shield::{Measure, Policy, why};
 
 use super::*;
 use crate::config::{NextHop, Pattern, Route};
@@ -34,6 +35,20 @@ impl Scene {
             &self.config,
             &mut self.tables,
         )
+    }
+
+    fn guard(&mut self, policy: Policy) {
+        self.tables.guard(self.clock.now().at, policy);
+    }
+
+    /// Alice calls, with the right password, from where nobody has guessed.
+    fn from_elsewhere(&mut self) -> Verdict {
+        const ELSEWHERE: &str = "198.51.100.99:5060";
+        let challenge = challenge_of(
+            self.check_from(ELSEWHERE, &invite("alice", None), Face::Proxy),
+            Name::ProxyAuthenticate,
+        );
+        self.check_from(ELSEWHERE, &invite("alice", Some(&alice(&challenge, 1))), Face::Proxy)
     }
 
     fn invite(&mut self, authorization: Option<&str>) -> Verdict {
@@ -95,6 +110,12 @@ fn alice(challenge: &str, count: u32) -> String {
 fn is_accepted(verdict: Verdict, name: Option<&str>) {
     let Verdict::Accepted(user) = verdict else { panic!("{verdict:?}") };
     assert_eq!(user.map(|user| user.name.clone()).as_deref(), name);
+}
+
+#[track_caller]
+fn is_silenced(verdict: Verdict, because: &str) {
+    let Verdict::Shielded { later: false, why, .. } = verdict else { panic!("{verdict:?}") };
+    assert_eq!(why, because);
 }
 
 #[track_caller]
@@ -197,7 +218,7 @@ fn credentials_for_another_realm_are_passed_over() {
     let challenge = scene.challenged();
     let other = alice(&challenge, 1).replace("realm=\"example.com\"", "realm=\"elsewhere.example\"");
     assert!(!is_stale(scene.invite(Some(&other))));
-    assert!(scene.tables.asked.iter().all(|(kind, _)| *kind == Limit::Request), "no failure is counted");
+    assert!(scene.tables.judged.iter().all(|what| *what == What::Asks), "no failure is counted");
     let both = format!("{other}\nProxy-Authorization: {}", alice(&challenge, 1));
     is_accepted(scene.invite(Some(&both)), Some("alice"));
 }
@@ -379,31 +400,99 @@ fn an_account_whose_only_hash_is_md5_is_offered_md5_whatever_else_is() {
     is_accepted(scene.invite(Some(&alice(&challenge, 1))), Some("alice"));
 }
 
-// Limits.
+// The shield.
 
 #[test]
 fn over_the_limit_of_its_source_a_request_gets_silence() {
     let mut scene = scene();
-    scene.tables.allowed = Some(2);
+    scene.guard(Policy { requests: 2, ..Policy::default() });
     for _ in 0..2 {
         assert!(matches!(scene.invite(None), Verdict::Challenge(_)));
     }
-    is_refused(scene.invite(None), 0);
+    is_silenced(scene.invite(None), why::REQUESTS);
     let elsewhere = scene.check_from("198.51.100.99:5060", &invite("alice", None), Face::Proxy);
     assert!(matches!(elsewhere, Verdict::Challenge(_)), "other sources don't notice");
 }
 
-#[test]
-fn wrong_passwords_are_counted_and_end_in_silence() {
-    let mut scene = scene();
+/// The credentials of somebody who guesses, under a nonce he was given.
+fn guess(scene: &mut Scene, name: &str) -> Verdict {
     let challenge = scene.challenged();
-    let wrong = credentials(&challenge, "alice", "wrong", "sip:bob@example.com", "INVITE", 1);
-    scene.tables.allowed = Some(4);
-    scene.tables.asked.clear();
-    let source = udp(SOURCE).remote.ip();
-    scene.tables.asked.extend([(Limit::AuthFailure, source); 3]);
-    assert!(matches!(scene.invite(Some(&wrong)), Verdict::Challenge(_)));
-    is_refused(scene.invite(Some(&wrong)), 0);
+    let wrong = credentials(&challenge, name, "wrong", "sip:bob@example.com", "INVITE", 1);
+    scene.invite(Some(&wrong))
+}
+
+#[test]
+fn wrong_passwords_after_a_challenge_end_in_silence_even_for_the_right_one() {
+    let mut scene = scene();
+    scene.guard(Policy::default());
+    for _ in 0..6 {
+        assert!(matches!(guess(&mut scene, "alice"), Verdict::Challenge(_)));
+    }
+    let Verdict::Shielded { event: Some(Event::Shielded { account, measure, .. }), .. } =
+        guess(&mut scene, "alice")
+    else {
+        panic!("nothing is told of the ban")
+    };
+    assert_eq!((&*account, measure), ("alice", Measure::BannedAccount(Duration::from_secs(60))));
+    let right = alice(&scene.challenged(), 1);
+    is_silenced(scene.invite(Some(&right)), why::BANNED);
+    is_accepted(scene.from_elsewhere(), Some("alice"));
+    scene.clock.pass(60.0);
+    is_accepted(scene.invite(Some(&right)), Some("alice"));
+}
+
+#[test]
+fn names_that_exist_and_names_that_do_not_are_shut_out_alike() {
+    let tries = |names: fn(u32) -> String| {
+        let mut scene = scene();
+        scene.tables.users.extend((0..20).map(|at| Arc::new(user(&format!("known-{at}"), &[]))));
+        scene.guard(Policy::default());
+        (0..100).take_while(|at| matches!(guess(&mut scene, &names(*at)), Verdict::Challenge(_))).count()
+    };
+    let known = tries(|at| format!("known-{at}"));
+    assert!((10..20).contains(&known), "{known}");
+    assert!(tries(|at| format!("guessed-{at}")).abs_diff(known) < 4, "names share bits of a hash by chance");
+}
+
+#[test]
+fn a_password_can_not_be_tried_under_a_nonce_of_ones_own() {
+    let mut scene = scene();
+    scene.guard(Policy::default());
+    let made_up =
+        r#"Digest realm="example.com", nonce="AAAAAAAAAAAAAAAAAAAAAAAA", algorithm=MD5, qop="auth""#;
+    for password in ["secret", "wrong"] {
+        let offline = credentials(made_up, "alice", password, "sip:bob@example.com", "INVITE", 1);
+        assert!(is_stale(scene.invite(Some(&offline))), "right or wrong, the answer is the same");
+    }
+    assert!(!scene.tables.judged.contains(&What::Fails), "nor does it count against whose address that is");
+}
+
+#[test]
+fn a_scanner_gets_no_answer() {
+    let mut scene = scene();
+    scene.guard(Policy::default());
+    for agent in ["friendly-scanner", "Friendly-Scanner 2.0", "VaxSIPUserAgent/3.1", "sipcli/v1.8"] {
+        let text = String::from_utf8_lossy(invite("100", None).bytes())
+            .replace("Content-Length", &format!("User-Agent: {agent}\r\nContent-Length"));
+        is_silenced(scene.check_from(SOURCE, &message(&text), Face::Proxy), why::SCANNER);
+    }
+    let phone = String::from_utf8_lossy(invite("100", None).bytes())
+        .replace("Content-Length", "User-Agent: baresip v1.0.0\r\nContent-Length");
+    assert!(matches!(scene.check_from(SOURCE, &message(&phone), Face::Proxy), Verdict::Challenge(_)));
+}
+
+#[test]
+fn an_account_over_its_limit_is_asked_to_come_later() {
+    let mut scene = scene();
+    scene.guard(Policy { account: 1, ..Policy::default() });
+    let challenge = scene.challenged();
+    for count in 1..=5 {
+        is_accepted(scene.invite(Some(&alice(&challenge, count))), Some("alice"));
+    }
+    let Verdict::Shielded { later: true, why: why::ACCOUNT, .. } = scene.invite(Some(&alice(&challenge, 6)))
+    else {
+        panic!()
+    };
 }
 
 // Who needs none.
@@ -412,11 +501,11 @@ fn wrong_passwords_are_counted_and_end_in_silence() {
 fn a_listener_without_authentication_asks_nobody_but_counts_everybody() {
     let mut scene = scene();
     scene.config.listeners[0].authenticate = false;
-    scene.tables.allowed = Some(2);
+    scene.guard(Policy { requests: 2, strangers: 1, ..Policy::default() });
     for _ in 0..2 {
         is_accepted(scene.invite(None), None);
     }
-    is_refused(scene.invite(None), 0);
+    is_silenced(scene.invite(None), why::REQUESTS);
     is_accepted(scene.check_from("198.51.100.99:5060", &invite("alice", None), Face::Proxy), None);
 }
 
@@ -424,9 +513,12 @@ fn a_listener_without_authentication_asks_nobody_but_counts_everybody() {
 fn this_very_machine_is_not_counted() {
     let mut scene = scene();
     scene.config.listeners[0].authenticate = false;
-    scene.tables.allowed = Some(0);
-    is_accepted(scene.check_from("127.0.0.1:5080", &invite("alice", None), Face::Proxy), None);
-    is_refused(scene.invite(None), 0);
+    scene.guard(Policy { requests: 1, ..Policy::default() });
+    for _ in 0..10 {
+        is_accepted(scene.check_from("127.0.0.1:5080", &invite("alice", None), Face::Proxy), None);
+    }
+    is_accepted(scene.invite(None), None);
+    is_silenced(scene.invite(None), why::REQUESTS);
 }
 
 #[test]
@@ -450,7 +542,7 @@ fn a_trusted_trunk_needs_no_credentials_from_its_own_addresses() {
         latch: None,
     });
     is_accepted(scene.invite(None), None);
-    assert!(scene.tables.asked.is_empty(), "nor is it counted");
+    assert!(scene.tables.judged.is_empty(), "nor is it counted");
     let other = scene.check_from("198.51.100.77:5060", &invite("alice", None), Face::Proxy);
     assert!(matches!(other, Verdict::Challenge(_)));
 }

@@ -56,6 +56,8 @@ pub struct Config {
     pub lookup_timeout: Duration,
     /// Limits.
     pub limits: Limits,
+    /// Words in a User-Agent, lower case, that get no answer: [`SCANNERS`] unless said otherwise.
+    pub scanners: Vec<String>,
     /// Expiries a registration may have.
     pub expiries: Expiries,
     /// Keys of the tokens in Record-Route.
@@ -205,6 +207,21 @@ pub struct Expiries {
     pub max: u32,
 }
 
+/// Programs that look for victims, and the names they give themselves.
+pub const SCANNERS: [&str; 11] = [
+    "friendly-scanner",
+    "friendly-request",
+    "sipvicious",
+    "sipcli",
+    "sip-scan",
+    "sipsak-scan",
+    "pplsip",
+    "vaxsipuseragent",
+    "sundayddr",
+    "iwar",
+    "smap",
+];
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -227,6 +244,7 @@ impl Default for Config {
             timer_c: Duration::from_secs(185),
             lookup_timeout: Duration::from_secs(3),
             limits: Limits::default(),
+            scanners: SCANNERS.map(str::to_owned).to_vec(),
             expiries: Expiries::default(),
             token_keys: Keys(vec![[0; 32]]),
             nonce_key: [0; 32],

@@ -7,6 +7,7 @@ use proto::control::Session;
 use proto::event::{Event, Side};
 use proto::node::{Answer, Flow, Question};
 use proto::sdp::{Reach, reach};
+use proto::shield::{Deed, Outcome, What};
 use proto::sip::{Message, Method};
 use proto::tables::Latch;
 
@@ -51,7 +52,7 @@ const NO_WAY: &str =
 impl Proxy {
     pub(crate) fn inside_dialog(&mut self, cx: &mut Cx<'_>, mut context: Context) -> Result<(), Refusal> {
         let way = self.way(cx, &context.request, &context.routed, &context.flow);
-        let Some(way) = way else { return Err(Refusal::new(481, NO_WAY)) };
+        let Some(way) = way else { return self.stray(cx, &context) };
         self.refuse_our_own_relay(&context).map_err(Refusal::of_somebody_known)?;
         let id = context.request.call_id();
         context.former = self.age_of_former_call(cx, id, &way);
@@ -69,6 +70,18 @@ impl Proxy {
             Some(name) => Target { known, ..Target::by(Hops::Ask(name)) },
         };
         self.launch(cx, context, vec![Target { uri: way.uri, ..target }]);
+        Ok(())
+    }
+
+    /// A request of a dialog nobody knows: 481, as long as its source doesn't send too many of them.
+    fn stray(&mut self, cx: &mut Cx<'_>, context: &Context) -> Result<(), Refusal> {
+        let source = context.flow.remote.ip();
+        let deed = Deed { source, real: context.flow.transport.is_reliable(), name: "", what: What::Asks };
+        let known = self.config.trunk_from(source).is_some() || context.word.is_some();
+        if known || cx.tables.judge(cx.now.at, &deed).outcome == Outcome::Pass {
+            return Err(Refusal::new(481, NO_WAY));
+        }
+        self.transactions.forget_request(context.server);
         Ok(())
     }
 

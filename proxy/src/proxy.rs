@@ -150,6 +150,11 @@ impl Proxy {
 
     fn take_in(&mut self, cx: &mut Cx<'_>, input: Input) {
         match input {
+            Input::Message { flow, .. } | Input::Other { flow, .. } if self.is_shut_out(cx, &flow) => {
+                if flow.transport.is_reliable() {
+                    self.put(Output::Close { flow });
+                }
+            }
             Input::Message { flow, message } => self.receive(cx, flow, message),
             Input::Other { flow, bytes } => self.other(cx, flow, &bytes),
             Input::Closed { flow } => self.closed(cx, flow),
@@ -161,6 +166,14 @@ impl Proxy {
             Input::Drain => self.draining = true,
             Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } => {}
         }
+    }
+
+    /// A trunk that was a stranger yesterday is heard all the same.
+    fn is_shut_out(&self, cx: &Cx<'_>, flow: &Flow) -> bool {
+        let source = flow.remote.ip();
+        cx.tables.shuts_out(cx.now.at, source)
+            && self.config.trunk_from(source).is_none()
+            && !self.config.is_sibling(source)
     }
 
     fn receive(&mut self, cx: &mut Cx<'_>, flow: Flow, message: Message) {

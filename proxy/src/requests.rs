@@ -83,6 +83,18 @@ impl Proxy {
                 Ok(None)
             }
             Verdict::Refuse { status, why } => Err(Refusal::new(status, why)),
+            Verdict::Shielded { later, why, event } => {
+                let news = event.is_some();
+                event.into_iter().for_each(|event| self.tell(event));
+                match (later, news) {
+                    (true, _) => Err(Refusal::later(why, 1)),
+                    (false, true) => Err(Refusal::new(0, why)),
+                    (false, false) => {
+                        self.transactions.forget_request(context.server);
+                        Ok(None)
+                    }
+                }
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use proto::node::{Birth, Dice, Flow, Lane, Transport};
+use proto::shield::{Deed, Policy, Ruling, Shield, What};
 use proto::sip::Message;
 use proto::tables::{Binding, Fact, Limit, Secret, Tables, User};
 
@@ -114,13 +115,15 @@ impl Clock {
     }
 }
 
-/// [`Tables`] over maps. Limits let `allowed` events of a kind through, then none.
+/// [`Tables`] over maps, with a shield when a test wants one. Limits let `allowed` events of a kind through, then none.
 #[derive(Debug, Default)]
 pub(crate) struct Maps {
     pub(crate) bindings: BTreeMap<String, Vec<Binding>>,
     pub(crate) users: Vec<Arc<User>>,
     pub(crate) allowed: Option<usize>,
     pub(crate) asked: Vec<(Limit, IpAddr)>,
+    pub(crate) shield: Option<Shield>,
+    pub(crate) judged: Vec<What>,
     pub(crate) edits: usize,
     used: BTreeSet<(u64, u32)>,
     facts: BTreeSet<(Fact, String)>,
@@ -129,6 +132,11 @@ pub(crate) struct Maps {
 impl Maps {
     pub(crate) fn with_users(users: impl IntoIterator<Item = User>) -> Maps {
         Maps { users: users.into_iter().map(Arc::new).collect(), ..Maps::default() }
+    }
+
+    /// From now on behind a shield.
+    pub(crate) fn guard(&mut self, now: Instant, policy: Policy) {
+        self.shield = Some(Shield::new(now, [1, 2], policy));
     }
 }
 
@@ -162,6 +170,15 @@ impl Tables for Maps {
         let before = self.asked.iter().filter(|asked| **asked == (kind, source)).count();
         self.asked.push((kind, source));
         self.allowed.is_none_or(|allowed| before < allowed)
+    }
+
+    fn judge(&mut self, now: Instant, deed: &Deed<'_>) -> Ruling {
+        self.judged.push(deed.what);
+        self.shield.as_mut().map_or(Ruling::PASS, |shield| shield.judge(now, deed))
+    }
+
+    fn shuts_out(&self, now: Instant, source: IpAddr) -> bool {
+        self.shield.as_ref().is_some_and(|shield| shield.shuts_out(now, source))
     }
 
     fn use_nonce(&mut self, _now: Instant, nonce: u64, count: u32) -> bool {

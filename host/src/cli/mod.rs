@@ -6,6 +6,7 @@ pub mod check;
 pub mod endpoint;
 pub mod init;
 pub mod run;
+pub mod shield;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,9 +68,9 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Why the media of a call went where it went
+    /// Why the media of a call went where it went, or what the shield did about a source
     Explain {
-        /// Its Call-ID, the beginning of it, or `last`
+        /// The call's Call-ID, the beginning of it, `last`, or an IP address
         #[arg(default_value = "last")]
         call: String,
         #[command(flatten)]
@@ -77,6 +78,9 @@ enum Command {
     },
     /// Read the configuration again; a bad file changes nothing
     Reload(Target),
+    /// Who is banned and why; whom to let pass, whom to shut out
+    #[command(subcommand)]
+    Shield(shield::Shield),
     /// Take no new calls
     Drain(Target),
     /// Phones without a speaker: register, call, answer, and tell what they heard
@@ -110,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Explain { call, target } => ask::ask(&target, &Ask::Explain { call }, cli.json),
         Command::Reload(target) => ask::ask(&target, &Ask::Reload, cli.json),
         Command::Endpoint(arguments) => endpoint::endpoint(&arguments, cli.json),
+        Command::Shield(shield) => shield::shield(&shield, cli.json),
         Command::Drain(target) => ask::ask(&target, &Ask::Drain, cli.json),
     };
     ExitCode::from(code)

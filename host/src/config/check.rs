@@ -47,6 +47,7 @@ pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
     users(settings, context)?;
     routes(settings, context)?;
     node_key(settings, context)?;
+    super::shield::check(&settings.file.shield, context)?;
     match &settings.file.relay {
         Some(relay) => relay_ports(relay, settings, context),
         None => Ok(()),

@@ -64,11 +64,17 @@ pub fn proxy(settings: &Settings, keys: &Keyring) -> Option<proxy::Config> {
             call_life: own.timers.call_life.0,
             ..proxy::config::Limits::default()
         },
+        scanners: scanners(&file.shield),
         expiries: expiries(&own.registrations),
         token_keys: keys.token_keys(),
         nonce_key: keys.nonce,
         ..proxy::Config::default()
     })
+}
+
+fn scanners(shield: &super::shield::Shield) -> Vec<String> {
+    let named = shield.scanners.iter().filter(|word| shield.enabled && !word.is_empty());
+    named.map(|word| word.to_ascii_lowercase()).collect()
 }
 
 fn proxy_network(name: &str, network: &schema::Network) -> proxy::config::Network {
@@ -224,11 +230,6 @@ fn siblings(own: &schema::Proxy, keys: &Keyring) -> proxy::config::Siblings {
 
 fn route(route: &schema::Route) -> proxy::config::Route {
     let next = next_hop(route);
-    let at_hop = literal(&next.host).map(|ip| proto::cidr::Cidr::new(ip, 128));
-    let sources = match route.sources.is_empty() {
-        true => at_hop.into_iter().collect(),
-        false => route.sources.iter().map(|cidr| cidr.0).collect(),
-    };
     let (user, domain) = patterns(&route.to);
     proxy::config::Route {
         name: format!("{} → {}", route.to, route.via),
@@ -236,9 +237,18 @@ fn route(route: &schema::Route) -> proxy::config::Route {
         domain,
         next,
         trusted: route.trusted,
-        sources,
+        sources: sources(route),
         anchor: route.anchor.map(anchor),
         latch: route.latch.map(latch),
+    }
+}
+
+/// Where calls of a trunk come from.
+pub(super) fn sources(route: &schema::Route) -> Vec<proto::cidr::Cidr> {
+    let at_hop = || literal(&next_hop(route).host).map(|ip| proto::cidr::Cidr::new(ip, 128));
+    match route.sources.is_empty() {
+        true => at_hop().into_iter().collect(),
+        false => route.sources.iter().map(|cidr| cidr.0).collect(),
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::shield::Shield;
 use super::values::{Cidr, Ports, SipAddress, Span};
 
 /// The whole file.
@@ -36,6 +37,8 @@ pub struct File {
     pub redirect: Option<Redirect>,
     /// What our own nodes prove themselves with; the same on all of them.
     pub node_key: Option<String>,
+    /// What sources and accounts may do before they are slowed down or banned.
+    pub shield: Shield,
     /// The socket of `postern status` and the like; none: beside the store, else in the run-time folder.
     pub control: Option<PathBuf>,
     /// Where bindings and keys are kept; none: in memory only.
@@ -319,9 +322,6 @@ pub struct Proxy {
     pub lanes: u16,
     /// Calls at once; more are refused with 503.
     pub max_calls: u32,
-    /// Requests outside dialogs per second from one source address; more are ignored. Trusted trunks, proven siblings
-    /// and this machine itself are not counted. 0: no limit.
-    pub rate_limit: u32,
     /// Registrations.
     pub registrations: Registrations,
     /// Timers.
@@ -341,7 +341,6 @@ impl Default for Proxy {
             keep_alive: Span(std::time::Duration::from_secs(25)),
             lanes: 1,
             max_calls: 100_000,
-            rate_limit: 5000,
             registrations: Registrations::default(),
             timers: Timers::default(),
         }

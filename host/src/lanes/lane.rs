@@ -260,7 +260,7 @@ impl Lane {
             self.report.dropped += 1;
             return;
         };
-        if is_keep_alive(bytes) {
+        if is_keep_alive(bytes) || is_shut_out(&self.seats, self.index, &self.listeners[number], now, from) {
             return;
         }
         if stun::is_stun(bytes) {
@@ -468,6 +468,12 @@ impl Lane {
         let flow = Flow::udp(self.listeners[number].local, outgoing.to);
         self.inbox.push_back((outgoing.seat, Input::SendFailed { ticket: outgoing.ticket, flow, error }));
     }
+}
+
+/// What is banned is not even parsed.
+fn is_shut_out(seats: &[Seat], lane: usize, listener: &Listener, now: Instant, from: SocketAddr) -> bool {
+    let here = listener.seats.iter().find(|address| address.lane == lane);
+    here.is_some_and(|address| seats[address.seat].shuts_out(now, from.ip()))
 }
 
 /// Keep-alives over UDP are swallowed: blank lines (RFC 5626 §3.5.1), a lone zero byte, nothing at all.

@@ -1,5 +1,6 @@
 //! A seat: one service on a lane, with its tables, behind a boundary that survives a panic.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -172,6 +173,11 @@ impl Seat {
             self.handle(now, Input::Media { socket, from, bytes: Bytes::copy_from_slice(bytes) }, out);
             Forward::Drop(relay::Why::Idle)
         })
+    }
+
+    /// Whether nothing from there is even to be read.
+    pub fn shuts_out(&self, now: Instant, source: IpAddr) -> bool {
+        self.tables.0.shuts_out(now, source)
     }
 
     /// Whether it needs media ports.
