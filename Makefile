@@ -41,7 +41,7 @@ deps: ## what the tests need from Debian (as root it installs, else it names it)
 	@conformance/deps
 
 .PHONY: bench-deps
-bench-deps: ## what the benches need besides: Kamailio, rtpengine, a C compiler
+bench-deps: ## what the benches need besides: a C compiler
 	@conformance/deps bench
 
 .PHONY: bench

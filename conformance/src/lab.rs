@@ -31,6 +31,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 pub mod apart;
 pub mod choir;
 pub mod domains;
+pub mod ng;
 pub mod phone;
 pub mod sbc;
 pub mod storm;

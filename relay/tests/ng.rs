@@ -52,7 +52,7 @@ impl Commands for Rig {
         self.pass(MS);
         let answer = self.say(CLIENT, &bytes).expect("an answer");
         let body = answer.splitn(2, |byte| *byte == b' ').nth(1).expect("a body").to_vec();
-        owned(bencode::read(&body).expect("bencoding").as_dict().expect("a dictionary"))
+        bencode::read(&body).expect("bencoding").as_dict().expect("a dictionary").owned()
     }
 
     fn ng_offer(&mut self, sdp: &str, flags: &[(&str, Value<'static>)]) -> String {
@@ -87,18 +87,6 @@ fn text(text: &str) -> Value<'static> {
 
 fn list(words: &[&str]) -> Value<'static> {
     Value::List(words.iter().map(|word| text(word)).collect())
-}
-
-fn owned(dict: &Dict<'_>) -> Dict<'static> {
-    fn value(from: &Value<'_>) -> Value<'static> {
-        match from {
-            Value::Int(number) => Value::Int(*number),
-            Value::Text(bytes) => Value::Text(bytes.to_vec().into()),
-            Value::List(items) => Value::List(items.iter().map(value).collect()),
-            Value::Dict(dict) => Value::Dict(owned(dict)),
-        }
-    }
-    Dict(dict.0.iter().map(|(key, entry)| (key.to_vec().into(), value(entry))).collect())
 }
 
 fn said(answer: &Dict<'_>) -> String {

@@ -155,6 +155,13 @@ impl Calls {
         self.by_id.get_mut(self.by_session.get(&session.0)?)
     }
 
+    /// What a party of a session said last.
+    pub(crate) fn said(&self, session: Session, side: Side) -> Option<&[Said]> {
+        let call = self.by_id.get(self.by_session.get(&session.0)?)?;
+        let dialog = call.dialogs.iter().find(|dialog| dialog.session == session)?;
+        Some(&dialog.ends[index(side)].said)
+    }
+
     /// A new dialog, of a new call or of one that is there.
     pub(crate) fn add(&mut self, now: Instant, target: &Target, dialog: Dialog) {
         self.by_session.insert(dialog.session.0, target.call.clone());

@@ -5,7 +5,7 @@ use std::time::Instant;
 use proto::control::{Ask, Mode, Session as SessionId};
 use proto::event::{Event, LegQuality, MediaDecided, Rule, Side, Sighting};
 use proto::node::{Flow, Transport};
-use proto::sdp::{Connection, Kind, Sdp};
+use proto::sdp::{Connection, Kind, Media, Rewrite, Sdp};
 use proto::tables::Anchor;
 
 use super::calls::{Dialog, Said};
@@ -43,7 +43,7 @@ impl Relay {
         }
         self.remember(now, id, side, describe, &sdp);
         let sections = self.sections(id, side, &sdp, &plans, &describe.flags, false, secure);
-        self.finish(now, id, side, describe, &sdp, &sections)
+        self.finish(now, id, side, describe, &sdp, &sections, false)
     }
 
     /// The second half. Its tags are those of the offer.
@@ -81,9 +81,8 @@ impl Relay {
             let said = theirs.get(at);
             section.protocol = said.map(|said| said.protocol.clone());
             section.offered = said.map(|said| said.codecs.clone());
-            section.ptime = said.and_then(|said| said.ptime);
         }
-        self.finish(now, id, side, describe, &sdp, &sections)
+        self.finish(now, id, side, describe, &sdp, &sections, true)
     }
 
     /// A session without streams, between the networks the flags name.
@@ -153,7 +152,7 @@ impl Relay {
         side: Side,
         describe: &Describe,
         sdp: &Sdp<'_>,
-        view: &dyn for<'v> Fn(Vec<proto::sdp::Media<'v>>) -> Vec<proto::sdp::Media<'v>>,
+        view: &dyn for<'v> Fn(Vec<Media<'v>>) -> Vec<Media<'v>>,
     ) -> Result<Vec<Plan>, Refused> {
         let flags = &describe.flags;
         let mut session = self.sessions.remove(&id.0).ok_or(LOST)?;
@@ -234,13 +233,15 @@ impl Relay {
     ) -> Vec<Section> {
         let Some(session) = self.sessions.get(&id.0) else { return Vec::new() };
         let rewrites = self.rewrites(session, side.other(), plans);
-        let section = |(rewrite, media): (Option<proto::sdp::Rewrite>, &proto::sdp::Media<'_>)| Section {
+        let theirs = self.ng.calls.said(id, side.other());
+        let section = |(at, (rewrite, media)): (usize, (Option<Rewrite>, &Media<'_>))| Section {
             rewrite,
+            ptime: theirs.and_then(|said| said.get(at)?.ptime),
             protocol: flags.protocol.clone().filter(|_| !same_protocol && media.kind == Kind::Rtp),
             mux: !is_answer && offers_mux(media.rtcp_mux, flags),
             ..Section::default()
         };
-        rewrites.into_iter().zip(&sdp.media).map(section).collect()
+        rewrites.into_iter().zip(&sdp.media).enumerate().map(section).collect()
     }
 
     /// Keeps what the second half, and later offers, will be held against.
@@ -298,6 +299,7 @@ impl Relay {
         }
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn finish(
         &mut self,
         now: Instant,
@@ -306,12 +308,13 @@ impl Relay {
         describe: &Describe,
         sdp: &Sdp<'_>,
         sections: &[Section],
+        is_answer: bool,
     ) -> Answer {
         let flags = &describe.flags;
         let session = self.sessions.get(&id.0).ok_or(LOST)?;
         let host = self.config.networks[session.parties[index(side.other())].network].advertise;
         let mark = flags.loop_protect.then_some(self.ng.mark.as_str());
-        let bytes = restate(sdp, &Restate { flags, sections, host, mark });
+        let bytes = restate(sdp, &Restate { flags, sections, host, is_answer, mark });
         if flags.record {
             self.switch_legs(now, id, None, super::command::Switch::Record, true);
         }
@@ -387,7 +390,7 @@ fn offers_mux(offered: bool, flags: &Flags) -> bool {
 
 /// By m= section: whether RTCP shares the port with the offerer, and with the answerer.
 fn mux_of(sdp: &Sdp<'_>, theirs: &[Said], told: &[bool], accept: bool, reject: bool) -> Vec<[bool; 2]> {
-    let section = |(at, media): (usize, &proto::sdp::Media<'_>)| {
+    let section = |(at, media): (usize, &Media<'_>)| {
         let offered = theirs.get(at).is_some_and(|said| said.mux);
         let told = told.get(at).copied().unwrap_or(false);
         let answerer = media.rtcp_mux && told;
@@ -415,7 +418,7 @@ fn check_protocols(sdp: &Sdp<'_>, flags: &Flags) -> Result<bool, Refused> {
 }
 
 fn check_answer(sdp: &Sdp<'_>, theirs: &[Said]) -> Result<(), Refused> {
-    let differs = |(media, said): (&proto::sdp::Media<'_>, &Said)| {
+    let differs = |(media, said): (&Media<'_>, &Said)| {
         media.port != 0 && media.kind == Kind::Rtp && is_secure(media.protocol) != is_secure(&said.protocol)
     };
     match sdp.media.iter().zip(theirs).any(differs) {

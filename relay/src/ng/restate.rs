@@ -45,6 +45,8 @@ pub(crate) struct Restate<'a> {
     pub(crate) sections: &'a [Section],
     /// Our address in the receiver's network.
     pub(crate) host: IpAddr,
+    /// An answer takes on no `a=mid` that its offer has not.
+    pub(crate) is_answer: bool,
     /// What marks a description we wrote.
     pub(crate) mark: Option<&'a str>,
 }
@@ -61,8 +63,8 @@ pub(crate) fn restate(sdp: &Sdp<'_>, how: &Restate<'_>) -> Vec<u8> {
             block.push(line);
         }
     }
-    let mut writer =
-        Writer { out: String::with_capacity(text.len() + 256), how, replaces: replaces(sdp, how) };
+    let replaces = replaces(sdp, &blocks[1..], how);
+    let mut writer = Writer { out: String::with_capacity(text.len() + 256), how, replaces };
     let mut blocks = blocks.into_iter();
     writer.session(&blocks.next().unwrap_or_default());
     let nothing = Section::default();
@@ -105,14 +107,15 @@ pub(crate) fn said(sdp: &Sdp<'_>) -> Vec<(Vec<Key>, Option<u32>)> {
 }
 
 /// Whether the session-level c= becomes ours: a section of ours relies on it, or the client asks for it.
-fn replaces(sdp: &Sdp<'_>, how: &Restate<'_>) -> bool {
+fn replaces(sdp: &Sdp<'_>, blocks: &[Vec<&str>], how: &Restate<'_>) -> bool {
     let Some(connection) = sdp.connection else { return false };
     if connection.ip.is_some_and(|ip| ip.is_unspecified()) && !how.flags.replace_zero {
         return false;
     }
-    let ours = |at: usize| how.sections.get(at).is_some_and(|section| section.rewrite.is_some());
-    let relies = |(at, media): (usize, &Media<'_>)| ours(at) && media.connection == Some(connection);
-    how.flags.replace_connection || sdp.media.iter().enumerate().any(relies)
+    let relies = |(block, section): (&Vec<&str>, &Section)| {
+        section.rewrite.is_some() && !block.iter().any(|line| line.starts_with("c="))
+    };
+    how.flags.replace_connection || blocks.iter().zip(how.sections).any(relies)
 }
 
 struct Writer<'a> {
@@ -257,7 +260,9 @@ impl Writer<'_> {
         let said = block.iter().find(|line| line.starts_with("a=mid:"));
         match said {
             Some(line) => self.line(line),
-            None if self.how.flags.generate_mid => self.line(&format!("a=mid:{}", at + 1)),
+            None if self.how.flags.generate_mid && !self.how.is_answer => {
+                self.line(&format!("a=mid:{}", at + 1))
+            }
             None => {}
         }
     }

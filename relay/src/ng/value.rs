@@ -33,6 +33,16 @@ impl<'a> Value<'a> {
         Value::Text(Cow::Owned(text.into().into_bytes()))
     }
 
+    /// The same, borrowed from nowhere.
+    pub fn owned(&self) -> Value<'static> {
+        match self {
+            Value::Int(number) => Value::Int(*number),
+            Value::Text(bytes) => Value::Text(Cow::Owned(bytes.to_vec())),
+            Value::List(items) => Value::List(items.iter().map(Value::owned).collect()),
+            Value::Dict(dict) => Value::Dict(dict.owned()),
+        }
+    }
+
     /// Its text, when it is a string in UTF-8.
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -67,6 +77,11 @@ impl<'a> Value<'a> {
 }
 
 impl<'a> Dict<'a> {
+    /// The same, borrowed from nowhere.
+    pub fn owned(&self) -> Dict<'static> {
+        Dict(self.0.iter().map(|(key, value)| (Cow::Owned(key.to_vec()), value.owned())).collect())
+    }
+
     /// The value under a key.
     pub fn value(&self, key: &str) -> Option<&Value<'a>> {
         self.0.iter().find(|(known, _)| same_word(known, key.as_bytes())).map(|(_, value)| value)
