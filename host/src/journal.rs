@@ -1,8 +1,47 @@
 //! Events as log lines: calls begin and end at `info`, small turns at `debug`. Users' names and addresses stand only in
 //! lines at `debug` and below.
 
+use std::sync::OnceLock;
+
 use proto::event::{CallEnded, EndedBy, Event};
+use tracing::level_filters::LevelFilter;
 use tracing::{debug, info, warn};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
+
+use crate::config::schema::Log;
+
+/// How much is shown, of a process that has a log.
+type Shown = Box<dyn Fn(LevelFilter) + Send + Sync>;
+static SHOWN: OnceLock<Shown> = OnceLock::new();
+
+/// Log lines go to standard error from now on.
+pub fn start(log: Log, json: bool) {
+    let colours = !json && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(level(log));
+    // Fails only when a test set one up already.
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        let _ = SHOWN.set(Box::new(move |level| drop(handle.reload(level))));
+    }
+}
+
+/// Shows more or less than before.
+pub fn show(log: Log) {
+    if let Some(shown) = SHOWN.get() {
+        shown(level(log));
+    }
+}
+
+fn level(log: Log) -> LevelFilter {
+    match log {
+        Log::Error => LevelFilter::ERROR,
+        Log::Warn => LevelFilter::WARN,
+        Log::Info => LevelFilter::INFO,
+        Log::Debug => LevelFilter::DEBUG,
+        Log::Trace => LevelFilter::TRACE,
+    }
+}
 
 /// Writes one event to the log.
 pub fn log(event: &Event) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,10 +13,12 @@ use proto::node::{Birth, Lane as LaneNumber, Transport};
 use proto::tables::Binding;
 use serde::{Deserialize, Serialize};
 
+use crate::config::schema::File;
 use crate::config::values::SipAddress;
 use crate::config::{ConfigError, Settings, lower, shield, tls};
 use crate::events::Collector;
 use crate::history::{Counts, History};
+use crate::journal;
 use crate::keys::{self, Keyring};
 use crate::lanes::lane::{Lane, Listener};
 use crate::lanes::mailbox::Mailbox;
@@ -24,6 +26,7 @@ use crate::lanes::post::{Address, PostOffice, Seats};
 use crate::lanes::seat::{Command, Configs, LaneReport, Seat, Service};
 use crate::net::streams::Streams;
 use crate::net::{Outside, outside, udp};
+use crate::reload;
 use crate::shield::Report;
 use crate::store::Store;
 use crate::tables::{LaneTables, SharedTables};
@@ -70,6 +73,8 @@ pub struct Handle {
     keyroom: Keyroom,
     /// The configuration it runs by; read again at a reload.
     file: PathBuf,
+    /// What that said last, with the values it really runs by.
+    running: Mutex<File>,
     /// Where it listens, ports filled in.
     listening: Vec<SipAddress>,
     started: Instant,
@@ -148,9 +153,8 @@ impl Handle {
         &self.history
     }
 
-    /// Reads the configuration again, and swaps it in when it is right; a bad file changes nothing. Accounts, limits,
-    /// routes and rules change at once. Sockets, lanes and ports stay as they are until the next start; the words name
-    /// what was left alone.
+    /// Reads the configuration again, and swaps it in when it is right; a bad file changes nothing. The words name what
+    /// stays as it was until the next start ([`reload::keep`]).
     pub fn reload(&self) -> Result<Vec<String>, ConfigError> {
         let read = Settings::load(&self.file);
         match &read {
@@ -163,18 +167,24 @@ impl Handle {
     }
 
     fn reconfigure(&self, settings: &Settings) -> Vec<String> {
+        let mut settings = settings.listening_on(&self.listening);
+        let mut running = self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let left = reload::keep(&running, &mut settings.file);
+        running.clone_from(&settings.file);
+        let settings = &settings;
         for tables in self.tables.values() {
             tables.reconfigure(lower::users(settings), shield::policy(settings));
         }
-        let settings = &settings.listening_on(&self.listening);
         self.keyroom.swap(tls::lower(settings));
-        let configs = Configs { proxy: lower::proxy(settings, &self.keys).map(Arc::new) };
+        journal::show(settings.file.log);
+        let configs = Configs {
+            proxy: lower::proxy(settings, &self.keys).map(Arc::new),
+            relay: lower::relay(settings, &self.keys),
+        };
         for mailbox in self.post.mailboxes() {
             mailbox.command(Command::Reconfigure(configs.clone()));
         }
-        let wanted = settings.addresses().into_iter();
-        let new = wanted.filter(|address| !self.listening.contains(address));
-        new.map(|address| format!("{address} is not listened on until the next start")).collect()
+        left
     }
 
     /// No new work; what is under way may end.
@@ -253,8 +263,9 @@ impl Starting<'_> {
         let outside = outside.map_err(|error| no_threads(&error))?;
         let history = collector.history();
         let (file, started) = (self.settings.path.clone(), Instant::now());
+        let (keys, running) = (self.keys, Mutex::new(settings.file));
         let handle =
-            Arc::new(Handle { post, history, tables, keys: self.keys, keyroom, file, listening, started });
+            Arc::new(Handle { post, history, tables, keys, keyroom, file, running, listening, started });
         Ok(Server { lanes, outside, handle, _collector: collector, _store: self.store })
     }
 

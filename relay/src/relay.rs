@@ -9,7 +9,7 @@ use proto::node::{Birth, Dice, Input, Node, Output, SocketId};
 use proto::sip::transaction::{ClientId, Timers, Transactions};
 use proto::tables::Tables;
 
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::control::{Unacked, Waiting};
 use crate::ended::Ended;
 use crate::forward::{Forward, Traffic, Use};
@@ -84,6 +84,31 @@ impl Relay {
         };
         relay.refill();
         relay
+    }
+
+    /// Which lane it is, from 0.
+    pub fn lane(&self) -> usize {
+        self.birth.lane.index.into()
+    }
+
+    /// From now on, these limits, times and advertised addresses. Ports, and the addresses they are opened at, are given
+    /// at birth; so is what rests and waits ([`Config::reserve`], [`Config::quarantine`]).
+    pub fn reconfigure(&mut self, config: &Config) {
+        let mut networks = self.config.networks.clone();
+        for network in &mut networks {
+            let same = |other: &&Network| (&other.name, other.bind) == (&network.name, network.bind);
+            if let Some(today) = config.networks.iter().find(same) {
+                network.advertise = today.advertise;
+            }
+        }
+        self.config = Config {
+            networks,
+            ports: self.config.ports.clone(),
+            all_ports: self.config.all_ports.clone(),
+            reserve: self.config.reserve,
+            quarantine: self.config.quarantine,
+            ..config.clone()
+        };
     }
 
     /// Whether the reserve is open (or can't be): the lane is ready to serve.

@@ -529,3 +529,18 @@ fn after_a_thousand_calls_no_port_is_held() {
     rig.pass(5 * SECOND);
     assert_eq!((rig.ports().leased, rig.ports().quarantined), (0, 0));
 }
+
+/// A reload: limits, times and the advertised address count at once, for calls that are up too; ports stay.
+#[test]
+fn another_configuration_counts_from_the_next_request_on() {
+    let mut talk = Talk::new();
+    let mut today = config();
+    today.networks.iter_mut().for_each(|network| network.advertise = address("192.0.2.99:1").ip());
+    (today.sessions, today.ports) = (1, 40_000..=40_099);
+    talk.rig.relay.reconfigure(&today);
+    let ok = talk.says(Side::Caller, &public(A).sdp());
+    assert_eq!(media_of(&ok).ip(), address("192.0.2.99:1").ip());
+    assert!(config().ports.contains(&media_of(&ok).port()), "{}", media_of(&ok));
+    let second = talk.rig.invite(&public(A).ask(Session(2), Side::Caller), &public(A).sdp(), false);
+    assert_eq!(second.status(), Some(503));
+}

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use notify::{RecursiveMode, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tracing::level_filters::LevelFilter;
 
 use super::{check, exit};
 use crate::admin::{self, Admin};
-use crate::config::schema::Log;
 use crate::config::{ConfigError, Settings};
+use crate::journal;
 use crate::server::{Handle, Server};
 
 /// How long calls in progress may take to end after SIGTERM.
@@ -25,7 +24,8 @@ pub fn run(file: &Path, json: bool) -> u8 {
         Ok(settings) => settings,
         Err(error) => return check::refuse(&error, json),
     };
-    start_log(settings.file.log, json);
+    journal::start(settings.file.log, json);
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panic")));
     let server = match Server::start(&settings) {
         Ok(server) => server,
         Err(error) => {
@@ -69,25 +69,6 @@ fn announce(handle: &Handle, admin: Option<&Admin>, json: bool) {
     } else {
         println!("ready: listening on {}", listening.join(", "));
     }
-}
-
-/// Log lines go to standard error.
-fn start_log(level: Log, json: bool) {
-    let level = match level {
-        Log::Error => LevelFilter::ERROR,
-        Log::Warn => LevelFilter::WARN,
-        Log::Info => LevelFilter::INFO,
-        Log::Debug => LevelFilter::DEBUG,
-        Log::Trace => LevelFilter::TRACE,
-    };
-    let colours = !json && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    // Fails only when a test set one up already.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(colours)
-        .with_writer(std::io::stderr)
-        .try_init();
-    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panic")));
 }
 
 async fn until_stopped(handle: &Handle, sources: &[PathBuf]) -> u8 {

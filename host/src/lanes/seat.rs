@@ -46,6 +46,8 @@ impl Service {
 pub struct Configs {
     /// For proxies.
     pub proxy: Option<Arc<proxy::Config>>,
+    /// For relays, one for each lane.
+    pub relay: Vec<relay::Config>,
 }
 
 /// What the process tells a lane.
@@ -204,8 +206,10 @@ impl Seat {
             Service::Proxy(proxy) => {
                 configs.proxy.iter().for_each(|config| proxy.reconfigure(config.clone()))
             }
-            // Ports and networks are given at birth.
-            Service::Relay(_) | Service::Redirect(_) | Service::Phone(_) => {}
+            Service::Relay(relay) => {
+                configs.relay.get(relay.lane()).into_iter().for_each(|config| relay.reconfigure(config))
+            }
+            Service::Redirect(_) | Service::Phone(_) => {}
         }
     }
 

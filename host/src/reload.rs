@@ -1,0 +1,207 @@
+//! What a running process can't take in from a changed file: what was opened, shared out or derived at its start. Each
+//! is named, with what is done meanwhile, and stays as it was; everything else of the file counts from now on.
+
+use std::fmt::Display;
+
+use crate::config::schema::{File, Listener, Network, Redirect, Relay};
+
+/// Puts back what must stay until the next start, and says what that was.
+pub fn keep(running: &File, wanted: &mut File) -> Vec<String> {
+    let mut left = services(running, wanted);
+    left.extend(listeners(running, wanted));
+    left.extend(networks(running, wanted));
+    if let (Some(running), Some(wanted)) = (&running.proxy, &mut wanted.proxy) {
+        left.extend(stays("proxy.lanes", &running.lanes, &mut wanted.lanes));
+    }
+    if let (Some(running), Some(wanted)) = (&running.relay, &mut wanted.relay) {
+        left.extend(relay(running, wanted));
+    }
+    if let (Some(running), Some(wanted)) = (&running.redirect, &mut wanted.redirect) {
+        left.extend(redirect(running, wanted));
+    }
+    left.extend(files(running, wanted));
+    left
+}
+
+/// Whole services: they begin and end with the process.
+fn services(running: &File, wanted: &mut File) -> Vec<String> {
+    let mut left = Vec::new();
+    left.extend(comes_or_goes("proxy", &running.proxy, &mut wanted.proxy));
+    left.extend(comes_or_goes("relay", &running.relay, &mut wanted.relay));
+    left.extend(comes_or_goes("redirect", &running.redirect, &mut wanted.redirect));
+    left
+}
+
+fn comes_or_goes<T: Clone>(name: &str, running: &Option<T>, wanted: &mut Option<T>) -> Option<String> {
+    let words = match (&*running, &*wanted) {
+        (Some(_), None) => format!("`{name}` is gone from the file: it runs on until the next start"),
+        (None, Some(_)) => format!("`{name}` is new: it starts with the next start"),
+        _ => return None,
+    };
+    wanted.clone_from(running);
+    Some(words)
+}
+
+/// Sockets. Their order is that of the start, since tokens in calls that are up name them by it.
+fn listeners(running: &File, wanted: &mut File) -> Vec<String> {
+    let new = std::mem::take(&mut wanted.listeners);
+    let is_among = |all: &[Listener], one: &Listener| all.iter().any(|other| other.address == one.address);
+    let opened = new.iter().filter(|listener| !is_among(&running.listeners, listener));
+    let mut left: Vec<String> = opened
+        .map(|listener| format!("{} is new: it is not listened on until the next start", listener.address))
+        .collect();
+    for listener in running.listeners.iter().filter(|listener| !is_among(&new, listener)) {
+        left.push(format!(
+            "{} is gone from the file: it is listened on until the next start",
+            listener.address
+        ));
+    }
+    let today = |old: &Listener| new.iter().find(|new| new.address == old.address).unwrap_or(old).clone();
+    wanted.listeners = running.listeners.iter().map(today).collect();
+    left
+}
+
+/// A relay has opened ports in its networks; what they advertise, and whom they hold, may change.
+fn networks(running: &File, wanted: &mut File) -> Option<String> {
+    let binds = |file: &File| -> Vec<_> {
+        file.networks
+            .iter()
+            .map(|(name, network): (&String, &Network)| (name.clone(), network.bind))
+            .collect()
+    };
+    if running.relay.is_none() || binds(running) == binds(wanted) {
+        return None;
+    }
+    wanted.networks.clone_from(&running.networks);
+    Some(
+        "`networks`: the relay's ports are open at the former addresses, so they stay until the next start"
+            .into(),
+    )
+}
+
+fn relay(running: &Relay, wanted: &mut Relay) -> Vec<String> {
+    let mut left = Vec::new();
+    left.extend(stays("relay.address", &running.address, &mut wanted.address));
+    left.extend(stays("relay.threads", &running.threads, &mut wanted.threads));
+    if running.ports != wanted.ports {
+        let (first, last) = (running.ports.first, running.ports.last);
+        left.push(format!("`relay.ports` stays {first}-{last} until the next start"));
+        wanted.ports = running.ports;
+    }
+    if running.networks != wanted.networks {
+        left.push(format!("`relay.networks` stays [{}] until the next start", running.networks.join(", ")));
+        wanted.networks.clone_from(&running.networks);
+    }
+    left
+}
+
+fn redirect(running: &Redirect, wanted: &mut Redirect) -> Option<String> {
+    stays("redirect.address", &running.address, &mut wanted.address)
+}
+
+/// What is not in the services' hands: files of the process, and the key it derived others from.
+fn files(running: &File, wanted: &mut File) -> Vec<String> {
+    let shown = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let mut left = Vec::new();
+    for (name, was, is) in
+        [("store", &running.store, &mut wanted.store), ("control", &running.control, &mut wanted.control)]
+    {
+        if was != is {
+            left.push(format!(
+                "`{name}` stays {} until the next start",
+                shown(was).unwrap_or("as it was".into())
+            ));
+            is.clone_from(was);
+        }
+    }
+    if running.node_key != wanted.node_key {
+        left.push(
+            "`node-key` stays the former one until the next start: change it on all nodes, then restart them"
+                .into(),
+        );
+        wanted.node_key.clone_from(&running.node_key);
+    }
+    left
+}
+
+fn stays<T: PartialEq + Clone + Display>(name: &str, running: &T, wanted: &mut T) -> Option<String> {
+    if running == wanted {
+        return None;
+    }
+    wanted.clone_from(running);
+    Some(format!("`{name}` stays {running} until the next start"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Settings;
+
+    const RUNNING: &str = "\
+networks:
+  lan: { bind: 127.0.0.1, cidr: [127.0.0.0/8] }
+listeners:
+  - { address: \"udp:127.0.0.1:5060\" }
+  - { address: \"tcp:127.0.0.1:5060\" }
+users: [{ name: alice, password: one }]
+proxy: { lanes: 1, max-calls: 10 }
+relay: { address: \"udp:127.0.0.1:5090\", ports: 20000-20999, media-timeout: 60 s }
+redirect: { address: \"udp:127.0.0.1:5080\" }
+node-key: 0123456789abcdef0123456789abcdef
+control: /tmp/postern-a.sock
+";
+
+    fn file(text: &str) -> File {
+        Settings::from_text(Path::new("test.yaml"), text).unwrap_or_else(|error| panic!("{error}")).file
+    }
+
+    /// What is left alone when one thing in the file is changed, and what it is taken for from then on.
+    fn changed(from: &str, to: &str) -> (Vec<String>, File) {
+        assert!(RUNNING.contains(from), "{from}");
+        let mut wanted = file(&RUNNING.replacen(from, to, 1));
+        let left = keep(&file(RUNNING), &mut wanted);
+        (left, wanted)
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_and_stays() {
+        let table = [
+            ("udp:127.0.0.1:5060", "udp:127.0.0.1:5070", "udp:127.0.0.1:5070 is new"),
+            ("udp:127.0.0.1:5060", "udp:127.0.0.1:5070", "udp:127.0.0.1:5060 is gone from the file"),
+            ("lanes: 1", "lanes: 2", "`proxy.lanes` stays 1"),
+            ("udp:127.0.0.1:5090", "udp:127.0.0.1:5091", "`relay.address` stays udp:127.0.0.1:5090"),
+            ("20000-20999", "21000-21999", "`relay.ports` stays 20000-20999"),
+            ("60 s }", "60 s, threads: 2 }", "`relay.threads` stays 1"),
+            ("60 s }", "60 s, networks: [lan] }", "`relay.networks` stays []"),
+            ("lan: { bind: 127.0.0.1,", "lan: { bind: 127.0.0.2,", "`networks`: the relay's ports"),
+            ("udp:127.0.0.1:5080", "udp:127.0.0.1:5081", "`redirect.address` stays udp:127.0.0.1:5080"),
+            ("redirect: {", "# redirect: {", "`redirect` is gone from the file"),
+            ("node-key: 0", "node-key: 1", "`node-key` stays the former one"),
+            ("postern-a.sock", "postern-b.sock", "`control` stays /tmp/postern-a.sock"),
+            ("control:", "store: /tmp/postern-a.redb\ncontrol:", "`store` stays as it was"),
+        ];
+        for (from, to, words) in table {
+            let (left, wanted) = changed(from, to);
+            assert!(left.iter().any(|left| left.contains(words)), "{to}: {left:?}");
+            let mut same = wanted.clone();
+            assert_eq!(keep(&file(RUNNING), &mut same), Vec::<String>::new(), "{to}: it stays");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_taken_in() {
+        for (from, to) in [
+            ("password: one", "password: two"),
+            ("max-calls: 10", "max-calls: 11, anchor: always, keep-alive: 20 s, rate-limit: 9"),
+            ("media-timeout: 60 s", "media-timeout: 30 s, mode: shared, max-sessions: 5"),
+            ("cidr: [127.0.0.0/8]", "cidr: [127.0.0.0/8], advertise: 192.0.2.1"),
+            ("tcp:127.0.0.1:5060\" }", "tcp:127.0.0.1:5060\", anchor: never }"),
+            ("control:", "log: debug\ndomains: [a.example]\nauth: { algorithms: [sha-256] }\ncontrol:"),
+        ] {
+            assert_eq!(changed(from, to).0, Vec::<String>::new(), "{to}");
+        }
+        assert_eq!(changed("max-calls: 10", "max-calls: 11").1.proxy.unwrap().max_calls, 11);
+    }
+}
