@@ -88,6 +88,11 @@ fn relay(running: &Relay, wanted: &mut Relay) -> Vec<String> {
         left.push(format!("`relay.ports` stays {first}-{last} until the next start"));
         wanted.ports = running.ports;
     }
+    let listens = |relay: &Relay| relay.ng.as_ref().map(|ng| ng.listen.clone());
+    if listens(running) != listens(wanted) {
+        left.push("`relay.ng` stays as it was until the next start".into());
+        wanted.ng.clone_from(&running.ng);
+    }
     if running.networks != wanted.networks {
         left.push(format!("`relay.networks` stays [{}] until the next start", running.networks.join(", ")));
         wanted.networks.clone_from(&running.networks);
@@ -175,6 +180,7 @@ control: /tmp/postern-a.sock
             ("20000-20999", "21000-21999", "`relay.ports` stays 20000-20999"),
             ("60 s }", "60 s, threads: 2 }", "`relay.threads` stays 1"),
             ("60 s }", "60 s, networks: [lan] }", "`relay.networks` stays []"),
+            ("60 s }", "60 s, ng: \"udp:127.0.0.1:2223\" }", "`relay.ng` stays"),
             ("lan: { bind: 127.0.0.1,", "lan: { bind: 127.0.0.2,", "`networks`: the relay's ports"),
             ("udp:127.0.0.1:5080", "udp:127.0.0.1:5081", "`redirect.address` stays udp:127.0.0.1:5080"),
             ("redirect: {", "# redirect: {", "`redirect` is gone from the file"),
