@@ -28,7 +28,7 @@ impl Node for StunServer {
             return;
         }
         if let Some(answer) = self.server.answer(&bytes, flow.remote, flow.local) {
-            let flow = Flow::udp(answer.from, flow.remote);
+            let flow = Flow::udp(answer.from, answer.to);
             self.out.push_back(Output::Send { flow, bytes: answer.bytes.into(), ticket: Ticket(0) });
         }
     }

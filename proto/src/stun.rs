@@ -62,6 +62,7 @@ pub mod attribute {
     pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub const PRIORITY: u16 = 0x0024;
     pub const USE_CANDIDATE: u16 = 0x0025;
+    pub const RESPONSE_PORT: u16 = 0x0027;
     pub const SOFTWARE: u16 = 0x8022;
     pub const FINGERPRINT: u16 = 0x8028;
     pub const ICE_CONTROLLED: u16 = 0x8029;
@@ -150,6 +151,12 @@ impl<'a> Message<'a> {
         Change { ip: flags.is_some_and(|f| f & 4 != 0), port: flags.is_some_and(|f| f & 2 != 0) }
     }
 
+    /// The port the answer is to go to (RFC 5780 §7.5).
+    pub fn response_port(&self) -> Option<u16> {
+        let value = self.attribute(attribute::RESPONSE_PORT)?;
+        Some(u16::from_be_bytes([*value.first()?, *value.get(1)?])).filter(|port| *port != 0)
+    }
+
     /// The status of an error response.
     pub fn error(&self) -> Option<u16> {
         let value = self.attribute(attribute::ERROR_CODE)?;
@@ -172,7 +179,7 @@ impl<'a> Message<'a> {
     /// Attributes that must be understood and are not (RFC 8489 §6.3.1).
     pub fn not_understood(&self) -> impl Iterator<Item = u16> + use<'a> {
         use attribute::*;
-        const KNOWN: [u16; 10] = [
+        const KNOWN: [u16; 11] = [
             MAPPED_ADDRESS,
             CHANGE_REQUEST,
             USERNAME,
@@ -183,6 +190,7 @@ impl<'a> Message<'a> {
             XOR_MAPPED_ADDRESS,
             PRIORITY,
             USE_CANDIDATE,
+            RESPONSE_PORT,
         ];
         self.attributes().map(|(_, kind, _)| kind).filter(|kind| *kind < 0x8000 && !KNOWN.contains(kind))
     }

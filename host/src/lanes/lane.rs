@@ -266,7 +266,7 @@ impl Lane {
         if stun::is_stun(bytes) {
             let local = self.listeners[number].local;
             if let Some(answer) = stun::Server::single().answer(bytes, from, local) {
-                let outgoing = Outgoing { to: from, bytes: answer.bytes.into(), ticket: Ticket(0), seat: 0 };
+                let outgoing = Outgoing { to: answer.to, bytes: answer.bytes.into(), ticket: Ticket(0), seat: 0 };
                 self.outgoing[number].push(outgoing);
             }
             return;

@@ -19,6 +19,8 @@ pub struct Answer {
     pub bytes: Vec<u8>,
     /// From where.
     pub from: SocketAddr,
+    /// Where to.
+    pub to: SocketAddr,
 }
 
 impl Server {
@@ -54,7 +56,7 @@ impl Server {
     ) -> Option<Answer> {
         let request = Message::parse(bytes).filter(|message| message.class() == Class::Request)?;
         if request.not_understood().next().is_some() {
-            return Some(Answer { bytes: refusal(&request), from: local });
+            return Some(Answer { bytes: refusal(&request), from: local, to: from });
         }
         let source = self.source(local, request.change())?;
         let mut writer = Writer::new(Class::Success, request.transaction())
@@ -63,7 +65,9 @@ impl Server {
         if let Some(other) = self.opposite(local) {
             writer = writer.address(attribute::OTHER_ADDRESS, other);
         }
-        Some(Answer { bytes: more(writer).finish(), from: source })
+        // Another port of the same host (RFC 5780 §7.5): nobody else can be aimed at.
+        let to = request.response_port().map_or(from, |port| SocketAddr::new(from.ip(), port));
+        Some(Answer { bytes: more(writer).finish(), from: source, to })
     }
 
     /// RFC 5780 §6.1, table 1.

@@ -96,6 +96,14 @@ fn what_must_be_understood_and_is_not_gets_420() {
 }
 
 #[test]
+fn an_answer_goes_to_another_port_of_the_same_host_if_asked_to() {
+    let bytes = Writer::request([1; 12]).attribute(attribute::RESPONSE_PORT, &[0x9c, 0x40, 0, 0]).finish();
+    let answer = Server::single().answer(&bytes, addr("198.51.100.1:1"), addr(A)).unwrap();
+    assert_eq!(answer.to, addr("198.51.100.1:40000"));
+    assert_eq!(Message::parse(&answer.bytes).unwrap().mapped(), Some(addr("198.51.100.1:1")));
+}
+
+#[test]
 fn responses_and_indications_are_not_answered() {
     for class in [Class::Success, Class::Error, Class::Indication] {
         let bytes = Writer::new(class, [1; 12]).finish();
