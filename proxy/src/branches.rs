@@ -3,16 +3,15 @@
 
 use std::collections::VecDeque;
 
-use proto::node::{Answer, Flow, Output, Question, Ticket};
+use proto::node::{Flow, FlowId, Output, Question, Ticket};
 use proto::sip::Message;
 use proto::sip::transaction::ServerId;
 
-use crate::config::Config;
 use crate::contexts::{Branch, Context, Final, Media, Stage, Target};
 use crate::dialogs::{Way, is_elsewhere};
 use crate::proxy::{Cx, Proxy};
 use crate::routing::Routed;
-use crate::target::{self, Hops};
+use crate::target::Hops;
 
 /// What waits for a name to be resolved.
 #[derive(Debug)]
@@ -75,6 +74,8 @@ impl Proxy {
         match std::mem::replace(&mut branch.target.hops, Hops::Ready(Vec::new())) {
             Hops::Ready(flows) => branch.hops = flows.into(),
             Hops::Ask(question) => {
+                let Question::Resolve { transport, .. } = &question;
+                branch.found_by_name = transport.is_none() && branch.target.known.is_empty();
                 let ticket = self.ask(question, Waiting::Branch(context.server, index));
                 context.branches[index].stage = Stage::Resolving(ticket);
                 return Step::Wait;
@@ -87,20 +88,21 @@ impl Proxy {
     pub(crate) fn ask(&mut self, question: Question, waiting: Waiting) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.questions.insert(ticket, waiting);
+        let Question::Resolve { host, .. } = &question;
+        self.questions.insert(ticket, (FlowId::proving(host), waiting));
         self.put(Output::Ask { ticket, question });
         ticket
     }
 
     /// The resolver has answered a branch.
-    pub(crate) fn resolved(&mut self, cx: &mut Cx<'_>, server: ServerId, index: usize, answer: Answer) {
+    pub(crate) fn resolved(&mut self, cx: &mut Cx<'_>, server: ServerId, index: usize, found: Vec<Flow>) {
         self.with(cx, server, |proxy, cx, context| {
             let Some(branch) = context.branches.get_mut(index) else { return };
             if !matches!(branch.stage, Stage::Resolving(_)) {
                 return;
             }
             let known = std::mem::take(&mut branch.target.known);
-            branch.hops = found_and_known(&answer, known, &proxy.config);
+            branch.hops = found_and_known(found, known);
             branch.stage = Stage::New;
             proxy.advance(cx, context, index);
         });
@@ -110,19 +112,16 @@ impl Proxy {
     /// a 503. `false`: there is none.
     pub(crate) fn fail_over(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize) -> bool {
         let branch = &mut context.branches[index];
-        if branch.hops.is_empty() || branch.rang || context.cancelled || context.answered != NOT_YET {
+        if branch.rang || context.cancelled || context.answered != NOT_YET {
+            return false;
+        }
+        branch.turn_to_next_flow();
+        if branch.hops.is_empty() {
             return false;
         }
         branch.stage = Stage::New;
         self.forward(cx, context, index);
         true
-    }
-
-    /// The next path of a branch, taken.
-    pub(crate) fn next_hop(context: &mut Context, index: usize) -> Option<Flow> {
-        let branch = &mut context.branches[index];
-        branch.flow = branch.hops.pop_front();
-        branch.flow
     }
 
     /// Works on a context, and keeps it unless it is over.
@@ -167,13 +166,11 @@ impl Proxy {
 
 /// Paths to what a name stands for, then those known otherwise. Where one is known, what is found must be as good: a
 /// name may not lead a dialog into a network the known path does not lead to.
-pub(crate) fn found_and_known(answer: &Answer, known: Vec<Flow>, config: &Config) -> VecDeque<Flow> {
-    let Answer::Targets(found) = answer else { return known.into() };
-    let found = target::resolved(found, config).into_iter();
+pub(crate) fn found_and_known(found: Vec<Flow>, known: Vec<Flow>) -> VecDeque<Flow> {
     let as_good = |flow: &Flow| {
         known.first().is_none_or(|known| known.remote == flow.remote || is_elsewhere(flow, known))
     };
-    let mut hops: VecDeque<Flow> = found.filter(as_good).collect();
+    let mut hops: VecDeque<Flow> = found.into_iter().filter(as_good).collect();
     hops.extend(
         known
             .into_iter()
@@ -187,7 +184,7 @@ const NOT_YET: crate::contexts::Answered = crate::contexts::Answered::No;
 
 /// No listener of ours can go where the target is, or its name leads nowhere (RFC 3261 §16.6 step 7: as if 408 or
 /// 503; §21.4.18 says it better).
-const UNROUTABLE: u16 = 480;
+pub(crate) const UNROUTABLE: u16 = 480;
 
 impl Branch {
     /// Begins anew at other paths, its media settled or not.

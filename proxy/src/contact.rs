@@ -89,7 +89,7 @@ impl Proxy {
         let makes_dialog = response.status().is_some_and(|status| (101..300).contains(&status));
         let behind_others = !branch.target.path.is_empty()
             || context.routed.next(&context.request).is_some()
-            || (context.role == Role::Begins && !routes_behind(context, response).is_empty());
+            || (context.role == Role::Begins && !routes_behind(context, response, &self.config).is_empty());
         if !makes_dialog || behind_others || context.request.method() == Method::Register {
             return edit;
         }

@@ -134,6 +134,10 @@ pub(crate) struct Target {
     pub(crate) anchor: Option<Anchor>,
     /// Its latch rule.
     pub(crate) latch: Option<Latch>,
+    /// A flow that ends here, of a device that is registered elsewhere (RFC 5626 §5).
+    pub(crate) at_edge: bool,
+    /// Other flows to the same device (RFC 5626 §7), for when this one is gone.
+    pub(crate) flows: VecDeque<Target>,
 }
 
 /// A registered device as the media decision and the token want it.
@@ -161,6 +165,16 @@ impl Target {
             trusted: false,
             anchor: None,
             latch: None,
+            at_edge: false,
+            flows: VecDeque::new(),
+        }
+    }
+
+    /// Its paths, when no name has to be resolved for them.
+    pub(crate) fn ready_hops(&mut self) -> Vec<Flow> {
+        match &mut self.hops {
+            Hops::Ready(flows) => std::mem::take(flows),
+            Hops::Ask(_) => Vec::new(),
         }
     }
 }
@@ -172,6 +186,8 @@ pub(crate) struct Branch {
     pub(crate) target: Target,
     /// Paths not tried yet, best first.
     pub(crate) hops: VecDeque<Flow>,
+    /// They were found by RFC 3263, and nothing fixed the transport.
+    pub(crate) found_by_name: bool,
     /// How far it is.
     pub(crate) stage: Stage,
     /// The path it took.
@@ -225,6 +241,7 @@ impl Branch {
         Branch {
             target,
             hops: VecDeque::new(),
+            found_by_name: false,
             stage: Stage::New,
             flow: None,
             client: None,

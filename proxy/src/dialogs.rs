@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::control::Session;
 use proto::event::{Event, Side};
-use proto::node::{Answer, Flow, Question};
+use proto::node::{Flow, Question};
 use proto::sdp::{Reach, reach};
 use proto::shield::{Deed, Outcome, What};
 use proto::sip::{Message, Method};
@@ -16,6 +16,8 @@ use crate::aor::canonical;
 use crate::apart::ours;
 use crate::branches::{Waiting, found_and_known};
 use crate::contexts::{Context, Role, Target};
+use crate::gruu;
+use crate::hops;
 use crate::proxy::{Cx, Proxy};
 use crate::routing::{Routed, flow_of};
 use crate::target::{Hops, of_uri};
@@ -115,15 +117,16 @@ impl Proxy {
         cx: &mut Cx<'_>,
         flow: Flow,
         (request, routed, way): (Message, Routed, Way),
-        answer: &Answer,
+        found: Vec<Flow>,
     ) {
-        let hops = found_and_known(answer, way.hops.into(), &self.config);
+        let hops = found_and_known(found, way.hops.into());
         self.ack_goes_on(cx, flow, request, routed, Way { hops, ..way });
     }
 
     fn ack_goes_on(&mut self, cx: &mut Cx<'_>, flow: Flow, request: Message, routed: Routed, way: Way) {
         if !self.ack_through_relay(cx, &flow, &request, &routed, &way)
-            && let Some(to) = way.hops.front()
+            && let Some(to) =
+                way.hops.iter().find(|hop| !hops::is_sips(routed.uri(&request)) || hop.transport.is_secure())
         {
             let held = HeldAck { flow, request, routed, uri: way.uri, to: *to };
             self.forward_ack(cx, &held, None);
@@ -133,6 +136,7 @@ impl Proxy {
     fn way(&self, cx: &Cx<'_>, request: &Message, routed: &Routed, flow: &Flow) -> Option<Way> {
         let Some(token) = &routed.token else { return self.way_of_call(request, flow) };
         let meant = self.contact_meant(cx, request, routed.uri(request));
+        let meant = meant.or_else(|| gruu::contact_of(cx.now, routed.uri(request), &self.config, cx.tables));
         let mut way = self.way_of_token(cx, request, routed, token);
         if way.of_record && self.calls.is_apart(request.call_id(), [request.from_tag(), request.to_tag()]) {
             way.session = None;

@@ -54,10 +54,10 @@ impl Faces {
         value
     }
 
-    /// A Record-Route value for a listener.
-    pub(crate) fn record_route(&self, listener: usize, token: &str) -> String {
+    /// A Record-Route value for a listener; as secure as the request URI (RFC 3261 §16.6 step 4).
+    pub(crate) fn record_route(&self, listener: usize, token: &str, secure: bool) -> String {
         let end = self.all.get(listener).map_or("@invalid;lr>", |f| f.route.as_str());
-        ["<sip:", token, end].concat()
+        [if secure { "<sips:" } else { "<sip:" }, token, end].concat()
     }
 
     /// A URI at a listener, for a Contact.
@@ -92,9 +92,7 @@ impl Face {
         let authority = listener.advertise.to_string();
         let transport = listener.transport;
         let via = format!("SIP/2.0/{} {authority}", transport.via());
-        let param =
-            if transport == Transport::Udp { String::new() } else { format!(";transport={transport}") };
-        let contact = format!("@{authority}{param}");
+        let contact = format!("@{authority}{}", param(transport));
         Face { listener: listener.clone(), via, route: format!("{contact};lr>"), contact, authority }
     }
 
@@ -102,6 +100,17 @@ impl Face {
         let at = self.listener.advertise;
         via.port.unwrap_or(self.listener.transport.default_port()) == at.port()
             && literal(via.host) == Some(at.ip())
+    }
+}
+
+/// The transport as a URI's parameter.
+pub(crate) fn param(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "",
+        Transport::Tcp => ";transport=tcp",
+        Transport::Tls => ";transport=tls",
+        // URIs of both say `ws` (RFC 7118 §5.2.4).
+        Transport::Ws | Transport::Wss => ";transport=ws",
     }
 }
 

@@ -7,7 +7,10 @@ use proto::sip::{Auth, Edit, Message, Method, Name};
 
 use crate::anchoring::HeldAck;
 use crate::aor::canonical;
+use crate::branches::UNROUTABLE;
 use crate::contexts::{Context, Final, Role, Stage};
+use crate::hops::{is_sips, must_be_secure};
+use crate::outbound::{self, wants_path};
 use crate::proxy::{Cx, Owner, Proxy};
 use crate::routing::Routed;
 use crate::siblings::{self, Word};
@@ -20,10 +23,17 @@ const MAX_FORWARDS: u8 = 70;
 impl Proxy {
     /// Sends a branch by its next path.
     pub(crate) fn forward(&mut self, cx: &mut Cx<'_>, context: &mut Context, index: usize) {
-        let Some(flow) = Proxy::next_hop(context, index) else {
-            return self.branch_ended(cx, context, index, Final::own(503));
+        let secure = must_be_secure(context, index);
+        let Some(flow) = context.branches[index].take_hop(secure) else {
+            let status = if secure { UNROUTABLE } else { 503 };
+            return self.branch_ended(cx, context, index, Final::own(status));
         };
-        let message = self.copy(cx, context, index, flow);
+        let mut message = self.copy(cx, context, index, flow);
+        let by_size = self.path_by_size(&mut context.branches[index], flow, &message);
+        if by_size != flow {
+            message = self.copy(cx, context, index, by_size);
+        }
+        let flow = by_size;
         let client = self.send(cx, flow, message, Owner::Branch(context.server, index));
         let branch = &mut context.branches[index];
         branch.client = Some(client);
@@ -40,6 +50,9 @@ impl Proxy {
             edit = self.record_route(cx, edit, context, index, flow);
         }
         edit = self.contact_of_request(cx, edit, context, &flow);
+        if wants_path(request) {
+            edit = self.path_back(cx, edit, context, flow);
+        }
         if let Some(sdp) = &branch.sdp {
             edit = edit.sdp(sdp);
         }
@@ -115,18 +128,26 @@ impl Proxy {
     ) -> Edit<'m> {
         let (inward, outward) = (self.listener_of(&context.flow), self.listener_of(&flow));
         let seal = self.seal(cx, context);
+        let secure = is_sips(context.routed.uri(&context.request));
         let (back, mut session) = self.token_back(cx, context, index).seal(seal);
         let mut edit = edit;
         if inward != outward {
             let there = self.token_there(context, index, flow);
             let (there, second) = there.seal(seal);
             session = session.or(second);
-            edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(inward, &there));
+            edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(inward, &there, secure));
         }
         if let Some(session) = session {
-            edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(outward, &session));
+            edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(outward, &session, secure));
         }
-        edit.push_front(Name::RecordRoute, &self.faces.record_route(outward, &back))
+        edit.push_front(Name::RecordRoute, &self.faces.record_route(outward, &back, secure))
+    }
+
+    /// A Path that leads to the flow a registration came by (RFC 5626 §5.1).
+    fn path_back<'m>(&self, cx: &Cx<'_>, edit: Edit<'m>, context: &Context, flow: Flow) -> Edit<'m> {
+        let Some(token) = outbound::seal(&context.flow, &self.config, cx.now.unix()) else { return edit };
+        let uri = self.faces.contact(self.listener_of(&flow), &token);
+        edit.push_front(Name::Path, &format!("<{uri};lr;ob>"))
     }
 
     /// What tokens for the dialogs of this request are sealed with.

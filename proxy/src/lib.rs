@@ -26,8 +26,10 @@ mod faces;
 #[cfg(test)]
 mod forking_tests;
 mod forward;
+mod gruu;
 mod hanging_up;
 mod hashing;
+mod hops;
 #[cfg(test)]
 mod hostile_tests;
 pub mod keepalive;
@@ -38,6 +40,9 @@ pub mod moment;
 mod nat;
 #[cfg(test)]
 mod net;
+mod outbound;
+#[cfg(test)]
+mod outbound_tests;
 pub mod part;
 #[cfg(test)]
 mod plain_tests;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use proto::event::Event;
-use proto::node::{Answer, Birth, Dice, Flow, Input, Node, Output, Ticket};
+use proto::node::{Answer, Birth, Dice, Flow, FlowId, Input, Node, Output, Ticket};
 use proto::sip::Message;
 use proto::sip::transaction::{ClientId, Happened, Received, ServerId, Transactions};
 use proto::tables::{Limit, Tables};
@@ -21,11 +21,13 @@ use crate::config::Config;
 use crate::contexts::Context;
 use crate::faces::Faces;
 use crate::hashing::{Keyed, Map};
+use crate::hops;
 use crate::keepalive::KeepAlive;
 use crate::moment::Moment;
 use crate::part::{Outcome, RequestId, Want};
 use crate::registrar;
 use crate::serving::Serving;
+use crate::target::resolved;
 
 /// A proxy. Born with a configuration; see [`Node`].
 #[derive(Debug)]
@@ -39,7 +41,7 @@ pub struct Proxy {
     pub(crate) transactions: Transactions,
     pub(crate) contexts: Map<ServerId, Box<Context>>,
     pub(crate) clients: Map<ClientId, Owner>,
-    pub(crate) questions: Map<Ticket, Waiting>,
+    pub(crate) questions: Map<Ticket, (FlowId, Waiting)>,
     pub(crate) tickets: u64,
     pub(crate) calls: Calls,
     pub(crate) relays: Relays,
@@ -246,10 +248,14 @@ impl Proxy {
     }
 
     fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
-        match self.questions.remove(&ticket) {
-            Some(Waiting::Branch(server, index)) => self.resolved(cx, server, index, answer),
-            Some(Waiting::Ack(flow, held)) => self.ack_resolved(cx, flow, *held, &answer),
-            None => {}
+        let Some((domain, waiting)) = self.questions.remove(&ticket) else { return };
+        let found = match answer {
+            Answer::Targets(found) => hops::proving(resolved(&found, &self.config), domain),
+            Answer::Nothing(_) => Vec::new(),
+        };
+        match waiting {
+            Waiting::Branch(server, index) => self.resolved(cx, server, index, found),
+            Waiting::Ack(flow, held) => self.ack_resolved(cx, flow, *held, found),
         }
     }
 

@@ -14,11 +14,13 @@ use proto::tables::{Binding, Tables, User};
 use crate::aor;
 use crate::config::Config;
 use crate::date::Date;
+use crate::gruu;
 use crate::moment::Moment;
 use crate::nat;
+use crate::outbound;
 
 /// Option tags we know what to do with when a request requires them (RFC 3261 §8.2.2.3).
-const SUPPORTED: [&str; 1] = ["path"];
+const SUPPORTED: [&str; 3] = ["path", outbound::TAG, "gruu"];
 /// Shorter expiries than the least one are refused only below this (§10.3 step 7).
 const HOUR: u32 = 3600;
 
@@ -52,7 +54,7 @@ pub fn register(
     config: &Config,
     tables: &mut dyn Tables,
 ) -> Registered {
-    let visit = Visit { now, flow, request, config };
+    let visit = Visit { now, flow, request, config, by_outbound: outbound::is_asked(request) };
     match visit.serve(user, tables) {
         Ok(done) => visit.accept(done, to_tag),
         Err(refusal) => visit.refuse(refusal, to_tag),
@@ -94,6 +96,8 @@ struct Visit<'a> {
     flow: &'a Flow,
     request: &'a Message,
     config: &'a Config,
+    /// It asks for RFC 5626.
+    by_outbound: bool,
 }
 
 /// Everything a REGISTER wants.
@@ -153,6 +157,9 @@ impl Visit<'_> {
         let (why, tags) = match (unknown.is_empty(), path_unasked) {
             (false, _) => ("the device requires extensions we don't have", unknown.join(", ")),
             (true, true) => ("somebody added a Path the device does not support", "path".to_string()),
+            (true, false) if self.by_outbound && outbound::first_hop_lacks_it(self.request) => {
+                return Err(refusal(439, "somebody between us and the device does not keep its flow"));
+            }
             (true, false) => return Ok(()),
         };
         Err(Refusal { status: 420, why, header: Some((Name::Unsupported, tags)) })
@@ -222,7 +229,8 @@ impl Visit<'_> {
             behind_nat: nat::via_differs(self.request, self.flow) || nat::uri_differs(uri, self.flow),
             path: self.request.values(Name::Path).map(str::to_string).collect(),
             instance: contact.params.get("+sip.instance").map(str::to_string),
-            reg_id: contact.params.get("reg-id").and_then(|id| id.parse().ok()),
+            // §6: without the option tag it means nothing.
+            reg_id: contact.params.get("reg-id").filter(|_| self.by_outbound).and_then(|id| id.parse().ok()),
             agent: self.request.text(Name::UserAgent).map(|agent| agent.chars().take(64).collect()),
             unanswered: 0,
         }
@@ -283,13 +291,25 @@ impl Visit<'_> {
 
     /// §10.3 step 8: all bindings with what is left of their time.
     fn accept(&self, done: Done, to_tag: &str) -> Registered {
-        let contacts = done.bindings.iter().map(|binding| (Name::Contact, contact(binding, self.now.wall)));
+        let contacts = done.bindings.iter().map(|binding| (Name::Contact, self.listed(&done.aor, binding)));
         let path: Vec<_> = self.request.values(Name::Path).collect();
         let path = (!path.is_empty()).then(|| (Name::Path, path.join(", ")));
+        let more = outbound::granted(self.request, self.flow).into_iter().chain(outbound::service_route(
+            self.request,
+            self.flow,
+            self.config,
+        ));
         let date = (Name::Date, Date(self.now.wall).to_string());
-        let response = with(reply(self.request, 200, to_tag), contacts.chain(path).chain([date])).finish();
+        let response =
+            with(reply(self.request, 200, to_tag), contacts.chain(path).chain(more).chain([date])).finish();
         let changed = if done.changed { vec![done.aor] } else { vec![] };
         Registered { response, events: done.events, changed }
+    }
+
+    /// A binding as the response lists it, with its GRUUs (RFC 5627 §5.1).
+    fn listed(&self, aor: &str, binding: &Binding) -> String {
+        let gruus = gruu::parameters(self.request, aor, binding, self.now.unix(), &self.config.token_keys);
+        contact(binding, self.now.wall) + &gruus
     }
 
     fn refuse(&self, refusal: Refusal, to_tag: &str) -> Registered {
@@ -301,7 +321,7 @@ impl Visit<'_> {
     }
 }
 
-/// One device is told by `+sip.instance` and `reg-id` when both have them (RFC 5626 §6), else by its Contact
+/// One flow of a device is told by `+sip.instance` and `reg-id` when both have them (RFC 5626 §6), else by its Contact
 /// (RFC 3261 §10.3 step 7, comparison by §19.1.4).
 fn is_same_device(a: &Binding, b: &Binding) -> bool {
     if let (Some(instance), Some(reg_id)) = (&a.instance, a.reg_id) {

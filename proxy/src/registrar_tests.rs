@@ -154,8 +154,11 @@ fn a_refresh_from_a_new_source_moves_the_binding_there() {
 #[test]
 fn one_instance_keeps_one_binding_per_reg_id_whatever_its_contact() {
     let mut scene = scene();
-    let contact =
-        |host, reg_id| format!("Contact: <sip:alice@{host}>;+sip.instance=\"<urn:uuid:1>\";reg-id={reg_id}");
+    let contact = |host, reg_id| {
+        format!(
+            "Supported: outbound\nContact: <sip:alice@{host}>;+sip.instance=\"<urn:uuid:1>\";reg-id={reg_id}"
+        )
+    };
     scene.register(&contact("h1", 1));
     let done = scene.register(&contact("h2", 1));
     assert_eq!(scene.bound(), ["sip:alice@h2"]);
@@ -326,8 +329,8 @@ fn a_contact_named_twice_is_bound_once_as_it_was_named_last() {
 #[test]
 fn what_the_device_requires_and_we_lack_is_420_by_name() {
     let mut scene = scene();
-    let done = scene.register("Contact: <sip:a@h>\nRequire: path, gruu, outbound");
-    assert_eq!((status(&done), done.response.text(Name::Unsupported)), (420, Some("gruu, outbound")));
+    let done = scene.register("Contact: <sip:a@h>\nRequire: path, x-gravity, outbound, x-levity");
+    assert_eq!((status(&done), done.response.text(Name::Unsupported)), (420, Some("x-gravity, x-levity")));
     assert!(scene.bound().is_empty());
 }
 

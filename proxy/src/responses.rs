@@ -6,11 +6,13 @@ use bytes::Bytes;
 use proto::event::{CallEnded, EndedBy, Event, Side};
 use proto::node::Flow;
 use proto::sip::transaction::ServerId;
-use proto::sip::{Edit, Message, Method, Name, reply};
+use proto::sip::{Edit, Message, Method, Name, NameAddr, reply};
 
 use crate::alarms::Alarm;
 use crate::calls::{Dialog, End, Peer};
+use crate::config::Config;
 use crate::contexts::{Answered, Context, Final, Role, Stage};
+use crate::hops::is_sips;
 use crate::proxy::{Cx, Proxy};
 use crate::requests::contact_of;
 use crate::siblings::{self, Word};
@@ -19,6 +21,9 @@ use crate::tokens::Token;
 
 /// The two headers a challenge may stand in.
 const CHALLENGES: [Name; 2] = [Name::WwwAuthenticate, Name::ProxyAuthenticate];
+
+/// The flow that a request was to go by is gone (RFC 5626 §11.5).
+const FLOW_FAILED: u16 = 430;
 
 impl Proxy {
     /// A response of a branch.
@@ -50,6 +55,9 @@ impl Proxy {
                 () if at_redirect => proxy.redirect_silent(cx, context, index),
                 () if proxy.fail_over(cx, context, index) => {}
                 // A phone that can't be reached is away (§21.4.18); we are not short of anything.
+                () if status == 503 && context.branches[index].target.at_edge => {
+                    proxy.branch_ended(cx, context, index, Final::own(FLOW_FAILED));
+                }
                 () if status == 503 && context.branches[index].target.device.is_some() => {
                     proxy.branch_ended(cx, context, index, Final::own(480));
                 }
@@ -130,7 +138,11 @@ impl Proxy {
             (_, Stage::Done | Stage::New | Stage::Resolving(_) | Stage::AtRelay) => {}
             (_, Stage::AtRedirect) => self.redirect_answered(cx, context, index, &response),
             (300..=399, _) if self.recurse(cx, context, index, &response) => {}
-            (503, _) if self.fail_over(cx, context, index) => {}
+            (503 | FLOW_FAILED, _) if self.fail_over(cx, context, index) => {}
+            // Which flow it was is nobody's business but ours (RFC 5626 §5.3): the device is away.
+            (FLOW_FAILED, _) if context.branches[index].target.device.is_some() => {
+                self.branch_ended(cx, context, index, Final::own(480));
+            }
             (status, _) => {
                 let status =
                     if status == 503 && !self.config.is_sibling(flow.remote.ip()) { 500 } else { status };
@@ -278,7 +290,7 @@ impl Proxy {
             true => Token { session: None, ..there }.seal(self.seal(cx, context)).0,
             false => token,
         };
-        let value = self.faces.record_route(listener, &token);
+        let value = self.faces.record_route(listener, &token, is_sips(context.routed.uri(&context.request)));
         if values.len() == 1 {
             return edit.set(Name::RecordRoute, &value);
         }
@@ -296,7 +308,7 @@ impl Proxy {
         let session = self.session_with(cx, context, index, response);
         if let Some(call) = context.call.as_ref().and_then(|call| self.calls.find(call)) {
             call.anchored |= context.branches[index].session().is_some();
-            let route = routes_behind(context, response);
+            let route = routes_behind(context, response, &self.config);
             let callee = Peer { flow, contact: contact_of(response), route, cseq: 0 };
             call.heard(Dialog { to_tag: to_tag.into(), callee, session });
         }
@@ -422,12 +434,17 @@ fn rank(status: u16) -> u8 {
     }
 }
 
-/// The Record-Routes that proxies between us and the callee have added, the nearest first.
-pub(crate) fn routes_behind(context: &Context, response: &Message) -> Box<[Box<str>]> {
+/// The Record-Routes that proxies between us and the callee have added, the nearest first. Of ours there are two or three
+/// where the two sides meet different listeners.
+pub(crate) fn routes_behind(context: &Context, response: &Message, config: &Config) -> Box<[Box<str>]> {
     let values: Vec<&str> = response.values(Name::RecordRoute).collect();
-    let sent = context.request.values(Name::RecordRoute).count() + 1;
-    let behind = values.len().saturating_sub(sent);
-    values[..behind].iter().rev().map(|value| Box::from(*value)).collect()
+    let above = values.len().saturating_sub(context.request.values(Name::RecordRoute).count());
+    let is_ours = |value: &&&str| {
+        let uri = NameAddr::parse(value).and_then(|route| route.uri());
+        uri.is_ok_and(|uri| config.is_ours(uri.host, uri.port))
+    };
+    let ours = values[..above].iter().rev().take_while(is_ours).count();
+    values[..above - ours].iter().rev().map(|value| Box::from(*value)).collect()
 }
 
 fn remember_challenges(context: &mut Context, response: &Message) {

@@ -16,6 +16,8 @@ pub(crate) struct Routed {
     /// A strict router before us put our URI in the request line: the last Route is the real one, and is taken off
     /// too.
     pub(crate) unstrict: Option<String>,
+    /// The flow that our topmost Route names, which was our Path in a registration elsewhere (RFC 5626 §5.3).
+    pub(crate) edge: Option<Flow>,
 }
 
 impl Routed {
@@ -37,6 +39,9 @@ impl Routed {
             let known = token.is_some() && routed.ours == 0;
             if !known && !config.is_ours(uri.host, uri.port) {
                 break;
+            }
+            if routed.ours == 0 && token.is_none() {
+                routed.edge = crate::outbound::open(uri.user, config, unix);
             }
             routed.ours += 1;
             routed.token = match routed.token.take() {

@@ -38,7 +38,7 @@ pub fn of_next_hop(next: &NextHop, config: &Config) -> Hops {
 
 /// The flows for what the resolver found, in its order; those no listener of ours can reach are left out.
 pub fn resolved(targets: &[(Transport, SocketAddr)], config: &Config) -> Vec<Flow> {
-    targets.iter().filter_map(|&(transport, remote)| flow(transport, remote, config)).collect()
+    targets.iter().filter_map(|&(transport, remote)| path_to(transport, remote, config)).collect()
 }
 
 /// The bindings a request may go to now, the most wanted first. Those whose time is over or that answer no keep-alive
@@ -76,11 +76,11 @@ fn of_address(
         (Some(named), false) => &[named],
     };
     let to = |transport: Transport| SocketAddr::new(ip, port.unwrap_or(transport.default_port()));
-    guesses.iter().find_map(|&transport| flow(transport, to(transport), config)).into_iter().collect()
+    guesses.iter().find_map(|&transport| path_to(transport, to(transport), config)).into_iter().collect()
 }
 
 /// The path by the listener that stands towards `remote`. Port 0 is nobody's.
-fn flow(transport: Transport, remote: SocketAddr, config: &Config) -> Option<Flow> {
+pub(crate) fn path_to(transport: Transport, remote: SocketAddr, config: &Config) -> Option<Flow> {
     let listener = config.listener_towards(transport, remote)?;
     let local = config.listeners.get(listener)?.bind;
     (remote.port() != 0).then_some(Flow { transport, local, remote, id: FlowId(0) })

@@ -10,6 +10,7 @@ use crate::aor::canonical;
 use crate::config::{Config, Route};
 use crate::contact;
 use crate::contexts::{Device, Target};
+use crate::gruu;
 use crate::moment::Moment;
 use crate::routing::Routed;
 use crate::target::{Hops, by_preference, of_next_hop, of_uri};
@@ -27,6 +28,9 @@ pub(crate) fn find(
 ) -> Result<Vec<Target>, Refusal> {
     if let Some(next) = routed.next(request) {
         return Ok(vec![Target::by(of_uri(&next.uri()?, config))]);
+    }
+    if let Some(flow) = routed.edge {
+        return Ok(vec![Target { at_edge: true, ..Target::by(Hops::Ready(vec![flow])) }]);
     }
     let uri = Uri::parse(routed.uri(request))?;
     if let Some(named) = contact::target_of(now, &uri, config, tables) {
@@ -60,12 +64,14 @@ fn ours(
     config: &Config,
     tables: &dyn Tables,
 ) -> Result<Vec<Target>, Refusal> {
+    if let Some(meant) = gruu::meant(uri, config) {
+        return one_device(now, meant, config, tables);
+    }
     let aor = canonical(uri, config).unwrap_or_default();
     let bindings = tables.bindings(&aor);
     let live = by_preference(&bindings, now.wall).into_iter();
     let owner = if bindings.is_empty() { None } else { tables.owner(&aor) };
-    let mut found: Vec<Target> =
-        live.map(|binding| of_binding(&aor, binding, owner.as_deref(), config)).collect();
+    let mut found = by_device(&aor, live, owner.as_deref(), config);
     found.truncate(config.limits.branches);
     if !found.is_empty() {
         return Ok(found);
@@ -80,6 +86,48 @@ fn ours(
         return Ok(vec![Target { uri, lookup: true, ..Target::by(Hops::Ready(Vec::new())) }]);
     }
     Err(nobody(&aor, !bindings.is_empty(), tables))
+}
+
+/// One target for each device, with its other flows for when the first is gone (RFC 5626 §7): of those of one instance,
+/// the one that was registered last comes first.
+fn by_device<'b>(
+    aor: &str,
+    bindings: impl Iterator<Item = &'b Binding>,
+    owner: Option<&User>,
+    config: &Config,
+) -> Vec<Target> {
+    let mut devices: Vec<Vec<&Binding>> = Vec::new();
+    for binding in bindings {
+        let has_flows = binding.instance.is_some() && binding.reg_id.is_some();
+        let same = |flows: &&mut Vec<&Binding>| {
+            has_flows && flows[0].reg_id.is_some() && flows[0].instance == binding.instance
+        };
+        match devices.iter_mut().find(same) {
+            Some(flows) => flows.push(binding),
+            None => devices.push(vec![binding]),
+        }
+    }
+    let target = |mut flows: Vec<&Binding>| {
+        flows.sort_by_key(|binding| std::cmp::Reverse(binding.expires));
+        let mut flows = flows.into_iter().map(|binding| of_binding(aor, binding, owner, config));
+        let first = flows.next()?;
+        Some(Target { flows: flows.collect(), ..first })
+    };
+    devices.into_iter().filter_map(target).collect()
+}
+
+/// The device that a GRUU means, and no other (RFC 5627 §5.1).
+fn one_device(
+    now: Moment,
+    meant: Result<(String, gruu::Device), gruu::NotOurs>,
+    config: &Config,
+    tables: &dyn Tables,
+) -> Result<Vec<Target>, Refusal> {
+    let (aor, device) = meant.map_err(|_| Refusal::new(404, "a GRUU that nobody was given here"))?;
+    let bindings = tables.bindings(&aor);
+    let its = by_preference(&bindings, now.wall).into_iter().filter(|binding| device.is_at(binding));
+    let found = by_device(&aor, its, tables.owner(&aor).as_deref(), config);
+    if found.is_empty() { Err(nobody(&aor, !bindings.is_empty(), tables)) } else { Ok(found) }
 }
 
 /// 480 for somebody we know, 404 for anybody else (RFC 3261 §21.4.18, §21.4.5).
@@ -147,8 +195,10 @@ pub(crate) fn present_binding(
     config: &Config,
     tables: &dyn Tables,
 ) -> Option<Binding> {
-    let mut bindings = tables.bindings(aor).into_iter();
-    let found = bindings.find(|b| binding_mark(b) == mark && b.is_live(now.wall))?;
+    let bindings = tables.bindings(aor).into_iter();
+    // Of several flows of a device, the one that was registered last (RFC 5626 §7).
+    let its = bindings.filter(|b| binding_mark(b) == mark && b.is_live(now.wall));
+    let found = its.max_by_key(|binding| (!binding.is_unreachable(), binding.expires))?;
     Some(Binding { flow: of_today(&found.flow, config), ..found })
 }
 

@@ -110,6 +110,7 @@ names! {
     ProxyAuthorization "Proxy-Authorization",
     Authorization "Authorization",
     Expires "Expires",
+    FlowTimer "Flow-Timer",
     SessionExpires "Session-Expires" b'x',
     Accept "Accept",
     AllowEvents "Allow-Events" b'u',
