@@ -55,6 +55,8 @@ pub struct Plot {
     pub relay_sessions: usize,
     /// How the phones reach their proxies.
     pub transport: Transport,
+    /// How bob does, if otherwise.
+    pub bob_by: Option<Transport>,
     /// How many ports a relay session has.
     pub mode: Mode,
 }
@@ -70,6 +72,7 @@ impl Default for Plot {
             bob: script(vec![]),
             relay_sessions: 1000,
             transport: Transport::Udp,
+            bob_by: None,
             mode: Mode::Split,
         }
     }
@@ -118,14 +121,15 @@ impl Plot {
                 homes[n] = (world.inside(nat), "10.0.0.2");
             }
         }
-        let phone = |config: &mut PhoneConfig| config.transport = self.transport;
+        let by = |transport| move |config: &mut PhoneConfig| config.transport = transport;
+        let (alice_by, bob_by) = (by(self.transport), by(self.bob_by.unwrap_or(self.transport)));
         let proxy = |at| proxy::Config { relay_mode: self.mode, ..proxy_config(at) };
-        let (a, alice) = add_phone_with(&mut world, homes[0], "alice", P1, self.alice, phone);
+        let (a, alice) = add_phone_with(&mut world, homes[0], "alice", P1, self.alice, alice_by);
         let p1 = add_proxy_with(&mut world, "P1", P1, proxy(P1));
         let relay = add_relay(&mut world, self.relay_sessions);
         let redirect = add_redirect(&mut world);
         let p2 = add_proxy_with(&mut world, "P2", P2, proxy(P2));
-        let (b, bob) = add_phone_with(&mut world, homes[1], "bob", P2, self.bob, phone);
+        let (b, bob) = add_phone_with(&mut world, homes[1], "bob", P2, self.bob, bob_by);
         Cast { world, p1, p2, relay, redirect, alice, bob, mobile: None, hosts: [a, b], nats }
     }
 
@@ -309,7 +313,7 @@ pub fn add_phone_with(
     let mut config = PhoneConfig::new(user, "example.com", local, addr(proxy));
     config.password = Some(format!("{user}'s secret"));
     set(&mut config);
-    let listeners = [format!("udp {local}"), format!("tcp {local}")];
+    let listeners = everywhere(local);
     let birth = move |birth| Phone::new(birth, config.clone(), script.clone());
     (host, world.attach(host, user, &listeners.each_ref().map(String::as_str), birth))
 }
@@ -323,12 +327,21 @@ pub fn add_proxy(world: &mut World, name: &str, at: &str) -> NodeId {
 pub fn add_proxy_with(world: &mut World, name: &str, at: &str, config: proxy::Config) -> NodeId {
     let host = world.host(INTERNET, &addr(at).ip().to_string());
     let config = Arc::new(config);
-    let listeners = [format!("udp {at}"), format!("tcp {at}")];
+    let listeners = everywhere(addr(at));
     let birth = move |birth| proxy::Proxy::new(config.clone(), birth);
     let node = world.attach(host, name, &listeners.each_ref().map(String::as_str), birth);
     add_users(world, node);
     node
 }
+
+/// Listeners for every transport.
+fn everywhere(at: SocketAddr) -> [String; 5] {
+    ALL.map(|transport| format!("{transport} {at}"))
+}
+
+/// Every transport.
+pub const ALL: [Transport; 5] =
+    [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
 
 /// Accounts of alice, bob and carol.
 pub fn add_users(world: &mut World, proxy: NodeId) {
@@ -357,7 +370,7 @@ pub fn proxy_config(at: &str) -> proxy::Config {
     };
     let media = MediaRange { ip: addr(RELAY).ip(), ports: 30_000..=39_999 };
     proxy::Config {
-        listeners: vec![listener(Transport::Udp), listener(Transport::Tcp)],
+        listeners: ALL.map(listener).to_vec(),
         domains: vec!["example.com".to_owned()],
         realm: "example.com".to_owned(),
         relays: vec![proxy::config::Relay {
