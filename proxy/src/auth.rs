@@ -20,6 +20,7 @@ use proto::tables::{Secret, Tables, User};
 use crate::aor;
 use crate::config::{Config, Listener};
 use crate::moment::Moment;
+use crate::validate;
 
 /// Credentials for our realm beyond these are not looked at.
 const MAX_CREDENTIALS: usize = 4;
@@ -119,7 +120,7 @@ impl Gate {
         let first = if visit.is_scanner() {
             Some(What::Scans)
         } else {
-            visit.is_open_listener().then_some(What::Uses)
+            (visit.is_open_listener() || visit.is_probe()).then_some(What::Uses)
         };
         if let Some(what) = first {
             return visit.judge(what, "", tables).unwrap_or(Verdict::Accepted(None));
@@ -247,6 +248,14 @@ impl<'a> Visit<'a> {
     /// A listener we don't know asks for credentials: better than to forget to.
     fn is_open_listener(&self) -> bool {
         self.listener().is_some_and(|listener| !listener.authenticate)
+    }
+
+    /// OPTIONS that asks after us and goes no further (RFC 3261 §11): trunks and operators see by it whether we live. It
+    /// costs what a challenge costs.
+    fn is_probe(&self) -> bool {
+        self.request.method() == Method::Options
+            && self.request.text(Name::Route).is_none()
+            && validate::is_for_us(self.request, self.config)
     }
 
     fn is_proven_sibling(&self) -> bool {

@@ -561,3 +561,20 @@ fn a_sibling_needs_proof_not_only_an_address() {
     scene.clock.pass(Duration::from_secs(61).as_secs_f64());
     assert!(matches!(scene.check_from(SOURCE, &signed, Face::Proxy), Verdict::Challenge(_)), "a late replay");
 }
+
+/// RFC 3261 §11: who asks after us is told; who asks after a user, or wants to be passed on, is asked who it is.
+#[test]
+fn a_probe_of_ourselves_needs_no_password_and_goes_no_further() {
+    let mut scene = scene();
+    let mut asks = |uri: &str, route: &str| {
+        let text = String::from_utf8_lossy(invite("alice", None).bytes()).replace("INVITE", "OPTIONS");
+        let text = text
+            .replace("sip:bob@example.com SIP", &format!("{uri} SIP"))
+            .replace("To:", &format!("{route}To:"));
+        scene.check_from(SOURCE, &Message::parse(text.into()).unwrap(), Face::Proxy)
+    };
+    assert!(matches!(asks("sip:203.0.113.1:5060", ""), Verdict::Accepted(None)));
+    assert!(matches!(asks("sip:bob@example.com", ""), Verdict::Challenge(_)));
+    let onward = "Route: <sip:198.51.100.66;lr>\r\n";
+    assert!(matches!(asks("sip:203.0.113.1:5060", onward), Verdict::Challenge(_)));
+}

@@ -62,7 +62,7 @@ impl Proxy {
         if validate::is_for_us(&context.request, &self.config)
             && context.routed.next(&context.request).is_none()
         {
-            return self.for_ourselves(cx, &context).map_err(Refusal::of_somebody_known);
+            return self.for_ourselves(&context).map_err(Refusal::of_somebody_known);
         }
         self.forward_new(cx, context).map_err(Refusal::of_somebody_known)
     }
@@ -122,14 +122,14 @@ impl Proxy {
     }
 
     /// OPTIONS that names nobody is about us (RFC 3261 §11.2); nothing else is.
-    fn for_ourselves(&mut self, cx: &mut Cx<'_>, context: &Context) -> Result<(), Refusal> {
+    fn for_ourselves(&mut self, context: &Context) -> Result<(), Refusal> {
         if context.request.method() != Method::Options {
             return Err(Refusal::new(404, "the request URI names a domain of ours, but nobody in it"));
         }
-        let answer = reply(&context.request, 200, &self.dice.word(10))
+        let answer = reply(&context.request, 200, &self.transactions.stateless_tag(context.server))
             .header(proto::sip::Name::Allow, "INVITE, ACK, CANCEL, OPTIONS, BYE, REGISTER")
             .header(proto::sip::Name::Accept, "application/sdp");
-        self.transactions.respond(cx.now.at, context.server, answer.finish());
+        self.transactions.answer_and_forget(context.server, answer.finish());
         Ok(())
     }
 
