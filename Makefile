@@ -37,8 +37,9 @@ demo: ## two phones behind two NATs call each other; the ladder, the reasons and
 	@$(CARGO) run -q -p conformance --example demo -- $(CALLER) $(CALLEE)
 
 .PHONY: deps
-deps: ## what the tests need from Debian (as root it installs, else it names it)
+deps: ## what the tests need from Debian (as root it installs, else it names it), and Asterisk in a folder of its own
 	@conformance/deps
+	@conformance/peers/asterisk/setup > /dev/null || echo "the tests with Asterisk will be skipped"
 
 .PHONY: bench-deps
 bench-deps: ## what the benches need besides: a C compiler

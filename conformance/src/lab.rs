@@ -29,7 +29,9 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 pub mod apart;
+pub mod asterisk;
 pub mod choir;
+pub mod crew;
 pub mod domains;
 pub mod ng;
 pub mod phone;

@@ -37,6 +37,23 @@ fn two_baresips_talk(nat: &str, transport: &str) {
     assert!(wire.sip().iter().any(|s| s.is("401 REGISTER", "", "")), "nobody was asked for a password");
 }
 
+/// RFC 3515: a real phone transfers another real phone, by REFER in their dialog, to a third.
+#[test]
+fn a_baresip_transfers_another_to_a_third() {
+    let Some(stage) = Sbc::up("-s home:port-restricted:alice,carol -s office:symmetric:bob") else { return };
+    let bob = stage.baresip("bob", 12, &["--tone", "600"]);
+    let carol = stage.baresip("carol", 12, &["--tone", "800"]);
+    stage.registered("bob");
+    stage.registered("carol");
+    let call = ["--dial", "sip:bob@sbc.test", "--at", "1.5:transfer sip:carol@sbc.test", "--once"];
+    let alice = report_of(stage.baresip("alice", 11, &call));
+    let (bob, carol) = (report_of(bob), report_of(carol));
+    for (report, tone) in [(&bob, 800), (&carol, 600)] {
+        let hears = report["tone_hz"].as_i64().unwrap_or(0);
+        assert!((hears - tone).abs() <= 5, "{hears} Hz instead of {tone}: {alice:#}\n{bob:#}\n{carol:#}");
+    }
+}
+
 #[test]
 fn two_baresips_behind_port_restricted_nats_hear_each_other() {
     two_baresips_talk("port-restricted", "udp");

@@ -1,0 +1,48 @@
+//! Phones without a speaker in the laboratory: `postern endpoint run`, each in a host of its own, by a script.
+
+use std::time::Duration;
+
+use super::{Lab, Process, postern};
+
+/// A phone that runs.
+pub struct Member {
+    process: Process,
+    name: String,
+}
+
+impl Lab {
+    /// Starts the phone `host@domain` (password `pw-` and the host's name) in its host, at this proxy. The steps are those of
+    /// a script, each `{do: …}` on a line of its own; registering is the first one anyway.
+    pub fn member(&self, host: &str, domain: &str, proxy: &str, steps: &str) -> Member {
+        let steps: String = steps.lines().map(|step| format!("        - {}\n", step.trim())).collect();
+        let plan = format!(
+            "phones:\n  - user: {host}\n    domain: {domain}\n    password: pw-{host}\n    proxy: {proxy}\n    script:\n      \
+             until-ms: 40000\n      answer: {{ after-ms: 200 }}\n      steps:\n        - {{ do: register }}\n{steps}"
+        );
+        let file = self.write(&format!("{host}.phone.yaml"), &plan);
+        let argv = [postern(), "endpoint", "run", &file.to_string_lossy(), "--json"];
+        Member { process: self.spawn(host, &argv), name: format!("{host}@{domain}") }
+    }
+}
+
+impl Member {
+    /// Its address of record.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it saw, once its script is over.
+    pub fn report(mut self) -> serde_json::Value {
+        self.process.wait(Duration::from_secs(60));
+        let output = self.process.output();
+        let json = output.find('[').map_or("", |at| &output[at..]);
+        let reports: serde_json::Value =
+            serde_json::from_str(json).unwrap_or_else(|error| panic!("{}: {error}\n{output}", self.name));
+        reports[0].clone()
+    }
+}
+
+/// How many packets with this party's marker a phone heard.
+pub fn heard(report: &serde_json::Value, whom: &str) -> u64 {
+    report["heard"][whom].as_u64().unwrap_or(0)
+}

@@ -1,0 +1,210 @@
+//! Scenario 1h: Asterisk behind a NAT, called and calling; Asterisk as the PBX behind us, with transfers between its legs; and
+//! Asterisk as the target of an attended transfer by the name we gave its Contact.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::time::Duration;
+
+use conformance::lab::asterisk::Asterisk;
+use conformance::lab::crew::{Member, heard};
+use conformance::lab::sbc::{SBC, Sbc, report_of};
+
+const SECONDS: Duration = Duration::from_secs(1);
+const PBX: &str = "198.51.100.50";
+
+/// An account `pbx` at Postern, registered from behind a NAT; calls to it go to the echo, which speaks when it is spoken to:
+/// `rtp_keepalive` is what opens its NAT.
+const ACCOUNT: &str = "
+[postern]
+type=endpoint
+context=phones
+disallow=all
+allow=ulaw
+aors=postern
+outbound_auth=postern
+from_user=pbx
+from_domain=sbc.test
+direct_media=no
+rtp_symmetric=yes
+rtp_keepalive=1
+outbound_proxy=sip:198.51.100.20:5060\\;lr
+[postern]
+type=aor
+contact=sip:sbc.test
+outbound_proxy=sip:198.51.100.20:5060\\;lr
+[postern]
+type=auth
+auth_type=digest
+username=pbx
+password=pw-pbx
+[registration]
+type=registration
+server_uri=sip:sbc.test
+client_uri=sip:pbx@sbc.test
+outbound_proxy=sip:198.51.100.20:5060\\;lr
+outbound_auth=postern
+contact_user=600
+endpoint=postern
+line=yes
+retry_interval=2
+max_random_initial_delay=0
+[identify]
+type=identify
+endpoint=postern
+match=198.51.100.20
+";
+
+/// Postern as a trunk without credentials; extensions 71 and 72 are bob and carol there.
+const TRUNK: &str = "
+[postern]
+type=endpoint
+context=phones
+disallow=all
+allow=ulaw
+aors=postern
+direct_media=no
+outbound_proxy=sip:198.51.100.20:5060\\;lr
+[postern]
+type=aor
+contact=sip:198.51.100.20:5060
+[identify]
+type=identify
+endpoint=postern
+match=198.51.100.20
+";
+
+const DIALS: &str = "
+exten => 71,1,Dial(PJSIP/postern/sip:bob@sbc.test,20)
+exten => 72,1,Dial(PJSIP/postern/sip:carol@sbc.test,20)
+";
+
+fn phone(stage: &Sbc, who: &str, steps: &str) -> Member {
+    stage.lab.member(who, "sbc.test", &format!("udp:{SBC}:5060"), steps)
+}
+
+/// A phone that takes one call.
+fn waits(stage: &Sbc, who: &str) -> Member {
+    phone(stage, who, "{do: wait, after: ended}")
+}
+
+/// Asterisk has its account.
+fn registered(asterisk: &Asterisk) {
+    asterisk.comes_to("pjsip show registrations", "Registered", 10 * SECONDS);
+}
+
+/// Postern with the PBX as a trusted trunk for numbers that begin with 7.
+fn before_a_pbx(parties: &str) -> Option<(Sbc, Asterisk)> {
+    let routes = format!("proxy:\n  routes:\n    - {{ to: \"7*\", via: udp:{PBX}:5060, trusted: true }}\n");
+    let stage = Sbc::with(&format!("{parties} -p pbx={PBX}"), &routes, "")?;
+    let asterisk = stage.lab.asterisk("pbx", PBX, TRUNK, DIALS)?;
+    Some((stage, asterisk))
+}
+
+#[test]
+fn scenario_1h_asterisk_behind_a_nat_is_called_and_calls() {
+    let parties = "-s home:port-restricted:alice,bob -s office:symmetric:pbx";
+    let Some(stage) = Sbc::up(parties) else { return };
+    let Some(asterisk) = stage.lab.asterisk("pbx", "192.168.1.10", ACCOUNT, "") else { return };
+    let bob = waits(&stage, "bob");
+    registered(&asterisk);
+    let alice = phone(
+        &stage,
+        "alice",
+        "{do: call, to: \"sip:pbx@sbc.test\", after: registered, at-ms: 200}
+         {do: hang-up, after: answered, at-ms: 3000}",
+    );
+    let called = asterisk.console("channel originate PJSIP/postern/sip:bob@sbc.test extension 600@phones");
+    std::thread::sleep(3 * SECONDS);
+    asterisk.console("channel request hangup all");
+    for (member, own) in [(alice, "alice@sbc.test"), (bob, "bob@sbc.test")] {
+        let report = member.report();
+        assert!(
+            heard(&report, own) > 50,
+            "{own} did not hear its echo: {report}\n{called}\n{}",
+            asterisk.said()
+        );
+    }
+    stage.nothing_stays_lent();
+}
+
+/// Alice's calls are legs of a PBX behind us; bob and carol are called by it, so that it is in front of us, too. She transfers
+/// bob to carol.
+fn a_transfer_connects_two_legs_of_the_pbx(way: &str) {
+    let parties = "-s home:port-restricted:alice,carol -s office:symmetric:bob";
+    let Some((stage, asterisk)) = before_a_pbx(parties) else { return };
+    let talks = "{do: hang-up, after: answered, at-ms: 5500}";
+    let [bob, carol] = ["bob", "carol"].map(|who| phone(&stage, who, talks));
+    std::thread::sleep(SECONDS / 2);
+    let calls = "{do: call, to: \"sip:71@sbc.test\", after: registered, at-ms: 200}";
+    let alice = phone(&stage, "alice", &format!("{calls}\n{way}"));
+    let (alice, bob, carol) = (alice.report(), bob.report(), carol.report());
+    let told = || format!("{alice:#}\n{bob:#}\n{carol:#}\n{}", asterisk.said());
+    assert_eq!(alice["transfer-status"], 200, "{}", told());
+    assert!(heard(&bob, "carol@sbc.test") > 50 && heard(&carol, "bob@sbc.test") > 50, "{}", told());
+    stage.nothing_stays_lent();
+}
+
+/// RFC 3515 §2.4.
+#[test]
+fn scenario_1h_a_blind_transfer_through_us_connects_two_legs_of_the_pbx() {
+    a_transfer_connects_two_legs_of_the_pbx(
+        "{do: transfer, to: \"sip:72@sbc.test\", after: answered, at-ms: 1500}
+         {do: wait, after: ended}",
+    );
+}
+
+/// RFC 3891 §3, RFC 5589 §7.
+#[test]
+fn scenario_1h_an_attended_transfer_through_us_connects_two_legs_of_the_pbx() {
+    a_transfer_connects_two_legs_of_the_pbx(
+        "{do: hold, after: answered, at-ms: 1000}
+         {do: consult, to: \"sip:72@sbc.test\", after: previous, at-ms: 500}
+         {do: transfer-consulted, after: answered, at-ms: 1000}
+         {do: wait, after: ended}",
+    );
+}
+
+/// The same between three baresips: alice's transfer of bob to carol, by the PBX.
+#[test]
+fn scenario_1h_baresips_are_connected_by_a_transfer_through_the_pbx() {
+    let parties = "-s home:port-restricted:alice,carol -s office:symmetric:bob";
+    let Some((stage, asterisk)) = before_a_pbx(parties) else { return };
+    let bob = stage.baresip("bob", 13, &["--tone", "600"]);
+    let carol = stage.baresip("carol", 13, &["--tone", "800"]);
+    stage.registered("bob");
+    stage.registered("carol");
+    let call = ["--dial", "sip:71@sbc.test", "--at", "1.5:transfer sip:72@sbc.test", "--once"];
+    let alice = report_of(stage.baresip("alice", 12, &call));
+    let (bob, carol) = (report_of(bob), report_of(carol));
+    let told = || format!("{alice:#}\n{bob:#}\n{carol:#}\n{}", asterisk.said());
+    for (report, tone) in [(&bob, 800), (&carol, 600)] {
+        assert!((report["tone_hz"].as_i64().unwrap_or(0) - tone).abs() <= 5, "{}", told());
+    }
+}
+
+/// RFC 3891: alice talks to bob, and to Asterisk behind its NAT; then bob takes her place there. The Refer-To is the name
+/// that Asterisk's Contact has here.
+#[test]
+fn scenario_1h_an_attended_transfer_to_asterisk_behind_a_nat_finds_it_by_name() {
+    let parties = "-s home:port-restricted:alice,bob -s office:symmetric:pbx";
+    let Some(stage) = Sbc::up(parties) else { return };
+    let Some(asterisk) = stage.lab.asterisk("pbx", "192.168.1.10", ACCOUNT, "") else { return };
+    let recorder = stage.lab.capture(&["bob"]);
+    registered(&asterisk);
+    let bob = phone(&stage, "bob", "{do: hang-up, after: answered, at-ms: 7000}");
+    std::thread::sleep(SECONDS / 2);
+    let alice = phone(
+        &stage,
+        "alice",
+        "{do: call, to: \"sip:bob@sbc.test\", after: registered, at-ms: 200}
+         {do: hold, after: answered, at-ms: 1000}
+         {do: consult, to: \"sip:pbx@sbc.test\", after: previous, at-ms: 500}
+         {do: transfer-consulted, after: answered, at-ms: 1000}
+         {do: wait, after: ended}",
+    );
+    let (alice, bob, wire) = (alice.report(), bob.report(), recorder.stop());
+    assert_eq!(alice["transfer-status"], 200, "{}\n{}", asterisk.said(), wire.ladder());
+    assert!(heard(&bob, "bob@sbc.test") > 50, "{bob:#}\n{}\n{}", asterisk.said(), wire.ladder());
+    let refer = wire.at("bob").sip().into_iter().find(|s| s.is("REFER", SBC, "")).expect("bob is referred");
+    let to = refer.message.header("Refer-To").unwrap_or_default();
+    assert!(to.contains(&format!("@{SBC}:5060;aor=pbx/sbc.test")) && !to.contains("192.168"), "{to}");
+}

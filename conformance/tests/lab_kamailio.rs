@@ -1,0 +1,63 @@
+//! A stock proxy beside us: Kamailio as the upstream that brings a call, and as the downstream that takes one; and sipsak, the
+//! tool that operators probe with.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::time::Duration;
+
+use conformance::lab::crew::heard;
+use conformance::lab::sbc::{SBC, Sbc};
+
+const KAMAILIO: &str = "198.51.100.60";
+
+/// Alice is Kamailio's, in public; bob is ours, behind a NAT. Either calls the other.
+#[test]
+fn kamailio_as_upstream_and_as_downstream_proxy_carries_calls_with_audio() {
+    let routes =
+        format!("proxy:\n  routes:\n    - {{ to: kam.test, via: udp:{KAMAILIO}:5060, trusted: true }}\n");
+    let parties = format!("-p kamailio={KAMAILIO} -p alice=203.0.113.10 -s home:symmetric:bob");
+    let Some(stage) = Sbc::with(&parties, &routes, "") else { return };
+    let next = format!("sip:{SBC}:5060");
+    let run = conformance::lab::peer("kamailio/run-proxy");
+    let mut kamailio = stage.lab.spawn("kamailio", &[&run, KAMAILIO, &next]);
+    kamailio.wait_for_port("kamailio", 5060, Duration::from_secs(10));
+    for caller_is_kamailios in [true, false] {
+        let member = |user: &str, steps: &str| match user {
+            "alice" => stage.lab.member("alice", "kam.test", &format!("udp:{KAMAILIO}:5060"), steps),
+            user => stage.lab.member(user, "sbc.test", &format!("udp:{SBC}:5060"), steps),
+        };
+        let (caller, callee, to) = match caller_is_kamailios {
+            true => ("alice", "bob", "bob@sbc.test"),
+            false => ("bob", "alice", "alice@kam.test"),
+        };
+        let waits = member(callee, "{do: wait, after: ended}");
+        std::thread::sleep(Duration::from_millis(300));
+        let calls = format!("{{do: call, to: \"sip:{to}\", after: registered, at-ms: 300}}");
+        let asks = member(caller, &format!("{calls}\n{{do: hang-up, after: answered, at-ms: 2500}}"));
+        let (from, to) = (asks.name().to_owned(), waits.name().to_owned());
+        let (asks, waits) = (asks.report(), waits.report());
+        let told = || format!("{asks:#}\n{waits:#}\n{}\n{}", stage.postern.output(), kamailio.output());
+        assert!(heard(&asks, &to) > 80 && heard(&waits, &from) > 80, "{}", told());
+        assert_eq!(waits["ended-by"], "them", "{}", told());
+        stage.nothing_stays_lent();
+    }
+}
+
+/// `sipsak` answers 0 for a 2xx: OPTIONS that asks after us (RFC 3261 §11), a registration with digest (§10, §22) and a
+/// MESSAGE to nobody, which is no success.
+#[test]
+fn sipsak_probes_and_registers() {
+    let Some(stage) = Sbc::up("-p alice=203.0.113.10") else { return };
+    let run = |arguments: &str| {
+        let argv: Vec<&str> = ["sipsak", "-p", SBC].into_iter().chain(arguments.split(' ')).collect();
+        let (status, said) = stage.lab.run("alice", &argv, Duration::from_secs(20));
+        (status.code(), said)
+    };
+    let probe = run(&format!("-vv -s sip:{SBC}"));
+    assert!(probe.0 == Some(0) && probe.1.contains("200 OK"), "{probe:?}");
+    let registers =
+        run("-vvv -u alice -U -C sip:alice@203.0.113.10:5080 -x 300 -a pw-alice -s sip:alice@sbc.test");
+    assert_eq!(registers.0, Some(0), "{registers:?}");
+    let intruder =
+        run("-vvv -u alice -U -C sip:alice@203.0.113.10:5081 -x 300 -a wrong -s sip:alice@sbc.test");
+    assert_ne!(intruder.0, Some(0), "{intruder:?}");
+}
