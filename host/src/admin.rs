@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::explain;
 use crate::server::Handle;
 use crate::shield::{self, Order};
+use crate::trunks;
 
 /// How long either end waits for the other.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +40,15 @@ pub enum Ask {
     Explain {
         /// Its Call-ID, the beginning of it, or `last`.
         call: String,
+    },
+    /// How the trunks stand.
+    Trunks,
+    /// What would become of a call.
+    Route {
+        /// For whom: a URI, a number, a user.
+        uri: String,
+        /// From whom: `user`, a trunk, an address, a listener.
+        from: String,
     },
     /// Read the configuration again.
     Reload,
@@ -164,6 +174,8 @@ fn perform(ask: Ask, handle: &Handle) -> Answer {
             Err(_) => explain_call(&call, handle),
         },
         Ask::Shield { order } => shield::perform(&order, handle),
+        Ask::Trunks => trunks::answer(&handle.status().trunks),
+        Ask::Route { uri, from } => trunks::plan(handle.plan(&uri, &from)),
         Ask::Reload => match handle.reload() {
             Ok(left) => Answer { ok: true, value: json!({ "left": left }), lines: reloaded(left) },
             Err(error) => {
@@ -205,6 +217,7 @@ fn status(handle: &Handle) -> Answer {
             lane.refused, lane.panics, lane.path
         ));
     }
+    lines.extend(status.trunks.iter().flat_map(trunks::lines));
     lines.push(format!(
         "calls      {} begun, {} answered, {} ended ({} failed, {} through a relay); {} requests refused",
         totals.begun, totals.answered, totals.ended, totals.failed, totals.anchored, totals.refused

@@ -69,6 +69,10 @@ pub fn log(event: &Event) {
             info!(why, "{}", crate::shield::logged(measure));
             debug!(%source, %account, ?measure, "what the shield is about");
         }
+        Event::TrunkServer { trunk, server, up: true, why } => {
+            info!(%trunk, %server, %why, "trunk server is up")
+        }
+        Event::TrunkServer { trunk, server, why, .. } => warn!(%trunk, %server, %why, "trunk server is down"),
         Event::Warning { about, why } => warn!(%about, why),
         other => debug!(event = ?other),
     }

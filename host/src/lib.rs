@@ -31,3 +31,4 @@ pub mod shield;
 pub mod store;
 pub mod tables;
 pub mod tls;
+pub mod trunks;

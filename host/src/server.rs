@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proto::node::{Birth, Lane as LaneNumber, Transport};
 use proto::tables::Binding;
+use proxy::dry_run;
 use serde::{Deserialize, Serialize};
 
 use crate::config::schema::File;
@@ -31,6 +32,7 @@ use crate::shield::Report;
 use crate::store::Store;
 use crate::tables::{LaneTables, SharedTables};
 use crate::tls::Keyroom;
+use crate::trunks::{self, TrunkReport};
 
 /// How long lanes may take to answer a report.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -93,6 +95,8 @@ pub struct StatusReport {
     pub registered: BTreeMap<String, usize>,
     /// Every lane that answered.
     pub lanes: Vec<LaneReport>,
+    /// Trunks, all lanes together.
+    pub trunks: Vec<TrunkReport>,
     /// Totals since the start.
     pub totals: Counts,
     /// What the proxy's shield does.
@@ -204,8 +208,17 @@ impl Handle {
         lanes
     }
 
+    /// What would become of a call, as the first proxy lane sees it; `None`: there is no proxy here.
+    pub fn plan(&self, uri: &str, from: &str) -> Option<Result<dry_run::Plan, String>> {
+        let (to, plans) = channel();
+        let command = Command::Plan(uri.to_owned(), from.to_owned(), to);
+        self.post.mailboxes().next()?.command(command);
+        plans.recv_timeout(PATIENCE).ok()
+    }
+
     /// How everything stands.
     pub fn status(&self) -> StatusReport {
+        let lanes = self.lanes();
         StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed().as_secs(),
@@ -215,7 +228,8 @@ impl Handle {
                 .iter()
                 .map(|(name, tables)| ((*name).to_owned(), tables.registered()))
                 .collect(),
-            lanes: self.lanes(),
+            trunks: trunks::together(&lanes),
+            lanes,
             totals: self.history.counts(),
             shield: self.tables().shield_report(),
         }

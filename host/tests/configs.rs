@@ -100,7 +100,8 @@ fn a_bogus_key_in_any_table_is_refused_and_named_with_its_place() {
             let text = serde_yaml::to_string(&document).unwrap();
             let error = refused(&text);
             assert!(error.place.is_some(), "{} {table}: no place: {error}", path.display());
-            let named = error.what.contains("bogus-key") || table.contains("networks");
+            let by_name = table.contains("networks") || table == "[String(\"trunks\")]";
+            let named = error.what.contains("bogus-key") || by_name;
             assert!(named, "{} {table}: {error}", path.display());
         });
     }
@@ -267,4 +268,66 @@ fn ng_is_never_open_to_everybody_by_accident() {
         let error = ng(text).to_string();
         assert!(error.contains(words), "{text}: {error}");
     }
+}
+
+fn with_trunks(trunks: &str, routes: &str) -> String {
+    format!(
+        "listeners: [{{ address: \"udp:127.0.0.1:5060\" }}]\ntrunks: {trunks}\nproxy:\n  routes:\n    - {routes}\n"
+    )
+}
+
+#[test]
+fn trunks_and_routes_arrive_as_written() {
+    let text = with_trunks(
+        "{ a: { servers: [192.0.2.1, { to: \"tcp:sip.example.org\", priority: 2, weight: 5 }], max-calls: 3 } }",
+        "{ to: \"0*\", from: [users, \"udp:127.0.0.1:5060\"], strip: 1, prefix: \"+49\", trunks: a }",
+    );
+    let settings = Settings::from_text(Path::new("test.yaml"), &text).unwrap();
+    let keys = host::keys::Keyring::from_secret(&[1; 32], None);
+    let proxy = host::config::lower::proxy(&settings, &keys).unwrap();
+    let servers: Vec<_> =
+        proxy.trunks[0].servers.iter().map(|s| (s.name.to_string(), s.priority, s.weight)).collect();
+    assert_eq!(servers, [("udp:192.0.2.1:5060".into(), 0, 1), ("tcp:sip.example.org".into(), 2, 5)]);
+    assert!(proxy.trunks[0].trusted && proxy.trunks[0].caps.calls == Some(3));
+    let route = &proxy.routes[0];
+    assert_eq!(route.goes, proxy::config::Goes::Trunks(vec![0]));
+    assert_eq!(route.from, [proxy::config::Origin::Users, proxy::config::Origin::Listener(0)]);
+}
+
+#[test]
+fn a_route_by_a_trunk_that_is_not_there_is_refused_with_the_nearest() {
+    let error = refused(&with_trunks("{ north: { servers: 192.0.2.1 } }", "{ to: \"*\", trunks: nort }"));
+    assert_eq!(error.remedy, "did you mean `north`?");
+    assert_eq!(error.place.map(|place| place.line), Some(5), "{error}");
+}
+
+#[test]
+fn a_route_leads_to_one_end() {
+    let trunk = "{ north: { servers: 192.0.2.1 } }";
+    assert!(refused(&with_trunks(trunk, "{ to: \"*\" }")).what.contains("too little"));
+    let two = refused(&with_trunks(trunk, "{ to: \"*\", trunks: north, user: alice }"));
+    assert!(two.what.contains("several ends"), "{two}");
+    assert!(
+        refused(&with_trunks("{ north: {} }", "{ to: \"*\", trunks: north }")).what.contains("no servers")
+    );
+}
+
+#[test]
+fn a_header_rule_that_would_break_routing_is_refused_with_its_reason() {
+    let with = |rule: &str| {
+        refused(&with_trunks(
+            &format!("{{ a: {{ servers: 192.0.2.1, headers: [{rule}] }} }}"),
+            "{ trunks: a }",
+        ))
+    };
+    for name in ["Via", "Record-Route", "i", "CSeq", "Content-Length", "Contact"] {
+        let error = with(&format!("{{ on: out, remove: {name} }}"));
+        assert!(error.what.contains("out of bounds"), "{error}");
+        assert_eq!(error.place.map(|place| place.line), Some(2), "{error}");
+    }
+    assert!(with("{ on: out, remove: From }").remedy.contains("rewrite"));
+    assert!(with("{ on: out, rewrite: From, match: \"(\", with: x }").what.contains("can't be used"));
+    assert!(with("{ on: out, rewrite: From }").what.contains("too little"));
+    assert!(with("{ on: out }").what.contains("nothing"));
+    assert!(with("{ on: in, remove: X-A, status: 9xx }").what.contains("9xx"));
 }

@@ -47,6 +47,8 @@ pub enum Event {
     RelayReleased { session: Name, why: Release, legs: [LegQuality; 2] },
     /// The shield did something about a source; not told of for every packet.
     Shielded { source: IpAddr, account: Name, measure: Measure, why: &'static str },
+    /// A server of a trunk came up or went down, and why.
+    TrunkServer { trunk: Name, server: Name, up: bool, why: Name },
     /// Something worth an operator's look that fits none of the above.
     Warning { about: Name, why: &'static str },
 }

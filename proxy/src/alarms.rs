@@ -13,6 +13,8 @@ pub(crate) enum Alarm {
     Linger(ServerId),
     /// A redirect server or a relay has been silent for too long.
     Silent(ClientId),
+    /// A server of a trunk has said nothing for as long as it may.
+    Untold(ClientId),
     /// A call is older than a call may get.
     CallLife(Name),
     /// A relay session wants its refresh.

@@ -360,8 +360,13 @@ fn sdp_that_names_our_relay_is_refused() {
 /// DESIGN §5: what a sibling has anchored isn't compared or anchored again, and its answer tells where B is.
 #[test]
 fn a_siblings_verdict_is_joined_not_repeated() {
-    let mut bench =
-        Bench::new(Config { redirects: Vec::new(), routes: plain().routes, anchor: Anchor::Auto, ..claim() });
+    let mut bench = Bench::new(Config {
+        redirects: Vec::new(),
+        trunks: plain().trunks,
+        routes: plain().routes,
+        anchor: Anchor::Auto,
+        ..claim()
+    });
     let from_p1 = crate::bench::message(&format!(
         "{}\nRelay-Session: 00c0ffee00c0ffee;peer=192.0.2.10\n\n{}",
         invite("sip:b@example.com"),
@@ -477,7 +482,7 @@ fn a_call_over_ipv6_frees_its_session_after_a_restart() {
     let mut config = always();
     let at = address("[2001:db8::1]:5060");
     config.listeners.push(crate::config::Listener { bind: at, advertise: at, ..config.listeners[0].clone() });
-    config.routes[0].next.host = "2001:db8::b".into();
+    crate::bench::trunk(&mut config).servers[0].next.host = "2001:db8::b".into();
     let (caller, callee) = ("[2001:db8::a]:5060", "[2001:db8::b]:5070");
     let flow = proto::node::Flow::udp(at, address(caller));
     let mut bench = Bench::new(config);

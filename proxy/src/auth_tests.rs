@@ -6,7 +6,7 @@ use proto::digest::answer;
 use proto::shield::{Measure, Policy, why};
 
 use super::*;
-use crate::config::{NextHop, Pattern, Route};
+use crate::config::Trunk;
 use crate::testing::{Clock, Maps, config, message, udp, user};
 
 const SOURCE: &str = "198.51.100.7:5060";
@@ -531,16 +531,9 @@ fn a_socket_that_is_no_listener_asks_for_credentials() {
 #[test]
 fn a_trusted_trunk_needs_no_credentials_from_its_own_addresses() {
     let mut scene = scene();
-    scene.config.routes.push(Route {
-        name: "trunk".into(),
-        user: Pattern::Any,
-        domain: Pattern::Any,
-        next: NextHop { host: "198.51.100.7".into(), port: None, transport: None },
-        trusted: true,
-        sources: vec!["198.51.100.0/28".parse().unwrap()],
-        anchor: None,
-        latch: None,
-    });
+    let sources = vec!["198.51.100.0/28".parse().unwrap()];
+    let trunk = Trunk { trusted: true, sources, ..Trunk::named("carrier") };
+    scene.config.trunks.push(trunk.into());
     is_accepted(scene.invite(None), None);
     assert!(scene.tables.judged.is_empty(), "nor is it counted");
     let other = scene.check_from("198.51.100.77:5060", &invite("alice", None), Face::Proxy);

@@ -9,7 +9,7 @@ use proto::node::{Birth, Flow, Input, Lane, Node, Output, Question, Ticket, Tran
 use proto::sip::{Message, Name};
 use proto::tables::Anchor;
 
-use crate::config::{Config, Listener, NextHop, Pattern, Route};
+use crate::config::{Config, Goes, Listener, NextHop, Pattern, Route, Trunk};
 use crate::testing::{Maps, address};
 use crate::{Proxy, Status};
 
@@ -42,17 +42,36 @@ pub(crate) struct Sent {
 
 /// A proxy that asks nobody for credentials, sends everything to [`B`] and never anchors.
 pub(crate) fn plain() -> Config {
-    let to_b = Route {
-        name: "b".into(),
+    let mut config = Config { anchor: Anchor::Never, ..open() };
+    everything_by(&mut config, Trunk { ..Trunk::to("b", next("198.51.100.20", 5070)) });
+    config
+}
+
+/// An address by whatever transport.
+pub(crate) fn next(host: &str, port: u16) -> NextHop {
+    NextHop { host: host.into(), port: Some(port), transport: None }
+}
+
+/// A route for everything, by one more trunk.
+pub(crate) fn everything_by(config: &mut Config, trunk: Trunk) {
+    let goes = Goes::Trunks(vec![config.trunks.len()]);
+    let name = trunk.name.to_string();
+    let (from, prefix) = (Vec::new(), String::new());
+    config.trunks.push(Arc::new(trunk));
+    config.routes.push(Route {
+        name,
         user: Pattern::Any,
         domain: Pattern::Any,
-        next: NextHop { host: "198.51.100.20".into(), port: Some(5070), transport: None },
-        trusted: false,
-        sources: Vec::new(),
-        anchor: None,
-        latch: None,
-    };
-    Config { routes: vec![to_b], anchor: Anchor::Never, ..open() }
+        from,
+        strip: 0,
+        prefix,
+        goes,
+    });
+}
+
+/// The first trunk, to be changed.
+pub(crate) fn trunk(config: &mut Config) -> &mut Trunk {
+    Arc::make_mut(&mut config.trunks[0])
 }
 
 /// A proxy that asks nobody for credentials and knows no routes.
@@ -185,6 +204,10 @@ impl Bench {
         }
         self.now = until;
         sent
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.now
     }
 
     pub(crate) fn status(&self) -> Status {

@@ -9,6 +9,7 @@ use proto::sip::transaction::ServerId;
 
 use crate::contexts::{Branch, Context, Final, Media, Stage, Target};
 use crate::dialogs::{Way, is_elsewhere};
+use crate::part::RequestId;
 use crate::proxy::{Cx, Proxy};
 use crate::routing::Routed;
 use crate::target::Hops;
@@ -18,6 +19,8 @@ use crate::target::Hops;
 pub(crate) enum Waiting {
     /// A branch.
     Branch(ServerId, usize),
+    /// A probe of a trunk's server.
+    Probe(RequestId),
     /// An ACK, the way it came, and the way it goes.
     Ack(Flow, Box<(Message, Routed, Way)>),
 }

@@ -42,6 +42,8 @@ pub(crate) struct Call {
     pub(crate) dialogs: Vec<Dialog>,
     /// Whether media of any dialog goes through a relay.
     pub(crate) anchored: bool,
+    /// Trunks it has a place on.
+    pub(crate) trunks: Vec<Name>,
     /// Ends it when nothing else does.
     pub(crate) life: Option<Timer>,
 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::cidr::Cidr;
@@ -13,6 +14,9 @@ use proto::node_auth::NodeKey;
 use proto::sip::transaction::Timers;
 use proto::tables::{Anchor, Latch};
 use proto::token::Keys;
+
+pub use crate::routes::{Goes, Origin, Route};
+pub use crate::trunks::{Caps, Server, Trunk};
 
 /// Everything a proxy is configured with.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub struct Config {
     pub redirects: Vec<Redirect>,
     /// Our other proxies, and how they prove themselves.
     pub siblings: Siblings,
+    /// Carriers, PBXs and peers.
+    pub trunks: Vec<Arc<Trunk>>,
     /// Where requests go that no binding answers, first match first.
     pub routes: Vec<Route>,
     /// Interval of keep-alives towards UDP bindings behind a NAT, jittered by ± 10 %; zero: none.
@@ -138,29 +144,7 @@ pub struct Siblings {
     pub key: Option<NodeKey>,
 }
 
-/// A static route, or a trunk.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// For the operator.
-    pub name: String,
-    /// Which request URI users it is for.
-    pub user: Pattern,
-    /// Which request URI domains it is for.
-    pub domain: Pattern,
-    /// Where they go.
-    pub next: NextHop,
-    /// The party there is a trunk we know: the relay may send to it before it was heard, requests from
-    /// [`Route::sources`] need no credentials, and its 3xx are followed.
-    pub trusted: bool,
-    /// Where requests of a trusted trunk come from.
-    pub sources: Vec<Cidr>,
-    /// The media rule of this trunk.
-    pub anchor: Option<Anchor>,
-    /// The latch rule of this trunk.
-    pub latch: Option<Latch>,
-}
-
-/// What a static route is for.
+/// What a route is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Pattern {
     /// Anything.
@@ -238,6 +222,7 @@ impl Default for Config {
             relay_refresh: Duration::from_secs(600),
             redirects: Vec::new(),
             siblings: Siblings::default(),
+            trunks: Vec::new(),
             routes: Vec::new(),
             keep_alive: Duration::from_secs(25),
             timers: default_timers(),
@@ -304,13 +289,8 @@ impl Config {
     }
 
     /// The trusted trunk that sends from this address.
-    pub fn trunk_from(&self, ip: IpAddr) -> Option<&Route> {
-        self.routes.iter().find(|r| r.trusted && r.sources.iter().any(|c| c.contains(ip)))
-    }
-
-    /// The first static route for this user and domain.
-    pub fn route_for(&self, user: &str, domain: &str) -> Option<&Route> {
-        self.routes.iter().find(|r| r.user.fits(user, false) && r.domain.fits(domain, true))
+    pub fn trunk_from(&self, ip: IpAddr) -> Option<&Arc<Trunk>> {
+        self.trunks.iter().find(|trunk| trunk.trusted && trunk.sends_from(ip))
     }
 }
 
@@ -324,7 +304,8 @@ impl Listener {
 }
 
 impl Pattern {
-    fn fits(&self, text: &str, any_case: bool) -> bool {
+    /// Whether a user part or (in any case) a domain is one of those meant.
+    pub fn fits(&self, text: &str, any_case: bool) -> bool {
         let same = |a: &str, b: &str| if any_case { a.eq_ignore_ascii_case(b) } else { a == b };
         match self {
             Pattern::Any => true,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use proto::sip::{Message, Name};
 
-use crate::config::{NextHop, Pattern, Route};
+use crate::bench::{everything_by, next};
+use crate::config::{Pattern, Trunk};
 use crate::net::*;
 use crate::testing::address;
 
@@ -158,16 +159,10 @@ fn neighbours_in_one_private_network_keep_theirs() {
 fn a_trunks_contact_at_another_public_address_stays() {
     let mut net = Net::new();
     net.configure(P1, |config| {
-        config.routes = vec![Route {
-            name: "carrier".into(),
-            user: Pattern::Prefix("+".into()),
-            domain: Pattern::Any,
-            next: NextHop { host: "192.0.2.99".into(), port: Some(5060), transport: None },
-            trusted: true,
-            sources: vec!["192.0.2.99".parse().unwrap()],
-            anchor: None,
-            latch: None,
-        }]
+        let sources = vec!["192.0.2.99".parse().unwrap()];
+        let carrier = Trunk { trusted: true, sources, ..Trunk::to("carrier", next("192.0.2.99", 5060)) };
+        everything_by(config, carrier);
+        config.routes[0].user = Pattern::Prefix("+".into());
     });
     let (mut alice, carrier) = (hidden_alice(), Phone::public("+49", "192.0.2.99:5060", P1));
     let invite = alice.invite("sip:+49@a.example", &alice.sdp());

@@ -19,6 +19,7 @@ use crate::nat;
 use crate::routing::Routed;
 use crate::siblings::Word;
 use crate::target::Hops;
+use crate::trunks::Chosen;
 
 /// One request that is being forwarded.
 #[derive(Debug)]
@@ -138,6 +139,10 @@ pub(crate) struct Target {
     pub(crate) at_edge: bool,
     /// Other flows to the same device (RFC 5626 §7), for when this one is gone.
     pub(crate) flows: VecDeque<Target>,
+    /// The trunk it is of, and which of its servers.
+    pub(crate) chosen: Option<Chosen>,
+    /// What is tried when this one is down, silent or full.
+    pub(crate) others: VecDeque<Target>,
 }
 
 /// A registered device as the media decision and the token want it.
@@ -167,6 +172,8 @@ impl Target {
             latch: None,
             at_edge: false,
             flows: VecDeque::new(),
+            chosen: None,
+            others: VecDeque::new(),
         }
     }
 
@@ -176,6 +183,11 @@ impl Target {
             Hops::Ready(flows) => std::mem::take(flows),
             Hops::Ask(_) => Vec::new(),
         }
+    }
+
+    /// This, as a server of a trunk.
+    pub(crate) fn of(self, chosen: Chosen) -> Target {
+        Target { chosen: Some(chosen), ..self }
     }
 }
 

@@ -127,7 +127,7 @@ fn follows_a_device_that_has_registered_from_elsewhere_meanwhile() {
 #[test]
 fn two_listeners_mean_two_record_routes() {
     let mut config = plain();
-    config.routes[0].next.transport = Some(Transport::Tcp);
+    crate::bench::trunk(&mut config).servers[0].next.transport = Some(Transport::Tcp);
     let mut bench = Bench::new(config);
     let leg = invited(&bench.from(A, &invite("sip:b@example.com"))).remove(0);
     assert_eq!(leg.flow.transport, Transport::Tcp);
@@ -147,7 +147,7 @@ fn an_ipv6_callee_is_reached_by_its_token() {
     let mut config = plain();
     let at = address("[2001:db8::1]:5060");
     config.listeners.push(Listener { bind: at, advertise: at, ..config.listeners[0].clone() });
-    config.routes[0].next.host = "2001:db8::b".into();
+    crate::bench::trunk(&mut config).servers[0].next.host = "2001:db8::b".into();
     let mut bench = Bench::new(config);
     let leg = invited(&bench.from(A, &invite("sip:b@example.com"))).remove(0);
     assert_eq!(leg.flow.remote, address("[2001:db8::b]:5070"));

@@ -28,6 +28,9 @@ impl Proxy {
             let status = if secure { UNROUTABLE } else { 503 };
             return self.branch_ended(cx, context, index, Final::own(status));
         };
+        if !self.board(cx, context, index) {
+            return self.branch_ended(cx, context, index, Final { retry_after: Some(5), ..Final::own(503) });
+        }
         let mut message = self.copy(cx, context, index, flow);
         let by_size = self.path_by_size(&mut context.branches[index], flow, &message);
         if by_size != flow {
@@ -38,6 +41,7 @@ impl Proxy {
         let branch = &mut context.branches[index];
         branch.client = Some(client);
         branch.stage = Stage::Sent;
+        self.limit_silence(cx, context, index, client);
     }
 
     /// The copy for one branch (§16.6 steps 1–9).
@@ -65,7 +69,7 @@ impl Proxy {
             let media = if begins { self.callers_media(context) } else { Vec::new() };
             edit = Word { session, peer }.write(edit, &media);
         }
-        let message = edit.finish();
+        let message = self.as_trunks_want(&context.flow, &flow, Some(&branch.target), edit.finish());
         if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message }
     }
 
@@ -112,7 +116,7 @@ impl Proxy {
         if let Some(sdp) = sdp {
             edit = edit.sdp(sdp);
         }
-        let message = edit.finish();
+        let message = self.as_trunks_want(&held.flow, &held.to, None, edit.finish());
         self.transactions.send(held.to, message);
     }
 

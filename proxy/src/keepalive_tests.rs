@@ -56,7 +56,7 @@ impl Scene {
         let wanted = self.run(seconds);
         let ping = |(at, want)| match want {
             Want::Request { flow, id, .. } => Some((at, flow, id)),
-            Want::Event(_) => None,
+            _ => None,
         };
         wanted.into_iter().filter_map(ping).collect()
     }
@@ -65,7 +65,7 @@ impl Scene {
         let wanted = self.run(40.0);
         let options = wanted.into_iter().find_map(|(_, want)| match want {
             Want::Request { message, .. } => Some(message),
-            Want::Event(_) => None,
+            _ => None,
         });
         options.expect("a ping within 40 s")
     }

@@ -22,6 +22,7 @@ mod contexts;
 pub mod date;
 pub mod decision;
 mod dialogs;
+pub mod dry_run;
 mod faces;
 #[cfg(test)]
 mod forking_tests;
@@ -52,6 +53,7 @@ pub mod registrar;
 mod relay_dialog;
 mod requests;
 mod responses;
+pub mod routes;
 mod routing;
 pub mod serving;
 mod siblings;
@@ -64,6 +66,9 @@ mod targets;
 #[cfg(test)]
 mod testing;
 mod tokens;
+#[cfg(test)]
+mod trunk_tests;
+pub mod trunks;
 mod validate;
 
 pub use config::Config;

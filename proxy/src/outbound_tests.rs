@@ -206,8 +206,8 @@ fn a_sips_request_goes_by_tls_or_not_at_all() {
 /// What a route by name sends an INVITE with this body by.
 fn by_name(body: &str, transport: Option<Transport>) -> (Bench, Sent) {
     let mut config = plain();
-    (config.routes[0].next.host, config.routes[0].next.transport) = ("b.example".into(), transport);
-    (config.routes[0].next.port) = None;
+    let next = &mut crate::bench::trunk(&mut config).servers[0].next;
+    (next.host, next.port, next.transport) = ("b.example".into(), None, transport);
     let mut bench = Bench::new(config);
     bench.from(A, &(invite("sip:b@example.com") + "\n\n" + body));
     let (ticket, _) = bench.questions.pop().expect("the name is asked about");
@@ -248,7 +248,7 @@ fn a_large_request_never_leaves_the_flow_a_device_registered_by() {
 #[test]
 fn a_path_by_tls_that_was_found_by_name_has_to_prove_the_name() {
     let mut config = with_tls(plain());
-    config.routes[0].next.host = "b.example".into();
+    crate::bench::trunk(&mut config).servers[0].next.host = "b.example".into();
     let mut bench = Bench::new(config);
     bench.from(A, &invite("sip:b@example.com"));
     let (ticket, _) = bench.questions.pop().expect("the name is asked about");

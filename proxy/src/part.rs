@@ -1,8 +1,10 @@
 //! The parts of a proxy that act by themselves, keep-alives and registrations at the redirect server, and what they
 //! ask of the core: send a request, tell me what became of it.
 
+use std::time::Duration;
+
 use proto::event::Event;
-use proto::node::Flow;
+use proto::node::{Flow, Question};
 use proto::sip::Message;
 
 /// A part's own name for a request under way.
@@ -19,6 +21,24 @@ pub enum Want {
         /// The request.
         message: Message,
         /// Comes back with the outcome.
+        id: RequestId,
+    },
+    /// Send this request as [`Want::Request`], and wait for so long.
+    Probe {
+        /// By this path.
+        flow: Flow,
+        /// The request.
+        message: Message,
+        /// Comes back with the outcome.
+        id: RequestId,
+        /// How long its answer is waited for.
+        patience: Duration,
+    },
+    /// Ask this; the answer comes back with `id`.
+    Ask {
+        /// What.
+        question: Question,
+        /// Comes back with the answer.
         id: RequestId,
     },
     /// Tell this.

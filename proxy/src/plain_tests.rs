@@ -8,6 +8,7 @@ use proto::sip::{Message, Method, Name};
 
 use crate::Config;
 use crate::bench::{A, B, Bench, PROXY, Sent, in_dialog, invite, message, open, plain, to};
+use crate::config::Origin;
 use crate::testing::address;
 
 const CALLEE: &str = "Contact: <sip:b@198.51.100.20:5070>";
@@ -204,7 +205,7 @@ fn a_callees_503_goes_back_as_500() {
 #[test]
 fn fails_over_to_the_next_resolved_target() {
     let mut config = plain();
-    config.routes[0].next.host = "b.example".into();
+    crate::bench::trunk(&mut config).servers[0].next.host = "b.example".into();
     let mut bench = Bench::new(config);
     bench.from(A, &invite("sip:b@example.com"));
     let (ticket, _) = bench.questions.pop().expect("the name is asked about");
@@ -317,7 +318,9 @@ fn the_name_in_a_trunks_contact_is_resolved() {
 fn a_callers_contact_is_believed_only_of_a_trunk() {
     for (sources, expected) in [(vec![], A), (vec!["192.0.2.0/24".parse().unwrap()], "192.0.2.77:5060")] {
         let mut config = plain();
-        (config.routes[0].trusted, config.routes[0].sources) = (true, sources);
+        let trunk = crate::bench::trunk(&mut config);
+        (trunk.trusted, trunk.sources) = (true, sources);
+        config.routes[0].from = vec![Origin::Users, Origin::Trunk("b".into())];
         let mut bench = Bench::new(config);
         let invite = forwarded(&mut bench, "sip:b@example.com");
         bench.answer(&invite, 200, CALLEE, "");

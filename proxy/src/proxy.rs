@@ -28,6 +28,7 @@ use crate::part::{Outcome, RequestId, Want};
 use crate::registrar;
 use crate::serving::Serving;
 use crate::target::resolved;
+use crate::trunks::{TrunkStatus, Trunks};
 
 /// A proxy. Born with a configuration; see [`Node`].
 #[derive(Debug)]
@@ -45,11 +46,13 @@ pub struct Proxy {
     pub(crate) tickets: u64,
     pub(crate) calls: Calls,
     pub(crate) relays: Relays,
+    pub(crate) trunks: Trunks,
     pub(crate) alarms: Queue<Alarm>,
     pub(crate) draining: bool,
     keep_alive: KeepAlive,
     serving: Serving,
     resumed: bool,
+    followed: bool,
     out: VecDeque<Output>,
 }
 
@@ -64,6 +67,8 @@ pub(crate) enum Owner {
     KeepAlive(RequestId),
     /// A registration at a redirect server.
     Serving(RequestId),
+    /// A probe of a trunk's server.
+    Probe(RequestId),
 }
 
 /// What every step of one `handle` needs.
@@ -104,11 +109,13 @@ impl Proxy {
             tickets: 0,
             calls: Calls::new(keyed),
             relays: Relays::new(keyed),
+            trunks: Trunks::new(birth.dice(4), birth.dice(5), birth.lane),
             alarms: Queue::default(),
             draining: false,
             keep_alive: KeepAlive::new(birth.dice(2)).of_lane(birth.lane),
             serving: Serving::new(birth.dice(3)).of_lane(birth.lane),
             resumed: false,
+            followed: false,
             out: VecDeque::new(),
             config,
             birth,
@@ -122,6 +129,7 @@ impl Proxy {
         self.faces = Faces::new(&config);
         self.gate = Gate::new(&config);
         self.config = config;
+        self.followed = false;
     }
 
     /// What it holds now.
@@ -131,6 +139,11 @@ impl Proxy {
             transactions: self.transactions.len(),
             relay_sessions: self.relays.len(),
         }
+    }
+
+    /// How its trunks stand `at` a moment.
+    pub fn trunks(&self, at: Instant) -> Vec<TrunkStatus> {
+        self.trunks.status(Moment::new(&self.birth, at), &self.config)
     }
 
     /// Tells what happened.
@@ -199,7 +212,11 @@ impl Proxy {
             Some(Owner::Serving(id)) if is_final => {
                 self.serving_outcome(cx, client, id, Outcome::Final(message))
             }
-            Some(Owner::KeepAlive(_) | Owner::Serving(_)) => {}
+            Some(Owner::Probe(id)) if is_final => {
+                self.clients.remove(&client);
+                self.trunks.health.answered(cx.now, id, &message);
+            }
+            Some(Owner::KeepAlive(_) | Owner::Serving(_) | Owner::Probe(_)) => {}
             None => self.repeat_relay_ack(cx, flow, &message),
         }
     }
@@ -211,6 +228,7 @@ impl Proxy {
             Some(Owner::Relay(session)) => self.relay_unanswered(cx, session, client),
             Some(Owner::KeepAlive(id)) => self.keep_alive_outcome(cx, client, id, Outcome::Silence),
             Some(Owner::Serving(id)) => self.serving_outcome(cx, client, id, Outcome::Silence),
+            Some(Owner::Probe(id)) => self.trunks.health.missed(cx.now, id, status),
             None => {}
         }
     }
@@ -249,6 +267,9 @@ impl Proxy {
 
     fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
         let Some((domain, waiting)) = self.questions.remove(&ticket) else { return };
+        if let Waiting::Probe(id) = waiting {
+            return self.trunks.health.resolved(cx.now, id, answer, &self.config);
+        }
         let found = match answer {
             Answer::Targets(found) => hops::proving(resolved(&found, &self.config), domain),
             Answer::Nothing(_) => Vec::new(),
@@ -256,6 +277,7 @@ impl Proxy {
         match waiting {
             Waiting::Branch(server, index) => self.resolved(cx, server, index, found),
             Waiting::Ack(flow, held) => self.ack_resolved(cx, flow, *held, found),
+            Waiting::Probe(_) => {}
         }
     }
 
@@ -282,6 +304,7 @@ impl Proxy {
         }
         self.keep_alive.wake(cx.now, &self.config, cx.tables);
         self.serving.wake(cx.now, &self.config, cx.tables);
+        self.trunks.health.wake(cx.now, &self.config);
         self.parts_want(cx);
     }
 
@@ -290,6 +313,7 @@ impl Proxy {
             Alarm::TimerC(server) => self.timer_c(cx, server),
             Alarm::Linger(server) => self.forget(cx, server),
             Alarm::Silent(client) => self.silent(cx, client),
+            Alarm::Untold(client) => self.untold(cx, client),
             Alarm::CallLife(call) => self.call_too_old(cx, &call),
             Alarm::Refresh(session) => self.refresh(cx, session),
         }
@@ -310,6 +334,9 @@ impl Proxy {
         while let Some(want) = self.serving.poll() {
             self.carry_out(cx, want, Owner::Serving);
         }
+        while let Some(want) = self.trunks.health.poll() {
+            self.carry_out(cx, want, Owner::Probe);
+        }
     }
 
     fn carry_out(&mut self, cx: &mut Cx<'_>, want: Want, owner: fn(RequestId) -> Owner) {
@@ -319,11 +346,20 @@ impl Proxy {
                 let message = self.with_via(&flow, &message);
                 self.send(cx, flow, message, owner(id));
             }
+            Want::Probe { flow, message, id, patience } => {
+                let message = self.with_via(&flow, &message);
+                let client = self.send(cx, flow, message, owner(id));
+                self.alarms.set(cx.now.at + patience, Alarm::Silent(client));
+            }
+            Want::Ask { question, id } => drop(self.ask(question, Waiting::Probe(id))),
         }
     }
 
-    /// Once: what a former life left in the tables.
+    /// Once: what a former life left in the tables. Once for each configuration: the trunks it names.
     fn resume(&mut self, cx: &mut Cx<'_>) {
+        if !std::mem::replace(&mut self.followed, true) {
+            self.trunks.health.follow(cx.now, &self.config);
+        }
         if !std::mem::replace(&mut self.resumed, true) {
             self.keep_alive.resume(cx.now, &self.config, cx.tables);
             self.serving.resume(cx.now, &self.config, cx.tables);
@@ -344,7 +380,7 @@ impl Node for Proxy {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let parts = [self.keep_alive.deadline(), self.serving.deadline()];
+        let parts = [self.keep_alive.deadline(), self.serving.deadline(), self.trunks.health.deadline()];
         let queues = [self.transactions.deadline(), self.alarms.deadline()];
         parts.into_iter().chain(queues).flatten().min()
     }

@@ -204,6 +204,7 @@ impl Proxy {
             lookup: false,
             device: None,
             path: Vec::new(),
+            others: VecDeque::new(),
             ..trunk.clone()
         })
     }

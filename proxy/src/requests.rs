@@ -15,14 +15,16 @@ use crate::contexts::{Answered, Context, Role, Target};
 use crate::faces::loop_mark;
 use crate::proxy::{Cx, Proxy};
 use crate::registrar;
+use crate::routes::Sender;
 use crate::routing::Routed;
 use crate::siblings::Word;
-use crate::targets;
+use crate::targets::{self, Ways};
 use crate::validate::{self, Refusal};
 
 impl Proxy {
     /// Takes in a request of a new transaction.
     pub(crate) fn request(&mut self, cx: &mut Cx<'_>, id: ServerId, flow: Flow, request: Message) {
+        let request = self.as_routes_see_it(&flow, request);
         if let Err(refusal) = self.serve(cx, id, &flow, &request) {
             self.refuse(cx, id, &flow, &request, refusal);
         }
@@ -139,11 +141,14 @@ impl Proxy {
         }
         self.refuse_our_own_relay(&context)?;
         let from_sibling = context.word.is_some();
+        let sender = Sender::of(&context.flow, &self.config);
+        let mut ways = Ways { sender, config: &self.config, trunks: &mut self.trunks };
         let found =
-            targets::find(cx.now, &context.request, &context.routed, from_sibling, &self.config, cx.tables)?;
+            targets::find(cx.now, &context.request, &context.routed, from_sibling, &mut ways, cx.tables)?;
         self.know_sender(&mut context);
         if context.is_invite {
             self.begin_call(cx, &mut context);
+            self.come_by_trunk(cx, &context)?;
         }
         self.launch(cx, context, found);
         Ok(())
@@ -175,6 +180,7 @@ impl Proxy {
             answered: None,
             dialogs: Vec::new(),
             anchored: false,
+            trunks: Vec::new(),
             life: None,
         };
         let begun = Event::CallBegun {
@@ -255,6 +261,7 @@ impl Proxy {
         if let Some(life) = call.life {
             self.alarms.cancel(life);
         }
+        call.trunks.iter().for_each(|trunk| self.trunks.loads.end(trunk));
         for (_, session) in call.dialogs.iter().filter_map(|dialog| dialog.session) {
             self.free_held(cx, session);
         }

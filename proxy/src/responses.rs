@@ -18,6 +18,7 @@ use crate::requests::contact_of;
 use crate::siblings::{self, Word};
 use crate::targets::name_of;
 use crate::tokens::Token;
+use crate::trunks::failover::is_trouble;
 
 /// The two headers a challenge may stand in.
 const CHALLENGES: [Name; 2] = [Name::WwwAuthenticate, Name::ProxyAuthenticate];
@@ -37,6 +38,7 @@ impl Proxy {
     ) {
         self.with(cx, server, |proxy, cx, context| {
             let status = response.status().unwrap_or(0);
+            proxy.note_life(cx, context, index);
             match status {
                 0..=100 => context.branches[index].provisional = true,
                 101..=199 => proxy.provisional(cx, context, index, response),
@@ -51,6 +53,10 @@ impl Proxy {
         self.with(cx, server, |proxy, cx, context| {
             let at_redirect = context.branches[index].stage == Stage::AtRedirect;
             context.branches[index].client = None;
+            if context.branches[index].stage == Stage::Done {
+                return;
+            }
+            proxy.note_unanswered(cx, context, index, status);
             match () {
                 () if at_redirect => proxy.redirect_silent(cx, context, index),
                 () if proxy.fail_over(cx, context, index) => {}
@@ -169,10 +175,13 @@ impl Proxy {
         {
             remember_challenges(context, response);
         }
+        let trouble = is_trouble(&end);
         if context.best.as_ref().is_none_or(|best| rank(end.status) < rank(best.status)) {
             context.best = Some(end);
         }
-        self.when_idle(cx, context);
+        if !(trouble && self.try_another(cx, context, index)) {
+            self.when_idle(cx, context);
+        }
     }
 
     /// When no branch is left: the targets of lower preference, or the best answer.
@@ -213,7 +222,12 @@ impl Proxy {
         match &best.response {
             Some(response) if response.status() == Some(best.status) => {
                 let edit = siblings::strip(response.edit().pop_front(Name::Via), response);
-                with_challenges(edit, response, context).finish()
+                let came_by = context.branches.iter().find(|b| b.flow.is_some()).and_then(|b| b.flow);
+                self.answer_as_trunks_want(
+                    context,
+                    came_by,
+                    with_challenges(edit, response, context).finish(),
+                )
             }
             _ => {
                 let own = reply(&context.request, best.status, &self.dice.word(10));
@@ -257,7 +271,7 @@ impl Proxy {
             let session = context.branches[index].session().map(|(_, session)| session);
             edit = Word { session, peer }.write(edit, &[]);
         }
-        let message = edit.finish();
+        let message = self.answer_as_trunks_want(context, context.branches[index].flow, edit.finish());
         let message = if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message };
         self.transactions.respond(cx.now.at, context.server, message);
     }

@@ -7,14 +7,16 @@ use proto::sip::{Message, Scheme, Uri};
 use proto::tables::{Binding, Tables, User};
 
 use crate::aor::canonical;
-use crate::config::{Config, Route};
+use crate::config::{Config, Goes, Route, Trunk};
 use crate::contact;
 use crate::contexts::{Device, Target};
 use crate::gruu;
 use crate::moment::Moment;
+use crate::routes::Sender;
 use crate::routing::Routed;
 use crate::target::{Hops, by_preference, of_next_hop, of_uri};
 use crate::tokens::binding_mark;
+use crate::trunks::{Chosen, Trunks};
 use crate::validate::Refusal;
 
 /// The targets of a request, in order of preference. Never empty when it is `Ok`.
@@ -23,24 +25,39 @@ pub(crate) fn find(
     request: &Message,
     routed: &Routed,
     from_sibling: bool,
-    config: &Config,
+    ways: &mut Ways<'_>,
     tables: &dyn Tables,
 ) -> Result<Vec<Target>, Refusal> {
     if let Some(next) = routed.next(request) {
-        return Ok(vec![Target::by(of_uri(&next.uri()?, config))]);
+        return Ok(vec![Target::by(of_uri(&next.uri()?, ways.config))]);
     }
     if let Some(flow) = routed.edge {
         return Ok(vec![Target { at_edge: true, ..Target::by(Hops::Ready(vec![flow])) }]);
     }
     let uri = Uri::parse(routed.uri(request))?;
-    if let Some(named) = contact::target_of(now, &uri, config, tables) {
+    if let Some(named) = contact::target_of(now, &uri, ways.config, tables) {
         return Ok(vec![named]);
     }
+    of_uri_named(now, &uri, from_sibling, ways, tables)
+}
+
+/// The targets of a request URI that no Route precedes.
+pub(crate) fn of_uri_named(
+    now: Moment,
+    uri: &Uri<'_>,
+    from_sibling: bool,
+    ways: &mut Ways<'_>,
+    tables: &dyn Tables,
+) -> Result<Vec<Target>, Refusal> {
+    let config = ways.config;
     match uri.scheme {
-        Scheme::Tel => by_route(&uri, config),
-        _ if config.is_ours(uri.host, uri.port) => ours(now, &uri, from_sibling, config, tables),
-        _ if contact::is_siblings(&uri, config) => Ok(vec![Target::by(of_uri(&uri, config))]),
-        _ => by_route(&uri, config).or_else(|_| Ok(vec![foreign(&uri, from_sibling, config)])),
+        Scheme::Tel => ways.by_route(now, uri, from_sibling, tables).unwrap_or(Err(NO_ROUTE)),
+        _ if config.is_ours(uri.host, uri.port) => ours(now, uri, from_sibling, ways, tables),
+        _ if contact::is_siblings(uri, config) => Ok(vec![Target::by(of_uri(uri, config))]),
+        _ => match ways.by_route(now, uri, from_sibling, tables) {
+            Some(found) => found,
+            None => Ok(vec![foreign(uri, from_sibling, config)]),
+        },
     }
 }
 
@@ -61,31 +78,48 @@ fn ours(
     now: Moment,
     uri: &Uri<'_>,
     from_sibling: bool,
-    config: &Config,
+    ways: &mut Ways<'_>,
     tables: &dyn Tables,
 ) -> Result<Vec<Target>, Refusal> {
-    if let Some(meant) = gruu::meant(uri, config) {
-        return one_device(now, meant, config, tables);
+    if let Some(meant) = gruu::meant(uri, ways.config) {
+        return one_device(now, meant, ways.config, tables);
     }
+    let registered = registered(now, uri, ways.config, tables);
+    if !registered.is_empty() {
+        return Ok(registered);
+    }
+    if let Some(found) = ways.by_route(now, uri, from_sibling, tables) {
+        return found;
+    }
+    elsewhere(uri, from_sibling, ways.config, tables)
+}
+
+/// The devices of somebody at one of our domains.
+fn registered(now: Moment, uri: &Uri<'_>, config: &Config, tables: &dyn Tables) -> Vec<Target> {
     let aor = canonical(uri, config).unwrap_or_default();
     let bindings = tables.bindings(&aor);
     let live = by_preference(&bindings, now.wall).into_iter();
     let owner = if bindings.is_empty() { None } else { tables.owner(&aor) };
     let mut found = by_device(&aor, live, owner.as_deref(), config);
     found.truncate(config.limits.branches);
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    if config.route_for(uri.user, uri.host).is_some() {
-        return by_route(uri, config);
-    }
+    found
+}
+
+/// Somebody of ours who is not registered here and has no route.
+fn elsewhere(
+    uri: &Uri<'_>,
+    from_sibling: bool,
+    config: &Config,
+    tables: &dyn Tables,
+) -> Result<Vec<Target>, Refusal> {
+    let aor = canonical(uri, config).unwrap_or_default();
     if may_ask(uri, from_sibling, config) {
         // An address of ours means nothing to another proxy: it is told the name it stands for.
         let by_address = literal(uri.host).is_some();
         let uri = by_address.then(|| format!("sip:{aor}"));
         return Ok(vec![Target { uri, lookup: true, ..Target::by(Hops::Ready(Vec::new())) }]);
     }
-    Err(nobody(&aor, !bindings.is_empty(), tables))
+    Err(nobody(&aor, !tables.bindings(&aor).is_empty(), tables))
 }
 
 /// One target for each device, with its other flows for when the first is gone (RFC 5626 §7): of those of one instance,
@@ -139,18 +173,77 @@ fn nobody(aor: &str, was_here: bool, tables: &dyn Tables) -> Refusal {
     }
 }
 
-fn by_route(uri: &Uri<'_>, config: &Config) -> Result<Vec<Target>, Refusal> {
-    let route = config.route_for(uri.user, uri.host);
-    route.map(|route| vec![of_route(route, config)]).ok_or(Refusal::new(404, "no route leads there"))
+/// What leads out of here: routes and trunks, and who asks.
+pub(crate) struct Ways<'a> {
+    pub(crate) sender: Sender<'a>,
+    pub(crate) config: &'a Config,
+    pub(crate) trunks: &'a mut Trunks,
 }
 
-fn of_route(route: &Route, config: &Config) -> Target {
-    Target {
-        trusted: route.trusted,
-        anchor: route.anchor,
-        latch: route.latch,
-        ..Target::by(of_next_hop(&route.next, config))
+const NO_ROUTE: Refusal = Refusal::new(404, "no route leads there");
+const BACK: Refusal = Refusal::new(404, "the only route leads back to the trunk it came from");
+
+impl Ways<'_> {
+    /// By the first route that fits; `None`: there is none.
+    fn by_route(
+        &mut self,
+        now: Moment,
+        uri: &Uri<'_>,
+        from_sibling: bool,
+        tables: &dyn Tables,
+    ) -> Option<Result<Vec<Target>, Refusal>> {
+        let config = self.config;
+        let route = config.route_for(uri, self.sender)?;
+        Some(match &route.goes {
+            Goes::Trunks(trunks) => self.by_trunks(uri, route, trunks),
+            Goes::User(user) => Uri::parse(user).map_err(Refusal::from).and_then(|user| {
+                let registered = registered(now, &user, config, tables);
+                match registered.is_empty() {
+                    true => elsewhere_as(&user, from_sibling, config, tables),
+                    false => Ok(registered),
+                }
+            }),
+            Goes::Refuse(status) => Err(Refusal::new(*status, "a route refuses it")),
+        })
     }
+
+    /// Every server of these trunks, each the next one's stand-in.
+    fn by_trunks(&mut self, uri: &Uri<'_>, route: &Route, trunks: &[usize]) -> Result<Vec<Target>, Refusal> {
+        let (config, sender) = (self.config, self.sender);
+        let comes_from = |trunk: &Trunk| sender.trunk.is_some_and(|own| own.name == trunk.name);
+        let named = trunks.iter().filter_map(|index| config.trunks.get(*index));
+        let allowed = named.filter(|trunk| !comes_from(trunk) || route.may_return(trunk));
+        let order = self.trunks.order(allowed);
+        let mut targets = order.into_iter().map(|chosen| of_server(chosen, uri, route, config));
+        let first = targets.next().ok_or(BACK)?;
+        Ok(vec![Target { others: targets.collect(), ..first }])
+    }
+}
+
+/// [`elsewhere`], with the user's own URI in the request line.
+fn elsewhere_as(
+    user: &Uri<'_>,
+    from_sibling: bool,
+    config: &Config,
+    tables: &dyn Tables,
+) -> Result<Vec<Target>, Refusal> {
+    let mut found = elsewhere(user, from_sibling, config, tables)?;
+    for target in found.iter_mut().filter(|target| target.uri.is_none()) {
+        target.uri = Some(user.raw.to_owned());
+    }
+    Ok(found)
+}
+
+fn of_server(chosen: Chosen, uri: &Uri<'_>, route: &Route, config: &Config) -> Target {
+    let (trunk, server) = (&chosen.trunk, chosen.server());
+    Target {
+        uri: route.uri_for(uri, trunk, &server.next.host),
+        trusted: trunk.trusted,
+        anchor: trunk.anchor,
+        latch: trunk.latch,
+        ..Target::by(of_next_hop(&server.next, config))
+    }
+    .of(chosen)
 }
 
 /// A registered device.

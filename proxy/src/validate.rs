@@ -20,7 +20,7 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     /// Without a header.
-    pub(crate) fn new(status: u16, why: &'static str) -> Refusal {
+    pub(crate) const fn new(status: u16, why: &'static str) -> Refusal {
         Refusal { status, why, header: None, kept: false }
     }
 

@@ -69,8 +69,16 @@ pub fn describe(settings: &Settings) -> Vec<String> {
         if !file.auth.required {
             lines.push("           anybody may call and register (auth.required: false)".into());
         }
+        for (name, trunk) in &file.trunks {
+            let servers: Vec<&str> = trunk.servers.0.iter().map(|server| &*server.to).collect();
+            lines.push(format!("           trunk {name}: {}", servers.join(", ")));
+        }
         for route in &proxy.routes {
-            lines.push(format!("           calls to {} go to {}", route.to, route.via));
+            let from = match route.from.0.is_empty() {
+                true => String::new(),
+                false => format!(" from {}", route.from.0.join(" or ")),
+            };
+            lines.push(format!("           calls to {}{from} go to {}", route.to, route.goal()));
         }
     }
     if let Some(relay) = &file.relay {

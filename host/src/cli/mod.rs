@@ -76,6 +76,18 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// How the trunks of a running process stand, and why
+    Trunks(Target),
+    /// What would become of a call, which rule decides and why; nothing is sent
+    Route {
+        /// For whom: a URI, a number, or a user of ours
+        uri: String,
+        /// From whom: `user`, a trunk's name, an address, or a listener
+        #[arg(long, value_name = "WHO", default_value = "user")]
+        from: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Read the configuration again; a bad file changes nothing
     Reload(Target),
     /// Who is banned and why; whom to let pass, whom to shut out
@@ -112,6 +124,8 @@ pub fn main() -> ExitCode {
         Command::Status(target) => ask::ask(&target, &Ask::Status, cli.json),
         Command::Calls { most, target } => ask::ask(&target, &Ask::Calls { most }, cli.json),
         Command::Explain { call, target } => ask::ask(&target, &Ask::Explain { call }, cli.json),
+        Command::Trunks(target) => ask::ask(&target, &Ask::Trunks, cli.json),
+        Command::Route { uri, from, target } => ask::ask(&target, &Ask::Route { uri, from }, cli.json),
         Command::Reload(target) => ask::ask(&target, &Ask::Reload, cli.json),
         Command::Endpoint(arguments) => endpoint::endpoint(&arguments, cli.json),
         Command::Shield(shield) => shield::shield(&shield, cli.json),

@@ -34,7 +34,8 @@ impl Context<'_> {
     }
 }
 
-type Checked = Result<(), ConfigError>;
+/// Right, or what is wrong.
+pub type Checked = Result<(), ConfigError>;
 
 /// Fills in what depends on other values and refuses what can't work.
 pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
@@ -45,7 +46,7 @@ pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
     addresses(settings, context)?;
     networks(settings, context)?;
     users(settings, context)?;
-    routes(settings, context)?;
+    super::trunks::check::check(settings, context)?;
     node_key(settings, context)?;
     super::shield::check(&settings.file.shield, context)?;
     match &settings.file.relay {
@@ -217,18 +218,6 @@ fn users(settings: &Settings, context: &Context<'_>) -> Checked {
                 format!("user `{}` is there twice", user.name),
                 "keep one of them",
             ));
-        }
-    }
-    Ok(())
-}
-
-fn routes(settings: &Settings, context: &Context<'_>) -> Checked {
-    for (index, route) in settings.file.proxy.iter().flat_map(|proxy| &proxy.routes).enumerate() {
-        let star = route.to.find('*');
-        if route.via.is_empty() || star.is_some_and(|at| at + 1 != route.to.len()) {
-            let what = format!("a route from `{}` to `{}` says too little", route.to, route.via);
-            let remedy = "`to` is `*`, a domain, user@domain or a prefix such as `+49*`; `via` is an address or a host name";
-            return Err(context.error(&format!("proxy.routes.{index}"), what, remedy));
         }
     }
     Ok(())

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use proto::control::Mode;
 use proto::digest::Algorithm;
-use proto::node::{Transport, literal};
+use proto::node::Transport;
 use proto::tables::{Anchor, Latch, Secret, User};
-use proxy::config::{MediaRange, NextHop, Pattern};
+use proxy::config::MediaRange;
 
+use super::trunks::lower as trunks;
 use super::values::SipAddress;
 use super::{Settings, schema};
 use crate::keys::Keyring;
@@ -55,7 +56,8 @@ pub fn proxy(settings: &Settings, keys: &Keyring) -> Option<proxy::Config> {
         relay_mode: file.relay.as_ref().map_or(Mode::Split, |relay| mode(relay.mode)),
         redirects: redirects(settings, own),
         siblings: siblings(own, keys),
-        routes: own.routes.iter().map(route).collect(),
+        trunks: trunks::trunks(settings, own),
+        routes: trunks::routes(settings, own),
         keep_alive: own.keep_alive.0,
         timer_c: own.timers.ringing.0,
         lookup_timeout: own.timers.lookup.0,
@@ -228,58 +230,6 @@ fn siblings(own: &schema::Proxy, keys: &Keyring) -> proxy::config::Siblings {
     proxy::config::Siblings { cidrs, key: Some(keys.node.clone()) }
 }
 
-fn route(route: &schema::Route) -> proxy::config::Route {
-    let next = next_hop(route);
-    let (user, domain) = patterns(&route.to);
-    proxy::config::Route {
-        name: format!("{} → {}", route.to, route.via),
-        user,
-        domain,
-        next,
-        trusted: route.trusted,
-        sources: sources(route),
-        anchor: route.anchor.map(anchor),
-        latch: route.latch.map(latch),
-    }
-}
-
-/// Where calls of a trunk come from.
-pub(super) fn sources(route: &schema::Route) -> Vec<proto::cidr::Cidr> {
-    let at_hop = || literal(&next_hop(route).host).map(|ip| proto::cidr::Cidr::new(ip, 128));
-    match route.sources.is_empty() {
-        true => at_hop().into_iter().collect(),
-        false => route.sources.iter().map(|cidr| cidr.0).collect(),
-    }
-}
-
-/// `*`, `user@domain`, `+49*`, or a domain.
-fn patterns(to: &str) -> (Pattern, Pattern) {
-    let pattern = |word: &str| match word.strip_suffix('*') {
-        Some("") => Pattern::Any,
-        Some(start) => Pattern::Prefix(start.to_owned()),
-        None => Pattern::Exact(word.to_owned()),
-    };
-    match to.split_once('@') {
-        Some((user, domain)) => (pattern(user), pattern(domain)),
-        None if to.ends_with('*') => (pattern(to), Pattern::Any),
-        None => (Pattern::Any, pattern(to)),
-    }
-}
-
-/// `192.0.2.1:5060`, `[2001:db8::1]`, `sip.example.org`, `sip.example.org:5080`.
-pub(super) fn next_hop(route: &schema::Route) -> NextHop {
-    let fixed = route.transport.map(transport);
-    if let Ok(address) = route.via.parse::<SipAddress>() {
-        let transport = fixed.or(Some(address.transport));
-        return NextHop { host: address.addr.ip().to_string(), port: Some(address.addr.port()), transport };
-    }
-    let (host, port) = match route.via.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
-        Some((host, Ok(port))) => (host, Some(port)),
-        _ => (route.via.as_str(), None),
-    };
-    NextHop { host: host.to_owned(), port, transport: fixed }
-}
-
 fn expiries(registrations: &schema::Registrations) -> proxy::config::Expiries {
     let seconds =
         |span: super::values::Span| u32::try_from(span.0.max(Duration::ZERO).as_secs()).unwrap_or(u32::MAX);
@@ -290,7 +240,8 @@ fn expiries(registrations: &schema::Registrations) -> proxy::config::Expiries {
     }
 }
 
-fn anchor(anchor: schema::Anchor) -> Anchor {
+/// As the services have it.
+pub(super) fn anchor(anchor: schema::Anchor) -> Anchor {
     match anchor {
         schema::Anchor::Never => Anchor::Never,
         schema::Anchor::Auto => Anchor::Auto,
@@ -298,7 +249,8 @@ fn anchor(anchor: schema::Anchor) -> Anchor {
     }
 }
 
-fn latch(latch: schema::Latch) -> Latch {
+/// As the services have it.
+pub(super) fn latch(latch: schema::Latch) -> Latch {
     match latch {
         schema::Latch::Strict => Latch::Strict,
         schema::Latch::Prefix => Latch::Prefix,
@@ -324,7 +276,8 @@ fn mode(mode: schema::RelayMode) -> Mode {
     }
 }
 
-fn transport(transport: schema::Transport) -> Transport {
+/// As the services have it.
+pub(super) fn transport(transport: schema::Transport) -> Transport {
     match transport {
         schema::Transport::Udp => Transport::Udp,
         schema::Transport::Tcp => Transport::Tcp,

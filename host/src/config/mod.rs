@@ -8,6 +8,7 @@ pub mod places;
 pub mod schema;
 pub mod shield;
 pub mod tls;
+pub mod trunks;
 pub mod values;
 
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::shield::Shield;
+use super::trunks::{Route, Trunk};
 use super::values::{Cidr, Ports, SipAddress, Span};
 
 /// The whole file.
@@ -29,6 +30,8 @@ pub struct File {
     pub users: Users,
     /// How accounts prove themselves.
     pub auth: Auth,
+    /// Carriers, PBXs and peers, by name.
+    pub trunks: BTreeMap<String, Trunk>,
     /// Serves calls.
     pub proxy: Option<Proxy>,
     /// Lends media ports.
@@ -356,39 +359,6 @@ pub enum SameNat {
     Anchor,
     /// Trust that they meet on their LAN.
     Direct,
-}
-
-/// Where calls go that no registration answers for.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Route {
-    /// Callees it serves: `*`, a domain, `user@domain`, or a prefix of the user part such as `+49*`.
-    #[serde(default = "everything")]
-    pub to: String,
-    /// The next hop: an address, or a host name that is resolved (RFC 3263).
-    pub via: String,
-    /// Its transport; none: UDP for an address, what DNS says for a name.
-    #[serde(default)]
-    pub transport: Option<Transport>,
-    /// A trunk: its calls come in without a login, its 302s are followed, its media is sent to before it speaks.
-    #[serde(default)]
-    pub trusted: bool,
-    /// Where calls of a trusted trunk come from; none: from `via`, when that is an address.
-    #[serde(default)]
-    pub sources: Vec<Cidr>,
-    /// Its own rule for anchoring.
-    #[serde(default)]
-    pub anchor: Option<Anchor>,
-    /// Its own rule for latching.
-    #[serde(default)]
-    pub latch: Option<Latch>,
-    /// Certificates towards it.
-    #[serde(default)]
-    pub tls: Option<RouteTls>,
-}
-
-fn everything() -> String {
-    "*".into()
 }
 
 /// `udp`, `tcp` or `tls`. Nobody is called over a WebSocket he did not open (RFC 7118 §5).

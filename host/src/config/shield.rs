@@ -107,8 +107,7 @@ const MOST_NAMES: u32 = 60;
 /// What the tables are told.
 pub fn policy(settings: &Settings) -> Policy {
     let (file, shield) = (&settings.file, &settings.file.shield);
-    let routes = file.proxy.iter().flat_map(|proxy| &proxy.routes).filter(|route| route.trusted);
-    let trunks = routes.flat_map(super::lower::sources);
+    let trunks = super::trunks::lower::trusted_sources(settings);
     let siblings = file.proxy.iter().flat_map(|proxy| &proxy.siblings);
     let siblings = siblings.map(|ip| proto::cidr::Cidr::new(*ip, 128));
     Policy {

@@ -12,7 +12,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use super::Settings;
 use super::check::Context;
 use super::errors::ConfigError;
-use super::schema::{Certificate, ClientCertificates, File, Listener, Route, RouteTls, Tls};
+use super::schema::{Certificate, ClientCertificates, File, Listener, RouteTls, Tls};
+use super::trunks::lower::next_hop;
 use super::values::SipAddress;
 use crate::tls::files::{self, FileError};
 use crate::tls::shown::Clients;
@@ -70,16 +71,14 @@ impl Reader<'_> {
             let server = self.server(&format!("listeners.{index}"), listener, &file.tls)?;
             read.servers.push((listener.address, Arc::new(server)));
         }
-        let routes = || file.proxy.iter().flat_map(|proxy| &proxy.routes).enumerate();
-        if !read.servers.is_empty() || routes().any(|(_, route)| route.tls.is_some()) {
+        let towards = own_certificates(file);
+        if !read.servers.is_empty() || !towards.is_empty() {
             let towards_all = RouteTls::default();
             read.client = Some(self.client("tls", &towards_all, &file.tls)?);
         }
-        for (index, route) in routes() {
-            if let Some(own) = &route.tls {
-                let client = self.client(&format!("proxy.routes.{index}.tls"), own, &file.tls)?;
-                read.peers.insert(host_of(route), client);
-            }
+        for (at, own, hosts) in towards {
+            let client = self.client(&at, own, &file.tls)?;
+            read.peers.extend(hosts.into_iter().map(|host| (host, client.clone())));
         }
         Ok(read)
     }
@@ -162,8 +161,18 @@ impl Reader<'_> {
     }
 }
 
-/// What a route's next hop has to prove: its name, or its address.
-fn host_of(route: &Route) -> String {
-    let next = super::lower::next_hop(route);
-    next.host.to_ascii_lowercase()
+/// The trunks and routes with certificates of their own: where those stand in the file, and what their servers have to
+/// prove, their names or addresses.
+fn own_certificates(file: &File) -> Vec<(String, &RouteTls, Vec<String>)> {
+    let host = |to: &str| next_hop(to, None).map(|hop| hop.host.to_ascii_lowercase());
+    let trunks = file.trunks.iter().filter_map(|(name, trunk)| {
+        let hosts = trunk.servers.0.iter().filter_map(|server| host(&server.to)).collect();
+        Some((format!("trunks.{name}.tls"), trunk.tls.as_ref()?, hosts))
+    });
+    let routes = file.proxy.iter().flat_map(|proxy| &proxy.routes).enumerate();
+    let routes = routes.filter_map(|(index, route)| {
+        let hosts = route.via.iter().filter_map(|via| host(via)).collect();
+        Some((format!("proxy.routes.{index}.tls"), route.tls.as_ref()?, hosts))
+    });
+    trunks.chain(routes).collect()
 }

@@ -142,6 +142,51 @@ impl fmt::Display for Span {
     }
 }
 
+/// A list, or its only member alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Listed<T>(pub Vec<T>);
+
+impl<T> Default for Listed<T> {
+    fn default() -> Listed<T> {
+        Listed(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Listed<T> {
+    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Listed<T>, D::Error> {
+        struct Either<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = Listed<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one, or a list of them")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Listed<T>, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    all.push(one);
+                }
+                Ok(Listed(all))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Listed<T>, E> {
+                T::deserialize(de::value::StrDeserializer::new(text)).map(|one| Listed(vec![one]))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Listed<T>, E> {
+                T::deserialize(de::value::U64Deserializer::new(number)).map(|one| Listed(vec![one]))
+            }
+
+            fn visit_map<M: de::MapAccess<'de>>(self, map: M) -> Result<Listed<T>, M::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(|one| Listed(vec![one]))
+            }
+        }
+        de.deserialize_any(Either(std::marker::PhantomData))
+    }
+}
+
 /// Reads a value from its words, numbers included.
 struct Words<T>(&'static str, std::marker::PhantomData<T>);
 

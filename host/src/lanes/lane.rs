@@ -214,6 +214,10 @@ impl Lane {
             }
             Command::Drain => (0..self.seats.len()).for_each(|seat| self.deliver(now, seat, Input::Drain)),
             Command::Report(to) => drop(to.send(self.report())),
+            Command::Plan(uri, from, to) => {
+                let plan = self.seats.iter_mut().find_map(|seat| seat.plan(now, &uri, &from));
+                plan.into_iter().for_each(|plan| drop(to.send(plan)));
+            }
             Command::Stop => self.running = false,
         }
     }

@@ -10,12 +10,14 @@ use bytes::Bytes;
 use endpoint_sim::Phone;
 use proto::node::{Input, Node, Output};
 use proxy::Proxy;
+use proxy::dry_run::Plan;
 use redirect::Redirect;
 use relay::{Forward, Relay};
 use serde::{Deserialize, Serialize};
 
 use super::media::{MediaPath, Turn};
 use crate::tables::LaneTables;
+use crate::trunks::TrunkReport;
 
 /// A service of a SIP lane.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub enum Command {
     Drain,
     /// Say how things stand.
     Report(Sender<LaneReport>),
+    /// Say what would become of a call for this URI, from this sender.
+    Plan(String, String, Sender<Result<Plan, String>>),
     /// End.
     Stop,
 }
@@ -88,6 +92,8 @@ pub struct LaneReport {
     pub refused: u64,
     /// Panics that were survived.
     pub panics: u64,
+    /// Trunks, as this lane sees them.
+    pub trunks: Vec<TrunkReport>,
 }
 
 /// One service on a lane.
@@ -200,6 +206,14 @@ impl Seat {
         self.service.node().deadline()
     }
 
+    /// What would become of a call; `None`: this is no proxy.
+    pub fn plan(&mut self, now: Instant, uri: &str, from: &str) -> Option<Result<Plan, String>> {
+        match &mut self.service {
+            Service::Proxy(proxy) => Some(proxy.plan(now, uri, from, &self.tables)),
+            _ => None,
+        }
+    }
+
     /// Another configuration.
     pub fn reconfigure(&mut self, configs: &Configs) {
         match &mut self.service {
@@ -222,6 +236,7 @@ impl Seat {
                 report.calls += status.calls;
                 report.transactions += status.transactions;
                 report.sessions += status.relay_sessions;
+                report.trunks.extend(proxy.trunks(Instant::now()).iter().map(TrunkReport::of));
             }
             Service::Relay(relay) => {
                 let status = relay.status();

@@ -127,6 +127,42 @@ impl<'m> Edit<'m> {
         self
     }
 
+    /// A new header line after all others, by a name we may have no word for.
+    pub fn append_named(mut self, name: &str, value: &str) -> Self {
+        let rank = self.splices.len() as i32;
+        let from_text = self.text.len();
+        self.text.extend(name.bytes().filter(|&byte| lex::is_token(byte)));
+        self.text.extend_from_slice(b": ");
+        push_flat(&mut self.text, value);
+        self.text.extend_from_slice(b"\r\n");
+        let at = self.message.index.head_end as usize;
+        self.splices.push(Splice { cut: at..at, text: from_text..self.text.len(), rank });
+        self
+    }
+
+    /// Goes through the lines of a header by its name, known to us or not: `None` keeps a line, `Some(None)` removes it,
+    /// `Some(value)` is its new value. Lines that are not UTF-8 stay.
+    pub fn rewrite_named(mut self, name: &str, mut to: impl FnMut(&str) -> Option<Option<String>>) -> Self {
+        let known = Name::from_token(name.as_bytes());
+        for (number, line) in self.message.index.lines().iter().enumerate() {
+            let written = &self.message.bytes[line.at as usize..][..usize::from(line.name_len)];
+            let same = match known {
+                Name::Other => written.eq_ignore_ascii_case(name.as_bytes()),
+                known => line.name == known,
+            };
+            let value = std::str::from_utf8(self.message.raw(line)).ok().filter(|_| same);
+            match value.and_then(&mut to) {
+                None => {}
+                Some(None) => {
+                    let cut = self.line_span(number);
+                    self.splices.push(Splice { cut, text: 0..0, rank: REPLACED });
+                }
+                Some(Some(value)) => self.replace_value(line.value as usize..line.value_end as usize, &value),
+            }
+        }
+        self
+    }
+
     /// Another body; Content-Length follows (added when there was none).
     pub fn body(mut self, body: &[u8]) -> Self {
         self.body = Some(NewBody { cut: 0..self.message.body().len(), bytes: body.to_vec() });

@@ -1,0 +1,225 @@
+//! Trunks and routes as they stand in the file. [`check`] refuses what can't work, [`lower`] makes the proxy's own
+//! configuration of it.
+
+pub mod check;
+pub mod lower;
+
+use std::time::Duration;
+
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::schema::{Anchor, Latch, RouteTls, Transport};
+use super::values::{Cidr, Listed, Span};
+
+/// A carrier, a PBX or a peer.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Trunk {
+    /// Where its calls go.
+    pub servers: Listed<Server>,
+    /// Transport of servers that name none; none: UDP for an address, what DNS says for a name.
+    pub transport: Option<Transport>,
+    /// Its calls come in without a login, its 302s are followed, its media is sent to before it speaks.
+    pub trusted: bool,
+    /// Where its calls come from; none: from those servers that are addresses.
+    pub sources: Vec<Cidr>,
+    /// Its own rule for anchoring.
+    pub anchor: Option<Anchor>,
+    /// Its own rule for latching.
+    pub latch: Option<Latch>,
+    /// How often each server is asked with OPTIONS whether it is there; 0: never.
+    pub probe: Span,
+    /// How long a server may say nothing at all before the next one is tried.
+    pub try_timeout: Span,
+    /// Calls at once, both ways together; 0: no limit.
+    pub max_calls: u32,
+    /// Calls begun towards it in a second; 0: no limit.
+    pub calls_per_second: u32,
+    /// Host of the request URI of calls that go there; none: it stays.
+    pub domain: Option<String>,
+    /// What is changed in messages from it and to it.
+    pub headers: Vec<HeaderRule>,
+    /// Certificates towards it.
+    pub tls: Option<RouteTls>,
+}
+
+impl Default for Trunk {
+    fn default() -> Trunk {
+        let span = |seconds| Span(Duration::from_secs(seconds));
+        Trunk {
+            servers: Listed::default(),
+            transport: None,
+            trusted: true,
+            sources: Vec::new(),
+            anchor: None,
+            latch: None,
+            probe: span(30),
+            try_timeout: span(4),
+            max_calls: 0,
+            calls_per_second: 0,
+            domain: None,
+            headers: Vec::new(),
+            tls: None,
+        }
+    }
+}
+
+/// One change to headers: exactly one of `add`, `remove` and `rewrite`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HeaderRule {
+    /// Messages from the trunk, or to it.
+    pub on: On,
+    /// Methods it is for; none: all.
+    #[serde(default)]
+    pub methods: Listed<String>,
+    /// For responses with this status: `486`, `4xx`, `400-499`; none: for requests.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// A header line: `X-Name: value`.
+    #[serde(default)]
+    pub add: Option<String>,
+    /// A header's name.
+    #[serde(default)]
+    pub remove: Option<String>,
+    /// A header's name, or `request-uri`.
+    #[serde(default)]
+    pub rewrite: Option<String>,
+    /// For `add`: only if this header (or `request-uri`) matches; its captures may stand in the value.
+    #[serde(default)]
+    pub of: Option<String>,
+    /// A regular expression with captures.
+    #[serde(default, rename = "match")]
+    pub find: Option<String>,
+    /// What a match becomes; `$1` is the first capture.
+    #[serde(default)]
+    pub with: Option<String>,
+}
+
+/// `in` or `out`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum On {
+    /// From the trunk.
+    In,
+    /// Towards it.
+    Out,
+}
+
+/// A server of a trunk: an address or a host name alone, or with its place among the others.
+#[derive(Clone, Debug, Serialize)]
+pub struct Server {
+    /// Address or host name.
+    pub to: String,
+    /// Lower ones are tried first.
+    pub priority: u16,
+    /// Share of the calls among servers of the same priority.
+    pub weight: u16,
+}
+
+/// [`Server`] with all its keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ServerTable {
+    to: String,
+    #[serde(default)]
+    priority: u16,
+    #[serde(default = "one")]
+    weight: u16,
+}
+
+fn one() -> u16 {
+    1
+}
+
+impl<'de> Deserialize<'de> for Server {
+    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Server, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Server;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a server such as `udp:192.0.2.1:5060`, or `{ to: …, priority: 1, weight: 1 }`")
+            }
+
+            fn visit_str<E: de::Error>(self, to: &str) -> Result<Server, E> {
+                Ok(Server { to: to.to_owned(), priority: 0, weight: 1 })
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Server, M::Error> {
+                let table = ServerTable::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(Server { to: table.to, priority: table.priority, weight: table.weight })
+            }
+        }
+        de.deserialize_any(Either)
+    }
+}
+
+/// Where calls go that no registration answers for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Route {
+    /// Callees it serves: `*`, a domain, `user@domain`, a number, or a prefix of the user part such as `+49*`.
+    pub to: String,
+    /// Whose calls it serves: `users`, `trunks`, a trunk's name, a listener (`udp:192.0.2.1:5060`) or a network; none:
+    /// everybody's.
+    pub from: Listed<String>,
+    /// So many characters are taken off the front of the number …
+    pub strip: usize,
+    /// … and these are put there.
+    pub prefix: String,
+    /// Trunks to go by, the first that works.
+    pub trunks: Listed<String>,
+    /// A user of ours to go to: `alice`, `alice@example.org`, or a SIP URI.
+    pub user: Option<String>,
+    /// Refused, with this status.
+    pub refuse: Option<u16>,
+    /// A single next hop, without a trunk: an address, or a host name that is resolved (RFC 3263).
+    pub via: Option<String>,
+    /// For `via`: its transport; none: UDP for an address, what DNS says for a name.
+    pub transport: Option<Transport>,
+    /// For `via`: its calls come in without a login, its 302s are followed, its media is sent to before it speaks.
+    pub trusted: bool,
+    /// For `via`: where calls of a trusted one come from; none: from `via`, when that is an address.
+    pub sources: Vec<Cidr>,
+    /// For `via`: its own rule for anchoring.
+    pub anchor: Option<Anchor>,
+    /// For `via`: its own rule for latching.
+    pub latch: Option<Latch>,
+    /// For `via`: certificates towards it.
+    pub tls: Option<RouteTls>,
+}
+
+impl Default for Route {
+    fn default() -> Route {
+        Route {
+            to: "*".into(),
+            from: Listed::default(),
+            strip: 0,
+            prefix: String::new(),
+            trunks: Listed::default(),
+            user: None,
+            refuse: None,
+            via: None,
+            transport: None,
+            trusted: false,
+            sources: Vec::new(),
+            anchor: None,
+            latch: None,
+            tls: None,
+        }
+    }
+}
+
+impl Route {
+    /// What it does, in a word or two.
+    pub fn goal(&self) -> String {
+        match self {
+            Route { via: Some(via), .. } => via.clone(),
+            Route { user: Some(user), .. } => format!("user {user}"),
+            Route { refuse: Some(status), .. } => format!("{status}"),
+            Route { trunks, .. } => trunks.0.join(", "),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What an operator may say about a trunk, as plain values.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use proto::cidr::Cidr;
+use proto::event::Name;
+use proto::tables::{Anchor, Latch};
+
+use super::rules::Rule;
+use crate::config::NextHop;
+
+/// A carrier, a PBX or a peer: where its calls go to and come from, and how they are treated.
+#[derive(Clone, Debug)]
+pub struct Trunk {
+    /// Its name: for routes, events and the operator.
+    pub name: Name,
+    /// Where calls go, see [`Server`]. Never empty.
+    pub servers: Vec<Server>,
+    /// We know the party: the relay may send to it before it was heard, requests from [`Trunk::sources`] need no
+    /// credentials, and its 3xx are followed.
+    pub trusted: bool,
+    /// Where its requests come from.
+    pub sources: Vec<Cidr>,
+    /// Its media rule.
+    pub anchor: Option<Anchor>,
+    /// Its latch rule.
+    pub latch: Option<Latch>,
+    /// How often each server is asked with OPTIONS whether it is there; zero: never.
+    pub probe: Duration,
+    /// How long a server may say nothing at all before the next one is tried.
+    pub try_timeout: Duration,
+    /// How much it takes.
+    pub caps: Caps,
+    /// Host of the request URI of calls that go there; `None`: it stays.
+    pub domain: Option<String>,
+    /// What is changed in messages from it and to it.
+    pub rules: Vec<Rule>,
+}
+
+/// One server of a trunk.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// As the operator sees it.
+    pub name: Name,
+    /// Where it is.
+    pub next: NextHop,
+    /// Lower ones are tried first.
+    pub priority: u16,
+    /// Share of the calls among servers of the same priority.
+    pub weight: u16,
+}
+
+/// How much a trunk takes; `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// Calls at once, both ways together.
+    pub calls: Option<u32>,
+    /// Calls begun towards it in a second.
+    pub per_second: Option<u32>,
+}
+
+/// See [`Trunk::try_timeout`]: three retransmissions of an INVITE over UDP fit in.
+pub const TRY_TIMEOUT: Duration = Duration::from_secs(4);
+
+impl Trunk {
+    /// A trunk with nothing but a name.
+    pub fn named(name: &str) -> Trunk {
+        Trunk {
+            name: name.into(),
+            servers: Vec::new(),
+            trusted: false,
+            sources: Vec::new(),
+            anchor: None,
+            latch: None,
+            probe: Duration::ZERO,
+            try_timeout: TRY_TIMEOUT,
+            caps: Caps::default(),
+            domain: None,
+            rules: Vec::new(),
+        }
+    }
+
+    /// A trunk of a single server, as a route with `via` means it.
+    pub fn to(name: &str, next: NextHop) -> Trunk {
+        Trunk { servers: vec![Server::new(next)], ..Trunk::named(name) }
+    }
+
+    /// Whether its requests come from this address.
+    pub fn sends_from(&self, ip: IpAddr) -> bool {
+        self.sources.iter().any(|range| range.contains(ip))
+    }
+
+    /// Whether this is an address of it: its requests come from there, or a server of it is there.
+    pub fn is_at(&self, ip: IpAddr) -> bool {
+        let is = |server: &Server| proto::node::literal(&server.next.host) == Some(ip);
+        self.sends_from(ip) || self.servers.iter().any(is)
+    }
+
+    /// Whether it matters how its servers are doing: they are asked, or there is another one to go to.
+    pub fn is_watched(&self) -> bool {
+        !self.probe.is_zero() || self.servers.len() > 1
+    }
+}
+
+impl Server {
+    /// The only one.
+    pub fn new(next: NextHop) -> Server {
+        Server { name: next.to_string().into(), next, priority: 0, weight: 1 }
+    }
+
+    /// At an address or name.
+    pub fn at(host: &str, port: Option<u16>, transport: Option<proto::node::Transport>) -> Server {
+        Server::new(NextHop { host: host.into(), port, transport })
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(transport) = self.transport {
+            write!(f, "{transport}:")?;
+        }
+        match (self.host.contains(':'), self.port) {
+            (true, Some(port)) => write!(f, "[{}]:{port}", self.host),
+            (_, Some(port)) => write!(f, "{}:{port}", self.host),
+            (_, None) => f.write_str(&self.host),
+        }
+    }
+}
