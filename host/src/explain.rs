@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use proto::event::{CallEnded, EndedBy, Event, LegQuality, MediaDecided, Rule, Side, Sighting};
+use proto::event::{CallEnded, EndedBy, Event, LegQuality, MediaDecided, Name, OneWay, Rule, Side, Sighting};
 use proto::tables::{Anchor, Latch};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ pub fn line(call: &CallRecord) -> String {
         (None, Some(_)) => "talking".into(),
         (None, None) => "ringing".into(),
     };
-    format!("{}  {from} → {to}  {anchored}  {state}", call.call)
+    format!("{}  {from} → {to}  {anchored}  {state}{}", call.call, sound(call))
 }
 
 fn turn(event: &Event) -> Option<String> {
@@ -112,13 +112,16 @@ fn heard(event: &Event) -> Vec<String> {
         Event::LegSilent { leg, silent, .. } => {
             vec![format!("  relay: heard nothing from the {} for {}", name(*leg), seconds(*silent))]
         }
+        Event::OneWay { silent, since, cause, .. } => one_way(*silent, *since, *cause),
         Event::StrangerDropped { leg, from, expected, latch, .. } => vec![
             format!("  relay: dropped packets from {from}: the {} was expected from {expected}", name(*leg)),
             format!("    {}", may_be(*latch)),
         ],
-        Event::RelayReleased { legs, .. } => {
-            [Side::Caller, Side::Callee].iter().zip(legs).map(|(side, leg)| quality(*side, leg)).collect()
-        }
+        Event::RelayReleased { legs, .. } => [Side::Caller, Side::Callee]
+            .iter()
+            .zip(legs.iter())
+            .map(|(side, leg)| quality(*side, leg))
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -134,6 +137,28 @@ fn may_be(latch: Latch) -> &'static str {
     }
 }
 
+/// Audio in one direction only, while it happens: why, most likely, and what to do.
+fn one_way(silent: Side, since: Duration, cause: OneWay) -> Vec<String> {
+    let (silent, heard, since) = (name(silent), name(silent.other()), seconds(since));
+    let why = match cause {
+        OneWay::NowhereToSend => format!(
+            "the {silent}'s session description names no address that can be reached, and it waits to hear something: \
+             let it send first (keep-alives, comfort noise), or correct the address it names"
+        ),
+        OneWay::Strangers => {
+            format!("packets came from where the {silent} is not expected: see the dropped ones above")
+        }
+        OneWay::Nothing => {
+            format!("nothing ever came from the {silent}: it sends none, or a firewall on its side stops it")
+        }
+        OneWay::Stopped => format!("the {silent} was heard before: it is muted, or its path broke"),
+    };
+    vec![
+        format!("  relay: one-way audio: the {heard} is heard and the {silent} is not, for {since}"),
+        format!("    {why}"),
+    ]
+}
+
 fn quality(side: Side, leg: &LegQuality) -> String {
     let side = name(side);
     if leg.packets == 0 {
@@ -142,11 +167,71 @@ fn quality(side: Side, leg: &LegQuality) -> String {
         );
     }
     let mos = if leg.mos == 0 { String::new() } else { format!(", MOS {:.1}", f32::from(leg.mos) / 100.0) };
-    let jitter = f64::from(leg.jitter_us) / 1000.0;
-    format!(
+    let jitter = millis(leg.jitter_us);
+    let mut line = format!(
         "  relay: from the {side} {} packets, {} lost, {} late, jitter {jitter:.1} ms{mos}, {} from strangers",
         leg.packets, leg.lost, leg.reordered, leg.strangers
-    )
+    );
+    let mut also = |words: String, there: bool| {
+        if there {
+            line += &format!(", {words}")
+        }
+    };
+    also(leg.codec.to_owned(), !leg.codec.is_empty());
+    also(format!("{} lost in a row", leg.burst), leg.burst > 1);
+    also(format!("{} digits", leg.digits), leg.digits > 0);
+    also(format!("{:.0} ms away and back", millis(leg.round_trip_us)), leg.round_trip_us > 0);
+    also(format!("it missed {} itself", leg.reported_lost), leg.reported_lost > 0);
+    line
+}
+
+fn millis(microseconds: u32) -> f64 {
+    f64::from(microseconds) / 1000.0
+}
+
+/// The same for programs.
+fn quality_value(leg: &LegQuality) -> Value {
+    json!({
+        "packets": leg.packets,
+        "bytes": leg.bytes,
+        "lost": leg.lost,
+        "burst": leg.burst,
+        "late": leg.reordered,
+        "jitter_ms": millis(leg.jitter_us),
+        "round_trip_ms": (leg.round_trip_us > 0).then(|| millis(leg.round_trip_us)),
+        "mos": (leg.mos > 0).then(|| f64::from(leg.mos) / 100.0),
+        "codec": leg.codec,
+        "digits": leg.digits,
+        "strangers": leg.strangers,
+        "reported_lost": leg.reported_lost,
+        "reported_jitter_ms": millis(leg.reported_jitter_us),
+        "first_packet_ms": leg.heard.map(|[first, _]| first.as_millis() as u64),
+        "last_packet_ms": leg.heard.map(|[_, last]| last.as_millis() as u64),
+    })
+}
+
+/// How the parties' media was, by relay session that has ended.
+fn qualities(call: &CallRecord) -> Vec<Value> {
+    let ended = call.heard.iter().filter_map(|event| match event {
+        Event::RelayReleased { session, legs, .. } => Some((session, legs)),
+        _ => None,
+    });
+    let value = |(session, legs): (&Name, &Box<[LegQuality; 2]>)| json!({ "session": &**session, "caller": quality_value(&legs[0]), "callee": quality_value(&legs[1]) });
+    ended.map(value).collect()
+}
+
+/// What `postern calls` says of a call's media: its scores, and that one party was not heard.
+fn sound(call: &CallRecord) -> String {
+    let one_way = call.heard.iter().any(|event| matches!(event, Event::OneWay { .. }));
+    let scores = call.heard.iter().rev().find_map(|event| match event {
+        Event::RelayReleased { legs, .. } if legs.iter().any(|leg| leg.mos > 0) => Some(legs),
+        _ => None,
+    });
+    let score = |leg: &LegQuality| {
+        if leg.mos == 0 { "-".to_owned() } else { format!("{:.1}", f32::from(leg.mos) / 100.0) }
+    };
+    let scores = scores.map(|legs| format!("  MOS {}/{}", score(&legs[0]), score(&legs[1])));
+    format!("{}{}", scores.unwrap_or_default(), if one_way { "  one-way audio" } else { "" })
 }
 
 fn name(side: Side) -> &'static str {
@@ -242,6 +327,7 @@ pub fn value(call: &CallRecord) -> Value {
         "setup_ms": call.setup.map(|setup| setup.as_millis() as u64),
         "decisions": decisions,
         "heard": call.heard.iter().flat_map(heard).map(|line| line.trim().to_owned()).collect::<Vec<_>>(),
+        "quality": qualities(call),
         "ended": call.ended.as_ref().map(|ended| json!({
             "status": ended.status,
             "duration_ms": ended.duration.as_millis() as u64,

@@ -56,6 +56,9 @@ pub struct Counts {
     pub registered: u64,
     /// Packets from strangers reported by relays.
     pub strangers: u64,
+    /// Times that only one party of a call was heard.
+    #[serde(default)]
+    pub one_way: u64,
     /// Sessions a relay had no ports for.
     pub exhausted: u64,
     /// Details that were dropped because nobody read them in time.
@@ -146,6 +149,7 @@ impl Inner {
             }
             Event::LegLatched { ref session, .. }
             | Event::LegSilent { ref session, .. }
+            | Event::OneWay { ref session, .. }
             | Event::StrangerDropped { ref session, .. }
             | Event::RelayReleased { ref session, .. } => self.heard(session.clone(), event),
             _ => {}
@@ -202,6 +206,7 @@ impl Inner {
             Event::Refused { .. } => counts.refused += 1,
             Event::Registered { change: proto::event::Registration::New, .. } => counts.registered += 1,
             Event::StrangerDropped { .. } => counts.strangers += 1,
+            Event::OneWay { .. } => counts.one_way += 1,
             Event::RelayExhausted { .. } => counts.exhausted += 1,
             _ => {}
         }

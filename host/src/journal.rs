@@ -73,6 +73,9 @@ pub fn log(event: &Event) {
             info!(%trunk, %server, %why, "trunk server is up")
         }
         Event::TrunkServer { trunk, server, why, .. } => warn!(%trunk, %server, %why, "trunk server is down"),
+        Event::OneWay { session, silent, since, cause } => {
+            warn!(%session, ?silent, ?cause, for_s = since.as_secs(), "one-way audio")
+        }
         Event::Warning { about, why } => warn!(%about, why),
         other => debug!(event = ?other),
     }

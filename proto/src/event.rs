@@ -41,10 +41,12 @@ pub enum Event {
     LegLatched { session: Name, leg: Side, from: SocketAddr, rebound: bool },
     /// A leg has heard nothing for a while, or hears again (`silent` is how long).
     LegSilent { session: Name, leg: Side, silent: Duration },
+    /// One party is heard and the other is not, for `since` now: told while it happens.
+    OneWay { session: Name, silent: Side, since: Duration, cause: OneWay },
     /// Packets from an address the leg does not expect were dropped; raised once per leg and cause.
     StrangerDropped { session: Name, leg: Side, from: SocketAddr, expected: IpAddr, latch: Latch },
     /// A relay session ended; its ports are back.
-    RelayReleased { session: Name, why: Release, legs: [LegQuality; 2] },
+    RelayReleased { session: Name, why: Release, legs: Box<[LegQuality; 2]> },
     /// The shield did something about a source; not told of for every packet.
     Shielded { source: IpAddr, account: Name, measure: Measure, why: &'static str },
     /// A server of a trunk came up or went down, and why.
@@ -212,6 +214,19 @@ pub enum Release {
     Stopping,
 }
 
+/// Why only one party of a call is heard, most likely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OneWay {
+    /// Nothing came from the silent party, and there is no address of its own to send to: it hears nothing either.
+    NowhereToSend,
+    /// Packets came, from where the silent party is not expected.
+    Strangers,
+    /// Nothing ever came.
+    Nothing,
+    /// It was heard before.
+    Stopped,
+}
+
 /// What one leg of a relay session saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LegQuality {
@@ -229,4 +244,18 @@ pub struct LegQuality {
     pub strangers: u64,
     /// Mean opinion score by ITU-T G.107, in hundredths (100–450); 0: unknown.
     pub mos: u16,
+    /// Most packets lost in a row.
+    pub burst: u16,
+    /// Round trip between relay and party, in microseconds, as RTCP reports that passed show it; 0: unknown.
+    pub round_trip_us: u32,
+    /// What its packets were in last: `PCMU`, `opus`; empty: unknown.
+    pub codec: &'static str,
+    /// Telephone-events heard (RFC 4733): how many, never which.
+    pub digits: u32,
+    /// Packets the party itself reports as lost of what is sent to it, and the jitter it reports, in microseconds.
+    pub reported_lost: u32,
+    /// See `reported_lost`.
+    pub reported_jitter_us: u32,
+    /// First and last packet, counted from the session's beginning; `None`: nothing came.
+    pub heard: Option<[Duration; 2]>,
 }

@@ -37,6 +37,20 @@ impl Codec {
     /// GSM 06.10 full rate.
     pub const GSM: Codec = Codec { impairment: 20.0, robustness: 43.0 };
 
+    /// AMR at 12.2 kbit/s (GSM-EFR).
+    pub const AMR: Codec = Codec { impairment: 5.0, robustness: 10.0 };
+
+    /// By encoding name (RFC 3551, and the codecs' own payload formats).
+    pub fn of_name(name: &str) -> Codec {
+        match name {
+            "GSM" => Codec::GSM,
+            "G723" => Codec::G723,
+            "G729" => Codec::G729,
+            "AMR" => Codec::AMR,
+            _ => Codec::G711,
+        }
+    }
+
     /// By static payload type (RFC 3551 §6).
     pub fn of_payload_type(payload_type: u8) -> Codec {
         match payload_type {

@@ -119,6 +119,9 @@ impl Relay {
             return Err(Why::Stun);
         }
         let is_rtcp = part == Part::Rtcp || rtp && matches!(packet, Packet::Rtcp(_));
+        if is_rtcp {
+            self.hear_report(now, at, other, bytes);
+        }
         let out = self.legs.get(other as usize).and_then(|leg| leg.way_out(is_rtcp)).ok_or(Why::Held)?;
         Ok(Way { socket: out.port.socket, to: out.target.ok_or(Why::Held)?, silence })
     }

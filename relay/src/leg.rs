@@ -14,6 +14,7 @@ use proto::tables::Latch;
 use crate::latch::{Guard, Rule};
 use crate::ports::{Lease, Port};
 use crate::quality::{Clocks, Tracks};
+use crate::reports::Reports;
 use crate::session::Whose;
 use crate::switches::Switches;
 
@@ -140,6 +141,12 @@ pub(crate) struct Leg {
     /// Since when it is silent, once that was told.
     pub(crate) silent_since: Option<Instant>,
     pub(crate) held: bool,
+    /// When its media was heard first.
+    pub(crate) first_heard: Option<Instant>,
+    /// That the other party alone is heard was told, or judged to be no news.
+    pub(crate) told_one_way: bool,
+    /// What RTCP that passed shows of it.
+    pub(crate) reports: Reports,
     /// When it last was taken off hold: silence counts from there.
     pub(crate) resumed: Option<Instant>,
     /// What the party's own SDP says of rtcp-mux, once it has been seen.
@@ -172,6 +179,9 @@ impl Leg {
             stranger: None,
             told_stranger: false,
             silent_since: None,
+            first_heard: None,
+            told_one_way: false,
+            reports: Reports::default(),
             held: false,
             resumed: None,
             wants_mux: None,
@@ -183,6 +193,7 @@ impl Leg {
         self.kind = said.kind;
         if self.held && !said.held {
             self.resumed = Some(now);
+            self.told_one_way = false;
         }
         self.held = said.held;
         let moved = said.signalled[0].is_some() && said.signalled[0] != self.media.signalled;
@@ -274,7 +285,7 @@ impl Leg {
         };
         let verdict = change.ok_or(Why::Stranger).and_then(|change| may(from).map(|()| change));
         match verdict {
-            Ok(_) => self.latch(part, from),
+            Ok(_) => self.latch(now, part, from),
             Err(_) => self.turn_away(now, from),
         }
         verdict
@@ -321,7 +332,7 @@ impl Leg {
         sender.is_some_and(|ssrc| self.tracks.find(ssrc).is_some())
     }
 
-    fn latch(&mut self, part: Part, from: SocketAddr) {
+    fn latch(&mut self, now: Instant, part: Part, from: SocketAddr) {
         match part {
             Part::Rtcp => {
                 if let Some(rtcp) = &mut self.rtcp {
@@ -330,6 +341,8 @@ impl Leg {
             }
             Part::Media => {
                 let before = self.media.latched;
+                self.first_heard.get_or_insert(now);
+                self.told_one_way = false;
                 self.media.latch(from, self.pinned);
                 self.window = None;
                 self.stranger = None;
@@ -379,12 +392,18 @@ impl Leg {
     }
 
     /// What it saw.
-    pub(crate) fn quality(&self) -> LegQuality {
+    pub(crate) fn quality(&self, born: Instant) -> LegQuality {
+        let since = |at: Instant| at.saturating_duration_since(born);
+        let heard = self.first_heard.zip(self.media_heard.or(self.first_heard));
         LegQuality {
             packets: self.packets,
             bytes: self.bytes,
             strangers: self.strangers,
-            ..self.tracks.quality()
+            round_trip_us: self.reports.round_trip.map_or(0, |trip| trip.as_micros() as u32),
+            reported_lost: self.reports.lost,
+            reported_jitter_us: self.reports.jitter_us,
+            heard: heard.map(|(first, last)| [since(first), since(last)]),
+            ..self.tracks.quality(self.reports.round_trip)
         }
     }
 }

@@ -36,6 +36,7 @@ pub mod ng;
 mod ports;
 mod quality;
 mod relay;
+mod reports;
 mod session;
 mod silence;
 mod switches;

@@ -10,6 +10,8 @@ use proto::quality::{Codec, Heard, mos};
 use proto::rtp::{Rtp, Seen, Statistics};
 use proto::sdp::{Media, static_clock_rate};
 
+use crate::ng::static_name;
+
 /// Streams followed at a time on one leg; the one silent longest makes room.
 const TRACKS: usize = 4;
 /// Fastest clock in use: what bounds a party's timestamps when the SDP doesn't say.
@@ -25,6 +27,11 @@ pub(crate) struct Track {
     payload_type: u8,
     /// Every payload type it has sent, as bits.
     types: u128,
+    /// Name of its codec; empty: unknown.
+    codec: &'static str,
+    /// Telephone-events heard, and the timestamp of the last one: an event is several packets with one timestamp.
+    digits: u32,
+    last_digit: Option<u32>,
     statistics: Statistics,
 }
 
@@ -34,26 +41,54 @@ impl Track {
         let clock = clocks.rate(payload_type);
         let mut statistics = Statistics::new(clock);
         statistics.record(now, packet);
-        let types = 1 << payload_type;
-        Track { ssrc: packet.ssrc(), heard: now, clock, payload_type, types, statistics }
+        let mut track = Track {
+            ssrc: packet.ssrc(),
+            heard: now,
+            clock,
+            payload_type,
+            types: 1 << payload_type,
+            codec: clocks.name(payload_type),
+            digits: 0,
+            last_digit: None,
+            statistics,
+        };
+        if clocks.is_event(payload_type) {
+            track.digit(packet.timestamp());
+        }
+        track
     }
 
     #[inline]
     fn hear(&mut self, now: Instant, packet: Rtp<'_>, clocks: &Clocks) {
         if packet.payload_type() != self.payload_type {
-            self.change_type(packet.payload_type(), clocks);
+            self.change_type(packet, clocks);
         }
         if matches!(self.statistics.record(now, packet), Seen::InOrder | Seen::First) {
             self.heard = now;
         }
     }
 
+    /// Telephone-events come in between and change nothing: every one of their packets takes this way.
     #[cold]
-    fn change_type(&mut self, payload_type: u8, clocks: &Clocks) {
-        self.payload_type = payload_type;
+    fn change_type(&mut self, packet: Rtp<'_>, clocks: &Clocks) {
+        let payload_type = packet.payload_type();
         self.types |= 1 << payload_type;
+        if clocks.is_event(payload_type) {
+            return self.digit(packet.timestamp());
+        }
+        self.payload_type = payload_type;
+        if !matches!(clocks.name(payload_type), "" | "CN") {
+            self.codec = clocks.name(payload_type);
+        }
         self.clock = clocks.rate(payload_type);
         self.statistics.set_clock_rate(self.clock);
+    }
+
+    fn digit(&mut self, timestamp: u32) {
+        if self.last_digit != Some(timestamp) {
+            self.last_digit = Some(timestamp);
+            self.digits += 1;
+        }
     }
 
     /// Whether this source has ever sent this payload type: comfort noise and telephone events come and go, a forger
@@ -65,6 +100,12 @@ impl Track {
     /// Sequence number and timestamp of its newest packet.
     pub(crate) fn newest(&self) -> Option<(u16, u32)> {
         self.statistics.newest().map(|(_, sequence, timestamp)| (sequence, timestamp))
+    }
+
+    /// A time in its clock.
+    pub(crate) fn in_microseconds(&self, ticks: u32) -> u32 {
+        let rate = u64::from(self.clock.unwrap_or(8000).max(1));
+        u32::try_from(u64::from(ticks) * 1_000_000 / rate).unwrap_or(u32::MAX)
     }
 
     /// How far its timestamps can have gone on in this time.
@@ -113,25 +154,26 @@ impl Tracks {
             let mut quality =
                 LegQuality { packets: track.statistics.summary().packets, ..LegQuality::default() };
             add(&mut quality, track);
-            (track.ssrc, LegQuality { mos: track.mos(), ..quality })
+            (track.ssrc, LegQuality { mos: track.mos(None), codec: track.codec, ..quality })
         })
     }
 
     /// Sums it up: counts add, jitter is the worst, the score that of the source with most packets.
-    pub(crate) fn quality(&self) -> LegQuality {
+    pub(crate) fn quality(&self, round_trip: Option<Duration>) -> LegQuality {
         let mut sum = self.gone;
         self.slots.iter().flatten().for_each(|track| add(&mut sum, track));
         let main = self.slots.iter().flatten().max_by_key(|track| track.statistics.summary().packets);
-        LegQuality { mos: main.map_or(0, Track::mos), ..sum }
+        let codec = main.map_or("", |track| track.codec);
+        LegQuality { mos: main.map_or(0, |track| track.mos(round_trip)), codec, ..sum }
     }
 }
 
 impl Track {
-    fn mos(&self) -> u16 {
+    fn mos(&self, round_trip: Option<Duration>) -> u16 {
         let summary = self.statistics.summary();
         let jitter = Duration::from_micros(u64::from(summary.jitter_us));
-        let codec = Codec::of_payload_type(self.payload_type);
-        mos(Heard { loss: summary.loss(), jitter, round_trip: None, codec })
+        let codec = Codec::of_name(self.codec);
+        mos(Heard { loss: summary.loss(), jitter, round_trip, codec })
     }
 }
 
@@ -140,6 +182,8 @@ fn add(sum: &mut LegQuality, track: &Track) {
     sum.lost += summary.lost;
     sum.reordered += summary.reordered;
     sum.jitter_us = sum.jitter_us.max(summary.jitter_us);
+    sum.burst = sum.burst.max(summary.burst);
+    sum.digits += track.digits;
 }
 
 /// Clock rates of the payload types a party may send: those the other one's SDP maps, and the static ones.
@@ -148,6 +192,8 @@ pub(crate) struct Clocks {
     rates: Vec<(u8, u32)>,
     /// Which of them are telephone-events (RFC 4733), as bits.
     events: u128,
+    /// Their codecs' names, as far as they are known ones.
+    names: Vec<(u8, &'static str)>,
 }
 
 impl Clocks {
@@ -156,7 +202,13 @@ impl Clocks {
         let is_event = |(_, name): &&(u8, &str)| name.to_ascii_lowercase().starts_with("telephone-event");
         let events =
             media.encodings.iter().filter(is_event).fold(0, |bits, (number, _)| bits | 1 << (number & 127));
-        Clocks { rates: media.clock_rates.clone(), events }
+        let known = |(number, encoding): &(u8, &str)| {
+            let name = encoding.split('/').next().unwrap_or_default();
+            let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(name));
+            known.map(|known| (*number, *known))
+        };
+        let names = media.encodings.iter().filter_map(known).collect();
+        Clocks { rates: media.clock_rates.clone(), events, names }
     }
 
     /// Whether this payload type is telephone-events.
@@ -164,8 +216,45 @@ impl Clocks {
         self.events >> (payload_type & 127) & 1 == 1
     }
 
+    fn name(&self, payload_type: u8) -> &'static str {
+        let mapped = self.names.iter().find(|(mapped, _)| *mapped == payload_type).map(|&(_, name)| name);
+        mapped.or_else(|| static_name(payload_type)?.split('/').next()).unwrap_or("")
+    }
+
     fn rate(&self, payload_type: u8) -> Option<u32> {
         let mapped = self.rates.iter().find(|(mapped, _)| *mapped == payload_type).map(|&(_, rate)| rate);
         mapped.or_else(|| static_clock_rate(payload_type)).filter(|&rate| rate > 0)
     }
 }
+
+/// Codecs that are called by their names.
+const NAMES: [&str; 28] = [
+    "PCMU",
+    "PCMA",
+    "G722",
+    "G729",
+    "G723",
+    "GSM",
+    "opus",
+    "AMR",
+    "AMR-WB",
+    "iLBC",
+    "speex",
+    "EVS",
+    "L16",
+    "G728",
+    "G726-16",
+    "G726-24",
+    "G726-32",
+    "G726-40",
+    "CN",
+    "telephone-event",
+    "H263",
+    "H264",
+    "H265",
+    "VP8",
+    "VP9",
+    "AV1",
+    "red",
+    "t140",
+];

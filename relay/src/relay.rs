@@ -187,7 +187,7 @@ impl Relay {
     pub(crate) fn close(&mut self, now: Instant, session: &mut Session, at: usize) {
         let Some(stream) = session.streams.get_mut(at).and_then(Option::take) else { return };
         for (side, leg) in stream.legs.into_iter().enumerate() {
-            let quality = self.legs[leg as usize].quality();
+            let quality = self.legs[leg as usize].quality(session.born);
             session.ended[side] = sum(session.ended[side], quality);
             if side == 0 || !stream.shared {
                 self.legs[leg as usize].ports().for_each(|port| self.return_port(now, port));
@@ -209,7 +209,7 @@ impl Relay {
             self.watches.remove(&(watch, id.0));
         }
         self.unacked.remove(&id.0);
-        let legs = session.ended;
+        let legs = Box::new(session.ended);
         self.tell(Event::RelayReleased { session: session.name, why, legs });
         if session.dialog.is_none() {
             self.forget_dialog(now, id, why);

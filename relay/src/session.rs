@@ -120,6 +120,16 @@ pub(crate) fn sum(a: LegQuality, b: LegQuality) -> LegQuality {
         jitter_us: a.jitter_us.max(b.jitter_us),
         strangers: a.strangers + b.strangers,
         mos,
+        burst: a.burst.max(b.burst),
+        round_trip_us: a.round_trip_us.max(b.round_trip_us),
+        codec: if a.codec.is_empty() { b.codec } else { a.codec },
+        digits: a.digits + b.digits,
+        reported_lost: a.reported_lost + b.reported_lost,
+        reported_jitter_us: a.reported_jitter_us.max(b.reported_jitter_us),
+        heard: match (a.heard, b.heard) {
+            (Some(a), Some(b)) => Some([a[0].min(b[0]), a[1].max(b[1])]),
+            (a, b) => a.or(b),
+        },
     }
 }
 

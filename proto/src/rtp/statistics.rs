@@ -22,8 +22,9 @@ pub struct Statistics {
     stretch: Option<Stretch>,
     packets: u64,
     bytes: u64,
-    /// Lost in stretches that have ended.
+    /// Lost in stretches that have ended, and most in a row there.
     lost: u64,
+    burst: u16,
     reordered: u64,
     duplicates: u64,
     /// Sixteenths of a microsecond (A.8 keeps the fraction too).
@@ -60,6 +61,8 @@ pub struct Summary {
     pub duplicates: u64,
     /// Interarrival jitter in microseconds.
     pub jitter_us: u32,
+    /// Most packets missing in a row, as they were missed: some may have come late.
+    pub burst: u16,
 }
 
 impl Summary {
@@ -79,6 +82,8 @@ struct Stretch {
     /// Highest sequence number, extended by the count of wraps (A.1).
     highest: u64,
     received: u64,
+    /// Most packets missing in a row.
+    burst: u16,
     /// Bit n: `highest − n` has come.
     window: u64,
     /// The sequence number that would confirm a jump.
@@ -96,6 +101,7 @@ impl Statistics {
             packets: 0,
             bytes: 0,
             lost: 0,
+            burst: 0,
             reordered: 0,
             duplicates: 0,
             jitter: 0,
@@ -135,6 +141,7 @@ impl Statistics {
             reordered: self.reordered,
             duplicates: self.duplicates,
             jitter_us: u32::try_from(self.jitter / 16).unwrap_or(u32::MAX),
+            burst: self.burst.max(self.stretch.map_or(0, |s| s.burst)),
         }
     }
 
@@ -153,12 +160,14 @@ impl Statistics {
 
     fn begin(&mut self, now: Instant, rtp: Rtp<'_>) -> Seen {
         self.lost += self.stretch.map_or(0, |s| s.lost());
+        self.burst = self.burst.max(self.stretch.map_or(0, |s| s.burst));
         let first = u64::from(rtp.sequence()) + CYCLE;
         self.stretch = Some(Stretch {
             ssrc: rtp.ssrc(),
             base: first,
             highest: first,
             received: 1,
+            burst: 0,
             window: 1,
             after_jump: None,
             last_arrival: now,
@@ -208,6 +217,7 @@ impl Stretch {
     fn advance(&mut self, ahead: u16) -> Seen {
         self.after_jump = None;
         self.highest += u64::from(ahead);
+        self.burst = self.burst.max(ahead - 1);
         self.window = self.window.checked_shl(u32::from(ahead)).unwrap_or(0) | 1;
         self.received += 1;
         Seen::InOrder

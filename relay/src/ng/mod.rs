@@ -16,6 +16,7 @@
 pub mod bencode;
 mod calls;
 mod codecs;
+pub(crate) use codecs::static_name;
 pub mod command;
 mod cookies;
 mod exchange;

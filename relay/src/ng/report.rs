@@ -111,10 +111,15 @@ impl Relay {
         let mut sources = Dict::default();
         let sessions = call.dialogs.iter().filter_map(|dialog| self.sessions.get(&dialog.session.0));
         for leg in sessions.flat_map(|session| session.legs()).filter_map(|leg| self.legs.get(leg as usize)) {
+            let round_trip = leg.reports.round_trip.map_or(0, |trip| trip.as_micros() as u32);
             for (ssrc, heard) in leg.tracks.heard() {
                 let mos = Dict::default().with("MOS", number(u64::from(heard.mos) / 10));
                 let source = Dict::default()
                     .with("average MOS", Value::Dict(mos))
+                    .with("codec", Value::text(heard.codec))
+                    .with("digits", number(u64::from(heard.digits)))
+                    .with("lost in a row", number(u64::from(heard.burst)))
+                    .with("round trip", number(u64::from(round_trip)))
                     .with("jitter", number(u64::from(heard.jitter_us) / 1000))
                     .with("packets", number(heard.packets))
                     .with("packets lost", number(heard.lost));
