@@ -169,7 +169,7 @@ impl Transactions {
             300..=699 => Event::Failure,
             _ => return None,
         };
-        match self.index.get(&self.keys.client(via.branch(), response.method()))? {
+        match self.index.get(&self.keys.client(&via, response.method()))? {
             Place::Client(key) => Some((*key, event)),
             Place::Server(_) => None,
         }
@@ -192,8 +192,9 @@ impl Transactions {
     }
 
     fn begin(&mut self, now: Instant, flow: Flow, message: Message, is_ours: bool) -> ClientId {
-        let branch = message.via().map(|via| via.branch().to_owned()).unwrap_or_default();
-        let index_key = self.keys.client(&branch, message.method());
+        // A request of ours without a Via is a mistake; no response can come for it.
+        let via = message.via().ok();
+        let index_key = via.map_or(Key(0), |via| self.keys.client(&via, message.method()));
         let (machine, actions) = if message.method() == Method::Invite {
             (Machine::Invite(client_invite::START.0), client_invite::START.1)
         } else {

@@ -25,10 +25,11 @@ impl Keys {
         Keys(hasher)
     }
 
-    /// The client transaction of a request we send, or of a response that came: branch and CSeq method.
-    pub(super) fn client(&self, branch: &str, method: Method<'_>) -> Key {
+    /// The client transaction of a request we send, or of a response that came, by its topmost Via: branch, CSeq method,
+    /// and sent-by, for a response whose Via is not ours is none of ours (§18.1.2).
+    pub(super) fn client(&self, via: &Via<'_>, method: Method<'_>) -> Key {
         let mut key = Hash(self.0.clone());
-        key.field("client").field(branch).field(method.as_str());
+        key.field("client").field(via.branch()).field(method.as_str()).sent_by(via);
         key.finish()
     }
 
