@@ -16,6 +16,7 @@ pub type Name = Arc<str>;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "what a variant says of itself names its fields")]
 pub enum Event {
     /// A device registered, refreshed or left.
     Registered { aor: Name, flow: Flow, behind_nat: bool, change: Registration },
