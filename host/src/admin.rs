@@ -216,6 +216,13 @@ fn status(handle: &Handle) -> Answer {
             lane.lane, lane.calls, lane.sessions, lane.ports, lane.transactions, lane.received, lane.sent, lane.dropped,
             lane.refused, lane.panics, lane.path
         ));
+        if lane.overloaded || lane.turned_away > 0 {
+            let state = if lane.overloaded { "overloaded" } else { "was overloaded" };
+            lines.push(format!(
+                "           {state}: {} requests wait, {} were told to come back later",
+                lane.waiting, lane.turned_away
+            ));
+        }
     }
     lines.extend(status.trunks.iter().flat_map(trunks::lines));
     lines.push(format!(

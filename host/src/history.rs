@@ -61,6 +61,8 @@ pub struct Counts {
     pub one_way: u64,
     /// Sessions a relay had no ports for.
     pub exhausted: u64,
+    /// How often a lane was overloaded.
+    pub overloads: u64,
     /// Details that were dropped because nobody read them in time.
     pub overwritten: u64,
     /// Records of ended calls that were lost; anything but 0 is a fault.
@@ -205,6 +207,7 @@ impl Inner {
             }
             Event::Refused { .. } => counts.refused += 1,
             Event::Registered { change: proto::event::Registration::New, .. } => counts.registered += 1,
+            Event::Overload { begins: true, .. } => counts.overloads += 1,
             Event::StrangerDropped { .. } => counts.strangers += 1,
             Event::OneWay { .. } => counts.one_way += 1,
             Event::RelayExhausted { .. } => counts.exhausted += 1,

@@ -76,6 +76,10 @@ pub fn log(event: &Event) {
         Event::OneWay { session, silent, since, cause } => {
             warn!(%session, ?silent, ?cause, for_s = since.as_secs(), "one-way audio")
         }
+        Event::Overload { begins: true, .. } => {
+            warn!("overload: new calls are told to come back later; those that are up go on")
+        }
+        Event::Overload { refused, .. } => warn!(refused, "overload is over"),
         Event::Warning { about, why } => warn!(%about, why),
         other => debug!(event = ?other),
     }

@@ -52,6 +52,8 @@ pub enum Event {
     Shielded { source: IpAddr, account: Name, measure: Measure, why: &'static str },
     /// A server of a trunk came up or went down, and why.
     TrunkServer { trunk: Name, server: Name, up: bool, why: Name },
+    /// A lane has more new work than time, or has had enough time again; `refused` is how much work it turned away.
+    Overload { begins: bool, refused: u64 },
     /// Something worth an operator's look that fits none of the above.
     Warning { about: Name, why: &'static str },
 }

@@ -10,7 +10,7 @@
 //! - [`stun`]: Binding requests, NAT behaviour, checks between peers.
 //! - [`peer`]: what peers, their access server and their reflectors say to one another.
 //! - [`cidr`]: address ranges.
-//! - [`shield`]: limits and bans that stand before everything else.
+//! - [`lobby`]: where new work waits when there is too much of it; [`shield`]: limits and bans that stand before everything else.
 //! - [`timers`]: one queue of timers for a whole node.
 //! - [`token`], [`digest`], [`node_auth`]: what proves who sent what.
 
@@ -18,6 +18,7 @@ pub mod cidr;
 pub mod control;
 pub mod digest;
 pub mod event;
+pub mod lobby;
 pub mod node;
 pub mod node_auth;
 pub mod peer;

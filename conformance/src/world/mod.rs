@@ -28,6 +28,7 @@ mod nodes;
 mod record;
 mod streams;
 mod tables;
+mod toil;
 mod tongue;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ pub use net::{GatewayId, HostId, INTERNET, Link, Realm};
 pub use nodes::{Actor, Mute};
 pub use record::{Entry, Fate};
 pub use tables::WorldTables;
+pub use toil::Pace;
 pub use tongue::Tongue;
 
 use nat::Protocol;
@@ -103,6 +105,11 @@ enum Happening {
     },
     /// A node of this life wanted to be woken.
     Wake {
+        node: NodeId,
+        life: u32,
+    },
+    /// A node of this life is done with a piece of work.
+    Toil {
         node: NodeId,
         life: u32,
     },
@@ -279,7 +286,8 @@ impl World {
                 self.tell(node, *input)
             }
             Happening::Wake { node, life } if self.nodes[node.0].life == life => self.wake(node),
-            Happening::Tell { .. } | Happening::Wake { .. } => {}
+            Happening::Toil { node, life } if self.nodes[node.0].life == life => self.toil(node),
+            Happening::Tell { .. } | Happening::Wake { .. } | Happening::Toil { .. } => {}
             Happening::Knock { conn, attempt } => self.knock(conn, attempt),
             Happening::Opened { conn } => self.opened(conn),
             Happening::Refused { conn } => self.fail_opening(conn, SendError::Refused),
@@ -358,7 +366,7 @@ impl World {
             Some(socket) => Input::Media { socket, from: packet.src, bytes: packet.bytes },
             None => sip_input(Flow::udp(packet.dst, packet.src), packet.bytes),
         };
-        self.tell(to, input);
+        self.come_to(to, input);
     }
 
     /// A copy that arrived counts more than one that was lost.

@@ -15,6 +15,7 @@ use proto::tables::Tables;
 use super::net::HostId;
 use super::record::Fate;
 use super::tables::WorldTables;
+use super::toil::Toil;
 use super::tongue::Tongue;
 use super::{HOPS, Happening, NodeId, World, addr};
 
@@ -51,6 +52,8 @@ pub(super) struct Attached {
     media: BTreeMap<SocketId, SocketAddr>,
     sockets_so_far: u32,
     pub(super) tongue: Option<Tongue>,
+    /// When its work takes time.
+    pub(super) toil: Option<Toil>,
 }
 
 /// An open UDP socket: a listener, or a media socket.
@@ -90,6 +93,7 @@ impl World {
             media: BTreeMap::new(),
             sockets_so_far: 0,
             tongue: None,
+            toil: None,
         });
         self.be_born(node);
         node
@@ -214,7 +218,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, node: NodeId, output: Output) {
+    pub(super) fn perform(&mut self, node: NodeId, output: Output) {
         match output {
             Output::Send { flow, bytes, ticket } => self.send(node, flow, bytes, ticket),
             Output::Probe { flow, bytes, hops } => {

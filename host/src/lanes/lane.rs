@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use endpoint_sim::Phone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use proto::event::Event;
+use proto::lobby::{Arrival, Entry, Lobby};
 use proto::node::{Flow, Input, Output, SendError, Ticket, Transport};
 use proto::sip::{Message, Name};
 use proto::stun;
@@ -33,6 +35,8 @@ const BATCH: usize = 32;
 const DATAGRAM: usize = 65_535;
 /// Batches read from one socket before the others get their turn.
 const ROUNDS: usize = 4;
+/// New requests that are served before the sockets are read again.
+const TURNS: usize = 8;
 /// What the mailbox is called in epoll's answers.
 const MAILBOX: u64 = u64::MAX;
 
@@ -73,6 +77,8 @@ pub struct Lane {
     sender: Sender,
     /// Media ports, and the seat of the relay they belong to.
     media: Option<(usize, Box<dyn MediaPath>)>,
+    /// Where new work waits, and the seat of the proxy it is for.
+    lobby: Option<(usize, Lobby)>,
     /// What this round still has to hand to services.
     inbox: VecDeque<(usize, Input)>,
     wanted: Vec<Output>,
@@ -103,6 +109,7 @@ impl Lane {
             name,
             index,
             media: media.transpose()?,
+            lobby: seats.iter().position(Seat::has_lobby).map(|seat| (seat, Lobby::new(secret()))),
             seats,
             outgoing: listeners.iter().map(|_| Vec::new()).collect(),
             listeners,
@@ -146,6 +153,7 @@ impl Lane {
         if let Some(wait) = control {
             self.read_control(wait)?;
         }
+        self.serve_waiting();
         self.wake(Instant::now());
         self.flush();
         Ok(())
@@ -153,7 +161,11 @@ impl Lane {
 
     /// How long nothing is due; `None`: nothing is planned.
     fn wait(&mut self) -> Option<Duration> {
-        let deadline = self.seats.iter_mut().filter_map(Seat::deadline).min()?;
+        if self.lobby.as_ref().is_some_and(|(_, lobby)| !lobby.is_empty()) {
+            return Some(Duration::ZERO);
+        }
+        let calm = self.lobby.as_ref().and_then(|(_, lobby)| lobby.deadline());
+        let deadline = self.seats.iter_mut().filter_map(Seat::deadline).chain(calm).min()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -203,7 +215,36 @@ impl Lane {
             self.obey(now, command);
         }
         while let Some((seat, input)) = self.mailbox.take() {
-            self.deliver(now, seat, input);
+            self.admit(now, seat, input);
+        }
+    }
+
+    /// What has come from outside: new work waits until everything else is done.
+    fn admit(&mut self, now: Instant, seat: usize, input: Input) {
+        match (&mut self.lobby, input) {
+            (Some((proxy, lobby)), Input::Message { flow, message }) if *proxy == seat => {
+                match lobby.arrive(now, Arrival { flow, message }) {
+                    Entry::Now(Arrival { flow, message }) => {
+                        self.deliver(now, seat, Input::Message { flow, message })
+                    }
+                    Entry::Refused(bytes) => self.send(seat, flow, bytes, Ticket(0)),
+                    Entry::Waits | Entry::Dropped => {}
+                }
+            }
+            (_, input) => self.deliver(now, seat, input),
+        }
+    }
+
+    /// Some of those who wait, then the sockets are read again: what belongs to a call goes first.
+    fn serve_waiting(&mut self) {
+        let now = Instant::now();
+        for _ in 0..TURNS {
+            let Some((seat, lobby)) = &mut self.lobby else { return };
+            let (seat, Some(Arrival { flow, message })) = (*seat, lobby.next(now)) else { break };
+            self.deliver(now, seat, Input::Message { flow, message });
+        }
+        while let Some(turn) = self.lobby.as_mut().and_then(|(_, lobby)| lobby.turn(now)) {
+            self.ring.raise(Event::Overload { begins: turn.begins, refused: turn.refused });
         }
     }
 
@@ -226,6 +267,10 @@ impl Lane {
         let refused = self.mailbox.refused();
         let path = self.media.as_ref().map_or("epoll, recvmmsg", |(_, path)| path.name()).to_owned();
         let mut report = LaneReport { lane: self.name.clone(), path, refused, ..self.report.clone() };
+        if let Some((_, lobby)) = &self.lobby {
+            report.waiting = lobby.len();
+            (report.overloaded, report.turned_away) = (lobby.is_overloaded(), lobby.refused());
+        }
         self.seats.iter().for_each(|seat| seat.report(&mut report));
         report
     }
@@ -270,7 +315,8 @@ impl Lane {
         if stun::is_stun(bytes) {
             let local = self.listeners[number].local;
             if let Some(answer) = stun::Server::single().answer(bytes, from, local) {
-                let outgoing = Outgoing { to: answer.to, bytes: answer.bytes.into(), ticket: Ticket(0), seat: 0 };
+                let outgoing =
+                    Outgoing { to: answer.to, bytes: answer.bytes.into(), ticket: Ticket(0), seat: 0 };
                 self.outgoing[number].push(outgoing);
             }
             return;
@@ -297,7 +343,7 @@ impl Lane {
 
     fn hand_over(&mut self, now: Instant, to: Address, input: Input) {
         if to.lane == self.index {
-            return self.deliver(now, to.seat, input);
+            return self.admit(now, to.seat, input);
         }
         if let Err((_, input)) = self.post.post(to, input) {
             self.refuse(input);
@@ -478,6 +524,12 @@ impl Lane {
 fn is_shut_out(seats: &[Seat], lane: usize, listener: &Listener, now: Instant, from: SocketAddr) -> bool {
     let here = listener.seats.iter().find(|address| address.lane == lane);
     here.is_some_and(|address| seats[address.seat].shuts_out(now, from.ip()))
+}
+
+/// What the lobby's hashes are keyed with.
+fn secret() -> u64 {
+    let random = crate::keys::random();
+    u64::from_le_bytes(random[..8].try_into().expect("8 of 32 bytes"))
 }
 
 /// Keep-alives over UDP are swallowed: blank lines (RFC 5626 §3.5.1), a lone zero byte, nothing at all.

@@ -90,6 +90,12 @@ pub struct LaneReport {
     pub dropped: u64,
     /// Inputs that found no room in the mailbox.
     pub refused: u64,
+    /// New requests that wait for their turn.
+    pub waiting: usize,
+    /// Whether new calls are being turned away, for they would wait too long.
+    pub overloaded: bool,
+    /// New requests that were turned away.
+    pub turned_away: u64,
     /// Panics that were survived.
     pub panics: u64,
     /// Trunks, as this lane sees them.
@@ -191,6 +197,12 @@ impl Seat {
     /// Whether it needs media ports.
     pub fn has_media(&self) -> bool {
         matches!(self.service, Service::Relay(_) | Service::Phone(_))
+    }
+
+    /// Whether new work waits before it when there is too much. A relay and a redirect server are asked for calls
+    /// that were let in already.
+    pub fn has_lobby(&self) -> bool {
+        matches!(self.service, Service::Proxy(_))
     }
 
     /// The phone, if it is one.

@@ -1,0 +1,106 @@
+//! A node whose work takes time: one worker, who serves in the order the shell's lanes do.
+//!
+//! Everything that has come is read first; what belongs to a dialog is handled at once, new work waits in the
+//! [`Lobby`]. Without a lobby everything is handled in the order it came: what a server without overload control does.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proto::lobby::{Arrival, Entry, Lobby};
+use proto::node::{Flow, Input, Ticket};
+
+use super::{Happening, NodeId, World};
+
+/// How long a node's work takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// To read a message, and to refuse it if need be.
+    pub reading: Duration,
+    /// To handle it.
+    pub handling: Duration,
+    /// Whether new work waits in a lobby.
+    pub lobby: bool,
+}
+
+/// Messages that the kernel keeps for a socket at most.
+const SOCKET: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Toil {
+    pace: Pace,
+    socket: VecDeque<Input>,
+    lobby: Option<Lobby>,
+    busy: bool,
+}
+
+impl World {
+    /// From now on this node's work takes time.
+    pub fn slow_down(&mut self, node: NodeId, pace: Pace) {
+        let lobby = pace.lobby.then(|| Lobby::new(7));
+        self.nodes[node.0].toil = Some(Toil { pace, socket: VecDeque::new(), lobby, busy: false });
+    }
+
+    /// How many were turned away at a slow node's lobby.
+    pub fn turned_away(&self, node: NodeId) -> u64 {
+        let lobby = self.nodes[node.0].toil.as_ref().and_then(|toil| toil.lobby.as_ref());
+        lobby.map_or(0, Lobby::refused)
+    }
+
+    /// What has come to a slow node waits in its socket; to any other it is told at once.
+    pub(super) fn come_to(&mut self, node: NodeId, input: Input) {
+        let life = self.nodes[node.0].life;
+        let Some(toil) = &mut self.nodes[node.0].toil else { return self.tell(node, input) };
+        if toil.socket.len() < SOCKET {
+            toil.socket.push_back(input);
+        }
+        if !std::mem::replace(&mut toil.busy, true) {
+            self.schedule(self.now, Happening::Toil { node, life });
+        }
+    }
+
+    /// One step of work; the next one when it is done.
+    pub(super) fn toil(&mut self, node: NodeId) {
+        let now = self.start + self.now;
+        let Some(toil) = &mut self.nodes[node.0].toil else { return };
+        let Pace { reading, handling, .. } = toil.pace;
+        let spent = match (toil.socket.pop_front(), &mut toil.lobby) {
+            (Some(Input::Message { flow, message }), Some(lobby)) => {
+                match lobby.arrive(now, Arrival { flow, message }) {
+                    Entry::Now(arrival) => {
+                        self.handle_arrival(node, arrival);
+                        reading + handling
+                    }
+                    Entry::Refused(bytes) => {
+                        self.answer(node, flow, bytes);
+                        reading
+                    }
+                    Entry::Waits | Entry::Dropped => reading,
+                }
+            }
+            (Some(input), _) => {
+                self.tell(node, input);
+                reading + handling
+            }
+            (None, lobby) => match lobby.as_mut().and_then(|lobby| lobby.next(now)) {
+                Some(arrival) => {
+                    self.handle_arrival(node, arrival);
+                    handling
+                }
+                None => {
+                    toil.busy = false;
+                    return;
+                }
+            },
+        };
+        let life = self.nodes[node.0].life;
+        self.schedule(self.now + spent, Happening::Toil { node, life });
+    }
+
+    fn handle_arrival(&mut self, node: NodeId, Arrival { flow, message }: Arrival) {
+        self.tell(node, Input::Message { flow, message });
+    }
+
+    fn answer(&mut self, node: NodeId, flow: Flow, bytes: bytes::Bytes) {
+        self.perform(node, proto::node::Output::Send { flow, bytes, ticket: Ticket(0) });
+    }
+}

@@ -1,0 +1,404 @@
+//! Where new work waits while a lane has more to do than time: overload control by how long it has waited.
+//!
+//! ```text
+//!  responses, ACK, and requests in dialogs ─────────────────────────► at once
+//!  INVITE of a new call ──► [ waits, oldest first ] ──┐
+//!  REGISTER, OPTIONS …  ──► [ waits, oldest first ] ──┴─ by turns ──► when nothing is to be done at once
+//!                              │ the oldest has waited longer than its kind may
+//!                              └► the newcomer is told to come back later: 503, Retry-After
+//! ```
+//!
+//! The lane first reads all that has come, which is cheap, and only then serves who waits. So calls that are up never
+//! notice, and what is left of the lane's time goes to new calls to the last bit: as long as there is more to do than
+//! time, somebody waits. No rate is guessed; the one thing that is measured is the time the oldest has waited. It stays
+//! below the half second after which a client repeats itself (T1), so overload does not feed on retransmissions.
+//!
+//! A retransmission of an INVITE that waits is dropped, one of an INVITE that was let in goes in, too, to be absorbed
+//! there: it is never refused after its call was taken. A CANCEL waits behind its INVITE.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::node::Flow;
+use crate::sip::{Message, Method, Name, reply};
+
+/// What a refusal says in To, so that its ACK is known by itself.
+const TAG: &str = "overload";
+/// How long the oldest INVITE may wait before newcomers are refused: more than two periods of a CPU quota, less than T1.
+const CALLS: Duration = Duration::from_millis(250);
+/// The same for anything else that is new: a phone that is refused a registration is gone for its Retry-After.
+const OTHERS: Duration = Duration::from_millis(400);
+/// How long nobody must have been refused for the overload to be over.
+const CALM: Duration = Duration::from_secs(2);
+/// The most that may wait of each kind, however fast it is served.
+const ROOM: usize = 8192;
+/// Seconds in Retry-After: one of these, by Call-ID, so that not everybody comes back at once.
+const RETRY_AFTER: u64 = 4;
+/// INVITEs that are remembered.
+const MARKS: usize = 16_384;
+
+/// A message, and the path it came by.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The path.
+    pub flow: Flow,
+    /// The message.
+    pub message: Message,
+}
+
+/// What is to become of a message.
+#[derive(Debug)]
+pub enum Entry {
+    /// Handle it at once.
+    Now(Arrival),
+    /// It waits; [`Lobby::next`] will give it back.
+    Waits,
+    /// It is to be answered so, and forgotten.
+    Refused(Bytes),
+    /// Nothing is to be done about it.
+    Dropped,
+}
+
+/// Overload begins or ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// It begins.
+    pub begins: bool,
+    /// How many have been refused, when it ends.
+    pub refused: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lobby {
+    calls: VecDeque<Guest>,
+    others: VecDeque<Guest>,
+    others_next: bool,
+    /// INVITEs that wait or were let in, by hash; the lowest bit: let in.
+    marks: Vec<u64>,
+    secret: u64,
+    refused: u64,
+    /// Refusals so far when the present overload began, and when the last one was.
+    overload: Option<(u64, Instant)>,
+    turns: VecDeque<Turn>,
+}
+
+#[derive(Debug)]
+struct Guest {
+    since: Instant,
+    /// Its INVITE's, for those behind an INVITE too.
+    mark: u64,
+    item: Arrival,
+}
+
+impl Lobby {
+    /// An empty one; the secret keys its hashes.
+    pub fn new(secret: u64) -> Lobby {
+        Lobby {
+            calls: VecDeque::new(),
+            others: VecDeque::new(),
+            others_next: false,
+            marks: vec![0; MARKS],
+            secret,
+            refused: 0,
+            overload: None,
+            turns: VecDeque::new(),
+        }
+    }
+
+    /// A message has come.
+    pub fn arrive(&mut self, now: Instant, item: Arrival) -> Entry {
+        let message = &item.message;
+        if !message.is_request() {
+            return Entry::Now(item);
+        }
+        match (message.method(), message.to_tag()) {
+            (Method::Ack, TAG) => Entry::Dropped,
+            (Method::Invite, "") => self.call(now, item),
+            (Method::Cancel, _) => self.cancel(now, item),
+            (Method::Ack, _) => Entry::Now(item),
+            (_, "") => self.other(now, item),
+            _ => Entry::Now(item),
+        }
+    }
+
+    fn call(&mut self, now: Instant, item: Arrival) -> Entry {
+        let mark = self.mark(&item.message);
+        match self.marks[place(mark)] {
+            there if there == mark | 1 => return Entry::Now(item),
+            there if there == mark => return Entry::Dropped,
+            _ => {}
+        }
+        if is_late(&self.calls, now, CALLS) {
+            return self.refuse(now, &item.message);
+        }
+        self.marks[place(mark)] = mark;
+        self.calls.push_back(Guest { since: now, mark, item });
+        Entry::Waits
+    }
+
+    fn other(&mut self, now: Instant, item: Arrival) -> Entry {
+        if is_late(&self.others, now, OTHERS) {
+            return self.refuse(now, &item.message);
+        }
+        self.others.push_back(Guest { since: now, mark: 0, item });
+        Entry::Waits
+    }
+
+    fn cancel(&mut self, now: Instant, item: Arrival) -> Entry {
+        let mark = self.mark(&item.message);
+        let behind = self.marks[place(mark)] == mark && self.calls.len() < 2 * ROOM;
+        match behind {
+            true => self.calls.push_back(Guest { since: now, mark, item }),
+            false => return Entry::Now(item),
+        }
+        Entry::Waits
+    }
+
+    fn refuse(&mut self, now: Instant, message: &Message) -> Entry {
+        if self.overload.is_none() {
+            self.turns.push_back(Turn { begins: true, refused: 0 });
+        }
+        let before = self.overload.map_or(self.refused, |(before, _)| before);
+        self.overload = Some((before, now));
+        self.refused += 1;
+        let seconds = 1 + self.mark(message) % RETRY_AFTER;
+        let response = reply(message, 503, TAG).header(Name::RetryAfter, seconds).finish();
+        Entry::Refused(response.bytes().clone())
+    }
+
+    /// Who is next, when there is nothing to do at once.
+    pub fn next(&mut self, now: Instant) -> Option<Arrival> {
+        self.settle(now);
+        self.others_next = !self.others_next;
+        let other = if self.others_next { self.others.pop_front() } else { None };
+        let call = |lobby: &mut Self| {
+            let guest = lobby.calls.pop_front()?;
+            lobby.marks[place(guest.mark)] = guest.mark | 1;
+            Some(guest)
+        };
+        let next = other.or_else(|| call(self)).or_else(|| self.others.pop_front());
+        next.map(|guest| guest.item)
+    }
+
+    /// Whether the overload is over.
+    fn settle(&mut self, now: Instant) {
+        if let Some((before, last)) = self.overload
+            && now.saturating_duration_since(last) >= CALM
+        {
+            self.overload = None;
+            self.turns.push_back(Turn { begins: false, refused: self.refused - before });
+        }
+    }
+
+    /// What is to be told of.
+    pub fn turn(&mut self, now: Instant) -> Option<Turn> {
+        self.settle(now);
+        self.turns.pop_front()
+    }
+
+    /// When to ask for [`Lobby::turn`] again.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.overload.map(|(_, last)| last + CALM)
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.others.is_empty()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.calls.len() + self.others.len()
+    }
+
+    /// How many have been refused so far.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Whether somebody has been refused lately.
+    pub fn is_overloaded(&self) -> bool {
+        self.overload.is_some()
+    }
+
+    /// An INVITE's own: its branch and Call-ID, which a CANCEL and every retransmission share. Never 0, the lowest bit 0.
+    fn mark(&self, message: &Message) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.secret);
+        hasher.write(message.call_id().as_bytes());
+        hasher.write(message.via().map(|via| via.branch()).unwrap_or_default().as_bytes());
+        (hasher.finish() | 2) & !1
+    }
+}
+
+fn is_late(waiting: &VecDeque<Guest>, now: Instant, most: Duration) -> bool {
+    waiting.len() >= ROOM
+        || waiting.front().is_some_and(|oldest| now.saturating_duration_since(oldest.since) > most)
+}
+
+fn place(mark: u64) -> usize {
+    (mark >> 1) as usize % MARKS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(method: &str, call: u32, to_tag: &str) -> Message {
+        let text = format!(
+            "{method} sip:b@x SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK{call}\r\nFrom: <sip:a@x>;tag=1\r\n\
+             To: <sip:b@x>{to_tag}\r\nCall-ID: {call}\r\nCSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n"
+        );
+        Message::parse(Bytes::from(text)).unwrap()
+    }
+
+    fn arrival(method: &str, call: u32, to_tag: &str) -> Arrival {
+        let flow = Flow::udp("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
+        Arrival { flow, message: message(method, call, to_tag) }
+    }
+
+    /// What became of a message: the call it goes on with, or what was done.
+    #[derive(Debug, PartialEq)]
+    enum Done {
+        Now(u32),
+        Waits,
+        Refused,
+        Dropped,
+    }
+
+    struct Scene {
+        lobby: Lobby,
+        now: Instant,
+        answers: Vec<Message>,
+    }
+
+    fn call_of(arrival: &Arrival) -> u32 {
+        arrival.message.call_id().parse().unwrap()
+    }
+
+    impl Scene {
+        #[allow(clippy::disallowed_methods)]
+        fn new() -> Scene {
+            Scene { lobby: Lobby::new(7), now: Instant::now(), answers: Vec::new() }
+        }
+
+        fn pass(&mut self, ms: u64) {
+            self.now += Duration::from_millis(ms);
+        }
+
+        fn arrive(&mut self, method: &str, call: u32) -> Done {
+            self.arrive_in(method, call, "")
+        }
+
+        fn arrive_in(&mut self, method: &str, call: u32, to_tag: &str) -> Done {
+            match self.lobby.arrive(self.now, arrival(method, call, to_tag)) {
+                Entry::Now(item) => Done::Now(call_of(&item)),
+                Entry::Waits => Done::Waits,
+                Entry::Dropped => Done::Dropped,
+                Entry::Refused(bytes) => {
+                    self.answers.push(Message::parse(bytes).unwrap());
+                    Done::Refused
+                }
+            }
+        }
+
+        fn next(&mut self) -> Option<u32> {
+            self.lobby.next(self.now).as_ref().map(call_of)
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_a_dialog_never_waits() {
+        let mut scene = Scene::new();
+        scene.arrive("INVITE", 1);
+        scene.pass(10_000);
+        for method in ["INVITE", "BYE", "ACK", "PRACK", "UPDATE", "INFO"] {
+            assert_eq!(scene.arrive_in(method, 9, ";tag=2"), Done::Now(9), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_newcomer_is_refused_when_the_oldest_has_waited_a_quarter_of_a_second() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.arrive("INVITE", 1), Done::Waits);
+        scene.pass(250);
+        assert_eq!(scene.arrive("INVITE", 2), Done::Waits);
+        scene.pass(1);
+        assert_eq!(scene.arrive("INVITE", 3), Done::Refused);
+        let response = &scene.answers[0];
+        assert_eq!(response.status(), Some(503));
+        assert!(matches!(response.text(Name::RetryAfter), Some("1" | "2" | "3" | "4")));
+        assert_eq!((scene.next(), scene.next(), scene.next()), (Some(1), Some(2), None));
+        assert_eq!(scene.arrive("INVITE", 4), Done::Waits, "the oldest are gone");
+    }
+
+    #[test]
+    fn calls_and_registrations_are_served_by_turns_and_refused_apart() {
+        let mut scene = Scene::new();
+        for call in 0..3 {
+            scene.arrive("INVITE", call);
+            scene.arrive("REGISTER", 10 + call);
+        }
+        scene.pass(300);
+        assert_eq!(scene.arrive("INVITE", 5), Done::Refused);
+        assert_eq!(scene.arrive("REGISTER", 15), Done::Waits);
+        let served: Vec<u32> = std::iter::from_fn(|| scene.next()).collect();
+        assert_eq!(served, [10, 0, 11, 1, 12, 2, 15]);
+    }
+
+    #[test]
+    fn a_retransmission_is_dropped_while_it_waits_and_goes_in_once_it_was_let_in() {
+        let mut scene = Scene::new();
+        scene.arrive("INVITE", 1);
+        assert_eq!(scene.arrive("INVITE", 1), Done::Dropped);
+        scene.next();
+        scene.arrive("INVITE", 2);
+        scene.pass(1000);
+        assert_eq!(scene.arrive("INVITE", 1), Done::Now(1), "never refused after it was let in");
+        assert_eq!(scene.arrive("INVITE", 3), Done::Refused);
+    }
+
+    #[test]
+    fn a_cancel_waits_behind_its_invite_alone() {
+        let mut scene = Scene::new();
+        scene.arrive("INVITE", 1);
+        assert_eq!(scene.arrive("CANCEL", 1), Done::Waits);
+        assert_eq!(scene.arrive("CANCEL", 2), Done::Now(2));
+        assert_eq!((scene.next(), scene.next()), (Some(1), Some(1)));
+        assert_eq!(scene.arrive("CANCEL", 1), Done::Now(1));
+    }
+
+    #[test]
+    fn the_ack_of_a_refusal_goes_no_further() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.arrive_in("ACK", 1, ";tag=overload"), Done::Dropped);
+    }
+
+    #[test]
+    fn overload_begins_with_a_refusal_and_ends_two_seconds_after_the_last() {
+        let mut scene = Scene::new();
+        scene.arrive("INVITE", 1);
+        scene.pass(300);
+        (2..5).for_each(|call| drop(scene.arrive("INVITE", call)));
+        assert_eq!(scene.lobby.turn(scene.now), Some(Turn { begins: true, refused: 0 }));
+        scene.pass(1999);
+        assert_eq!(scene.lobby.turn(scene.now), None);
+        assert!(scene.lobby.is_overloaded());
+        assert_eq!(scene.lobby.deadline(), Some(scene.now + Duration::from_millis(1)));
+        scene.pass(1);
+        assert_eq!(scene.lobby.turn(scene.now), Some(Turn { begins: false, refused: 3 }));
+        assert!(!scene.lobby.is_overloaded());
+    }
+
+    #[test]
+    fn no_more_wait_than_there_is_room_for() {
+        let mut scene = Scene::new();
+        let refused =
+            (0..ROOM as u32 + 10).filter(|call| scene.arrive("INVITE", *call) == Done::Refused).count();
+        assert_eq!((refused, scene.lobby.len()), (10, ROOM));
+    }
+}
