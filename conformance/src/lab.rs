@@ -395,7 +395,7 @@ fn refused(holder: Child) {
 }
 
 /// One line past the test harness's capturing of output, or a panic where the lab is a must.
-fn skipped(why: &str) {
+pub fn skipped(why: &str) {
     let required = ["POSTERN_REQUIRE_LAB", "CI"]
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0"));

@@ -1,10 +1,11 @@
 //! The smallest stage: one `postern` that is proxy and relay for everybody, at 198.51.100.20, domain sbc.test.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::phone::{Phone, Voice};
 use super::story::Message;
-use super::{Lab, Process, peer};
+use super::{Lab, Process, peer, postern};
 
 /// Where it listens, and where its media ports are.
 pub const SBC: &str = "198.51.100.20";
@@ -31,6 +32,25 @@ impl Sbc {
         let lab = Lab::up(&format!("-p sbc={SBC} {parties}"))?;
         let postern = lab.service("sbc", &config(proxy, relay));
         Some(Sbc { postern, lab })
+    }
+
+    /// As [`Sbc::up`], with TLS at port 5061 and secure WebSocket at port 8443 besides, and its own `proxy:` section. The
+    /// authority of its certificate is [`Sbc::authority`].
+    pub fn secure(parties: &str, proxy: &str) -> Option<Sbc> {
+        let lab = Lab::up(&format!("-p sbc={SBC} {parties}"))?;
+        let folder = lab.scratch().display().to_string();
+        let made = Command::new(postern()).args(["certificate", "--out", &folder, "sbc.test", SBC]).output();
+        assert!(made.is_ok_and(|made| made.status.success()), "no certificate");
+        let listeners = format!("listeners:\n  - address: tls:{SBC}:5061\n  - address: wss:{SBC}:8443\n");
+        let shown = "tls: { certificates: [{ certificate: sbc.test.pem, key: sbc.test.key }] }\n";
+        let config = config(proxy, "").replacen("listeners:\n", &listeners, 1) + shown;
+        let postern = lab.service("sbc", &config);
+        Some(Sbc { postern, lab })
+    }
+
+    /// Who signed the certificate of [`Sbc::secure`], as a file.
+    pub fn authority(&self) -> String {
+        self.lab.scratch().join("ca.pem").display().to_string()
     }
 
     /// A registered phone at `local`, an `IP:PORT` of host `user`.

@@ -32,8 +32,9 @@ pub fn server(certificates: Vec<Arc<CertifiedKey>>, clients: Clients) -> Result<
         .map_err(|error| error.to_string())?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(ByName(certificates)));
-    // Phones stay connected for days: tickets for a quick return would only cost memory.
-    config.send_tls13_tickets = 1;
+    // Phones stay connected for days, so tickets for a quick return are worth little; and to simple programs, such as
+    // sipsak, they look like an answer that is then not there.
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
