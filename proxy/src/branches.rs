@@ -7,6 +7,7 @@ use proto::node::{Flow, FlowId, Output, Question, Ticket};
 use proto::sip::Message;
 use proto::sip::transaction::ServerId;
 
+use crate::breadth;
 use crate::contexts::{Branch, Context, Final, Media, Stage, Target};
 use crate::dialogs::{Way, is_elsewhere};
 use crate::part::RequestId;
@@ -37,9 +38,10 @@ pub(crate) enum Step {
 
 impl Proxy {
     /// Begins a branch for each of these.
-    pub(crate) fn try_targets(&mut self, cx: &mut Cx<'_>, context: &mut Context, targets: Vec<Target>) {
+    pub(crate) fn try_targets(&mut self, cx: &mut Cx<'_>, context: &mut Context, mut targets: Vec<Target>) {
         let first = context.branches.len();
-        context.branches.extend(targets.into_iter().map(Branch::new));
+        let breadth = breadth::share(context, &mut targets);
+        context.branches.extend(targets.into_iter().map(|target| Branch { breadth, ..Branch::new(target) }));
         for index in first..context.branches.len() {
             self.advance(cx, context, index);
         }

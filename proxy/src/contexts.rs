@@ -216,6 +216,8 @@ pub(crate) struct Branch {
     pub(crate) taken: bool,
     /// Whether the redirect servers have answered, and which of them is asked.
     pub(crate) lookups: usize,
+    /// How far it may be forked, when we fork (RFC 5393 §5).
+    pub(crate) breadth: Option<u32>,
     /// The SDP to send instead of the caller's.
     pub(crate) sdp: Option<Bytes>,
 }
@@ -262,6 +264,7 @@ impl Branch {
             media: Media::Open,
             taken: false,
             lookups: 0,
+            breadth: None,
             sdp: None,
         }
     }

@@ -203,3 +203,35 @@ fn a_phone_on_a_connection_that_is_gone_is_passed_over() {
     let sent = alone.input(Input::SendFailed { ticket, flow, error: SendError::Closed });
     assert_eq!(to(&sent, A)[0].status(), Some(480));
 }
+
+/// RFC 5393 §5.3.3: who forks shares out what it was given, 60 when nothing is said; who does not, leaves it alone.
+#[test]
+fn max_breadth_is_shared_among_the_branches_of_a_fork() {
+    let three = || vec![binding(DESK, 1000), binding(MOBILE, 1000), binding("198.51.100.33:5060", 1000)];
+    let breadths = |bindings, header: &str| {
+        let text = invite("sip:bob@example.com") + header;
+        let legs = invited(&bench(bindings).from(A, &text));
+        legs.iter().map(|leg| leg.message.text(Name::MaxBreadth).map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(breadths(three(), ""), vec![Some("20".to_owned()); 3]);
+    assert_eq!(breadths(three(), "\nMax-Breadth: 7"), vec![Some("2".to_owned()); 3]);
+    assert_eq!(breadths(vec![binding(DESK, 1000)], ""), [None]);
+    assert_eq!(breadths(vec![binding(DESK, 1000)], "\nMax-Breadth: 7"), [Some("7".to_owned())]);
+}
+
+/// RFC 5393 §5.3.3.1: what does not fit side by side is tried one after another; nothing left at all is 440.
+#[test]
+fn a_fork_wider_than_max_breadth_goes_on_serially() {
+    let mut bench = bench(vec![binding(DESK, 1000), binding(MOBILE, 1000)]);
+    let first = invited(&bench.from(A, &(invite("sip:bob@example.com") + "\nMax-Breadth: 1")));
+    assert_eq!((first.len(), first[0].message.text(Name::MaxBreadth)), (1, Some("1")));
+    let second = invited(&bench.answer(&first[0], 486, "", ""));
+    assert_eq!((second.len(), second[0].message.text(Name::MaxBreadth)), (1, Some("1")));
+    assert_ne!(first[0].flow.remote, second[0].flow.remote);
+    let sent = bench.answer(&second[0], 486, "", "");
+    assert_eq!(to(&sent, A)[0].status(), Some(486));
+
+    let mut bench = self::bench(vec![binding(DESK, 1000)]);
+    let sent = bench.from(A, &(invite("sip:bob@example.com") + "\nMax-Breadth: 0"));
+    assert_eq!(to(&sent, A)[0].status(), Some(440));
+}

@@ -57,6 +57,9 @@ impl Proxy {
         if wants_path(request) {
             edit = self.path_back(cx, edit, context, flow);
         }
+        if let Some(breadth) = branch.breadth {
+            edit = edit.set(Name::MaxBreadth, &breadth.to_string());
+        }
         if let Some(sdp) = &branch.sdp {
             edit = edit.sdp(sdp);
         }

@@ -12,6 +12,7 @@ pub mod auth;
 #[cfg(test)]
 mod bench;
 mod branches;
+mod breadth;
 mod calls;
 mod cancel;
 pub mod config;

@@ -2,6 +2,7 @@
 
 use proto::sip::{Malformed, Message, Method, Name, Scheme};
 
+use crate::breadth;
 use crate::config::Config;
 use crate::faces::Faces;
 
@@ -51,6 +52,9 @@ pub(crate) fn check(
     reasonable_syntax(request)?;
     uri_scheme(request)?;
     max_forwards(request, config)?;
+    if breadth::stated(request) == Some(0) {
+        return Err(Refusal::new(440, "Max-Breadth is used up"));
+    }
     if faces.has_looped(request, mark) {
         return Err(Refusal::new(482, "the request has been here before, unchanged"));
     }

@@ -97,6 +97,7 @@ names! {
     CallId "Call-ID" b'i',
     CSeq "CSeq",
     MaxForwards "Max-Forwards",
+    MaxBreadth "Max-Breadth",
     Contact "Contact" b'm',
     ContentLength "Content-Length" b'l',
     ContentType "Content-Type" b'c',
