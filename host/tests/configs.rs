@@ -192,6 +192,21 @@ fn a_user_needs_exactly_one_secret() {
     assert!(refused(none).what.contains("no secret"));
 }
 
+/// RFC 4028 §4, and what can't be kept.
+#[test]
+fn a_session_timer_is_at_least_90_seconds_and_not_below_its_own_least() {
+    let with = |timer: &str| {
+        format!("proxy:\n  session-timer: {timer}\nlisteners: [{{ address: \"127.0.0.1:5060\" }}]\n")
+    };
+    let short = refused(&with("{ min: 30s }"));
+    assert!(short.what.contains("at least 90 s"), "{short}");
+    assert_eq!(short.place.map(|place| place.line), Some(2), "{short}");
+    assert!(refused(&with("{ expires: 2m, min: 5m }")).what.contains("300 s is the least"));
+    let settings = Settings::from_text(Path::new("test.yaml"), &with("{ expires: 10m }")).unwrap();
+    let timer = settings.file.proxy.unwrap().session_timer.unwrap();
+    assert_eq!((timer.expires.0.as_secs(), timer.min.0.as_secs()), (600, 90));
+}
+
 /// Account before listener before `auth` (the proxy chooses; here they only arrive).
 #[test]
 fn algorithms_of_accounts_and_listeners_arrive_in_their_order() {

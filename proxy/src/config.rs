@@ -62,6 +62,10 @@ pub struct Config {
     pub lookup_timeout: Duration,
     /// Limits.
     pub limits: Limits,
+    /// Session timers we ask for (RFC 4028 §8); `None`: what the ends agree on is theirs alone.
+    pub session_timer: Option<SessionTimer>,
+    /// Whether accounts that have logged in are named to trunks and siblings by P-Asserted-Identity (RFC 3325).
+    pub asserted_identity: bool,
     /// Words in a User-Agent, lower case, that get no answer: [`SCANNERS`] unless said otherwise.
     pub scanners: Vec<String>,
     /// Expiries a registration may have.
@@ -229,12 +233,23 @@ impl Default for Config {
             timer_c: Duration::from_secs(185),
             lookup_timeout: Duration::from_secs(3),
             limits: Limits::default(),
+            session_timer: None,
+            asserted_identity: false,
             scanners: SCANNERS.map(str::to_owned).to_vec(),
             expiries: Expiries::default(),
             token_keys: Keys(vec![[0; 32]]),
             nonce_key: [0; 32],
         }
     }
+}
+
+/// Session timers, as a proxy wants them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTimer {
+    /// The longest a call may go without a refresh.
+    pub expires: Duration,
+    /// The shortest that may be asked for.
+    pub min: Duration,
 }
 
 impl Default for Limits {

@@ -20,6 +20,7 @@ use crate::gruu;
 use crate::hops;
 use crate::proxy::{Cx, Proxy};
 use crate::routing::{Routed, flow_of};
+use crate::session_timer;
 use crate::target::{Hops, of_uri};
 use crate::targets::present_path;
 use crate::tokens::Token;
@@ -55,7 +56,9 @@ impl Proxy {
     pub(crate) fn inside_dialog(&mut self, cx: &mut Cx<'_>, mut context: Context) -> Result<(), Refusal> {
         let way = self.way(cx, &context.request, &context.routed, &context.flow);
         let Some(way) = way else { return self.stray(cx, &context) };
-        self.refuse_our_own_relay(&context).map_err(Refusal::of_somebody_known)?;
+        session_timer::refuse(&context.request, self.config.session_timer)
+            .and_then(|()| self.refuse_our_own_relay(&context))
+            .map_err(Refusal::of_somebody_known)?;
         let id = context.request.call_id();
         context.former = self.age_of_former_call(cx, id, &way);
         if let Some(call) = self.calls.find(id).filter(|_| way.of_record) {

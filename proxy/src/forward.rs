@@ -57,6 +57,8 @@ impl Proxy {
         if wants_path(request) {
             edit = self.path_back(cx, edit, context, flow);
         }
+        edit = self.identity_of_request(edit, context, index, &flow);
+        edit = self.session_timer_of_request(edit, request);
         if let Some(breadth) = branch.breadth {
             edit = edit.set(Name::MaxBreadth, &breadth.to_string());
         }

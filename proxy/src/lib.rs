@@ -24,6 +24,8 @@ pub mod date;
 pub mod decision;
 mod dialogs;
 pub mod dry_run;
+#[cfg(test)]
+mod extension_tests;
 mod faces;
 #[cfg(test)]
 mod forking_tests;
@@ -34,6 +36,7 @@ mod hashing;
 mod hops;
 #[cfg(test)]
 mod hostile_tests;
+mod identity;
 pub mod keepalive;
 #[cfg(test)]
 mod local_tests;
@@ -57,6 +60,7 @@ mod responses;
 pub mod routes;
 mod routing;
 pub mod serving;
+mod session_timer;
 mod siblings;
 #[cfg(test)]
 mod siblings_tests;

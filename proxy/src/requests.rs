@@ -17,6 +17,7 @@ use crate::proxy::{Cx, Proxy};
 use crate::registrar;
 use crate::routes::Sender;
 use crate::routing::Routed;
+use crate::session_timer;
 use crate::siblings::Word;
 use crate::targets::{self, Ways};
 use crate::validate::{self, Refusal};
@@ -139,6 +140,7 @@ impl Proxy {
         if context.is_invite && self.calls.len() >= self.config.limits.calls {
             return Err(Refusal::later("as many calls as limits allow are up", 10));
         }
+        session_timer::refuse(&context.request, self.config.session_timer)?;
         self.refuse_our_own_relay(&context)?;
         let from_sibling = context.word.is_some();
         let sender = Sender::of(&context.flow, &self.config);

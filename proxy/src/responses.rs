@@ -15,6 +15,7 @@ use crate::contexts::{Answered, Context, Final, Role, Stage};
 use crate::hops::is_sips;
 use crate::proxy::{Cx, Proxy};
 use crate::requests::contact_of;
+use crate::session_timer;
 use crate::siblings::{self, Word};
 use crate::targets::name_of;
 use crate::tokens::Token;
@@ -262,6 +263,8 @@ impl Proxy {
         let mut edit = siblings::strip(response.edit().pop_front(Name::Via), response);
         edit = self.turn_record_route(cx, edit, context, index, response);
         edit = self.contact_of_response(cx, edit, context, index, response);
+        edit = self.identity_of_response(edit, context, index, response);
+        edit = self.session_timer_of_response(edit, context, response);
         if let Some(sdp) = sdp {
             edit = edit.sdp(sdp);
         }
@@ -347,8 +350,9 @@ impl Proxy {
         let negotiates = matches!(context.request.method(), Method::Invite | Method::Update);
         let belongs = context.role == Role::Begins || !context.request.to_tag().is_empty();
         let Some(id) = context.call.clone().filter(|_| negotiates && belongs) else { return };
+        let agreed = self.session_timer_to_add(context, response).or(session_timer::expires(response));
         let Some(call) = self.calls.find(&id) else { return };
-        let at = match session_expires(response) {
+        let at = match agreed.map(|expires| Duration::from_secs(expires.into()).max(session_timer::LEAST)) {
             Some(expires) => cx.now.at + expires,
             None => cx.now.at.max(call.begun + self.config.limits.call_life),
         };
@@ -414,16 +418,6 @@ impl Proxy {
         }
     }
 }
-
-/// How long a session lasts without a refresh (RFC 4028 §4). Less than the least allowed (§5) counts as that.
-fn session_expires(response: &Message) -> Option<Duration> {
-    let value = response.text(Name::SessionExpires)?;
-    let seconds: u32 = value.split(';').next()?.trim().parse().ok()?;
-    Some(Duration::from_secs(u64::from(seconds)).max(LEAST_EXPIRY))
-}
-
-/// RFC 4028 §5: no session timer is shorter.
-const LEAST_EXPIRY: Duration = Duration::from_secs(90);
 
 /// Requests whose 481 ends the whole dialog they are in, not just a subscription or a provisional response in it (RFC
 /// 5057 §5.1).

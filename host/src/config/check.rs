@@ -48,6 +48,8 @@ pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
     users(settings, context)?;
     super::trunks::check::check(settings, context)?;
     node_key(settings, context)?;
+    let timer = settings.file.proxy.as_ref().and_then(|proxy| proxy.session_timer.as_ref());
+    super::session_timer::check(timer, context)?;
     super::shield::check(&settings.file.shield, context)?;
     match &settings.file.relay {
         Some(relay) => relay_ports(relay, settings, context),

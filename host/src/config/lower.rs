@@ -68,6 +68,8 @@ pub fn proxy(settings: &Settings, keys: &Keyring) -> Option<proxy::Config> {
         },
         scanners: scanners(&file.shield),
         expiries: expiries(&own.registrations),
+        session_timer: own.session_timer.map(super::session_timer::lower),
+        asserted_identity: own.asserted_identity,
         token_keys: keys.token_keys(),
         nonce_key: keys.nonce,
         ..proxy::Config::default()

@@ -6,6 +6,7 @@ pub mod errors;
 pub mod lower;
 pub mod places;
 pub mod schema;
+pub mod session_timer;
 pub mod shield;
 pub mod tls;
 pub mod trunks;

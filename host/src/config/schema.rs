@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::session_timer::SessionTimer;
 use super::shield::Shield;
 use super::trunks::{Route, Trunk};
 use super::values::{Cidr, Ports, SipAddress, Span};
@@ -327,6 +328,10 @@ pub struct Proxy {
     pub max_calls: u32,
     /// Registrations.
     pub registrations: Registrations,
+    /// Session timers to ask for; none: what the ends agree on is theirs alone.
+    pub session_timer: Option<SessionTimer>,
+    /// Whether accounts are named to trunks by P-Asserted-Identity (RFC 3325).
+    pub asserted_identity: bool,
     /// Timers.
     pub timers: Timers,
 }
@@ -345,6 +350,8 @@ impl Default for Proxy {
             lanes: 1,
             max_calls: 100_000,
             registrations: Registrations::default(),
+            session_timer: None,
+            asserted_identity: false,
             timers: Timers::default(),
         }
     }
