@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use proto::sip::{Message, Name};
-use proto::tables::{Anchor, Secret, User};
+use proto::tables::{Secret, User};
 
-use crate::bench::{A, B, Bench, in_dialog, invite, open, plain, to};
+use crate::bench::{A, B, Bench, invite, plain, to};
 use crate::config::{Config, SessionTimer};
 use crate::net::*;
 use crate::testing::address;
@@ -177,4 +177,150 @@ fn rfc3325_5_an_account_that_logged_in_is_named_to_a_trunk() {
     assert_eq!(identity(&hidden), ["<sip:alice@example.com>"], "the trunk may know");
     let to_a_stranger = alice_calls(plain(), "sip:anonymous@anonymous.invalid", "\nPrivacy: id");
     assert!(identity(&to_a_stranger).is_empty(), "nobody else may");
+}
+
+// What passes through two proxies and two NATs.
+
+const BOB: &str = "sip:bob@b.example";
+
+fn parties() -> (Net, Phone, Phone) {
+    let mut net = Net::new();
+    let mut alice = Phone::behind_nat("alice", "198.51.100.1:40001", "10.0.0.2:5060", P1);
+    let mut bob = Phone::behind_nat("bob", "192.0.2.1:50001", "10.9.9.9:5060", P2);
+    alice.register(&mut net);
+    bob.register(&mut net);
+    (net, alice, bob)
+}
+
+/// Alice's request of this method outside of dialogs.
+fn first(alice: &mut Phone, method: &str, headers: &str, body: &[u8]) -> Message {
+    let text = String::from_utf8_lossy(alice.invite(BOB, "").bytes()).replace("INVITE", method);
+    let head = text.replace("Content-Length: 0\r\n", &format!("{headers}Content-Length: {}\r\n", body.len()));
+    Message::parse([head.as_bytes(), body].concat().into()).unwrap()
+}
+
+/// Says it, and gives it as `to` gets it.
+fn passes(net: &mut Net, from: &Phone, to: &Phone, request: Message) -> Message {
+    let method = request.method().as_str().to_owned();
+    let got = net.say(&from.seen_at, from.proxy, request);
+    asked(&got, to, &method).unwrap_or_else(|| panic!("{method}: {:#?}", net.steps())).message
+}
+
+/// `to` answers, and `from` hears it.
+fn answered(net: &mut Net, to: &Phone, from: &Phone, request: &Message, status: u16) -> Message {
+    let got = net.say(&to.seen_at, to.proxy, to.answer(request, status, ""));
+    told(&got, from).pop().unwrap_or_else(|| panic!("{:#?}", net.steps()))
+}
+
+/// RFC 6665 §4.4.1, §4.1.2: a subscription is a dialog; its NOTIFYs, refreshes and end find both ways.
+#[test]
+fn rfc6665_4_a_subscription_makes_a_dialog_through_both_proxies() {
+    let (mut net, mut alice, mut bob) = parties();
+    let subscribe = first(&mut alice, "SUBSCRIBE", "Event: dialog\r\nExpires: 600\r\n", b"");
+    let got = passes(&mut net, &alice, &bob, subscribe);
+    let ok = answered(&mut net, &bob, &alice, &got, 200);
+    let notify = bob.in_dialog("NOTIFY", &got, "").edit().append(Name::Event, "dialog").finish();
+    let notify = passes(&mut net, &bob, &alice, notify);
+    assert_eq!(notify.request_uri(), "sip:alice@10.0.0.2:5060");
+    assert_eq!(answered(&mut net, &alice, &bob, &notify, 200).status(), Some(200));
+    for expires in ["600", "0"] {
+        let again = alice.in_dialog("SUBSCRIBE", &ok, "").edit().append(Name::Expires, expires).finish();
+        let again = passes(&mut net, &alice, &bob, again);
+        assert_eq!(
+            (again.request_uri(), again.text(Name::Expires)),
+            ("sip:bob@10.9.9.9:5060", Some(expires))
+        );
+        answered(&mut net, &bob, &alice, &again, 200);
+    }
+}
+
+/// RFC 3428 §4, §5 (MESSAGE), RFC 3903 §4 (PUBLISH), and a method nobody has heard of (RFC 3261 §16.1: a proxy is transparent
+/// to new methods): through, with their bodies byte for byte, NULs and all, and no Record-Route.
+#[test]
+fn rfc3428_5_requests_that_make_no_dialog_pass_with_their_bodies_byte_for_byte() {
+    let (mut net, mut alice, bob) = parties();
+    let body: Vec<u8> = (0..=255).chain(*b"\r\n\r\nv=0\r\n").collect();
+    for method in ["MESSAGE", "PUBLISH", "NEWS"] {
+        let request = first(&mut alice, method, "Content-Type: application/octet-stream\r\n", &body);
+        let got = passes(&mut net, &alice, &bob, request);
+        assert_eq!(got.body(), body, "{method}");
+        assert!(got.text(Name::RecordRoute).is_none(), "{method}");
+        assert_eq!(answered(&mut net, &bob, &alice, &got, 202).status(), Some(202));
+    }
+}
+
+/// RFC 6086 §4: INFO in the dialog. RFC 3262 §3–§5: 100rel and its numbers are the ends' own. RFC 3311 §5: UPDATE.
+#[test]
+fn rfc3262_rfc3311_rfc6086_prack_update_and_info_pass_in_the_dialog() {
+    let (mut net, mut alice, bob) = parties();
+    let invite = alice.invite(BOB, &alice.sdp()).edit().append(Name::Supported, "100rel").finish();
+    let got = passes(&mut net, &alice, &bob, invite);
+    assert_eq!(got.text(Name::Supported), Some("100rel"));
+    let reliable = bob.answer(&got, 183, &bob.sdp());
+    let reliable = reliable.edit().append(Name::Require, "100rel").append(Name::RSeq, "4711").finish();
+    let rung = told(&net.say(&bob.seen_at, P2, reliable), &alice).pop().unwrap();
+    assert_eq!((rung.text(Name::Require), rung.text(Name::RSeq)), (Some("100rel"), Some("4711")));
+    let prack = alice.in_dialog("PRACK", &rung, "").edit().append(Name::RAck, "4711 1 INVITE").finish();
+    let prack = passes(&mut net, &alice, &bob, prack);
+    assert_eq!(prack.text(Name::RAck), Some("4711 1 INVITE"));
+    assert_eq!(answered(&mut net, &bob, &alice, &prack, 200).status(), Some(200));
+    let ok = told(&net.say(&bob.seen_at, P2, bob.answer(&got, 200, "")), &alice).pop().unwrap();
+    for method in ["UPDATE", "INFO"] {
+        let request = alice.in_dialog(method, &ok, "");
+        let request = passes(&mut net, &alice, &bob, request);
+        assert_eq!(request.request_uri(), "sip:bob@10.9.9.9:5060");
+        assert_eq!(answered(&mut net, &bob, &alice, &request, 200).status(), Some(200));
+    }
+}
+
+/// RFC 3326 §2 (Reason) and RFC 7044 §4 (History-Info): the story of a call is not ours to tell or to shorten.
+#[test]
+fn rfc3326_rfc7044_reason_and_history_pass_as_they_are() {
+    let (mut net, mut alice, bob) = parties();
+    let history = "<sip:boss@a.example?Reason=SIP%3Bcause%3D302>;index=1, <sip:bob@b.example>;index=1.1;rc=1";
+    let reason = "SIP ;cause=302 ;text=\"Moved, \\\"away\\\"\", Q.850;cause=16";
+    let invite = alice.invite(BOB, &alice.sdp());
+    let invite = invite.edit().append(Name::HistoryInfo, history).append(Name::Reason, reason).finish();
+    let got = passes(&mut net, &alice, &bob, invite);
+    assert_eq!((got.text(Name::HistoryInfo), got.text(Name::Reason)), (Some(history), Some(reason)));
+    let busy = bob.answer(&got, 486, "").edit().append(Name::Reason, "Q.850;cause=17").finish();
+    let busy = told(&net.say(&bob.seen_at, P2, busy), &alice).pop().unwrap();
+    assert_eq!((busy.status(), busy.text(Name::Reason)), (Some(486), Some("Q.850;cause=17")));
+}
+
+/// RFC 3326 §2: the caller's reason for its CANCEL reaches the callee.
+#[test]
+fn rfc3326_2_a_cancel_keeps_the_callers_reason() {
+    let (mut net, mut alice, bob) = parties();
+    let invite = alice.invite(BOB, &alice.sdp());
+    let got = passes(&mut net, &alice, &bob, invite.clone());
+    net.say(&bob.seen_at, P2, bob.answer(&got, 180, ""));
+    let text = String::from_utf8_lossy(invite.bytes()).into_owned();
+    let head =
+        text.split("Contact:").next().unwrap().replacen("INVITE", "CANCEL", 1).replace(" INVITE", " CANCEL");
+    let cancel =
+        format!("{head}Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\nContent-Length: 0\r\n\r\n");
+    // The branch is the INVITE's own.
+    let cancel = passes(&mut net, &alice, &bob, Message::parse(cancel.into()).unwrap());
+    assert_eq!(cancel.text(Name::Reason), Some("SIP;cause=200;text=\"Call completed elsewhere\""));
+}
+
+/// RFC 5621 §3: of a multipart body only the SDP is ours; a binary part beside it stays, byte for byte.
+#[test]
+fn rfc5621_3_of_a_multipart_body_only_the_sdp_is_edited() {
+    let (mut net, mut alice, bob) = parties();
+    let isup: Vec<u8> = (0..=255).collect();
+    let sdp = alice.sdp();
+    let parts = |sdp: &str| {
+        let first = format!(
+            "preamble\r\n--x\r\nContent-Type: application/sdp\r\nX-Odd:  kept \r\n\r\n{sdp}\r\n--x\r\n"
+        );
+        let second = b"Content-Type: application/isup;version=itu-t92+\r\nContent-Disposition: signal;handling=optional\r\n\r\n";
+        [first.as_bytes(), second, &isup, b"\r\n--x--\r\nepilogue"].concat()
+    };
+    let invite = first(&mut alice, "INVITE", "Content-Type: multipart/mixed;boundary=x\r\n", &parts(&sdp));
+    let got = passes(&mut net, &alice, &bob, invite);
+    let edited = sdp_of(&got);
+    assert!(edited != sdp && edited.contains(MEDIA) && !edited.contains("10.0.0.2"), "{edited}");
+    assert_eq!(got.body(), parts(&edited));
 }

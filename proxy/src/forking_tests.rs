@@ -235,3 +235,39 @@ fn a_fork_wider_than_max_breadth_goes_on_serially() {
     let sent = bench.from(A, &(invite("sip:bob@example.com") + "\nMax-Breadth: 0"));
     assert_eq!(to(&sent, A)[0].status(), Some(440));
 }
+
+/// RFC 3261 §16.5: a 3xx of a trusted trunk is followed, its Contacts by their q; anybody else's goes back as it is.
+#[test]
+fn a_3xx_is_followed_for_a_trusted_trunk_alone() {
+    let moved = "Contact: <sip:b@198.51.100.31:5060>;q=0.9, <sip:b@198.51.100.32:5060>;q=0.5";
+    let mut foreign = Bench::new(plain());
+    let leg = invited(&foreign.from(A, &invite("sip:b@example.com"))).remove(0);
+    let sent = foreign.answer(&leg, 302, moved, "");
+    assert_eq!(to(&sent, A)[0].status(), Some(302));
+
+    let mut config = plain();
+    crate::bench::trunk(&mut config).trusted = true;
+    let mut trusted = Bench::new(config);
+    let leg = invited(&trusted.from(A, &invite("sip:b@example.com"))).remove(0);
+    let next = invited(&trusted.answer(&leg, 302, moved, ""));
+    let tried: Vec<_> = next.iter().map(|leg| leg.message.request_uri().to_owned()).collect();
+    assert_eq!(tried, ["sip:b@198.51.100.31:5060"], "the best first");
+    let next = invited(&trusted.answer(&next[0], 486, "", ""));
+    assert_eq!(next[0].message.request_uri(), "sip:b@198.51.100.32:5060");
+}
+
+/// §16.7 step 10: once somebody has answered, or declined for all, nothing new is begun.
+#[test]
+fn a_3xx_that_comes_after_the_answer_or_a_6xx_is_not_followed() {
+    for end in [200, 603] {
+        let mut config = plain();
+        crate::bench::trunk(&mut config).trusted = true;
+        let mut bench = Bench::new(config);
+        let leg = invited(&bench.from(A, &invite("sip:b@example.com"))).remove(0);
+        let both = "Contact: <sip:b@198.51.100.31:5060>, <sip:b@198.51.100.32:5060>";
+        let legs = invited(&bench.answer(&leg, 302, both, ""));
+        bench.answer(&legs[0], end, CONTACT, "");
+        let sent = bench.answer(&legs[1], 302, "Contact: <sip:b@198.51.100.33:5060>", "");
+        assert!(invited(&sent).is_empty(), "after {end}: {sent:?}");
+    }
+}

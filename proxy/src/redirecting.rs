@@ -3,6 +3,7 @@
 //!
 //! Any other 3xx is followed for trusted trunks only (RFC 3261 §16.5), since whoever follows it pays for the call.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -13,7 +14,7 @@ use proto::sip::{Builder, Message, Name, Uri};
 
 use crate::alarms::Alarm;
 use crate::branches::Step;
-use crate::contexts::{Branch, Context, Final, Stage, Target};
+use crate::contexts::{Answered, Context, Final, Stage, Target};
 use crate::proxy::{Cx, Owner, Proxy};
 use crate::siblings;
 use crate::target::{Hops, of_uri};
@@ -164,7 +165,8 @@ impl Proxy {
         self.branch_ended(cx, context, index, end);
     }
 
-    /// Follows a 3xx of a trusted trunk: every Contact is a target of its own. `false`: it goes back as it is.
+    /// Follows a 3xx of a trusted trunk: every Contact is a target of its own, those of the highest q now, the others when
+    /// these have failed. `false`: it goes back as it is.
     pub(crate) fn recurse(
         &mut self,
         cx: &mut Cx<'_>,
@@ -172,27 +174,31 @@ impl Proxy {
         index: usize,
         response: &Message,
     ) -> bool {
-        let room = self.config.limits.branches.saturating_sub(context.branches.len());
-        if !context.branches[index].target.trusted || context.cancelled || room == 0 {
+        if !context.branches[index].target.trusted || !may_begin_branches(context) {
             return false;
         }
-        let tried: Vec<&Branch> = context.branches.iter().collect();
-        let is_new = |uri: &str| tried.iter().all(|branch| branch.target.uri.as_deref() != Some(uri));
-        let trunk = &context.branches[index].target;
-        let found: Vec<Target> = response
-            .contacts()
-            .flatten()
-            .filter(|contact| is_new(contact.raw_uri))
-            .filter_map(|contact| self.of_contact(contact.raw_uri, contact.q(), trunk))
-            .take(room)
-            .collect();
-        if found.is_empty() {
-            return false;
-        }
+        let mut found = self.contacts_to_try(context, index, response);
+        let Some(best) = found.first().map(|target| target.q) else { return false };
+        let rest = found.split_off(found.iter().take_while(|target| target.q == best).count());
+        context.later.extend(rest);
+        context.later.make_contiguous().sort_by_key(|target| Reverse(target.q));
         context.branches[index].stage = Stage::Done;
         self.free_branch(cx, context, index);
         self.try_targets(cx, context, found);
         true
+    }
+
+    /// The Contacts that were not tried yet, the most wanted first.
+    fn contacts_to_try(&self, context: &Context, index: usize, response: &Message) -> Vec<Target> {
+        let tried = || context.branches.iter().map(|branch| &branch.target).chain(&context.later);
+        let is_new = |uri: &str| tried().all(|target| target.uri.as_deref() != Some(uri));
+        let trunk = &context.branches[index].target;
+        let found = response.contacts().flatten().filter(|contact| is_new(contact.raw_uri));
+        let found = found.filter_map(|contact| self.of_contact(contact.raw_uri, contact.q(), trunk));
+        let room = self.config.limits.branches.saturating_sub(tried().count());
+        let mut found: Vec<Target> = found.take(room).collect();
+        found.sort_by_key(|target| Reverse(target.q));
+        found
     }
 
     fn of_contact(&self, raw: &str, q: u16, trunk: &Target) -> Option<Target> {
@@ -208,4 +214,10 @@ impl Proxy {
             ..trunk.clone()
         })
     }
+}
+
+/// Whether more may be tried: nobody has answered, given up or declined for all (§16.7 steps 5 and 10).
+fn may_begin_branches(context: &Context) -> bool {
+    let declined = context.best.as_ref().is_some_and(|best| best.status >= 600);
+    context.answered == Answered::No && !context.cancelled && !declined
 }
