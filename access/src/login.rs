@@ -1,0 +1,176 @@
+//! Logging in: what the endpoint says is compared with what is seen; whoever must be told to open a path to it is told
+//! *before* it learns whom it may talk to and how.
+
+use std::time::Instant;
+
+use minicbor::bytes::ByteArray;
+use proto::event::Registration;
+use proto::node::Flow;
+use proto::peer::reach::{Path, reach};
+use proto::peer::ticket::Class;
+use proto::peer::words::{
+    self, Buddy, LOGIN, Login, NOTICE, Notice, PROFILE, Profile, Route, Sealing,
+};
+use proto::sip::transaction::ServerId;
+use proto::sip::{Message, Name, reply};
+
+use crate::accounts::Device;
+use crate::server::{Access, Pending, Refusal, keep_alive};
+
+impl Access {
+    /// The account is proven.
+    pub(crate) fn log_in(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        flow: Flow,
+        request: &Message,
+        aor: String,
+    ) -> Result<(), Refusal> {
+        if request.expires() == Some(0) {
+            return self.log_out(now, id, flow, request, &aor);
+        }
+        if request.text(Name::ContentType) != Some(LOGIN) {
+            return Err((415, "a login has a body of application/p2p-login+cbor"));
+        }
+        let login: Login = words::read(request.body()).ok_or((400, "the login can't be read"))?;
+        if !login.is_proven(&aor, request.call_id()) {
+            return Err((403, "the device key has not signed this login"));
+        }
+        let before = self.accounts.device(&aor);
+        let again = before.is_some_and(|device| device.key == *login.device);
+        let moved = before.is_none_or(|device| device.flow != flow);
+        let session = match before.filter(|_| again) {
+            Some(device) => device.session.clone(),
+            None => Sealing::fresh(&mut self.dice),
+        };
+        let newest = before.filter(|_| again).map_or(0, |device| device.newest);
+        let mut device = Device { newest, ..Device::new(now, flow, &login, session) };
+        device.bound = self.proven_bind(now, &login);
+        let lease = self.lease(keep_alive(&device));
+        self.accounts.log_in(&aor, device);
+        self.lease_begins(now, &aor, lease);
+        let change = if again { Registration::Refreshed } else { Registration::New };
+        self.tell_registered(&aor, flow, change);
+        if moved {
+            self.announce(now, &aor);
+        }
+        self.welcome(now, id, request, &aor);
+        self.deliver(now, &aor);
+        Ok(())
+    }
+
+    fn log_out(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        flow: Flow,
+        request: &Message,
+        aor: &str,
+    ) -> Result<(), Refusal> {
+        if self.accounts.log_out(aor).is_some() {
+            self.tell_registered(aor, flow, Registration::Removed);
+        }
+        let response = reply(request, 200, &self.dice.word(8)).finish();
+        self.transactions.respond(now, id, response);
+        Ok(())
+    }
+
+    /// Profile and routing table.
+    fn welcome(&mut self, now: Instant, id: ServerId, request: &Message, aor: &str) {
+        let Some(device) = self.accounts.device(aor) else { return };
+        let keep_alive = keep_alive(device);
+        let lease_s = self.lease(keep_alive).as_secs() as u32;
+        let others = self.accounts.buddies(aor);
+        let profile = Profile {
+            you: device.flow.remote,
+            keep_alive_ms: keep_alive.map(|every| every.as_millis() as u32),
+            lease_s,
+            session: device.session.clone(),
+            buddies: others.iter().map(|other| self.buddy(other)).collect(),
+            routes: others.iter().map(|other| self.route(now, aor, other, true)).collect(),
+            reflector: self.config.reflector.as_ref().map(|(address, _)| *address),
+        };
+        let contact = request.contacts().flatten().next().map(|contact| contact.raw_uri.to_owned());
+        let response = reply(request, 200, &self.dice.word(8))
+            .header(Name::Contact, format_args!("<{}>;expires={lease_s}", contact.unwrap_or_default()))
+            .body(PROFILE, &words::write(&profile));
+        self.transactions.respond(now, id, response.finish());
+    }
+
+    /// Tells every buddy who must send first that this one comes, or comes from elsewhere now.
+    pub(crate) fn announce(&mut self, now: Instant, aor: &str) {
+        for other in self.accounts.buddies(aor) {
+            if self.must_be_told(aor, &other) {
+                let notice = Notice::Punch(self.buddy(aor), self.route(now, aor, &other, false));
+                self.notify(now, &other, &notice);
+            }
+        }
+    }
+
+    /// Whether a buddy's NAT keeps out what the newcomer would send.
+    fn must_be_told(&self, newcomer: &str, buddy: &str) -> bool {
+        let (Some(from), Some(to)) = (self.accounts.device(newcomer), self.accounts.device(buddy)) else {
+            return false;
+        };
+        let reach = reach(&from.side(), &to.side());
+        reach.path == Path::Punch || reach.neighbours
+    }
+
+    pub(crate) fn notify(&mut self, now: Instant, aor: &str, notice: &Notice) {
+        let Some(flow) = self.accounts.device(aor).map(|device| device.flow) else { return };
+        let domain = self.config.domain.clone();
+        let request = self.begin(flow, "MESSAGE", &domain, aor).body(NOTICE, &words::write(notice));
+        self.send_to(now, aor, request, Pending::Notice);
+    }
+
+    pub(crate) fn tell_gone(&mut self, now: Instant, aor: &str) {
+        for other in self.accounts.buddies(aor) {
+            self.notify(now, &other, &Notice::Gone(aor.to_owned()));
+        }
+    }
+
+    pub(crate) fn buddy(&self, aor: &str) -> Buddy {
+        let device = self.accounts.device(aor);
+        let shown = device.filter(|device| device.allows.direct);
+        Buddy {
+            aor: aor.to_owned(),
+            online: device.is_some(),
+            external: shown.map(|device| device.flow.remote),
+            verdict: shown.map(|device| device.verdict),
+            device: device.map(|device| ByteArray::from(device.key)),
+        }
+    }
+
+    /// How `from` reaches `to`; written for the initiator, or for the responder, which needs the way back.
+    pub(crate) fn route(&self, now: Instant, from: &str, to: &str, for_initiator: bool) -> Route {
+        let pair = self.pair(from, to);
+        let (Some(ours), Some(theirs)) = (self.accounts.device(from), self.accounts.device(to)) else {
+            return Route { way: Path::Server.into(), pair, hosts: Vec::new(), token: None };
+        };
+        let reach = reach(&ours.side(), &theirs.side());
+        let (reader, other) = if for_initiator { (ours, theirs) } else { (theirs, ours) };
+        let hosts = if reach.neighbours { other.hosts.clone() } else { Vec::new() };
+        Route { way: reach.into(), pair, hosts, token: self.token(now, reader, other) }
+    }
+
+    /// Two buddies' common key does not depend on when they met or who asks.
+    pub(crate) fn pair(&self, one: &str, other: &str) -> Sealing {
+        let (first, second) = if one <= other { (one, other) } else { (other, one) };
+        Sealing::derive(&self.config.secret, "postern pair", &[first, second])
+    }
+
+    /// Only towards who has proven that it hears the reflector, and only if both let others know where they are.
+    fn token(&self, now: Instant, from: &Device, to: &Device) -> Option<ByteArray<44>> {
+        let (_, keys) = self.config.reflector.as_ref()?;
+        let open = from.allows.direct && to.allows.direct;
+        let token = keys.mint(from.bound?, to.bound?, Class::Message, self.birth.unix_at(now) as u32);
+        token.filter(|_| open).map(ByteArray::from)
+    }
+
+    fn proven_bind(&self, now: Instant, login: &Login) -> Option<std::net::SocketAddr> {
+        let (_, keys) = self.config.reflector.as_ref()?;
+        let (address, ticket) = login.bind.as_ref()?;
+        keys.is_bound(ticket, *address, self.birth.unix_at(now) as u32).then_some(*address)
+    }
+}
