@@ -127,7 +127,8 @@ impl Accounts {
 
     /// Whether each permits the other.
     pub(crate) fn are_buddies(&self, one: &str, other: &str) -> bool {
-        let permits = |who: &str, whom: &str| self.accounts.get(who).is_some_and(|a| a.permits.contains(whom));
+        let permits =
+            |who: &str, whom: &str| self.accounts.get(who).is_some_and(|a| a.permits.contains(whom));
         one != other && permits(one, other) && permits(other, one)
     }
 

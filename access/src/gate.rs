@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use proto::digest::{self, Algorithm, NonceCheck, Nonces};
-use proto::sip::{Auth, Builder, Message, Name, reply};
 use proto::shield::{Deed, Outcome, What};
+use proto::sip::{Auth, Builder, Message, Name, reply};
 use proto::tables::{Secret, Tables, User};
 
 /// What a request proved.
@@ -37,7 +37,13 @@ impl Gate {
         Gate { nonces: Nonces::new(nonce_key), realm: realm.to_owned() }
     }
 
-    pub(crate) fn check(&self, visit: Visit, request: &Message, to_tag: &str, tables: &mut dyn Tables) -> Verdict {
+    pub(crate) fn check(
+        &self,
+        visit: Visit,
+        request: &Message,
+        to_tag: &str,
+        tables: &mut dyn Tables,
+    ) -> Verdict {
         let Some(text) = self.credentials(request) else {
             return match judge(visit, "", false, What::Asks, tables) {
                 true => self.challenge(visit, request, to_tag, false),

@@ -8,9 +8,7 @@ use proto::event::Registration;
 use proto::node::Flow;
 use proto::peer::reach::{Path, reach};
 use proto::peer::ticket::Class;
-use proto::peer::words::{
-    self, Buddy, LOGIN, Login, NOTICE, Notice, PROFILE, Profile, Route, Sealing,
-};
+use proto::peer::words::{self, Buddy, LOGIN, Login, NOTICE, Notice, PROFILE, Profile, Route, Sealing};
 use proto::sip::transaction::ServerId;
 use proto::sip::{Message, Name, reply};
 

@@ -130,7 +130,8 @@ impl Access {
                 if !self.accounts.are_buddies(from, &whom) {
                     return Err((403, "no mutual consent"));
                 }
-                let (theirs, ours) = (self.route(now, from, &whom, false), self.route(now, from, &whom, true));
+                let (theirs, ours) =
+                    (self.route(now, from, &whom, false), self.route(now, from, &whom, true));
                 self.notify(now, &whom, &Notice::Punch(self.buddy(from), theirs));
                 self.notify(now, from, &Notice::Met(self.buddy(&whom), ours));
                 self.answer_wish(now, id, request);

@@ -95,7 +95,14 @@ impl Access {
         }
     }
 
-    fn request(&mut self, now: Instant, id: ServerId, flow: Flow, request: &Message, tables: &mut dyn Tables) {
+    fn request(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        flow: Flow,
+        request: &Message,
+        tables: &mut dyn Tables,
+    ) {
         if !flow.remote.ip().is_loopback() && !tables.admit(now, Limit::Request, flow.remote.ip()) {
             return self.transactions.forget_request(id);
         }
@@ -187,7 +194,10 @@ impl Access {
         let (branch, tag, call) = (self.dice.word(16), self.dice.word(8), self.dice.word(20));
         let transport = flow.transport.via();
         Builder::request(method, &format!("sip:{to}"))
-            .header(Name::Via, format_args!("SIP/2.0/{transport} {};branch=z9hG4bK{branch};rport", flow.local))
+            .header(
+                Name::Via,
+                format_args!("SIP/2.0/{transport} {};branch=z9hG4bK{branch};rport", flow.local),
+            )
             .header(Name::MaxForwards, 70)
             .header(Name::From, format_args!("<sip:{from}>;tag={tag}"))
             .header(Name::To, format_args!("<sip:{to}>"))
@@ -224,7 +234,8 @@ impl Access {
     /// STUN: a keep-alive under a session's key, or anybody's question where it is.
     fn stun(&mut self, now: Instant, flow: Flow, bytes: &[u8], tables: &mut dyn Tables) {
         let Some(message) = stun::Message::parse(bytes) else {
-            return drop(tables.admit(now, Limit::Garbage, flow.remote.ip()));
+            tables.admit(now, Limit::Garbage, flow.remote.ip());
+            return;
         };
         let named = message.username().and_then(|label| self.accounts.named(label)).map(str::to_owned);
         let answer = match named {

@@ -6,5 +6,6 @@
 #![allow(clippy::disallowed_methods, reason = "floor 3 may touch the real world")]
 
 pub mod cast;
+pub mod company;
 pub mod lab;
 pub mod world;

@@ -2,11 +2,18 @@
 //! buddies directly wherever that can be.
 //!
 //! [`classifier`] and [`life`] find out about the NAT, [`Surveyor`] is a node that does only that; [`opening`] opens a
-//! path to one other peer.
+//! path to one other peer. [`Peer`] puts them together.
 
+mod channel;
 pub mod classifier;
+mod config;
 pub mod life;
+mod link;
+mod node;
 pub mod opening;
 mod surveyor;
+mod talk;
 
+pub use config::{BuddyReport, PeerConfig, PeerReport};
+pub use node::Peer;
 pub use surveyor::Surveyor;

@@ -45,6 +45,7 @@ pub struct Classifier {
     ports: [Option<u16>; SCRATCH],
     hairpinned: bool,
     over: bool,
+    remembered: Option<Verdict>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +103,18 @@ impl Classifier {
         dice: &mut Dice,
         out: &mut VecDeque<Output>,
     ) -> Classifier {
+        Classifier::with(now, local, server, None, dice, out)
+    }
+
+    /// The same; with a verdict remembered from an earlier time here, only the first question is asked.
+    pub fn with(
+        now: Instant,
+        local: SocketAddr,
+        server: SocketAddr,
+        remembered: Option<Verdict>,
+        dice: &mut Dice,
+        out: &mut VecDeque<Output>,
+    ) -> Classifier {
         let mut classifier = Classifier {
             server,
             local,
@@ -111,6 +124,7 @@ impl Classifier {
             ports: [None; SCRATCH],
             hairpinned: false,
             over: false,
+            remembered,
         };
         classifier.ask(now, Test::First, None, server, Change::default(), dice);
         let any = SocketAddr::new(local.ip(), 0);
@@ -210,6 +224,7 @@ impl Classifier {
         let external = self.external();
         let verdict = match external {
             None => Verdict::BLOCKED,
+            Some(_) if self.remembered.is_some() => self.remembered.unwrap_or(Verdict::UNKNOWN),
             Some(external) => Verdict {
                 mapping: self.mapping(external),
                 filtering: self.filtering(),
@@ -285,12 +300,12 @@ impl Classifier {
         let known = self.is_over_with(Test::First) && self.external().is_none();
         let without_other = self.external().is_some() && self.other.is_none();
         let last = self.is_over_with(Test::Spoilt) || self.mapped(Test::FromB).is_some();
-        all && (known || without_other || last || self.scratch[0].is_none())
+        all && (known || self.remembered.is_some() || without_other || last || self.scratch[0].is_none())
     }
 
     /// Asks everything whose conditions hold.
     fn go_on(&mut self, now: Instant, dice: &mut Dice) {
-        let (Some(external), Some(b)) = (self.external(), self.other) else { return };
+        let (Some(external), Some(b), None) = (self.external(), self.other, self.remembered) else { return };
         let plain = Change::default();
         let other_ip = SocketAddr::new(b.ip(), self.server.port());
         self.ask_once(now, Test::OtherIp, None, other_ip, plain, dice);

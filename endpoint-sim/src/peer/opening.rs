@@ -89,6 +89,7 @@ pub struct Opening {
     opened: Option<Way>,
     given_up: bool,
     spent: u32,
+    awaited: u32,
 }
 
 /// What is done at its time.
@@ -142,6 +143,7 @@ impl Opening {
             opened: None,
             given_up: false,
             spent: 0,
+            awaited: 0,
         };
         opening.plan_hosts(now);
         match (opening.plan.reach.path, opening.plan.part) {
@@ -195,11 +197,27 @@ impl Opening {
 
     /// A socket of ours is open ([`SPRAY_TICKET`]).
     pub fn bound(&mut self, socket: SocketId, dice: &mut Dice, out: &mut VecDeque<Output>) {
+        self.awaited = self.awaited.saturating_sub(1);
         if self.is_over() {
             return out.push_back(Output::Release { socket });
         }
         self.sockets.insert(socket);
         self.check(Way { socket: Some(socket), remote: self.plan.external }, None, dice, out);
+    }
+
+    /// Whether a check of ours waits for this answer.
+    pub fn has_asked(&self, transaction: &TransactionId) -> bool {
+        self.asked.contains_key(transaction)
+    }
+
+    /// Sockets asked for that are not open yet.
+    pub fn awaited(&self) -> u32 {
+        self.awaited
+    }
+
+    /// Gives back everything, a proven path too.
+    pub fn abandon(&mut self, out: &mut VecDeque<Output>) {
+        self.release_all_but(None, out);
     }
 
     /// Whether a socket is one of ours.
@@ -335,6 +353,7 @@ impl Opening {
             }
             Shot::Check { to, hops } => self.check(Way { socket: None, remote: to }, hops, dice, out),
             Shot::Open(count) => {
+                self.awaited += u32::from(count);
                 let local = SocketAddr::new(self.plan.local.ip(), 0);
                 out.extend((0..count).map(|_| Output::Bind { ticket: Ticket(SPRAY_TICKET), local }));
             }

@@ -373,7 +373,8 @@ mod tests {
         for path in PATHS {
             for bits in 0..16u8 {
                 let bit = |n: u8| bits & (1 << n) != 0;
-                let reach = Reach { path, prime: bit(0), any_port: bit(1), pinned: bit(2), neighbours: bit(3) };
+                let reach =
+                    Reach { path, prime: bit(0), any_port: bit(1), pinned: bit(2), neighbours: bit(3) };
                 assert_eq!(Reach::from(Way::from(reach)), reach);
             }
         }

@@ -1,0 +1,141 @@
+//! The cast of systems 2 and 3 in the simulated world: peers behind their NATs, an access server, a STUN server and a
+//! reflector.
+//!
+//! ```text
+//!  e1 10.0.0.2 ─ NAT 198.51.100.1 ─┐   access 203.0.113.20   reflector .30   ┌─ NAT 198.51.100.2 ─ 10.0.0.2 e2
+//!  e1 192.0.2.10 (public) ─────────┴── stun .10 and .11 ─────────────────────┴──────── (public) 192.0.2.20 e2
+//! ```
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use access::{Access, StunServer};
+use endpoint_sim::peer::{Peer, PeerConfig, PeerReport};
+use proto::stun::Server;
+use proto::tables::{Secret, User};
+
+use crate::cast::Site;
+use crate::world::{Entry, GatewayId, HostId, INTERNET, NodeId, World};
+
+/// The STUN server's two addresses.
+pub const STUN: [&str; 2] = ["203.0.113.10:3478", "203.0.113.11:3479"];
+/// The access server.
+pub const ACCESS: &str = "203.0.113.20:5060";
+/// The domain of all.
+pub const DOMAIN: &str = "example.com";
+
+/// Servers in place; peers come as the story goes.
+pub struct Company {
+    /// The world.
+    pub world: World,
+    /// The access server.
+    pub access: NodeId,
+    /// The STUN server.
+    pub stun: NodeId,
+    /// How many peers there are.
+    count: u8,
+}
+
+/// A peer in its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest {
+    /// The peer.
+    pub node: NodeId,
+    /// Its host.
+    pub host: HostId,
+    /// Its NAT.
+    pub nat: Option<GatewayId>,
+}
+
+impl Company {
+    /// With these pairs of buddies.
+    pub fn new(seed: u64, buddies: &[(&str, &str)]) -> Company {
+        let mut world = World::new(seed);
+        let stun = add_stun(&mut world);
+        let mut config = access::Config::new(DOMAIN, [3; 32], [4; 32]);
+        let at = |name: &str| format!("{name}@{DOMAIN}");
+        config.buddies = buddies.iter().map(|(one, other)| (at(one), at(other))).collect();
+        let host = world.host(INTERNET, &addr(ACCESS).ip().to_string());
+        let listener = format!("udp {ACCESS}");
+        let access =
+            world.attach(host, "access", &[&listener], move |birth| Access::new(config.clone(), birth));
+        Company { world, access, stun, count: 0 }
+    }
+
+    /// A peer comes online.
+    pub fn add(&mut self, name: &str, site: Site) -> Guest {
+        self.add_with(name, site, |_| ())
+    }
+
+    /// A peer with something else in its settings.
+    pub fn add_with(&mut self, name: &str, site: Site, set: impl Fn(&mut PeerConfig)) -> Guest {
+        self.count += 1;
+        let n = self.count;
+        let user = User {
+            name: name.to_owned(),
+            secret: Secret::Password(format!("{name}'s secret")),
+            aors: vec![format!("{name}@{DOMAIN}")],
+            anchor: None,
+            latch: None,
+            algorithms: Vec::new(),
+        };
+        self.world.tables(self.access).add_user(user);
+        let nat = site
+            .map(|rules| self.world.nat(&format!("nat-{name}"), INTERNET, &format!("198.51.100.{n}"), rules));
+        let (realm, ip) = match nat {
+            Some(nat) => (self.world.inside(nat), "10.0.0.2".to_owned()),
+            None => (INTERNET, format!("192.0.2.{n}0")),
+        };
+        let host = self.world.host(realm, &ip);
+        let local = SocketAddr::new(ip.parse().expect("an address"), 5060);
+        let mut config = PeerConfig::new(name, DOMAIN, local, addr(ACCESS), addr(STUN[0]));
+        config.password = format!("{name}'s secret");
+        config.secret = [n; 32];
+        set(&mut config);
+        let birth = move |birth| Peer::new(birth, config.clone());
+        let node = self.world.attach(host, name, &[&format!("udp {local}")], birth);
+        Guest { node, host, nat }
+    }
+
+    /// What a peer knows and has seen.
+    pub fn report(&self, guest: Guest) -> PeerReport {
+        self.world.node::<Peer>(guest.node).report()
+    }
+
+    /// Runs until a peer sees a buddy online, or not; panics when that does not come within the limit.
+    pub fn until_sees(&mut self, guest: Guest, buddy: &str, online: bool, limit: Duration) {
+        let aor = format!("{buddy}@{DOMAIN}");
+        let sees = |world: &World| {
+            let report = world.node::<Peer>(guest.node).report();
+            report.buddies.get(&aor).is_some_and(|buddy| buddy.online == online)
+        };
+        let seen = self.world.run_until(sees, limit);
+        assert!(seen, "{buddy} online: {online}, is not seen\n{}", self.world.ladder());
+    }
+
+    /// Runs until a peer is logged in.
+    pub fn until_logged_in(&mut self, guest: Guest) {
+        let done = |world: &World| world.node::<Peer>(guest.node).report().logged_in;
+        assert!(self.world.run_until(done, Duration::from_secs(20)), "no login\n{}", self.world.ladder());
+    }
+
+    /// The place in the record of the first packet since `from` that fits; panics when there is none.
+    pub fn place(&self, from: usize, what: &str, fits: impl Fn(&Entry) -> bool) -> usize {
+        let found = self.world.packets()[from..].iter().position(fits);
+        from + found.unwrap_or_else(|| panic!("no {what}\n{}", self.world.ladder()))
+    }
+}
+
+/// A STUN server with two addresses and two ports.
+pub fn add_stun(world: &mut World) -> NodeId {
+    let server = Server::pair(addr(STUN[0]), addr(STUN[1]));
+    let host = world.host(INTERNET, &addr(STUN[0]).ip().to_string());
+    world.address(host, INTERNET, &addr(STUN[1]).ip().to_string());
+    let listeners: Vec<String> = server.sockets().iter().map(|at| format!("udp {at}")).collect();
+    let listeners: Vec<&str> = listeners.iter().map(String::as_str).collect();
+    world.attach(host, "stun", &listeners, move |_| StunServer::new(server))
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| panic!("not an address and port: {text}"))
+}

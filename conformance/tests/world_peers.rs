@@ -1,0 +1,289 @@
+//! System 2 in the simulated world (US 8,000,325): login with NAT facts, the punch before the profile, presence between
+//! peers. Every step marked [C] is looked for on the wire.
+
+use std::time::Duration;
+
+use conformance::cast::SITES;
+use conformance::company::{ACCESS, Company, Guest, STUN};
+use conformance::world::{Entry, Fate, Rules};
+use endpoint_sim::peer::Peer;
+use proto::peer::nat::Verdict;
+use proto::peer::words::{LOGIN, NOTICE, Notice, PROFILE, Profile, read};
+use proto::sip::Name;
+use proto::stun;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn port_restricted() -> Option<Rules> {
+    Some(Rules::PORT_RESTRICTED)
+}
+
+/// e2 is online, then e1 comes; where the record begins that is e1's.
+fn two(e1: Option<Rules>, e2: Option<Rules>) -> (Company, [Guest; 2], usize) {
+    let mut company = Company::new(1, &[("e1", "e2")]);
+    let e2 = company.add("e2", e2);
+    company.until_logged_in(e2);
+    company.world.run_for(5 * SECOND);
+    let begun = company.world.packets().len();
+    let e1 = company.add("e1", e1);
+    (company, [e1, e2], begun)
+}
+
+fn has_body(entry: &Entry, content_type: &str) -> bool {
+    entry.sip().is_some_and(|message| message.text(Name::ContentType) == Some(content_type))
+}
+
+fn is_check(entry: &Entry) -> bool {
+    stun::Message::parse(&entry.bytes).is_some_and(|message| message.username().is_some())
+}
+
+fn is_to(entry: &Entry, address: &str) -> bool {
+    entry.sent.1 == address.parse().unwrap()
+}
+
+/// 2a, [C1] to [C8].
+#[test]
+fn both_port_restricted_punch_comes_before_profile_and_notify_after_it() {
+    let (mut company, [e1, e2], begun) = two(port_restricted(), port_restricted());
+    company.until_sees(e1, "e2", true, 10 * SECOND);
+    let by = |guest: Guest| move |entry: &Entry| entry.from == guest.node;
+    let asks =
+        company.place(begun, "STUN request", |e| by(e1)(e) && is_to(e, STUN[0]) && stun::is_stun(&e.bytes));
+    let login = company.place(asks, "login", |e| by(e1)(e) && has_body(e, LOGIN));
+    let instruction = company.place(login, "punch instruction", |e| has_body(e, NOTICE));
+    let profile = company.place(login, "profile", |e| has_body(e, PROFILE));
+    let punch =
+        company.place(instruction, "punch", |e| by(e2)(e) && is_check(e) && is_to(e, "198.51.100.2:5060"));
+    let notify = company.place(profile, "NOTIFY", |e| e.title().is_some_and(|t| t.starts_with("NOTIFY")));
+    assert!(asks < login && login < instruction && instruction < profile && punch < notify);
+
+    let packets = company.world.packets();
+    assert_eq!(packets[instruction].receiver(), Some(e2.node), "the instruction goes to e2");
+    assert_eq!(packets[punch].fate, Fate::Dropped("hop limit".to_owned()), "the first punch is short-lived");
+    let Fate::Arrived { seen, to, .. } = &packets[notify].fate else { panic!("{}", company.world.ladder()) };
+    assert_eq!(
+        (seen.0, *to),
+        ("198.51.100.2:5060".parse().unwrap(), e2.node),
+        "from e1's own mapping, directly"
+    );
+    let message = packets[profile].sip().unwrap();
+    let profile: Profile = read(message.body()).unwrap();
+    assert_eq!(profile.buddies[0].external, Some("198.51.100.1:5060".parse().unwrap()));
+    assert!(profile.keep_alive_ms.is_some_and(|ms| ms <= 20_000));
+    company.until_sees(e2, "e1", true, SECOND);
+    insta::assert_snapshot!(ladder_from(&company, begun));
+}
+
+fn ladder_from(company: &Company, begun: usize) -> String {
+    let login = company.place(begun, "login", |e| has_body(e, LOGIN));
+    let start = company.world.packets()[login].at;
+    company.world.ladder_of(start..=Duration::MAX)
+}
+
+/// 2b: the same without the instruction. e2 does not hear it, as a host that is cut off from its server.
+#[test]
+fn without_the_punch_the_notify_is_dropped() {
+    let mut company = Company::new(1, &[("e1", "e2")]);
+    let e2 = company.add("e2", port_restricted());
+    company.until_logged_in(e2);
+    company.world.run_for(5 * SECOND);
+    company.world.kill(e2.node);
+    let begun = company.world.packets().len();
+    let e1 = company.add("e1", port_restricted());
+    company.world.run_for(10 * SECOND);
+    let notify = company.place(begun, "NOTIFY", |e| e.title().is_some_and(|t| t.starts_with("NOTIFY")));
+    assert_eq!(company.world.packets()[notify].fate, Fate::Dropped("nat-e2: filtered".to_owned()));
+    assert!(!company.report(e1).buddies["e2@example.com"].online);
+    insta::assert_snapshot!(ladder_from(&company, begun));
+}
+
+/// 2c: the first channel outlives a NAT that forgets after 30 s, and does not without keep-alives.
+#[test]
+fn after_three_idle_minutes_e2_is_reached_only_if_it_kept_its_channel_open() {
+    for keeps_alive in [true, false] {
+        let rules = Rules::PORT_RESTRICTED.timeout(30 * SECOND);
+        let mut company = Company::new(1, &[("e1", "e2")]);
+        let e2 = company.add_with("e2", Some(rules), |config| config.keeps_alive = keeps_alive);
+        company.until_logged_in(e2);
+        // Without keep-alives it is enough to wait until the NAT has forgotten; the lease has not run out by then.
+        company.world.run_for(if keeps_alive { 180 * SECOND } else { 35 * SECOND });
+        let e1 = company.add("e1", port_restricted());
+        company.world.run_for(8 * SECOND);
+        assert_eq!(company.report(e2).punches, u32::from(keeps_alive), "{}", company.world.ladder());
+        assert_eq!(company.report(e1).buddies["e2@example.com"].online, keeps_alive);
+    }
+}
+
+/// 2d.
+#[test]
+fn a_public_e2_is_not_told_to_punch() {
+    let (mut company, [e1, e2], begun) = two(port_restricted(), None);
+    company.until_sees(e1, "e2", true, 10 * SECOND);
+    let told = company.world.packets()[begun..].iter().any(|entry| has_body(entry, NOTICE));
+    assert!(!told && company.report(e2).punches == 0, "{}", company.world.ladder());
+    assert_eq!(company.report(e2).buddies["e1@example.com"].path, "direct");
+}
+
+/// 2e.
+#[test]
+fn a_stranger_is_in_no_profile_and_is_refused() {
+    let mut company = Company::new(1, &[("e1", "e2")]);
+    let e2 = company.add("e2", None);
+    company.until_logged_in(e2);
+    let e3 = company.add("e3", None);
+    company.until_logged_in(e3);
+    company.world.run_for(3 * SECOND);
+    assert!(company.report(e3).buddies.is_empty());
+    let forged = "MESSAGE sip:e2@example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bKx\r\n\
+                  From: <sip:e1@example.com>;tag=1\r\nTo: <sip:e2@example.com>\r\nCall-ID: x\r\nCSeq: 1 MESSAGE\r\n\
+                  Max-Forwards: 70\r\nContent-Length: 5\r\n\r\nhello";
+    let begun = company.world.packets().len();
+    company.world.inject(e3.node, "192.0.2.20:5060", "192.0.2.10:5060", forged.as_bytes());
+    company.world.run_for(SECOND);
+    let refused = company.place(begun, "403", |e| e.title().is_some_and(|t| t.starts_with("403")));
+    assert_eq!(company.world.packets()[refused].receiver(), Some(e3.node));
+    let report = company.report(e2);
+    assert!(report.messages.is_empty() && report.strangers == 1);
+}
+
+/// 2f.
+#[test]
+fn a_dead_e2_is_shown_offline_and_the_login_completes() {
+    let (mut company, [e1, e2], _) = two(port_restricted(), port_restricted());
+    company.world.kill(e2.node);
+    company.until_logged_in(e1);
+    company.world.run_for(40 * SECOND);
+    let report = company.report(e1);
+    assert!(report.logged_in && !report.buddies["e2@example.com"].online);
+}
+
+/// 2g: found by e1's next keep-alive; from then on it takes less than a second.
+#[test]
+fn a_nat_that_binds_anew_is_noticed_and_paths_are_opened_again() {
+    for external in [None, Some("198.51.100.77")] {
+        let (mut company, [e1, e2], _) = two(port_restricted(), port_restricted());
+        company.until_sees(e1, "e2", true, 10 * SECOND);
+        company.until_sees(e2, "e1", true, 10 * SECOND);
+        // Somebody else takes the port that the NAT would give again.
+        company.world.rebind(e1.nat.unwrap(), Some(external.unwrap_or("198.51.100.2")));
+        let moved = company.world.packets().len();
+        company.world.run_for(25 * SECOND);
+        let seen = external.map(|ip| format!("{ip}:5060").parse().unwrap());
+        if let Some(seen) = seen {
+            let learnt = company.place(moved, "keep-alive from the new address", |e| {
+                e.from == e1.node
+                    && is_to(e, ACCESS)
+                    && matches!(&e.fate, Fate::Arrived { seen: s, .. } if s.0 == seen)
+            });
+            let at = company.world.packets()[learnt].at;
+            let again = company.place(learnt, "NOTIFY from the new address", |e| {
+                e.title().is_some_and(|t| t.starts_with("NOTIFY")) && e.receiver() == Some(e2.node)
+            });
+            let took = company.world.packets()[again].at - at;
+            assert!(took < SECOND, "{took:?}\n{}", company.world.ladder());
+            assert_eq!(company.report(e2).buddies["e1@example.com"].address, Some(seen));
+        }
+        assert!(company.report(e1).buddies["e2@example.com"].online);
+        company
+            .world
+            .with(e2.node, |peer: &mut Peer, now| peer.message(now, "e1@example.com", "still there?"));
+        company.world.run_for(2 * SECOND);
+        assert_eq!(company.report(e1).messages.len(), 1, "{}", company.world.ladder());
+    }
+}
+
+/// "First STUN packet to buddy notified": 3.5 round trips with a remembered verdict.
+#[test]
+fn from_the_first_packet_to_the_buddy_notified_it_takes_three_and_a_half_round_trips() {
+    let (mut company, [_, e2], _) = two(None, port_restricted());
+    let begun = company.world.now();
+    let _ = company.add_with("e1", port_restricted(), |config| config.remembered = Some(Verdict::UNKNOWN));
+    company.until_sees(e2, "e1", true, 10 * SECOND);
+    // Two lines of 5 ms and a NAT of 5 ms each way: 15 ms to a server, 20 ms to a peer behind a NAT.
+    let server_round_trip = Duration::from_millis(30);
+    let took = company.world.now() - begun;
+    assert!(took <= server_round_trip * 3 + Duration::from_millis(21), "{took:?}");
+}
+
+#[test]
+fn every_pair_of_nats_sees_one_another_and_can_talk() {
+    for (from, rules) in SITES {
+        for (to, other) in SITES {
+            let (mut company, [e1, e2], _) = two(rules, other);
+            company.until_sees(e1, "e2", true, 10 * SECOND);
+            company.until_sees(e2, "e1", true, 10 * SECOND);
+            company.world.with(e2.node, |peer: &mut Peer, now| peer.message(now, "e1@example.com", "hello"));
+            company.world.with(e1.node, |peer: &mut Peer, now| peer.message(now, "e2@example.com", "hello"));
+            company.world.run_for(2 * SECOND);
+            let heard = [e1, e2].map(|guest| company.report(guest).messages.len());
+            assert_eq!(heard, [1, 1], "{from} → {to}\n{}", company.world.ladder());
+            let sym =
+                |r: Option<Rules>| r.is_some_and(|r| r.mapping != conformance::world::Dependence::Endpoint);
+            let closed = |r: Option<Rules>| {
+                r.is_some_and(|r| r.filtering == conformance::world::Dependence::AddressAndPort)
+            };
+            let unknown = sym(rules) && closed(other) || closed(rules) && sym(other);
+            let path = company.report(e1).buddies["e2@example.com"].path;
+            assert_eq!(path, if unknown { "server" } else { "direct" }, "{from} → {to}");
+        }
+    }
+}
+
+#[test]
+fn consent_is_mutual_and_can_be_taken_back() {
+    let mut company = Company::new(1, &[]);
+    let [e1, e2] = ["e1", "e2"].map(|name| company.add(name, Some(Rules::PORT_RESTRICTED)));
+    company.until_logged_in(e1);
+    company.until_logged_in(e2);
+    company.world.with(e1.node, |peer: &mut Peer, now| peer.permit(now, "e2@example.com", true));
+    company.world.run_for(2 * SECOND);
+    assert!(company.report(e1).buddies.is_empty() && company.report(e2).buddies.is_empty());
+    company.world.with(e2.node, |peer: &mut Peer, now| peer.permit(now, "e1@example.com", true));
+    company.until_sees(e1, "e2", true, 5 * SECOND);
+    company.until_sees(e2, "e1", true, 5 * SECOND);
+    company.world.with(e1.node, |peer: &mut Peer, now| peer.permit(now, "e2@example.com", false));
+    company.until_sees(e2, "e1", false, 5 * SECOND);
+}
+
+#[test]
+fn who_hides_its_address_is_talked_to_through_the_server_and_never_named() {
+    let mut company = Company::new(1, &[("e1", "e2")]);
+    let e2 = company.add_with("e2", port_restricted(), |config| config.allows.direct = false);
+    company.until_logged_in(e2);
+    let e1 = company.add("e1", port_restricted());
+    company.until_sees(e1, "e2", true, 10 * SECOND);
+    company.world.with(e1.node, |peer: &mut Peer, now| peer.message(now, "e2@example.com", "psst"));
+    company.world.run_for(2 * SECOND);
+    assert_eq!(company.report(e2).messages.len(), 1);
+    assert_eq!(company.report(e1).buddies["e2@example.com"].path, "server");
+    for entry in company.world.packets().iter().filter(|entry| entry.receiver() == Some(e1.node)) {
+        let Some(message) = entry.sip() else { continue };
+        if let Some(profile) = read::<Profile>(message.body()) {
+            assert!(profile.buddies.iter().all(|buddy| buddy.external.is_none()));
+        }
+        if let Some(Notice::Punch(buddy, _)) = read::<Notice>(message.body()) {
+            assert_eq!(buddy.external, None);
+        }
+        let text = String::from_utf8_lossy(message.bytes()).into_owned();
+        assert!(!text.contains("198.51.100.1:") && !text.contains("198.51.100.1;"), "{text}");
+    }
+}
+
+#[test]
+fn a_message_for_somebody_offline_waits_for_its_login() {
+    let mut company = Company::new(1, &[("e1", "e2")]);
+    let e1 = company.add("e1", port_restricted());
+    company.until_logged_in(e1);
+    for n in 0..40 {
+        company
+            .world
+            .with(e1.node, |peer: &mut Peer, now| peer.message(now, "e2@example.com", &n.to_string()));
+        company.world.run_for(SECOND);
+    }
+    let e2 = company.add("e2", port_restricted());
+    company.until_logged_in(e2);
+    company.world.run_for(3 * SECOND);
+    let texts: Vec<String> = company.report(e2).messages.into_iter().map(|(_, text)| text).collect();
+    let newest: Vec<String> = (8..40).map(|n| n.to_string()).collect();
+    assert_eq!(texts, newest, "the newest 32, in order");
+}

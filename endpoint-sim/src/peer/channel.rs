@@ -1,0 +1,219 @@
+//! What is kept open: the first channel, to the access server; the mapping at the reflector; the paths to buddies.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::node::{Flow, Output, SocketId, Ticket};
+use proto::stun::{self, Class, TransactionId, Writer, attribute};
+
+use super::link::Via;
+use super::node::{Bind, Peer};
+use super::opening::{Part, Way, answer};
+
+/// How often a path to a buddy is asked about, ± 10 %, at least.
+const CONSENT: Duration = Duration::from_secs(20);
+/// How soon again when there was no answer.
+const AGAIN: Duration = Duration::from_millis(250);
+/// Questions without an answer that end a path.
+const UNANSWERED: u8 = 3;
+/// A bind ticket is renewed so often, which also keeps the mapping at the reflector open.
+const REBIND: Duration = Duration::from_secs(20);
+
+impl Bind {
+    /// Whether a first answer may still come.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.next.is_some() && self.proven.is_none() && self.tries < UNANSWERED
+    }
+}
+
+impl Peer {
+    fn send_stun(&mut self, way: Way, bytes: Vec<u8>) {
+        let (flow, bytes) = (Flow::udp(self.config.local, way.remote), Bytes::from(bytes));
+        self.out.push_back(match way.socket {
+            Some(socket) => Output::SendMedia { socket, to: way.remote, bytes },
+            None => Output::Send { flow, bytes, ticket: Ticket(0) },
+        });
+    }
+
+    /// A number that only grows, and chance: the access server takes no keep-alive twice.
+    fn keep_alive_number(&mut self) -> TransactionId {
+        let wall = self.birth.wall_at(self.now).duration_since(std::time::SystemTime::UNIX_EPOCH);
+        let millis = wall.map_or(0, |wall| wall.as_millis() as u64);
+        let mut id = [0; 12];
+        id[..8].copy_from_slice(&millis.to_be_bytes());
+        id[8..].copy_from_slice(&self.dice.bytes::<4>());
+        id
+    }
+
+    pub(super) fn keep_alive_due(&mut self) {
+        let due = self.session.as_ref().is_some_and(|s| s.keep_alive_at.is_some_and(|at| at <= self.now));
+        if due {
+            self.ask_server();
+        }
+    }
+
+    /// Says to the access server that we are here, and learns from where it sees us.
+    pub(super) fn ask_server(&mut self) {
+        let id = self.keep_alive_number();
+        let (now, remote) = (self.now, self.config.server);
+        let Some(session) = &mut self.session else { return };
+        session.unanswered = session.unanswered.saturating_add(1);
+        session.asked = Some(id);
+        let wait = session.keep_alive.unwrap_or(CONSENT);
+        session.keep_alive_at = Some(now + if session.unanswered > 1 { wait.min(AGAIN * 4) } else { wait });
+        let label = session.sealing.label.clone();
+        let bytes =
+            Writer::request(id).attribute(attribute::USERNAME, label.as_bytes()).seal(&*session.sealing.key);
+        self.send_stun(Way { socket: None, remote }, bytes);
+    }
+
+    /// The reflector is asked where it sees us, and for a bind ticket.
+    pub(super) fn bind_due(&mut self) {
+        let (Some(remote), true) = (self.config.reflector, self.bind.next.is_some_and(|at| at <= self.now))
+        else {
+            return;
+        };
+        let id: TransactionId = self.dice.bytes();
+        self.bind.asked = Some(id);
+        self.bind.tries = self.bind.tries.saturating_add(1);
+        let first = self.bind.proven.is_none() && self.bind.tries < UNANSWERED;
+        self.bind.next = Some(self.now + if first { AGAIN } else { REBIND });
+        self.send_stun(Way { socket: None, remote }, Writer::request(id).finish());
+    }
+
+    /// A STUN message that is not of the classifier.
+    pub(super) fn stun(
+        &mut self,
+        by: Option<SocketId>,
+        from: SocketAddr,
+        message: &stun::Message<'_>,
+        bytes: &[u8],
+    ) {
+        match message.class() {
+            Class::Success => self.stun_answered(by, from, message, bytes),
+            Class::Request => self.stun_asked(by, from, message, bytes),
+            Class::Error | Class::Indication => {}
+        }
+    }
+
+    /// A check of a buddy's.
+    fn stun_asked(
+        &mut self,
+        by: Option<SocketId>,
+        from: SocketAddr,
+        message: &stun::Message<'_>,
+        bytes: &[u8],
+    ) {
+        let label = message.username().unwrap_or_default();
+        let found = self.links.iter_mut().find(|link| link.pair.label == label);
+        let Some(link) = found.filter(|link| message.is_sealed_with(&link.pair.key)) else { return };
+        if let Some(opening) = &mut link.opening {
+            opening.receive(by, from, bytes, &mut self.dice, &mut self.out);
+            return;
+        }
+        let (way, bytes) = (Way { socket: by, remote: from }, answer(message, from, &link.pair));
+        self.send_stun(way, bytes);
+    }
+
+    fn stun_answered(
+        &mut self,
+        by: Option<SocketId>,
+        from: SocketAddr,
+        message: &stun::Message<'_>,
+        bytes: &[u8],
+    ) {
+        let id = message.transaction();
+        if self.bind.asked == Some(id) {
+            return self.bound_at_reflector(message);
+        }
+        if self.session.as_ref().is_some_and(|session| session.asked == Some(id)) {
+            return self.server_answered(message);
+        }
+        for link in &mut self.links {
+            if link.consent.asked == Some(id) && message.is_sealed_with(&link.pair.key) {
+                (link.consent.asked, link.consent.unanswered) = (None, 0);
+                let wait = self.dice.jitter(CONSENT, 10);
+                link.consent.next = Some(self.now + wait);
+                return;
+            }
+            if link.opening.as_ref().is_some_and(|opening| opening.has_asked(&id))
+                && let Some(opening) = &mut link.opening
+            {
+                opening.receive(by, from, bytes, &mut self.dice, &mut self.out);
+                return;
+            }
+        }
+    }
+
+    fn bound_at_reflector(&mut self, message: &stun::Message<'_>) {
+        let ticket = message.attribute(attribute::BIND_TICKET).and_then(|value| value.try_into().ok());
+        if let Some(proven) = message.mapped().zip(ticket) {
+            self.bind.proven = Some(proven);
+            self.bind.next = Some(self.now + REBIND);
+        }
+    }
+
+    /// Seen from elsewhere than so far: our NAT has bound anew. The server knows by now, and has told our buddies.
+    fn server_answered(&mut self, message: &stun::Message<'_>) {
+        let Some(session) = &mut self.session else { return };
+        if !message.is_sealed_with(&*session.sealing.key) {
+            return;
+        }
+        (session.asked, session.unanswered) = (None, 0);
+        session.keep_alive_at = session.keep_alive.map(|every| self.now + every);
+        let Some(seen) = message.mapped().filter(|seen| *seen != session.you) else { return };
+        session.you = seen;
+        self.report.external = Some(seen);
+        for link in 0..self.links.len() {
+            if self.links[link].online {
+                self.open_link(link, Part::Initiator);
+                self.links[link].announce = Some(true);
+            }
+        }
+    }
+
+    /// From now on the path to a buddy is asked about.
+    pub(super) fn watch(&mut self, link: usize) {
+        if self.links[link].consent.next.is_none() {
+            let wait = self.dice.jitter(CONSENT, 10);
+            self.links[link].consent.next = Some(self.now + wait);
+        }
+    }
+
+    /// Asks about paths; one that no longer answers is given up, and the server is asked.
+    pub(super) fn consents_due(&mut self) {
+        for link in 0..self.links.len() {
+            if self.links[link].consent.next.is_none_or(|at| at > self.now) {
+                continue;
+            }
+            match self.links[link].via(self.now) {
+                Some(Via::Direct(_)) if self.links[link].consent.unanswered >= UNANSWERED => self.lost(link),
+                Some(Via::Direct(way)) if self.config.keeps_alive => self.ask_consent(link, way),
+                _ => self.links[link].consent.next = Some(self.now + CONSENT),
+            }
+        }
+    }
+
+    fn ask_consent(&mut self, link: usize, way: Way) {
+        let id: TransactionId = self.dice.bytes();
+        let link = &mut self.links[link];
+        link.consent.asked = Some(id);
+        link.consent.unanswered += 1;
+        link.consent.next = Some(self.now + AGAIN);
+        let second = link.consent.unanswered == 2;
+        let bytes = Writer::request(id)
+            .attribute(attribute::USERNAME, link.pair.label.as_bytes())
+            .seal(&link.pair.key);
+        self.send_stun(way, bytes);
+        // Perhaps it is we who have moved.
+        if second {
+            self.ask_server();
+        }
+    }
+
+    fn lost(&mut self, link: usize) {
+        self.set_online(link, false);
+        self.log_in_again();
+    }
+}

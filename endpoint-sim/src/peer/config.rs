@@ -1,0 +1,105 @@
+//! What a peer is told about itself, and what it tells.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use proto::peer::nat::Verdict;
+use proto::peer::words::Allows;
+use serde::Serialize;
+
+/// A peer's settings.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// User part of its address of record, and digest user name.
+    pub user: String,
+    /// Domain of it.
+    pub domain: String,
+    /// Digest password.
+    pub password: String,
+    /// Its own address.
+    pub local: SocketAddr,
+    /// The access server.
+    pub server: SocketAddr,
+    /// The STUN server.
+    pub stun: SocketAddr,
+    /// The reflector, if there is one.
+    pub reflector: Option<SocketAddr>,
+    /// Its device key's secret.
+    pub secret: [u8; 32],
+    /// What it allows others.
+    pub allows: Allows,
+    /// What it knows of its NAT from an earlier time here; `None`: it finds out before it logs in.
+    pub remembered: Option<Verdict>,
+    /// Whether it keeps channels open, as it is told to.
+    pub keeps_alive: bool,
+}
+
+impl PeerConfig {
+    /// `user@domain` at `local`.
+    pub fn new(
+        user: &str,
+        domain: &str,
+        local: SocketAddr,
+        server: SocketAddr,
+        stun: SocketAddr,
+    ) -> PeerConfig {
+        PeerConfig {
+            user: user.to_owned(),
+            domain: domain.to_owned(),
+            password: String::new(),
+            local,
+            server,
+            stun,
+            reflector: None,
+            secret: [0; 32],
+            allows: Allows::default(),
+            remembered: None,
+            keeps_alive: true,
+        }
+    }
+
+    /// Its address of record.
+    pub fn aor(&self) -> String {
+        format!("{}@{}", self.user, self.domain)
+    }
+}
+
+/// What a peer knows and has seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PeerReport {
+    /// Its address of record.
+    pub name: String,
+    /// Its NAT, in words.
+    pub nat: String,
+    /// Where its access server sees it.
+    pub external: Option<SocketAddr>,
+    /// Whether it is logged in.
+    pub logged_in: bool,
+    /// Final status of the last login.
+    pub login_status: Option<u16>,
+    /// Its buddies.
+    pub buddies: BTreeMap<String, BuddyReport>,
+    /// Messages heard: from whom, and what.
+    pub messages: Vec<(String, String)>,
+    /// Requests of strangers, refused.
+    pub strangers: u32,
+    /// Packets given to the reflector.
+    pub reflected: u32,
+    /// Punches asked for by the access server.
+    pub punches: u32,
+}
+
+/// One buddy, as a peer sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BuddyReport {
+    /// Whether it is online, by its own word.
+    pub online: bool,
+    /// `direct`, `reflector` or `server`.
+    pub path: &'static str,
+    /// Where it is, if the path is direct.
+    pub address: Option<SocketAddr>,
+    /// Why this path.
+    pub why: String,
+}

@@ -1,0 +1,197 @@
+//! One buddy: how it is reached now, and whether it is there.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use proto::node::{Dice, Output};
+use proto::peer::nat::Verdict;
+use proto::peer::reach::{Path, Reach};
+use proto::peer::words::{Buddy, Route};
+use proto::stun::TransactionId;
+
+use super::config::BuddyReport;
+use super::opening::{Opening, PairKey, Part, Plan, Way};
+
+/// How one message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    Direct(Way),
+    Reflector([u8; 44]),
+    Server,
+}
+
+/// One buddy.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) aor: String,
+    pub(crate) pair: PairKey,
+    pub(crate) reach: Reach,
+    verdict: Verdict,
+    pub(crate) external: Option<SocketAddr>,
+    hosts: Vec<SocketAddr>,
+    token: Option<[u8; 44]>,
+    pub(crate) opening: Option<Opening>,
+    begun: Option<Instant>,
+    /// A path that was proven, or that its sealed words came by.
+    pub(crate) way: Option<Way>,
+    /// By its own word.
+    pub(crate) online: bool,
+    /// What it is still to be told: that we are here, or leave.
+    pub(crate) announce: Option<bool>,
+    pub(crate) consent: Consent,
+}
+
+/// Whether a direct path still carries (RFC 7675).
+#[derive(Debug, Default)]
+pub(crate) struct Consent {
+    pub(crate) next: Option<Instant>,
+    pub(crate) asked: Option<TransactionId>,
+    pub(crate) unanswered: u8,
+}
+
+/// So long a direct path may take to be proven before messages take another.
+pub(crate) const GRACE: Duration = Duration::from_millis(450);
+
+impl Link {
+    pub(crate) fn new(buddy: &Buddy, route: &Route) -> Link {
+        let mut link = Link {
+            aor: buddy.aor.clone(),
+            pair: PairKey { label: String::new(), key: [0; 32] },
+            reach: route.way.into(),
+            verdict: Verdict::UNKNOWN,
+            external: None,
+            hosts: Vec::new(),
+            token: None,
+            opening: None,
+            begun: None,
+            way: None,
+            online: false,
+            announce: None,
+            consent: Consent::default(),
+        };
+        link.update(buddy, route);
+        link
+    }
+
+    /// What the access server says of it now.
+    pub(crate) fn update(&mut self, buddy: &Buddy, route: &Route) {
+        self.pair = PairKey { label: route.pair.label.clone(), key: *route.pair.key };
+        self.reach = route.way.into();
+        self.verdict = buddy.verdict.unwrap_or(Verdict::UNKNOWN);
+        self.external = buddy.external;
+        self.hosts.clone_from(&route.hosts);
+        self.token = route.token.map(Into::into);
+    }
+
+    /// Begins to open a path, forgetting the one there was.
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        part: Part,
+        local: SocketAddr,
+        ours: Verdict,
+        dice: &mut Dice,
+        out: &mut VecDeque<Output>,
+    ) {
+        self.close(out);
+        let Some(external) = self.external.filter(|_| self.reach.is_direct() || self.reach.neighbours) else {
+            return;
+        };
+        let plan = Plan {
+            part,
+            reach: self.reach,
+            local,
+            ours,
+            theirs: self.verdict,
+            external,
+            hosts: self.hosts.clone(),
+            pair: self.pair.clone(),
+        };
+        let mut opening = Opening::new(now, plan);
+        opening.wake(now, dice, out);
+        (self.opening, self.begun) = (Some(opening), Some(now));
+    }
+
+    /// Forgets every path.
+    pub(crate) fn close(&mut self, out: &mut VecDeque<Output>) {
+        if let Some(mut opening) = self.opening.take() {
+            opening.abandon(out);
+        }
+        if let Some(socket) = self.way.take().and_then(|way| way.socket) {
+            out.push_back(Output::Release { socket });
+        }
+        self.consent = Consent::default();
+    }
+
+    /// How a message goes now; `None`: it is too early to say.
+    pub(crate) fn via(&self, now: Instant) -> Option<Via> {
+        if let Some(way) = self.way {
+            return Some(Via::Direct(way));
+        }
+        let early = self.begun.is_some_and(|begun| now < begun + GRACE) && self.reach.path <= Path::Punch;
+        match &self.opening {
+            Some(opening) if early => opening.way().map(Via::Direct),
+            _ => Some(self.fallback()),
+        }
+    }
+
+    fn fallback(&self) -> Via {
+        match (self.reach.path, self.token) {
+            (Path::Server, _) | (_, None) => Via::Server,
+            (_, Some(token)) => Via::Reflector(token),
+        }
+    }
+
+    /// The opening goes on; what it found is kept.
+    pub(crate) fn wake(&mut self, now: Instant, dice: &mut Dice, out: &mut VecDeque<Output>) {
+        let Some(opening) = &mut self.opening else { return };
+        opening.wake(now, dice, out);
+        if opening.is_over() {
+            self.way = opening.opened().or(self.way);
+            self.opening = None;
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let opening = self.opening.as_ref().and_then(Opening::deadline);
+        let grace = self.announce.and(self.begun).map(|begun| begun + GRACE);
+        let grace = grace.filter(|_| self.way.is_none() && self.opening.is_some());
+        [opening, grace, self.consent.next].into_iter().flatten().min()
+    }
+
+    pub(crate) fn report(&self, now: Instant) -> BuddyReport {
+        let (path, address) = match self.via(now) {
+            Some(Via::Direct(way)) => ("direct", Some(way.remote)),
+            Some(Via::Reflector(_)) => ("reflector", None),
+            Some(Via::Server) | None => ("server", None),
+        };
+        let why = match (self.reach.path, path) {
+            (_, "direct") if self.reach.neighbours => "both are behind the same address".to_owned(),
+            (Path::Direct, "direct") => format!("{}: anybody may send to it", self.verdict),
+            (_, "direct") => format!("{}: opened by a punch", self.verdict),
+            (Path::Server, _) => "its address is not told, or UDP does not pass".to_owned(),
+            (Path::Reflect | Path::Spray | Path::SprayBoth, _) => {
+                format!("{}: its port towards us is not known", self.verdict)
+            }
+            _ => format!("{}: the direct path did not open", self.verdict),
+        };
+        BuddyReport { online: self.online, path, address, why }
+    }
+}
+
+/// The address that stands for a buddy inside this machine, whatever path its messages take.
+pub(crate) fn stand_in(index: usize) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(STAND_IN | index as u128)), 5060)
+}
+
+/// The buddy an address stands for.
+pub(crate) fn stands_for(address: SocketAddr) -> Option<usize> {
+    match address.ip() {
+        IpAddr::V6(ip) if u128::from(ip) >> 64 == STAND_IN >> 64 => Some(u128::from(ip) as u64 as usize),
+        _ => None,
+    }
+}
+
+/// A prefix nobody is at (RFC 4193, drawn once).
+const STAND_IN: u128 = 0xfdb1_5a07_93c4_0001_u128 << 64;
