@@ -4,10 +4,11 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use conformance::lab::apart::{Apart, HOME, OFFICE, udp};
+use conformance::lab::apart::{Apart, HOME, OFFICE, binary, udp};
 use conformance::lab::domains::{Call, told};
 use conformance::lab::ng::{Client, list, masked, text};
 use conformance::lab::phone::{Phone, Voice, audio_at};
@@ -498,7 +499,9 @@ fn kamailio_calls_through_us_as_its_rtpengine() {
     let Some(stage) = Apart::inside("kamailio_calls_through_us_as_its_rtpengine") else { return };
     let Some(_kamailio) = kamailio("bench/kamailio.cfg") else { return };
     let networks = "  default: { bind: 127.0.0.1 }\n";
-    let postern = stage.service("ng", &relay(networks, "20000-20999", "udp:127.0.0.1:2223"));
+    let record = format!("  record: {{ folder: {} }}\n", stage.folder().join("recordings").display());
+    let config = relay(networks, "20000-20999", "udp:127.0.0.1:2223") + &record;
+    let postern = stage.service("ng", &config);
     listening();
     let (mut alice, mut bob) = (phone("alice", "127.0.0.1:5061"), phone("bob", "127.0.0.1:5070"));
     let (ears_a, ears_b) = (Voice::new(udp("127.0.0.1:4000"), 0xa), Voice::new(udp("127.0.0.1:4002"), 0xb));
@@ -507,8 +510,40 @@ fn kamailio_calls_through_us_as_its_rtpengine() {
     assert!(ports.iter().all(|port| (20_000..21_000).contains(port)), "{ports:?}: not the relay's");
     both_hear(&ears_a, &ears_b, told(&call.ok), told(&call.invite));
     assert_eq!(postern.count("ports"), 4);
+    let told = postern.tell(&["capture", "last"]);
+    assert!(told.contains("1 session(s) are being recorded"), "{told}");
+    std::thread::sleep(Duration::from_millis(500));
     call.hang_up(&mut alice, &mut bob);
     postern.comes_to("ports", 0, Duration::from_secs(3));
+    let story = postern.tell(&["explain", "last"]);
+    assert!(
+        story.contains("from the caller") && story.contains("PCMU") && story.contains("MOS 4."),
+        "{story}"
+    );
+    has_both_voices(&stage.folder().join("recordings"));
+}
+
+/// The recording of the last half second has both parties' packets, and makes sound.
+fn has_both_voices(folder: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let packets = loop {
+        let files: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
+        let bytes = files.first().map(|file| std::fs::read(file.path()).expect("it is ours"));
+        let of = |bytes: &Vec<u8>| {
+            let packets = host::capture::pcapng::read(bytes).expect("pcapng");
+            [0, 1].map(|side| packets.iter().filter(|packet| packet.interface == side).count())
+        };
+        let packets = bytes.as_ref().map(of).unwrap_or_default();
+        if packets.iter().all(|count| *count >= 20) || Instant::now() > deadline {
+            break packets;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(packets.iter().all(|count| (20..40).contains(count)), "{packets:?} packets of some 25 each");
+    let file = std::fs::read_dir(folder).expect("it is there").flatten().next().expect("a recording").path();
+    let made = Command::new(binary()).arg("wav").arg(&file).output().expect("the binary is there");
+    assert!(made.status.success(), "{made:?}");
+    assert!(std::fs::metadata(file.with_extension("wav")).expect("sound").len() > 44 + 8000);
 }
 
 /// A Kamailio that shows re-INVITEs to its rtpengine, too: hold, and audio at a new port afterwards.

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::config::Settings;
 use crate::explain;
-use crate::server::Handle;
+use crate::lanes::seat::CaptureOrder;
+use crate::server::{Handle, Recordings};
 use crate::shield::{self, Order};
 use crate::trunks;
 
@@ -54,6 +55,15 @@ pub enum Ask {
     Reload,
     /// No new calls.
     Drain,
+    /// Record a call, or the next ones.
+    Capture {
+        /// Its Call-ID, the beginning of it, `last`, or the name of a relay session.
+        call: Option<String>,
+        /// How many calls yet to begin.
+        next: usize,
+        /// Stop instead.
+        stop: bool,
+    },
     /// Who is banned, and who is not to be.
     Shield {
         /// What is wanted.
@@ -173,6 +183,7 @@ fn perform(ask: Ask, handle: &Handle) -> Answer {
             Ok(source) => shield::story(source, handle),
             Err(_) => explain_call(&call, handle),
         },
+        Ask::Capture { call, next, stop } => capture(call.as_deref(), next, stop, handle),
         Ask::Shield { order } => shield::perform(&order, handle),
         Ask::Trunks => trunks::answer(&handle.status().trunks),
         Ask::Route { uri, from } => trunks::plan(handle.plan(&uri, &from)),
@@ -196,6 +207,35 @@ fn explain_call(call: &str, handle: &Handle) -> Answer {
             Answer { ok: false, lines: vec![format!("no call `{call}` is remembered")], value: Value::Null }
         }
     }
+}
+
+fn capture(call: Option<&str>, next: usize, stop: bool, handle: &Handle) -> Answer {
+    let fail = |words: String| Answer { ok: false, lines: vec![words], value: Value::Null };
+    let Some(recordings) = handle.recordings() else {
+        return fail("no relay runs in this process: ask the one that carries the media".into());
+    };
+    let order = match call {
+        Some(call) => CaptureOrder::Sessions(sessions(call, handle), !stop),
+        None => CaptureOrder::Next(if stop { 0 } else { next }),
+    };
+    let (folder, about) = (recordings.folder().display().to_string(), handle.capture(&order));
+    let words = match (call, about) {
+        (Some(call), 0) => return fail(format!("no session of `{call}` is here now")),
+        (Some(_), sessions) if stop => format!("{sessions} session(s) are recorded no more"),
+        (Some(_), sessions) => format!("{sessions} session(s) are being recorded to {folder}"),
+        (None, _) if stop => "no further calls will be recorded".into(),
+        (None, _) => format!("the next {next} session(s) will be recorded to {folder}"),
+    };
+    Answer { ok: true, lines: vec![words], value: json!({ "sessions": about, "folder": folder }) }
+}
+
+/// The relay sessions of a call, or one named as such.
+fn sessions(call: &str, handle: &Handle) -> Vec<String> {
+    let Some(found) = handle.history().find(call) else { return vec![call.to_owned()] };
+    let mut names: Vec<String> =
+        found.decisions.iter().filter_map(|decided| Some(decided.session.as_ref()?.to_string())).collect();
+    names.dedup();
+    names
 }
 
 fn reloaded(left: Vec<String>) -> Vec<String> {
@@ -230,6 +270,10 @@ fn status(handle: &Handle) -> Answer {
         totals.begun, totals.answered, totals.ended, totals.failed, totals.anchored, totals.refused
     ));
     lines.push(status.shield.line());
+    if let Some(recorded) = &status.recordings {
+        let Recordings { folder, written, lost } = recorded;
+        lines.push(format!("recorded   {written} packets, {lost} lost, in {folder}"));
+    }
     Answer { ok: true, lines, value: serde_json::to_value(&status).unwrap_or_default() }
 }
 

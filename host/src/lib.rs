@@ -14,6 +14,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod admin;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod dns;

@@ -14,6 +14,7 @@ use proto::tables::Binding;
 use proxy::dry_run;
 use serde::{Deserialize, Serialize};
 
+use crate::capture::{Recorder, View};
 use crate::config::schema::File;
 use crate::config::values::SipAddress;
 use crate::config::{ConfigError, Settings, lower, shield, tls};
@@ -24,7 +25,7 @@ use crate::keys::{self, Keyring};
 use crate::lanes::lane::{Lane, Listener};
 use crate::lanes::mailbox::Mailbox;
 use crate::lanes::post::{Address, PostOffice, Seats};
-use crate::lanes::seat::{Command, Configs, LaneReport, Seat, Service};
+use crate::lanes::seat::{CaptureOrder, Command, Configs, LaneReport, Seat, Service};
 use crate::net::streams::Streams;
 use crate::net::{Outside, outside, udp};
 use crate::reload;
@@ -61,6 +62,7 @@ pub struct Server {
     outside: JoinHandle<()>,
     handle: Arc<Handle>,
     // Ends after the lanes, so that their last events are read; the store after everybody who writes to it.
+    recordings: Option<JoinHandle<()>>,
     _collector: Collector,
     _store: Option<Store>,
 }
@@ -80,6 +82,18 @@ pub struct Handle {
     /// Where it listens, ports filled in.
     listening: Vec<SipAddress>,
     started: Instant,
+    recordings: Option<View>,
+}
+
+/// What became of recordings.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Recordings {
+    /// Where they are.
+    pub folder: String,
+    /// Packets written.
+    pub written: u64,
+    /// Packets that were to be written and were not.
+    pub lost: u64,
 }
 
 /// How things stand: what `postern status` prints.
@@ -101,6 +115,9 @@ pub struct StatusReport {
     pub totals: Counts,
     /// What the proxy's shield does.
     pub shield: Report,
+    /// What became of recordings, where a relay runs.
+    #[serde(default)]
+    pub recordings: Option<Recordings>,
 }
 
 /// One group of lanes that share the work of a service, and the addresses in front of it.
@@ -136,6 +153,8 @@ impl Server {
         for lane in self.lanes {
             let _ = lane.join();
         }
+        // They held the way to the recordings, too.
+        self.recordings.into_iter().for_each(|writer| drop(writer.join()));
         // The lanes held the last errands; without them the runtime ends.
         let _ = self.outside.join();
     }
@@ -196,6 +215,23 @@ impl Handle {
         self.post.mailboxes().for_each(|mailbox| mailbox.command(Command::Drain));
     }
 
+    /// Recordings, when a relay runs here.
+    pub fn recordings(&self) -> Option<&View> {
+        self.recordings.as_ref()
+    }
+
+    /// Has sessions recorded; how many it is about.
+    pub fn capture(&self, order: &CaptureOrder) -> usize {
+        let (to, counts) = channel();
+        self.post
+            .mailboxes()
+            .for_each(|mailbox| mailbox.command(Command::Capture(order.clone(), to.clone())));
+        drop(to);
+        let until = Instant::now() + PATIENCE;
+        let next = || counts.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+        std::iter::from_fn(next).sum()
+    }
+
     /// How every lane stands.
     pub fn lanes(&self) -> Vec<LaneReport> {
         let (to, reports) = channel();
@@ -232,6 +268,10 @@ impl Handle {
             lanes,
             totals: self.history.counts(),
             shield: self.tables().shield_report(),
+            recordings: self.recordings.as_ref().map(|view| {
+                let (written, lost) = view.counts();
+                Recordings { folder: view.folder().display().to_string(), written, lost }
+            }),
         }
     }
 }
@@ -254,6 +294,7 @@ impl Starting<'_> {
         let collector = Collector::start(count).map_err(|error| no_threads(&error))?;
         let (outside, errands) = Outside::new();
 
+        let (recorder, view, writer) = self.recorder()?;
         let mut lanes = Vec::new();
         let settings = self.settings.listening_on(&listening);
         let seats = self.seats(&settings, &plans, count, &tables);
@@ -261,7 +302,7 @@ impl Starting<'_> {
             let own = std::mem::take(&mut listeners[index]);
             let ring = collector.ring(index);
             let lane = Lane::new(name.clone(), index, seats, own, post.clone(), outside.clone(), ring);
-            let lane = lane.map_err(|error| no_threads(&error))?;
+            let lane = lane.map_err(|error| no_threads(&error))?.recording(recorder.clone());
             let core = name.starts_with("relay-").then(|| core_for(index)).flatten();
             let body = move || {
                 core.iter().for_each(pin);
@@ -270,7 +311,7 @@ impl Starting<'_> {
             let thread = std::thread::Builder::new().name(name).spawn(body);
             lanes.push(thread.map_err(|error| no_threads(&error))?);
         }
-        drop(outside);
+        drop((outside, recorder));
         let keyroom = Keyroom::new(tls::lower(&settings));
         let connections = Streams::new(post.clone(), keyroom.clone());
         let outside = outside::start(errands, post.clone(), connections, streams);
@@ -278,9 +319,27 @@ impl Starting<'_> {
         let history = collector.history();
         let (file, started) = (self.settings.path.clone(), Instant::now());
         let (keys, running) = (self.keys, Mutex::new(settings.file));
-        let handle =
-            Arc::new(Handle { post, history, tables, keys, keyroom, file, running, listening, started });
-        Ok(Server { lanes, outside, handle, _collector: collector, _store: self.store })
+        let handle = Arc::new(Handle {
+            post,
+            history,
+            tables,
+            keys,
+            keyroom,
+            file,
+            running,
+            listening,
+            started,
+            recordings: view,
+        });
+        Ok(Server { lanes, outside, handle, recordings: writer, _collector: collector, _store: self.store })
+    }
+
+    /// Who writes recordings, where a relay runs.
+    #[allow(clippy::type_complexity)]
+    fn recorder(&self) -> Result<(Option<Recorder>, Option<View>, Option<JoinHandle<()>>), StartError> {
+        let Some(limits) = lower::recordings(self.settings) else { return Ok((None, None, None)) };
+        let (recorder, view, writer) = Recorder::start(limits).map_err(|error| no_threads(&error))?;
+        Ok((Some(recorder), Some(view), Some(writer)))
     }
 
     /// Tables for each service, with what the store remembers.

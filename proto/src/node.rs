@@ -402,6 +402,37 @@ pub enum Output {
     },
     /// Something happened that somebody may want to know.
     Event(Event),
+    /// A copy of what a recorded session heard.
+    Capture(Box<Captured>),
+}
+
+/// A part of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Captured {
+    /// The relay session, as in Events.
+    pub session: crate::event::Name,
+    /// What is to be kept.
+    pub what: Capture,
+}
+
+/// What is to be kept of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Capture {
+    /// A datagram a party sent.
+    Packet {
+        /// When it came.
+        at: SystemTime,
+        /// Whose it is.
+        side: crate::event::Side,
+        /// Where it came from.
+        from: SocketAddr,
+        /// The relay's port it came to.
+        to: SocketAddr,
+        /// The datagram.
+        bytes: Bytes,
+    },
+    /// Nothing more comes.
+    End,
 }
 
 /// What takes time to find out.

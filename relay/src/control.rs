@@ -194,6 +194,7 @@ impl Relay {
         let (session, body) = begun?;
         self.sessions.insert(ask.session.0, session);
         self.tell_allocated(ask.session, 0);
+        self.capture_if_next(ask.session);
         Ok(body)
     }
 
@@ -219,6 +220,7 @@ impl Relay {
             ended: [LegQuality::default(); 2],
             watch: None,
             bye: None,
+            recorded: false,
             quiet_until: None,
         })
     }

@@ -201,7 +201,9 @@ impl Relay {
         let second = if shared { first } else { leases.next()? };
         let leg = |side: Side, lease: &Lease| {
             let rule = session.parties[index(side)].rule();
-            Leg::new(Whose { session: session.id, side }, kind, lease, rule)
+            let mut leg = Leg::new(Whose { session: session.id, side }, kind, lease, rule);
+            leg.switches.set_recorded(session.recorded);
+            leg
         };
         let legs = [leg(Side::Caller, &first), leg(Side::Callee, &second)].map(|leg| self.seat(leg));
         self.legs[legs[0] as usize].other = legs[1];

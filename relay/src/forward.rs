@@ -114,7 +114,10 @@ impl Relay {
             self.note(now, at, part, from, change);
         }
         change?;
-        let silence = if switched { self.legs[at as usize].switched(&packet)? } else { None };
+        let silence = match switched {
+            true => self.switched(now, at, part, from, bytes, &packet)?,
+            false => None,
+        };
         if rtp && packet == Packet::Stun {
             return Err(Why::Stun);
         }
@@ -139,6 +142,23 @@ impl Relay {
                 is(&|leg| channel(leg).is_some_and(|c| c.latched.is_none()) && leg.rule.admits(from.ip()))
             })
             .unwrap_or(legs[0])
+    }
+
+    /// The slow way of a leg something is switched on.
+    #[cold]
+    fn switched(
+        &mut self,
+        now: Instant,
+        at: u32,
+        part: Part,
+        from: SocketAddr,
+        bytes: &[u8],
+        packet: &Packet<'_>,
+    ) -> Result<Option<Silence>, Why> {
+        if self.legs[at as usize].switches.records() {
+            self.keep_copy(now, at, part, from, bytes);
+        }
+        self.legs[at as usize].switched(packet)
     }
 
     /// Tells what a packet changed, and looks at the session anew.

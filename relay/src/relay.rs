@@ -42,6 +42,8 @@ pub struct Relay {
     pub(crate) traffic: Traffic,
     pub(crate) draining: bool,
     pub(crate) ng: Ng,
+    /// Sessions yet to begin that are to be recorded.
+    pub(crate) record_next: usize,
 }
 
 /// What a lane is doing right now.
@@ -80,6 +82,7 @@ impl Relay {
             traffic: Traffic::default(),
             draining: false,
             ng: Ng::default(),
+            record_next: 0,
             config,
         };
         relay.refill();
@@ -209,6 +212,9 @@ impl Relay {
             self.watches.remove(&(watch, id.0));
         }
         self.unacked.remove(&id.0);
+        if session.recorded {
+            self.end_recording(session.name.clone());
+        }
         let legs = Box::new(session.ended);
         self.tell(Event::RelayReleased { session: session.name, why, legs });
         if session.dialog.is_none() {

@@ -85,6 +85,8 @@ pub(crate) struct Session {
     pub(crate) watch: Option<Instant>,
     /// Our BYE, while it is under way.
     pub(crate) bye: Option<ClientId>,
+    /// It is recorded.
+    pub(crate) recorded: bool,
     /// Until then silence isn't reported (again).
     pub(crate) quiet_until: Option<Instant>,
 }

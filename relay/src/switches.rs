@@ -1,13 +1,16 @@
 //! What a controller may switch on a leg: its media or its telephone-events stopped, its sound turned into silence, a copy
 //! kept. Packets of a leg with any of these take the slow way; all others don't notice.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
+use bytes::Bytes;
 use proto::control::Session;
-use proto::event::Side;
+use proto::event::{Name, Side};
+use proto::node::{Capture, Captured, Output};
 use proto::rtp::Packet;
 
-use crate::leg::{Leg, Why};
+use crate::leg::{Leg, Part, Why};
 use crate::ng::command::Switch;
 use crate::relay::Relay;
 use crate::session::index;
@@ -37,6 +40,10 @@ impl Switches {
         self.0 & RECORD != 0
     }
 
+    pub(crate) fn set_recorded(&mut self, on: bool) {
+        self.set(RECORD, on);
+    }
+
     fn set(&mut self, bit: u8, on: bool) {
         self.0 = if on { self.0 | bit } else { self.0 & !bit };
     }
@@ -45,19 +52,9 @@ impl Switches {
 impl Relay {
     /// Switches something for one party of a session, or for both. `on` is in the command's sense: media is on unless it
     /// is blocked.
-    pub(crate) fn switch_legs(
-        &mut self,
-        _now: Instant,
-        id: Session,
-        side: Option<Side>,
-        switch: Switch,
-        on: bool,
-    ) {
+    pub(crate) fn switch_legs(&mut self, id: Session, side: Option<Side>, switch: Switch, on: bool) {
         let Some(session) = self.sessions.get(&id.0) else { return };
-        let sides: Vec<usize> = match side.filter(|_| switch != Switch::Record) {
-            Some(side) => vec![index(side)],
-            None => vec![0, 1],
-        };
+        let sides = side.map_or(vec![0, 1], |side| vec![index(side)]);
         let legs = session.streams().flat_map(|stream| sides.iter().map(|at| stream.legs[*at]));
         let legs: Vec<u32> = legs.collect();
         for leg in legs {
@@ -69,6 +66,59 @@ impl Relay {
                 Switch::Record => leg.switches.set(RECORD, on),
             }
         }
+    }
+
+    /// Keeps a copy of what both parties of a session send, in streams yet to come, too.
+    pub(crate) fn record(&mut self, id: Session, on: bool) {
+        let Some(session) = self.sessions.get_mut(&id.0) else { return };
+        let was = std::mem::replace(&mut session.recorded, on);
+        let session = session.name.clone();
+        self.switch_legs(id, None, Switch::Record, on);
+        if was && !on {
+            self.end_recording(session);
+        }
+    }
+
+    /// Records a session by its name, or stops; `false`: it is not here.
+    pub fn capture(&mut self, session: &str, on: bool) -> bool {
+        let id = Session::from_name(session).filter(|id| self.sessions.contains_key(&id.0));
+        id.iter().for_each(|id| self.record(*id, on));
+        id.is_some()
+    }
+
+    /// Records the next sessions that begin.
+    pub fn capture_next(&mut self, sessions: usize) {
+        self.record_next = sessions;
+    }
+
+    /// A session begins: is it one of those that were asked for?
+    pub(crate) fn capture_if_next(&mut self, id: Session) {
+        if let Some(left) = self.record_next.checked_sub(1) {
+            self.record_next = left;
+            self.record(id, true);
+        }
+    }
+
+    /// A copy of a packet that was accepted.
+    #[cold]
+    pub(crate) fn keep_copy(&mut self, now: Instant, at: u32, part: Part, from: SocketAddr, bytes: &[u8]) {
+        let Some(leg) = self.legs.get(at as usize) else { return };
+        let Some(session) = self.sessions.get(&leg.whose.session.0) else { return };
+        let Some(channel) = leg.way_in(part) else { return };
+        let bind = self.config.networks[channel.port.id.network()].bind;
+        let what = Capture::Packet {
+            at: self.birth.wall_at(now),
+            side: leg.whose.side,
+            from,
+            to: SocketAddr::new(bind, channel.port.number),
+            bytes: Bytes::copy_from_slice(bytes),
+        };
+        let copy = Captured { session: session.name.clone(), what };
+        self.outputs.push_back(Output::Capture(Box::new(copy)));
+    }
+
+    pub(crate) fn end_recording(&mut self, session: Name) {
+        self.outputs.push_back(Output::Capture(Box::new(Captured { session, what: Capture::End })));
     }
 }
 

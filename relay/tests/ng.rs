@@ -4,8 +4,8 @@ mod rig;
 
 use std::time::Duration;
 
-use proto::event::Event;
-use proto::node::{Flow, Input};
+use proto::event::{Event, Side};
+use proto::node::{Capture, Flow, Input};
 use proto::tables::Latch;
 use relay::ng::bencode;
 use relay::ng::value::{Dict, Value};
@@ -411,4 +411,29 @@ fn statistics_count_what_happened() {
     assert_eq!(of("currentstatistics", "sessionstotal"), Some(1));
     assert_eq!(of("totalstatistics", "relayedpackets"), Some(1));
     assert_eq!(of("controlstatistics", "totaloffercount"), Some(1));
+}
+
+#[test]
+fn a_recorded_call_gives_copies_of_what_both_parties_sent_until_it_ends() {
+    let mut rig = rig();
+    rig.ng_offer(ALICE, &[("record call", text("yes"))]);
+    let for_a = port(&rig.ng_answer(BOB, &[]));
+    rig.packet(A, outside(for_a), &rtp(1, 1));
+    rig.packet("192.0.2.66:9", outside(for_a), &rtp(6, 1));
+    assert_eq!(rig.captured.len(), 1, "strangers are not recorded");
+    rig.command(&[("command", text("stop recording")), ("call-id", text("c1"))]);
+    rig.packet(A, outside(for_a), &rtp(1, 2));
+    rig.command(&[("command", text("start recording")), ("call-id", text("c1"))]);
+    rig.packet(A, outside(for_a), &rtp(1, 3));
+    rig.command(&[("command", text("delete")), ("call-id", text("c1"))]);
+    let copies: Vec<_> = rig
+        .captured
+        .iter()
+        .map(|captured| match &captured.what {
+            Capture::Packet { side, from, to, bytes, .. } => Some((*side, *from, *to, bytes[3])),
+            Capture::End => None,
+        })
+        .collect();
+    let packet = |n| Some((Side::Caller, address(A), outside(for_a), n));
+    assert_eq!(copies, [packet(1), None, packet(3), None]);
 }

@@ -62,6 +62,11 @@ impl Apart {
         None
     }
 
+    /// Where this test may write.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The proxy of one.test, which serves these users; their passwords are `pw-` and the name.
     pub fn p1(&self, users: &[&str]) -> Service {
         self.service("p1", &proxy(P1, P2, "one.test", users))
@@ -149,6 +154,14 @@ impl Service {
         self.child = run(&self.config, &self.log);
     }
 
+    /// What another `postern` command says to it, by its configuration; it must succeed.
+    pub fn tell(&self, words: &[&str]) -> String {
+        let asked = Command::new(binary()).args(words).arg("-c").arg(&self.config).output();
+        let asked = asked.expect("the binary is there");
+        assert!(asked.status.success(), "postern {words:?} to {}: {asked:?}\n{}", self.name, self.said());
+        String::from_utf8_lossy(&asked.stdout).into_owned()
+    }
+
     /// What `postern status --json` says.
     pub fn status(&self) -> serde_json::Value {
         let asked = Command::new(binary()).args(["status", "--json", "-c"]).arg(&self.config).output();
@@ -208,7 +221,8 @@ impl Drop for Service {
     }
 }
 
-fn binary() -> PathBuf {
+/// The `postern` under test, inside the stage.
+pub fn binary() -> PathBuf {
     std::env::var_os(BINARY).expect("set outside").into()
 }
 

@@ -1,6 +1,7 @@
 //! The `postern` command.
 
 pub mod ask;
+pub mod capture;
 pub mod certificate;
 pub mod check;
 pub mod endpoint;
@@ -88,6 +89,10 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Record a call's media, as its relay hears it, to a pcapng file
+    Capture(capture::Capture),
+    /// Make a stereo WAV of a recording's G.711: the caller left, the callee right
+    Wav(capture::Wav),
     /// Read the configuration again; a bad file changes nothing
     Reload(Target),
     /// Who is banned and why; whom to let pass, whom to shut out
@@ -126,6 +131,8 @@ pub fn main() -> ExitCode {
         Command::Explain { call, target } => ask::ask(&target, &Ask::Explain { call }, cli.json),
         Command::Trunks(target) => ask::ask(&target, &Ask::Trunks, cli.json),
         Command::Route { uri, from, target } => ask::ask(&target, &Ask::Route { uri, from }, cli.json),
+        Command::Capture(wanted) => capture::capture(&wanted, cli.json),
+        Command::Wav(wanted) => capture::wav(&wanted),
         Command::Reload(target) => ask::ask(&target, &Ask::Reload, cli.json),
         Command::Endpoint(arguments) => endpoint::endpoint(&arguments, cli.json),
         Command::Shield(shield) => shield::shield(&shield, cli.json),

@@ -264,6 +264,10 @@ fn relay_ports(relay: &Relay, settings: &Settings, context: &Context<'_>) -> Che
         ));
     }
     ng(relay, context)?;
+    if relay.record.megabytes == 0 || relay.record.files == 0 {
+        let what = "`relay.record` leaves no room for any recording";
+        return Err(context.error("relay.record", what, "give `megabytes` and `files` at least 1"));
+    }
     let networks = match relay.networks.len() {
         0 => settings.file.networks.len(),
         named => named,

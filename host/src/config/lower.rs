@@ -210,6 +210,16 @@ fn ng(own: &schema::Ng) -> relay::ng::Config {
     }
 }
 
+/// Where recordings go, where a relay runs.
+pub fn recordings(settings: &Settings) -> Option<crate::capture::Limits> {
+    let own = &settings.file.relay.as_ref()?.record;
+    let beside = settings.file.store.as_ref().and_then(|store| Some(store.parent()?.join("recordings")));
+    let folder =
+        own.folder.clone().or(beside).unwrap_or_else(|| std::env::temp_dir().join("postern-recordings"));
+    let (file_size, files) = (u64::from(own.megabytes) << 20, own.files as usize);
+    Some(crate::capture::Limits { folder, file_size, files })
+}
+
 /// The redirect server's configuration.
 pub fn redirect(keys: &Keyring) -> redirect::Config {
     redirect::Config { key: Some(keys.node.clone()), ..redirect::Config::default() }

@@ -437,6 +437,8 @@ pub struct Relay {
     pub media_timeout: Span,
     /// Sessions at once; more are refused with 503. 0: as many as there are ports.
     pub max_sessions: u32,
+    /// Where calls are recorded when that is asked for, and how much of them is kept.
+    pub record: Record,
     /// rtpengine's control protocol, for Kamailio, OpenSIPS and others; none: not spoken.
     pub ng: Option<Ng>,
 }
@@ -458,8 +460,27 @@ impl Default for Relay {
             mode: RelayMode::default(),
             media_timeout: Span(std::time::Duration::from_secs(120)),
             max_sessions: 0,
+            record: Record::default(),
             ng: None,
         }
+    }
+}
+
+/// Recordings.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Record {
+    /// Their folder; none: `recordings` beside the store, else in the folder for temporary files.
+    pub folder: Option<PathBuf>,
+    /// How large one may grow.
+    pub megabytes: u32,
+    /// How many are kept; the oldest go first.
+    pub files: u32,
+}
+
+impl Default for Record {
+    fn default() -> Record {
+        Record { folder: None, megabytes: 100, files: 100 }
     }
 }
 

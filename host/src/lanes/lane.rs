@@ -24,6 +24,7 @@ use super::mailbox::Mailbox;
 use super::media::{self, MediaPath, epoll_timeout};
 use super::post::{Address, PostOffice, Seats, turned};
 use super::seat::{Command, LaneReport, Seat};
+use crate::capture::Recorder;
 use crate::events::Ring;
 use crate::net::Outside;
 use crate::net::batch::{Receiver, Sender, take_error};
@@ -84,6 +85,8 @@ pub struct Lane {
     wanted: Vec<Output>,
     report: LaneReport,
     running: bool,
+    /// Where copies of recorded sessions go.
+    recorder: Option<Recorder>,
 }
 
 impl Lane {
@@ -124,7 +127,13 @@ impl Lane {
             wanted: Vec::new(),
             report: LaneReport::default(),
             running: true,
+            recorder: None,
         })
+    }
+
+    /// The same with somewhere to leave recordings.
+    pub fn recording(self, recorder: Option<Recorder>) -> Lane {
+        Lane { recorder, ..self }
     }
 
     /// Serves until told to stop, or until every phone here has done what it was to do. Gives the services back.
@@ -254,6 +263,9 @@ impl Lane {
                 self.seats.iter_mut().for_each(|seat| seat.reconfigure(&configs))
             }
             Command::Drain => (0..self.seats.len()).for_each(|seat| self.deliver(now, seat, Input::Drain)),
+            Command::Capture(order, to) => {
+                drop(to.send(self.seats.iter_mut().map(|seat| seat.capture(&order)).sum()))
+            }
             Command::Report(to) => drop(to.send(self.report())),
             Command::Plan(uri, from, to) => {
                 let plan = self.seats.iter_mut().find_map(|seat| seat.plan(now, &uri, &from));
@@ -399,6 +411,9 @@ impl Lane {
                 self.outside.ask(Address { lane: self.index, seat }, ticket, question)
             }
             Output::Event(event) => self.ring.raise(event),
+            Output::Capture(captured) => {
+                self.recorder.iter().for_each(|recorder| recorder.keep((*captured).clone()));
+            }
             Output::Bind { ticket, local } => self.bind(seat, ticket, local),
             Output::SendMedia { socket, to, bytes } => self.on_media(|path| path.send(socket, to, &bytes)),
             Output::Release { socket } => self.on_media(|path| path.release(socket)),

@@ -59,12 +59,23 @@ pub enum Command {
     Reconfigure(Configs),
     /// Take no new work.
     Drain,
+    /// Record; how many sessions here it is about.
+    Capture(CaptureOrder, Sender<usize>),
     /// Say how things stand.
     Report(Sender<LaneReport>),
     /// Say what would become of a call for this URI, from this sender.
     Plan(String, String, Sender<Result<Plan, String>>),
     /// End.
     Stop,
+}
+
+/// What is to be recorded.
+#[derive(Clone, Debug)]
+pub enum CaptureOrder {
+    /// These sessions, from now on or no more.
+    Sessions(Vec<String>, bool),
+    /// The next ones that begin.
+    Next(usize),
 }
 
 /// How things stand on one lane.
@@ -236,6 +247,18 @@ impl Seat {
                 configs.relay.get(relay.lane()).into_iter().for_each(|config| relay.reconfigure(config))
             }
             Service::Redirect(_) | Service::Phone(_) => {}
+        }
+    }
+
+    /// Records; how many sessions here it is about.
+    pub fn capture(&mut self, order: &CaptureOrder) -> usize {
+        let Service::Relay(relay) = &mut self.service else { return 0 };
+        match order {
+            CaptureOrder::Sessions(names, on) => names.iter().filter(|name| relay.capture(name, *on)).count(),
+            CaptureOrder::Next(sessions) => {
+                relay.capture_next(*sessions);
+                *sessions
+            }
         }
     }
 

@@ -112,6 +112,7 @@ impl Relay {
             ended: [LegQuality::default(); 2],
             watch: None,
             bye: None,
+            recorded: false,
             quiet_until: None,
         };
         self.sessions.insert(id.0, session);
@@ -275,6 +276,7 @@ impl Relay {
         let target = &describe.target;
         let first = !self.ng.calls.by_id.contains_key(&target.call);
         self.ng.calls.add(now, target, Dialog::new(id, target));
+        self.capture_if_next(id);
         let Some(call) = self.ng.calls.of(id).map(|call| call.name.clone()) else { return };
         if first {
             let from = target.from.as_deref().unwrap_or_default().into();
@@ -316,7 +318,7 @@ impl Relay {
         let mark = flags.loop_protect.then_some(self.ng.mark.as_str());
         let bytes = restate(sdp, &Restate { flags, sections, host, is_answer, mark });
         if flags.record {
-            self.switch_legs(now, id, None, super::command::Switch::Record, true);
+            self.record(id, true);
         }
         let mut answer = with_sdp(bytes);
         if !flags.unknown.is_empty() {

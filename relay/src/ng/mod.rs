@@ -207,7 +207,7 @@ impl Relay {
             Command::Query(target) => self.query(now, &target),
             Command::List(limit) => Ok(self.list(limit)),
             Command::Statistics => Ok(self.statistics(now)),
-            Command::Set(target, switch, on) => self.switch(now, &target, switch, on),
+            Command::Set(target, switch, on) => self.switch(&target, switch, on),
         }
     }
 
@@ -277,7 +277,7 @@ impl Relay {
         call.meant(target).into_iter().map(|at| call.dialogs[at].session).collect()
     }
 
-    fn switch(&mut self, now: Instant, target: &Target, switch: Switch, on: bool) -> Answer {
+    fn switch(&mut self, target: &Target, switch: Switch, on: bool) -> Answer {
         let call = self.ng.calls.by_id.get(&target.call).ok_or(Refused::Error("Unknown call-ID"))?;
         let whole = Target { call: target.call.clone(), ..Target::default() };
         let about = if target.all { &whole } else { target };
@@ -300,7 +300,10 @@ impl Relay {
             return Err(Refused::Error(NOT_FOUND));
         }
         for (session, side) in legs {
-            self.switch_legs(now, session, side, switch, on);
+            match switch {
+                Switch::Record => self.record(session, on),
+                _ => self.switch_legs(session, side, switch, on),
+            }
         }
         Ok(ok())
     }

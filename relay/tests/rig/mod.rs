@@ -101,6 +101,8 @@ pub struct Rig {
     pub sip: Vec<Message>,
     /// Answers to ng commands, since last asked.
     pub ng: Vec<Vec<u8>>,
+    /// Copies of recorded sessions.
+    pub captured: Vec<proto::node::Captured>,
     pub sockets: BTreeMap<SocketAddr, SocketId>,
     pub addresses: BTreeMap<SocketId, SocketAddr>,
     /// Sockets emptied so far.
@@ -128,6 +130,7 @@ impl Rig {
             sent: Vec::new(),
             sip: Vec::new(),
             ng: Vec::new(),
+            captured: Vec::new(),
             sockets: BTreeMap::new(),
             addresses: BTreeMap::new(),
             emptied: Vec::new(),
@@ -159,6 +162,7 @@ impl Rig {
                 }
                 Output::Empty { socket } => self.emptied.push(socket),
                 Output::Event(event) => self.events.push(event),
+                Output::Capture(captured) => self.captured.push(*captured),
                 other => panic!("unexpected: {other:?}"),
             }
         }
