@@ -80,6 +80,8 @@ pub fn log(event: &Event) {
             warn!("overload: new calls are told to come back later; those that are up go on")
         }
         Event::Overload { refused, .. } => warn!(refused, "overload is over"),
+        Event::TrunkRegistered { trunk, registered: true, why } => info!(%trunk, %why, "registered at trunk"),
+        Event::TrunkRegistered { trunk, why, .. } => warn!(%trunk, %why, "not registered at trunk"),
         Event::Warning { about, why } => warn!(%about, why),
         other => debug!(event = ?other),
     }

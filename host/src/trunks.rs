@@ -20,8 +20,23 @@ pub struct TrunkReport {
     pub most: Option<u32>,
     /// Calls that found it full.
     pub full: u64,
+    /// How our registration there stands, if there is one.
+    pub registration: Option<Registration>,
     /// Its servers.
     pub servers: Vec<ServerReport>,
+}
+
+/// How a registration of ours stands.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Registration {
+    /// Whether the registrar knows us.
+    pub registered: bool,
+    /// Why.
+    pub why: String,
+    /// For so many seconds.
+    pub since: u64,
+    /// When the registrar forgets us, in seconds from now.
+    pub expires: u64,
 }
 
 /// How a server of a trunk stands.
@@ -49,6 +64,12 @@ impl TrunkReport {
             calls: status.calls,
             most: status.most,
             full: status.full,
+            registration: status.standing.as_ref().map(|standing| Registration {
+                registered: standing.registered,
+                why: standing.why.to_string(),
+                since: standing.since.as_secs(),
+                expires: standing.expires.as_secs(),
+            }),
             servers: status.servers.iter().map(ServerReport::of).collect(),
         }
     }
@@ -57,6 +78,7 @@ impl TrunkReport {
     fn join(&mut self, other: &TrunkReport) {
         self.calls += other.calls;
         self.full += other.full;
+        self.registration = self.registration.take().or_else(|| other.registration.clone());
         self.most = self.most.zip(other.most).map(|(a, b)| a + b);
         for (own, other) in self.servers.iter_mut().zip(&other.servers) {
             // Who has heard of a server last knows best.
@@ -116,9 +138,12 @@ pub fn lines(trunk: &TrunkReport) -> Vec<String> {
         let ServerReport { name, state, why, since, priority, weight } = server;
         format!("  {state:<8} {name}  for {since} s: {why}  (priority {priority}, weight {weight})")
     };
-    std::iter::once(format!("trunk      {}{load}", trunk.name))
-        .chain(trunk.servers.iter().map(server))
-        .collect()
+    let registration = trunk.registration.iter().map(|own| match own.registered {
+        true => format!("  registered for {} s, {} s left: {}", own.since, own.expires, own.why),
+        false => format!("  not registered for {} s: {}", own.since, own.why),
+    });
+    let head = format!("trunk      {}{load}", trunk.name);
+    std::iter::once(head).chain(registration).chain(trunk.servers.iter().map(server)).collect()
 }
 
 /// The answer to `postern route`.

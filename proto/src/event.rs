@@ -54,6 +54,8 @@ pub enum Event {
     TrunkServer { trunk: Name, server: Name, up: bool, why: Name },
     /// A lane has more new work than time, or has had enough time again; `refused` is how much work it turned away.
     Overload { begins: bool, refused: u64 },
+    /// A registration of ours at a trunk was made, refused or lost, and why.
+    TrunkRegistered { trunk: Name, registered: bool, why: Name },
     /// Something worth an operator's look that fits none of the above.
     Warning { about: Name, why: &'static str },
 }

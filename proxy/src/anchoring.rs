@@ -127,6 +127,8 @@ pub(crate) enum Then {
 /// An ACK whose SDP is at the relay.
 #[derive(Debug)]
 pub(crate) struct HeldAck {
+    /// By how much its CSeq is raised.
+    pub(crate) shift: u32,
     pub(crate) flow: Flow,
     pub(crate) request: Message,
     pub(crate) routed: Routed,

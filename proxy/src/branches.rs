@@ -22,6 +22,8 @@ pub(crate) enum Waiting {
     Branch(ServerId, usize),
     /// A probe of a trunk's server.
     Probe(RequestId),
+    /// A registration at a trunk.
+    Upstream(RequestId),
     /// An ACK, the way it came, and the way it goes.
     Ack(Flow, Box<(Message, Routed, Way)>),
 }

@@ -42,6 +42,8 @@ pub(crate) struct Call {
     pub(crate) dialogs: Vec<Dialog>,
     /// Whether media of any dialog goes through a relay.
     pub(crate) anchored: bool,
+    /// By how much the CSeq of the caller's requests is raised on the way to the callee.
+    pub(crate) shift: u32,
     /// Trunks it has a place on.
     pub(crate) trunks: Vec<Name>,
     /// Ends it when nothing else does.
@@ -133,6 +135,11 @@ impl Calls {
     pub(crate) fn is_apart(&self, id: &str, tags: [&str; 2]) -> bool {
         let dialogs = self.by_id.get(id).map(|call| &*call.dialogs).unwrap_or_default();
         dialogs.iter().any(|dialog| tags.contains(&&*dialog.to_tag) && dialog.session.is_none())
+    }
+
+    /// By how much the caller's CSeq is raised in the dialog with these tags.
+    pub(crate) fn shift(&self, id: &str, tags: [&str; 2]) -> u32 {
+        self.by_id.get(id).filter(|call| tags.contains(&&*call.from_tag)).map_or(0, |call| call.shift)
     }
 
     /// Whether a dialog of a call has its media by this session.

@@ -36,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) mark: u32,
     /// INVITE has rules of its own.
     pub(crate) is_invite: bool,
+    /// By how much its CSeq is raised, as all the caller's are in this dialog (see `trunks::login`).
+    pub(crate) shift: u32,
     /// Which party of the call sent it.
     pub(crate) sender: Side,
     /// The sender's account.
@@ -220,6 +222,10 @@ pub(crate) struct Branch {
     pub(crate) breadth: Option<u32>,
     /// The SDP to send instead of the caller's.
     pub(crate) sdp: Option<Bytes>,
+    /// Challenges answered for it.
+    pub(crate) logins: u8,
+    /// By how much its CSeq is raised beyond [`Context::shift`].
+    pub(crate) shift: u32,
 }
 
 /// How far a branch is.
@@ -266,6 +272,8 @@ impl Branch {
             lookups: 0,
             breadth: None,
             sdp: None,
+            logins: 0,
+            shift: 0,
         }
     }
 

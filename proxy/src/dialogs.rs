@@ -47,6 +47,8 @@ pub(crate) struct Way {
     pub(crate) of_record: bool,
     /// When its token was made, in seconds since the epoch.
     pub(crate) made: Option<u64>,
+    /// By how much its CSeq is raised.
+    pub(crate) shift: u32,
 }
 
 const NO_WAY: &str =
@@ -68,7 +70,7 @@ impl Proxy {
         }
         context.role = if context.request.method() == Method::Bye { Role::Ends } else { Role::Other };
         (context.sender, context.session) = (way.sender, ours(way.session, context.word));
-        (context.trusted, context.latch) = (way.trusted, way.latch);
+        (context.trusted, context.latch, context.shift) = (way.trusted, way.latch, way.shift);
         let known: Vec<Flow> = way.hops.into();
         let target = match way.name {
             None => Target::by(Hops::Ready(known)),
@@ -131,7 +133,7 @@ impl Proxy {
             && let Some(to) =
                 way.hops.iter().find(|hop| !hops::is_sips(routed.uri(&request)) || hop.transport.is_secure())
         {
-            let held = HeldAck { flow, request, routed, uri: way.uri, to: *to };
+            let held = HeldAck { shift: way.shift, flow, request, routed, uri: way.uri, to: *to };
             self.forward_ack(cx, &held, None);
         }
     }
@@ -184,6 +186,16 @@ impl Proxy {
             latch: token.latch,
             of_record: token.of_record,
             made: Some(token.made),
+            shift: self.shift_of(request, token.sender, u32::from(token.shift)),
+        }
+    }
+
+    /// By how much a request's CSeq is raised: only the caller's are. What the call knows is younger than the token.
+    fn shift_of(&self, request: &Message, sender: Side, of_token: u32) -> u32 {
+        let of_call = || self.calls.shift(request.call_id(), [request.from_tag(), request.to_tag()]);
+        match sender {
+            Side::Caller => of_token.max(of_call()),
+            Side::Callee => 0,
         }
     }
 
@@ -225,6 +237,7 @@ impl Proxy {
             latch: self.config.latch,
             of_record: true,
             made: None,
+            shift: self.shift_of(request, place.sender, 0),
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::routing::Routed;
 use crate::siblings::{self, Word};
 use crate::targets;
 use crate::tokens::{Seal, Token};
+use crate::trunks::login::shifted;
 
 /// Max-Forwards for a request that has none (§16.6 step 3).
 const MAX_FORWARDS: u8 = 70;
@@ -45,11 +46,12 @@ impl Proxy {
     }
 
     /// The copy for one branch (§16.6 steps 1–9).
-    fn copy(&mut self, cx: &Cx<'_>, context: &Context, index: usize, flow: Flow) -> Message {
+    pub(crate) fn copy(&mut self, cx: &Cx<'_>, context: &Context, index: usize, flow: Flow) -> Message {
         let (request, branch) = (&context.request, &context.branches[index]);
         let mut edit =
             self.on_its_way(request, &context.routed, branch.target.uri.as_deref(), &branch.target.path);
         edit = self.via(edit, flow, context.mark);
+        edit = shifted(edit, request, context.shift + branch.shift);
         if makes_dialog(request) {
             edit = self.record_route(cx, edit, context, index, flow);
         }
@@ -117,6 +119,7 @@ impl Proxy {
     pub(crate) fn forward_ack(&mut self, cx: &Cx<'_>, held: &HeldAck, sdp: Option<&Bytes>) {
         let mut edit = self.on_its_way(&held.request, &held.routed, held.uri.as_deref(), &[]);
         edit = self.via(edit, held.to, 0);
+        edit = shifted(edit, &held.request, held.shift);
         edit = self.contact_of_ack(cx, edit, &held.request, &held.flow, &held.to);
         if let Some(sdp) = sdp {
             edit = edit.sdp(sdp);
@@ -177,6 +180,7 @@ impl Proxy {
             trusted: branch.target.trusted,
             latch: branch.target.latch.unwrap_or(self.config.latch),
             of_record: context.role == Role::Begins,
+            shift: 0,
             made: 0,
         }
     }
@@ -192,6 +196,7 @@ impl Proxy {
             trusted: context.trusted,
             latch: context.latch,
             of_record: context.role == Role::Begins,
+            shift: (context.shift + branch.shift).min(63) as u8,
             made: 0,
         }
     }

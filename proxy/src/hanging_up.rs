@@ -75,7 +75,7 @@ impl Proxy {
 
 fn byes_of(call: &Call, dialog: &Dialog) -> [(Flow, Message); 2] {
     let (caller, callee) = ((&*call.from, &*call.from_tag), (&*call.to, &*dialog.to_tag));
-    let to_callee = bye(&call.id, caller, callee, &dialog.callee, call.caller.cseq + 1);
+    let to_callee = bye(&call.id, caller, callee, &dialog.callee, call.caller.cseq + call.shift + 1);
     let to_caller = bye(&call.id, callee, caller, &call.caller, dialog.callee.cseq + 1);
     [(dialog.callee.flow, to_callee), (call.caller.flow, to_caller)]
 }

@@ -40,6 +40,8 @@ mod identity;
 pub mod keepalive;
 #[cfg(test)]
 mod local_tests;
+#[cfg(test)]
+mod login_tests;
 mod media;
 pub mod moment;
 mod nat;

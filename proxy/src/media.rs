@@ -388,7 +388,7 @@ impl Proxy {
             return false;
         };
         let (request_held, routed, uri) = (request.clone(), routed.clone(), way.uri.clone());
-        let held = HeldAck { flow: *flow, request: request_held, routed, uri, to: *to };
+        let held = HeldAck { shift: way.shift, flow: *flow, request: request_held, routed, uri, to: *to };
         let word = Word::read(request, flow, &self.config, cx.now.unix());
         let errand = Errand {
             leg: way.sender,

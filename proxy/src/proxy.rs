@@ -69,6 +69,8 @@ pub(crate) enum Owner {
     Serving(RequestId),
     /// A probe of a trunk's server.
     Probe(RequestId),
+    /// A registration at a trunk.
+    Upstream(RequestId),
 }
 
 /// What every step of one `handle` needs.
@@ -109,7 +111,7 @@ impl Proxy {
             tickets: 0,
             calls: Calls::new(keyed),
             relays: Relays::new(keyed),
-            trunks: Trunks::new(birth.dice(4), birth.dice(5), birth.lane),
+            trunks: Trunks::new(birth.dice(4), birth.dice(5), birth.dice(6), birth.lane),
             alarms: Queue::default(),
             draining: false,
             keep_alive: KeepAlive::new(birth.dice(2)).of_lane(birth.lane),
@@ -216,7 +218,11 @@ impl Proxy {
                 self.clients.remove(&client);
                 self.trunks.health.answered(cx.now, id, &message);
             }
-            Some(Owner::KeepAlive(_) | Owner::Serving(_) | Owner::Probe(_)) => {}
+            Some(Owner::Upstream(id)) if is_final => {
+                self.clients.remove(&client);
+                self.trunks.upstream.answered(cx.now, id, &message, &self.config);
+            }
+            Some(Owner::KeepAlive(_) | Owner::Serving(_) | Owner::Probe(_) | Owner::Upstream(_)) => {}
             None => self.repeat_relay_ack(cx, flow, &message),
         }
     }
@@ -229,6 +235,7 @@ impl Proxy {
             Some(Owner::KeepAlive(id)) => self.keep_alive_outcome(cx, client, id, Outcome::Silence),
             Some(Owner::Serving(id)) => self.serving_outcome(cx, client, id, Outcome::Silence),
             Some(Owner::Probe(id)) => self.trunks.health.missed(cx.now, id, status),
+            Some(Owner::Upstream(id)) => self.trunks.upstream.missed(cx.now, id, status),
             None => {}
         }
     }
@@ -270,6 +277,9 @@ impl Proxy {
         if let Waiting::Probe(id) = waiting {
             return self.trunks.health.resolved(cx.now, id, answer, &self.config);
         }
+        if let Waiting::Upstream(id) = waiting {
+            return self.trunks.upstream.resolved(cx.now, id, answer, &self.config);
+        }
         let found = match answer {
             Answer::Targets(found) => hops::proving(resolved(&found, &self.config), domain),
             Answer::Nothing(_) => Vec::new(),
@@ -277,7 +287,7 @@ impl Proxy {
         match waiting {
             Waiting::Branch(server, index) => self.resolved(cx, server, index, found),
             Waiting::Ack(flow, held) => self.ack_resolved(cx, flow, *held, found),
-            Waiting::Probe(_) => {}
+            Waiting::Probe(_) | Waiting::Upstream(_) => {}
         }
     }
 
@@ -305,6 +315,7 @@ impl Proxy {
         self.keep_alive.wake(cx.now, &self.config, cx.tables);
         self.serving.wake(cx.now, &self.config, cx.tables);
         self.trunks.health.wake(cx.now, &self.config);
+        self.trunks.upstream.wake(cx.now, &self.config);
         self.parts_want(cx);
     }
 
@@ -337,6 +348,9 @@ impl Proxy {
         while let Some(want) = self.trunks.health.poll() {
             self.carry_out(cx, want, Owner::Probe);
         }
+        while let Some(want) = self.trunks.upstream.poll() {
+            self.carry_out(cx, want, Owner::Upstream);
+        }
     }
 
     fn carry_out(&mut self, cx: &mut Cx<'_>, want: Want, owner: fn(RequestId) -> Owner) {
@@ -351,7 +365,13 @@ impl Proxy {
                 let client = self.send(cx, flow, message, owner(id));
                 self.alarms.set(cx.now.at + patience, Alarm::Silent(client));
             }
-            Want::Ask { question, id } => drop(self.ask(question, Waiting::Probe(id))),
+            Want::Ask { question, id } => {
+                let waiting = match owner(id) {
+                    Owner::Upstream(id) => Waiting::Upstream(id),
+                    _ => Waiting::Probe(id),
+                };
+                self.ask(question, waiting);
+            }
         }
     }
 
@@ -359,6 +379,7 @@ impl Proxy {
     fn resume(&mut self, cx: &mut Cx<'_>) {
         if !std::mem::replace(&mut self.followed, true) {
             self.trunks.health.follow(cx.now, &self.config);
+            self.trunks.upstream.follow(cx.now, &self.config);
         }
         if !std::mem::replace(&mut self.resumed, true) {
             self.keep_alive.resume(cx.now, &self.config, cx.tables);
@@ -380,8 +401,9 @@ impl Node for Proxy {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let parts = [self.keep_alive.deadline(), self.serving.deadline(), self.trunks.health.deadline()];
+        let trunks = [self.trunks.health.deadline(), self.trunks.upstream.deadline()];
+        let parts = [self.keep_alive.deadline(), self.serving.deadline()].into_iter().chain(trunks);
         let queues = [self.transactions.deadline(), self.alarms.deadline()];
-        parts.into_iter().chain(queues).flatten().min()
+        parts.chain(queues).flatten().min()
     }
 }

@@ -183,6 +183,7 @@ impl Proxy {
             dialogs: Vec::new(),
             anchored: false,
             trunks: Vec::new(),
+            shift: 0,
             life: None,
         };
         let begun = Event::CallBegun {
@@ -286,6 +287,7 @@ fn new_context(
         routed,
         mark,
         is_invite,
+        shift: 0,
         sender: Side::Caller,
         user: None,
         word,

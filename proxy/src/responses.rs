@@ -20,6 +20,7 @@ use crate::siblings::{self, Word};
 use crate::targets::name_of;
 use crate::tokens::Token;
 use crate::trunks::failover::is_trouble;
+use crate::trunks::login::unshifted;
 
 /// The two headers a challenge may stand in.
 const CHALLENGES: [Name; 2] = [Name::WwwAuthenticate, Name::ProxyAuthenticate];
@@ -145,6 +146,7 @@ impl Proxy {
             (_, Stage::Done | Stage::New | Stage::Resolving(_) | Stage::AtRelay) => {}
             (_, Stage::AtRedirect) => self.redirect_answered(cx, context, index, &response),
             (300..=399, _) if self.recurse(cx, context, index, &response) => {}
+            (401 | 407, _) if self.log_in(cx, context, index, &response) => {}
             (503 | FLOW_FAILED, _) if self.fail_over(cx, context, index) => {}
             // Which flow it was is nobody's business but ours (RFC 5626 §5.3): the device is away.
             (FLOW_FAILED, _) if context.branches[index].target.device.is_some() => {
@@ -223,6 +225,7 @@ impl Proxy {
         match &best.response {
             Some(response) if response.status() == Some(best.status) => {
                 let edit = siblings::strip(response.edit().pop_front(Name::Via), response);
+                let edit = unshifted(edit, &context.request, response);
                 let came_by = context.branches.iter().find(|b| b.flow.is_some()).and_then(|b| b.flow);
                 self.answer_as_trunks_want(
                     context,
@@ -261,6 +264,7 @@ impl Proxy {
         sdp: Option<&Bytes>,
     ) {
         let mut edit = siblings::strip(response.edit().pop_front(Name::Via), response);
+        edit = unshifted(edit, &context.request, response);
         edit = self.turn_record_route(cx, edit, context, index, response);
         edit = self.contact_of_response(cx, edit, context, index, response);
         edit = self.identity_of_response(edit, context, index, response);

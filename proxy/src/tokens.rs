@@ -7,6 +7,7 @@
 //! then     listener (1), address (4 or 16), port (2)     unless flag 4
 //! then     relay (1), session (8)                        with flag 2
 //! then     binding (4)                                   with flag 3
+//! then     0–1 the sender's latch rule, 2–7 by how much its CSeq is raised     when the latch rule says 3
 //! ```
 //!
 //! A token serves in one dialog only: its MAC covers the Call-ID and the tag of the party that began. Whether that request
@@ -30,6 +31,8 @@ const RECORD: u8 = b'D';
 const OTHER: u8 = b'd';
 /// For a Contact: it is a party's name, inside dialogs and outside.
 const CONTACT: u8 = b'C';
+/// In place of the latch rule: another byte says more.
+const MORE: u8 = 3;
 const LONGEST: usize = 24;
 
 /// What a token says.
@@ -49,6 +52,8 @@ pub(crate) struct Token {
     pub(crate) latch: Latch,
     /// Whether it belongs to the INVITE that began the call we keep a record of.
     pub(crate) of_record: bool,
+    /// By how much the CSeq of the sender's requests is raised (`trunks::login`), at most 63.
+    pub(crate) shift: u8,
     /// When it was made, in seconds since the epoch; 0 until it is.
     pub(crate) made: u64,
 }
@@ -116,6 +121,7 @@ impl Token {
             trusted: false,
             latch: Latch::Strict,
             of_record: false,
+            shift: 0,
             made: 0,
         }
     }
@@ -156,6 +162,9 @@ impl Token {
         if let Some(binding) = self.binding {
             out.extend_from_slice(&binding.to_be_bytes());
         }
+        if self.shift > 0 {
+            out.push(latch_bits(self.latch) | self.shift.min(63) << 2);
+        }
         out
     }
 
@@ -166,7 +175,7 @@ impl Token {
             | u8::from(self.binding.is_some()) << 3
             | u8::from(self.path.is_none()) << 4
             | u8::from(self.trusted) << 5
-            | latch_bits(self.latch) << 6
+            | if self.shift > 0 { MORE << 6 } else { latch_bits(self.latch) << 6 }
     }
 
     fn read(bytes: &[u8]) -> Option<Token> {
@@ -176,8 +185,12 @@ impl Token {
         let session = if has(2) { Some(read_session(&mut rest)?) } else { None };
         let binding = if has(3) { Some(u32::from_be_bytes(take(&mut rest)?)) } else { None };
         let sender = if has(0) { Side::Callee } else { Side::Caller };
-        let (trusted, latch) = (has(5), latch_of(flags >> 6));
-        Some(Token { sender, path, session, binding, trusted, latch, of_record: false, made: 0 })
+        let trusted = has(5);
+        let (latch, shift) = match flags >> 6 {
+            MORE => take(&mut rest).map(|[more]: [u8; 1]| (latch_of(more & 3), more >> 2))?,
+            bits => (latch_of(bits), 0),
+        };
+        Some(Token { sender, path, session, binding, trusted, latch, of_record: false, shift, made: 0 })
     }
 }
 
@@ -234,6 +247,7 @@ mod tests {
             trusted: true,
             latch: Latch::Prefix,
             of_record: true,
+            shift: 0,
             made: 1_800_000_000,
         }
     }
@@ -279,9 +293,15 @@ mod tests {
 
     #[test]
     fn a_cut_payload_is_no_token() {
-        let whole = token("192.0.2.1:5060").write();
-        for length in 0..whole.len() {
-            assert_eq!(Token::read(&whole[..length]), None);
+        for shift in [0, 63] {
+            let whole = Token { shift, ..token("192.0.2.1:5060") }.write();
+            assert_eq!(
+                Token::read(&whole).map(|token| (token.shift, token.latch)),
+                Some((shift, Latch::Prefix))
+            );
+            for length in 0..whole.len() {
+                assert_eq!(Token::read(&whole[..length]), None);
+            }
         }
     }
 }

@@ -7,9 +7,11 @@
 pub(crate) mod failover;
 pub mod health;
 pub(crate) mod load;
+pub mod login;
 pub mod rules;
 mod speaking;
 pub mod trunk;
+pub mod upstream;
 
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use crate::config::Config;
 use crate::moment::Moment;
 use health::{Health, ServerStatus};
 use load::Loads;
+use upstream::{Standing, Upstream};
 
 /// One server of one trunk, chosen to be tried.
 #[derive(Clone, Debug)]
@@ -44,6 +47,7 @@ impl Chosen {
 pub(crate) struct Trunks {
     pub(crate) health: Health,
     pub(crate) loads: Loads,
+    pub(crate) upstream: Upstream,
     dice: Dice,
 }
 
@@ -58,14 +62,17 @@ pub struct TrunkStatus {
     pub most: Option<u32>,
     /// Calls that found it full.
     pub full: u64,
+    /// How our registration there stands, if there is one on this lane.
+    pub standing: Option<Standing>,
     /// Its servers, in the order of the configuration.
     pub servers: Vec<ServerStatus>,
 }
 
 impl Trunks {
     /// Nothing known yet.
-    pub(crate) fn new(dice: Dice, health: Dice, lane: Lane) -> Trunks {
-        Trunks { health: Health::new(health), loads: Loads::new(lane), dice }
+    pub(crate) fn new(dice: Dice, health: Dice, upstream: Dice, lane: Lane) -> Trunks {
+        let upstream = Upstream::new(upstream, lane);
+        Trunks { health: Health::new(health), loads: Loads::new(lane), upstream, dice }
     }
 
     /// Every server of these trunks, in the order to try them.
@@ -93,7 +100,8 @@ impl Trunks {
         let of = |trunk: &Arc<Trunk>| {
             let (calls, full) = self.loads.of(&trunk.name);
             let servers = trunk.servers.iter().map(|server| self.health.status(now, trunk, server)).collect();
-            TrunkStatus { name: trunk.name.clone(), calls, most: self.loads.most(trunk), full, servers }
+            let (most, standing) = (self.loads.most(trunk), self.upstream.standing(now, trunk));
+            TrunkStatus { name: trunk.name.clone(), calls, most, full, standing, servers }
         };
         config.trunks.iter().map(of).collect()
     }
@@ -106,7 +114,7 @@ mod tests {
 
     fn trunks() -> Trunks {
         let dice = Clock::new().dice();
-        Trunks::new(dice.clone(), dice, Lane::default())
+        Trunks::new(dice.clone(), dice.clone(), dice, Lane::default())
     }
 
     fn trunk(name: &str, servers: &[(&str, u16, u16)]) -> Arc<Trunk> {

@@ -8,6 +8,7 @@ use proto::cidr::Cidr;
 use proto::event::Name;
 use proto::tables::{Anchor, Latch};
 
+use super::login::Credentials;
 use super::rules::Rule;
 use crate::config::NextHop;
 
@@ -35,8 +36,27 @@ pub struct Trunk {
     pub caps: Caps,
     /// Host of the request URI of calls that go there; `None`: it stays.
     pub domain: Option<String>,
+    /// Who we are to it: its challenges are answered with that.
+    pub credentials: Option<Credentials>,
+    /// How we register there.
+    pub register: Option<Registering>,
     /// What is changed in messages from it and to it.
     pub rules: Vec<Rule>,
+}
+
+/// How we register at a trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registering {
+    /// User part of our address of record there.
+    pub user: String,
+    /// Its domain, and the request URI.
+    pub domain: String,
+    /// Where REGISTER goes.
+    pub registrar: NextHop,
+    /// For how long, in seconds.
+    pub expires: u32,
+    /// User part of our Contact: whom its calls are for.
+    pub contact: String,
 }
 
 /// One server of a trunk.
@@ -78,6 +98,8 @@ impl Trunk {
             try_timeout: TRY_TIMEOUT,
             caps: Caps::default(),
             domain: None,
+            credentials: None,
+            register: None,
             rules: Vec::new(),
         }
     }

@@ -40,6 +40,17 @@ fn trunk(name: &str, trunk: &Trunk, context: &Context<'_>) -> Checked {
         let at = format!("{at}.headers.{index}");
         header_rule(rule).map_err(|(what, remedy)| context.error(&at, what, remedy))?;
     }
+    if let Some(register) = &trunk.register {
+        let at = format!("{at}.register");
+        if trunk.credentials.is_none() && register.user.is_none() {
+            let what = format!("trunk `{name}` registers, but nobody says as whom");
+            return Err(context.error(&at, what, "add `credentials: { user: NAME, password: SECRET }`"));
+        }
+        if !(60..=86_400).contains(&register.expires.0.as_secs()) {
+            let what = format!("`expires: {}` of trunk `{name}`", register.expires);
+            return Err(context.error(&format!("{at}.expires"), what, "expected 60s to 24h, such as 1h"));
+        }
+    }
     let millis = trunk.try_timeout.0.as_millis();
     if !(500..=32_000).contains(&millis) {
         let what = format!("`try-timeout: {}` of trunk `{name}`", trunk.try_timeout);

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use proto::cidr::Cidr;
 use proto::node::{Transport, literal};
 use proxy::config::{Caps, Goes, NextHop, Origin, Pattern, Server};
+use proxy::trunks::login::Credentials;
 use proxy::trunks::rules::{self, Act, Direction, Part, Rule};
+use proxy::trunks::trunk::Registering;
 
-use super::{HeaderRule, On, Route, Trunk};
+use super::{HeaderRule, On, Register, Route, Trunk};
 use crate::config::lower::{anchor, latch, realm, transport};
 use crate::config::values::SipAddress;
 use crate::config::{Settings, schema, values};
@@ -109,10 +111,30 @@ fn trunk(name: &str, trunk: &Trunk) -> proxy::config::Trunk {
         try_timeout: trunk.try_timeout.0,
         caps: Caps { calls: limit(trunk.max_calls), per_second: limit(trunk.calls_per_second) },
         domain: trunk.domain.clone(),
+        credentials: trunk.credentials.as_ref().map(credentials),
+        register: trunk.register.as_ref().and_then(|own| registering(trunk, own, &servers)),
         rules: trunk.headers.iter().filter_map(|own| header_rule(own).ok()).collect(),
         servers,
         ..proxy::config::Trunk::named(name)
     }
+}
+
+fn credentials(own: &super::Credentials) -> Credentials {
+    Credentials { user: own.user.clone(), password: own.password.clone(), realm: own.realm.clone() }
+}
+
+/// `None`: nobody to register, or nowhere; the check has refused that.
+fn registering(trunk: &Trunk, own: &Register, servers: &[Server]) -> Option<Registering> {
+    let user = own.user.clone().or_else(|| Some(trunk.credentials.as_ref()?.user.clone()))?;
+    let fixed = trunk.transport.map(transport);
+    let registrar = match &own.registrar {
+        Some(registrar) => next_hop(registrar, fixed)?,
+        None => servers.first()?.next.clone(),
+    };
+    let domain = own.domain.clone().or(trunk.domain.clone()).unwrap_or_else(|| registrar.host.clone());
+    let expires = u32::try_from(own.expires.0.as_secs()).unwrap_or(u32::MAX);
+    let contact = own.contact.clone().unwrap_or_else(|| user.clone());
+    Some(Registering { user, domain, registrar, expires, contact })
 }
 
 /// A header rule, or what is wrong with it and what to do.

@@ -38,6 +38,10 @@ pub struct Trunk {
     pub calls_per_second: u32,
     /// Host of the request URI of calls that go there; none: it stays.
     pub domain: Option<String>,
+    /// Who we are to it: its challenges are answered with that.
+    pub credentials: Option<Credentials>,
+    /// How we register there; none: we don't.
+    pub register: Option<Register>,
     /// What is changed in messages from it and to it.
     pub headers: Vec<HeaderRule>,
     /// Certificates towards it.
@@ -59,9 +63,48 @@ impl Default for Trunk {
             max_calls: 0,
             calls_per_second: 0,
             domain: None,
+            credentials: None,
+            register: None,
             headers: Vec::new(),
             tls: None,
         }
+    }
+}
+
+/// Who we are to a trunk.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Credentials {
+    /// Digest user name.
+    pub user: String,
+    /// Its password.
+    #[serde(skip_serializing)]
+    pub password: String,
+    /// The realm it is for; none: whichever asks.
+    #[serde(default)]
+    pub realm: Option<String>,
+}
+
+/// How we register at a trunk.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Register {
+    /// User part of our address there; none: that of the credentials.
+    pub user: Option<String>,
+    /// Its domain; none: the trunk's `domain`, else the registrar's name.
+    pub domain: Option<String>,
+    /// Where REGISTER goes; none: the first server.
+    pub registrar: Option<String>,
+    /// For how long.
+    pub expires: Span,
+    /// User part of our Contact, whom calls from there are for; none: `user`.
+    pub contact: Option<String>,
+}
+
+impl Default for Register {
+    fn default() -> Register {
+        let expires = Span(Duration::from_secs(3600));
+        Register { user: None, domain: None, registrar: None, expires, contact: None }
     }
 }
 
