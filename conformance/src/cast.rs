@@ -390,7 +390,8 @@ pub fn proxy_config(at: &str) -> proxy::Config {
     }
 }
 
-fn add_relay(world: &mut World, sessions: usize) -> NodeId {
+/// The relay.
+pub fn add_relay(world: &mut World, sessions: usize) -> NodeId {
     let ip = addr(RELAY).ip();
     let config = relay::Config {
         networks: vec![relay::Network { name: "default".to_owned(), bind: ip, advertise: ip }],
