@@ -106,13 +106,16 @@ impl Access {
         }
     }
 
-    /// Whether a buddy's NAT keeps out what the newcomer would send.
+    /// Whether a buddy's NAT keeps out what the newcomer would send; or lets in only what a reflector passes on, whose token
+    /// for the way back it needs.
     fn must_be_told(&self, newcomer: &str, buddy: &str) -> bool {
         let (Some(from), Some(to)) = (self.accounts.device(newcomer), self.accounts.device(buddy)) else {
             return false;
         };
         let reach = reach(&from.side(), &to.side());
-        reach.path == Path::Punch || reach.neighbours
+        matches!(reach.path, Path::Punch | Path::Reflect)
+            || reach.neighbours
+            || reach.path == Path::Spray && to.bound.is_some()
     }
 
     pub(crate) fn notify(&mut self, now: Instant, aor: &str, notice: &Notice) {

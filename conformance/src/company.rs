@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use access::{Access, StunServer};
 use endpoint_sim::peer::{Peer, PeerConfig, PeerReport};
+use proto::peer::ticket::Keys;
 use proto::stun::Server;
 use proto::tables::{Secret, User};
+use reflector::Reflector;
 
 use crate::cast::Site;
 use crate::world::{Entry, GatewayId, HostId, INTERNET, NodeId, World};
@@ -21,6 +23,8 @@ use crate::world::{Entry, GatewayId, HostId, INTERNET, NodeId, World};
 pub const STUN: [&str; 2] = ["203.0.113.10:3478", "203.0.113.11:3479"];
 /// The access server.
 pub const ACCESS: &str = "203.0.113.20:5060";
+/// The reflector, where there is one.
+pub const REFLECTOR: &str = "203.0.113.30:3479";
 /// The domain of all.
 pub const DOMAIN: &str = "example.com";
 
@@ -32,6 +36,8 @@ pub struct Company {
     pub access: NodeId,
     /// The STUN server.
     pub stun: NodeId,
+    /// The reflector.
+    pub reflector: Option<NodeId>,
     /// How many peers there are.
     count: u8,
 }
@@ -48,18 +54,29 @@ pub struct Guest {
 }
 
 impl Company {
-    /// With these pairs of buddies.
+    /// With these pairs of buddies, and no reflector.
     pub fn new(seed: u64, buddies: &[(&str, &str)]) -> Company {
+        Company::build(seed, buddies, false)
+    }
+
+    /// With these pairs of buddies, and a reflector.
+    pub fn with_reflector(seed: u64, buddies: &[(&str, &str)]) -> Company {
+        Company::build(seed, buddies, true)
+    }
+
+    fn build(seed: u64, buddies: &[(&str, &str)], reflects: bool) -> Company {
         let mut world = World::new(seed);
         let stun = add_stun(&mut world);
+        let reflector = reflects.then(|| add_reflector(&mut world));
         let mut config = access::Config::new(DOMAIN, [3; 32], [4; 32]);
+        config.reflector = reflects.then(|| (addr(REFLECTOR), keys()));
         let at = |name: &str| format!("{name}@{DOMAIN}");
         config.buddies = buddies.iter().map(|(one, other)| (at(one), at(other))).collect();
         let host = world.host(INTERNET, &addr(ACCESS).ip().to_string());
         let listener = format!("udp {ACCESS}");
         let access =
             world.attach(host, "access", &[&listener], move |birth| Access::new(config.clone(), birth));
-        Company { world, access, stun, count: 0 }
+        Company { world, access, stun, reflector, count: 0 }
     }
 
     /// A peer comes online.
@@ -91,10 +108,16 @@ impl Company {
         let mut config = PeerConfig::new(name, DOMAIN, local, addr(ACCESS), addr(STUN[0]));
         config.password = format!("{name}'s secret");
         config.secret = [n; 32];
+        config.reflector = self.reflector.map(|_| addr(REFLECTOR));
         set(&mut config);
         let birth = move |birth| Peer::new(birth, config.clone());
         let node = self.world.attach(host, name, &[&format!("udp {local}")], birth);
         Guest { node, host, nat }
+    }
+
+    /// The reflector's keys.
+    pub fn keys(&self) -> Keys {
+        keys()
     }
 
     /// What a peer knows and has seen.
@@ -124,6 +147,17 @@ impl Company {
         let found = self.world.packets()[from..].iter().position(fits);
         from + found.unwrap_or_else(|| panic!("no {what}\n{}", self.world.ladder()))
     }
+}
+
+fn keys() -> Keys {
+    Keys::new(1, [9; 32])
+}
+
+fn add_reflector(world: &mut World) -> NodeId {
+    let host = world.host(INTERNET, &addr(REFLECTOR).ip().to_string());
+    let config = reflector::Config { own: vec![addr(REFLECTOR).ip()], ..reflector::Config::new(keys()) };
+    let birth = move |birth| Reflector::new(config.clone(), birth);
+    world.attach(host, "reflector", &[&format!("udp {REFLECTOR}")], birth)
 }
 
 /// A STUN server with two addresses and two ports.

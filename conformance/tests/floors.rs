@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Floor of every crate of the workspace. A new crate must be given its floor here.
-const FLOORS: [(&str, u8); 8] = [
+const FLOORS: [(&str, u8); 9] = [
     ("proto", 0),
     ("proxy", 1),
     ("relay", 1),
     ("redirect", 1),
     ("access", 1),
+    ("reflector", 1),
     ("endpoint-sim", 1),
     ("host", 2),
     ("conformance", 3),

@@ -136,6 +136,11 @@ impl Link {
         }
     }
 
+    /// Whether what came by the reflector could not be answered by it.
+    pub(crate) fn has_no_way_back(&self) -> bool {
+        self.way.is_none() && self.token.is_none()
+    }
+
     fn fallback(&self) -> Via {
         match (self.reach.path, self.token) {
             (Path::Server, _) | (_, None) => Via::Server,

@@ -9,6 +9,7 @@ use minicbor::bytes::ByteArray;
 use proto::digest;
 use proto::node::{Birth, Dice, Flow, Input, Node, Output, SocketId, Ticket};
 use proto::node_auth::NodeKey;
+use proto::peer::reach::Path;
 use proto::peer::ticket::read_reflected;
 use proto::peer::words::{self, LOGIN, Login, Profile, Sealing};
 use proto::sip::transaction::{ClientId, Happened, Received, Timers, Transactions};
@@ -146,7 +147,7 @@ impl Peer {
     pub fn message(&mut self, now: Instant, to: &str, text: &str) {
         self.now = now;
         let Some(link) = self.links.iter().position(|link| link.aor == to) else { return };
-        let request = self.to_buddy(link, "MESSAGE").body("text/plain", text.as_bytes());
+        let request = self.request_for(link, "MESSAGE").body("text/plain", text.as_bytes());
         self.send_to_buddy(link, request, Purpose::Other);
         self.tick();
     }
@@ -300,7 +301,9 @@ impl Peer {
         for (buddy, route) in profile.buddies.iter().zip(&profile.routes) {
             let (link, moved) = self.link_for(buddy, route);
             if buddy.online && (moved || !self.links[link].online) {
-                self.open_link(link, Part::Initiator);
+                if self.links[link].reach.path <= Path::Punch || self.links[link].reach.neighbours {
+                    self.open_link(link, Part::Initiator);
+                }
                 self.links[link].announce = Some(true);
             }
             if !buddy.online {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use proto::node::{Flow, Output, SocketId, Ticket};
 use proto::node_auth::{NodeKey, Proof};
+use proto::peer::reach::Path;
 use proto::peer::words::{self, NOTICE, Notice, PIDF};
 use proto::sip::transaction::ServerId;
 use proto::sip::{Builder, Message, Method, Name, reply};
@@ -73,6 +74,9 @@ impl Peer {
 
     /// Its sealed words came by this path, so that ours may go back by it.
     fn learn(&mut self, link: usize, source: Source) {
+        if source == Source::Reflector && self.links[link].has_no_way_back() {
+            self.log_in_again();
+        }
         let link = &mut self.links[link];
         let Source::Direct(way) = source else { return };
         if link.opening.is_none() || link.way.is_none() {
@@ -141,9 +145,13 @@ impl Peer {
     fn heed(&mut self, notice: &Notice) -> u16 {
         match notice {
             Notice::Punch(buddy, route) => {
-                self.report.punches += 1;
                 let (link, _) = self.link_for(buddy, route);
-                self.open_link(link, Part::Responder);
+                self.report.punches += u32::from(self.links[link].reach.needs_punch());
+                // A spray is not for every buddy at every login: until one is asked for, words take the reflector.
+                let on_demand = matches!(self.links[link].reach.path, Path::Spray | Path::SprayBoth);
+                if !on_demand || self.links[link].online {
+                    self.open_link(link, Part::Responder);
+                }
             }
             Notice::Met(buddy, route) => {
                 let (link, _) = self.link_for(buddy, route);
@@ -162,7 +170,7 @@ impl Peer {
     }
 
     /// Begins a request to a buddy.
-    pub(super) fn to_buddy(&mut self, link: usize, method: &str) -> Builder {
+    pub(super) fn request_for(&mut self, link: usize, method: &str) -> Builder {
         let aor = self.links[link].aor.clone();
         self.begin(method, &aor)
     }
@@ -187,7 +195,7 @@ impl Peer {
             let presence = words::pidf(&self.config.aor(), open);
             let state = if open { "active;expires=3600" } else { "terminated;reason=deactivated" };
             let request = self
-                .to_buddy(link, "NOTIFY")
+                .request_for(link, "NOTIFY")
                 .header(Name::Event, "presence")
                 .header(Name::SubscriptionState, state)
                 .body(PIDF, presence.as_bytes());
