@@ -5,6 +5,7 @@ use proto::node::Flow;
 use proto::sip::transaction::ServerId;
 use proto::sip::{Message, Name, reply};
 
+use crate::alarms::Alarm;
 use crate::contexts::{Answered, Context, Final, Stage};
 use crate::proxy::{Cx, Proxy};
 use crate::validate::Refusal;
@@ -59,21 +60,35 @@ impl Proxy {
         }
     }
 
-    /// Timer C (§16.8): the callee has rung for long enough. What never answered at all is done with; what did is
-    /// cancelled, and ends by its own answer.
+    /// Timer C (§16.8): callees have rung for long enough, each by its own clock. What never answered at all is done with;
+    /// what did is cancelled, and ends by its own answer.
     pub(crate) fn timer_c(&mut self, cx: &mut Cx<'_>, server: ServerId) {
         self.with(cx, server, |proxy, cx, context| {
             context.timer = None;
             for index in 0..context.branches.len() {
-                match (context.branches[index].stage, context.branches[index].client) {
-                    (Stage::Sent, Some(client)) if context.branches[index].provisional => {
+                let branch = &mut context.branches[index];
+                if branch.stage != Stage::Sent || branch.patience.is_none_or(|until| until > cx.now.at) {
+                    continue;
+                }
+                match branch.client.filter(|_| branch.provisional) {
+                    Some(client) => {
+                        branch.patience = None;
                         proxy.transactions.cancel(cx.now.at, client, None);
                     }
-                    (Stage::Done, _) => {}
-                    _ => proxy.branch_ended(cx, context, index, Final::own(408)),
+                    None => proxy.branch_ended(cx, context, index, Final::own(408)),
                 }
             }
+            proxy.watch(cx, context);
         });
+    }
+
+    /// Wakes us when timer C of the first branch runs out, unless that is arranged already.
+    pub(crate) fn watch(&mut self, cx: &Cx<'_>, context: &mut Context) {
+        let waits = context.is_invite && context.answered == Answered::No && context.timer.is_none();
+        let ringing = context.branches.iter().filter(|branch| branch.stage == Stage::Sent);
+        if let Some(at) = ringing.filter_map(|branch| branch.patience).min().filter(|_| waits) {
+            context.timer = Some(self.alarms.set(at.max(cx.now.at), Alarm::TimerC(context.server)));
+        }
     }
 
     /// Nobody acknowledged our final response: the caller is gone, and its call with it.

@@ -245,6 +245,10 @@ impl<'a> Named<'a> {
 /// Whether whoever reads this Contact could not reach its owner by it.
 fn is_out_of_reach(contact: &Uri<'_>, owner: Owner<'_>, config: &Config) -> bool {
     let Owner { met, leaves, behind_nat, believed } = owner;
+    // Nobody connects to a browser (RFC 7118 §5).
+    if matches!(met.transport, Transport::Ws | Transport::Wss) {
+        return true;
+    }
     let Some(ip) = literal(contact.host) else { return is_nowhere(contact.host) };
     let moved = nat::uri_differs(contact, met);
     match reach(ip) {

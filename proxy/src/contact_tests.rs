@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::sip::{Message, Name};
 
 use crate::bench::{everything_by, next};
-use crate::config::{Pattern, Trunk};
+use crate::config::{Listener, Pattern, Trunk};
 use crate::net::*;
 use crate::testing::address;
 
@@ -264,4 +264,22 @@ fn a_name_outlives_the_call_but_not_a_day_and_no_letter_of_it_may_change() {
     assert_eq!(outcome(&mut net, &uri, "good"), (None, true));
     net.pass(Duration::from_secs(86_400 + 60));
     assert_eq!(outcome(&mut net, &uri, "old"), (Some(404), false));
+}
+
+/// RFC 7118 §5: a browser's Contact leads nowhere, whatever it says; we know the connection.
+#[test]
+fn a_browsers_contact_is_a_name_at_us() {
+    use proto::node::{Flow, FlowId, Transport};
+    let mut config = crate::bench::plain();
+    config.listeners.push(Listener { transport: Transport::Ws, ..config.listeners[0].clone() });
+    let mut bench = crate::bench::Bench::new(config);
+    let text = crate::bench::invite("sip:b@example.com") + "\nContact: <sip:a@192.0.2.10;transport=ws>";
+    let at = Flow {
+        transport: Transport::Ws,
+        id: FlowId(7),
+        ..Flow::udp(address(crate::bench::PROXY), address("192.0.2.10:40000"))
+    };
+    let sent = bench.by(at, crate::bench::message(&text));
+    let leg = sent.iter().find(|s| s.flow.remote == address(crate::bench::B)).unwrap();
+    assert!(contact(&leg.message).contains("@203.0.113.1:5060"), "{}", contact(&leg.message));
 }

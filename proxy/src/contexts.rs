@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::control::Session;
@@ -208,6 +208,8 @@ pub(crate) struct Branch {
     pub(crate) flow: Option<Flow>,
     /// Its client transaction, as long as responses may come.
     pub(crate) client: Option<ClientId>,
+    /// Timer C (RFC 3261 §16.6 step 11): until when a final response may take, put off by each provisional one.
+    pub(crate) patience: Option<Instant>,
     /// A provisional response came, 100 too.
     pub(crate) provisional: bool,
     /// One from the callee came: 101–199.
@@ -265,6 +267,7 @@ impl Branch {
             stage: Stage::New,
             flow: None,
             client: None,
+            patience: None,
             provisional: false,
             rang: false,
             media: Media::Open,

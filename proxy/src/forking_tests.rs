@@ -271,3 +271,36 @@ fn a_3xx_that_comes_after_the_answer_or_a_6xx_is_not_followed() {
         assert!(invited(&sent).is_empty(), "after {end}: {sent:?}");
     }
 }
+
+/// §16.6 step 11, §16.7 step 2, §16.8: timer C is each branch's own. Who only rings once is given up, who says again and again
+/// that it rings (§13.3.1.1) is not.
+#[test]
+fn timer_c_cancels_the_slowest_branch_alone() {
+    let mut bench = bench(vec![binding(DESK, 1000), binding(MOBILE, 1000)]);
+    let both = invited(&bench.from(A, &invite("sip:bob@example.com")));
+    bench.answer(&both[0], 180, CONTACT, "");
+    bench.answer(&both[1], 180, CONTACT, "");
+    bench.pass(Duration::from_secs(100));
+    bench.answer(&both[1], 180, CONTACT, "");
+    let sent = bench.pass(Duration::from_secs(90));
+    let cancelled: Vec<_> = sent.iter().filter(|s| s.message.method() == Method::Cancel).collect();
+    assert!(!cancelled.is_empty() && cancelled.iter().all(|s| s.flow == both[0].flow), "{sent:?}");
+    bench.answer(&both[0], 487, "", "");
+    let sent = bench.pass(Duration::from_secs(100));
+    assert!(to(&sent, &both[1].flow.remote.to_string()).iter().any(|m| m.method() == Method::Cancel));
+    let sent = bench.answer(&both[1], 487, "", "");
+    assert_eq!(to(&sent, A)[0].status(), Some(487));
+}
+
+/// §16.6 step 11: what is tried after another has its own time.
+#[test]
+fn a_branch_of_lower_preference_has_a_timer_c_of_its_own() {
+    let mut bench = bench(vec![binding(MOBILE, 300), binding(DESK, 1000)]);
+    let first = invited(&bench.from(A, &invite("sip:bob@example.com")));
+    bench.answer(&first[0], 180, CONTACT, "");
+    bench.pass(Duration::from_secs(150));
+    let second = invited(&bench.answer(&first[0], 486, "", ""));
+    bench.answer(&second[0], 180, CONTACT, "");
+    assert!(to(&bench.pass(Duration::from_secs(180)), MOBILE).is_empty());
+    assert_eq!(to(&bench.pass(Duration::from_secs(10)), MOBILE)[0].method(), Method::Cancel);
+}

@@ -42,6 +42,8 @@ impl Proxy {
         let branch = &mut context.branches[index];
         branch.client = Some(client);
         branch.stage = Stage::Sent;
+        branch.patience = Some(cx.now.at + self.config.timer_c);
+        self.watch(cx, context);
         self.limit_silence(cx, context, index, client);
     }
 

@@ -209,10 +209,6 @@ impl Proxy {
         let best = found.first().map_or(0, |target| target.q);
         let later = found.iter().position(|target| target.q < best).unwrap_or(found.len());
         context.later = found.split_off(later).into();
-        let server = context.server;
-        if context.is_invite {
-            context.timer = Some(self.alarms.set(cx.now.at + self.config.timer_c, Alarm::TimerC(server)));
-        }
         let mut context = Box::new(context);
         self.try_targets(cx, &mut context, found);
         self.keep(context);

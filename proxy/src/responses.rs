@@ -83,10 +83,8 @@ impl Proxy {
         if context.answered != Answered::No {
             return;
         }
-        if let Some(timer) = context.timer.take() {
-            self.alarms.cancel(timer);
-            let at = cx.now.at + self.config.timer_c;
-            context.timer = Some(self.alarms.set(at, Alarm::TimerC(context.server)));
+        if context.branches[index].patience.is_some() {
+            context.branches[index].patience = Some(cx.now.at + self.config.timer_c);
         }
         self.hear_callee(cx, context, index, &response);
         self.pass_back(cx, context, index, response);
