@@ -145,8 +145,14 @@ impl Plot {
 impl Cast {
     /// A second phone of bob's, in public: calls to him fork.
     pub fn add_mobile(&mut self, answer: Answer) -> NodeId {
+        self.add_mobile_wanted(answer, 1000)
+    }
+
+    /// A second phone of bob's that is wanted so much, in thousandths.
+    pub fn add_mobile_wanted(&mut self, answer: Answer, q: u16) -> NodeId {
         let script = Script { answer, ..script(vec![]) };
-        let (_, mobile) = add_phone(&mut self.world, (INTERNET, "192.0.2.30"), "bob", P2, script);
+        let home = (INTERNET, "192.0.2.30");
+        let (_, mobile) = add_phone_with(&mut self.world, home, "bob", P2, script, |config| config.q = q);
         self.mobile = Some(mobile);
         mobile
     }

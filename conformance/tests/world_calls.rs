@@ -149,6 +149,24 @@ fn early_media_on_two_branches_keeps_to_two_ports() {
     }
 }
 
+/// RFC 3261 §16.6: the devices of a user ring by falling q; one that is declined everywhere (6xx) rings nowhere else.
+#[test]
+fn a_device_that_is_less_wanted_rings_when_the_other_has_declined() {
+    for (status, answered) in [(486, true), (603, false)] {
+        let mut plot = Plot { alice: alice_calls(3000), ..Plot::default() };
+        plot.bob.answer = Answer { after_ms: 0, reject: Some(status), ..Answer::default() };
+        let mut cast = plot.begin();
+        let mobile = cast.add_mobile_wanted(Answer { after_ms: 300, ..Answer::default() }, 300);
+        cast.until_alice_is_done();
+        let rang = cast.between(cast.p2, mobile).iter().filter(|title| title.starts_with("INVITE")).count();
+        assert_eq!(rang, usize::from(answered), "{}", ladder(&cast));
+        let [alice, mobile] = [cast.alice, mobile].map(|phone| cast.report(phone).clone());
+        assert_eq!(alice.call_status, Some(if answered { 200 } else { status }), "{}", ladder(&cast));
+        assert_eq!(mobile.answered && alice.audio_both_ways && mobile.audio_both_ways, answered);
+        cast.assert_clean();
+    }
+}
+
 /// Hold, resume and a move in the dialog that P2's session serves; with a late offer too, and P1 restarted in between.
 #[test]
 fn a_branch_with_a_session_of_its_own_changes_as_any_call_does() {

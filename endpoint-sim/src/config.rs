@@ -29,6 +29,8 @@ pub struct PhoneConfig {
     pub rtcp_mux: bool,
     /// Wanted life of a registration, in seconds.
     pub expires: u32,
+    /// How much this device is wanted among those of its user, in thousandths (RFC 3261 §10.2.1.2).
+    pub q: u16,
 }
 
 impl PhoneConfig {
@@ -46,6 +48,7 @@ impl PhoneConfig {
             media_port: 40_000,
             rtcp_mux: false,
             expires: 300,
+            q: 1000,
         }
     }
 
@@ -57,6 +60,14 @@ impl PhoneConfig {
     /// Its name in markers and reports.
     pub(crate) fn name(&self) -> String {
         format!("{}@{}", self.user, self.domain)
+    }
+
+    /// Its Contact in REGISTER.
+    pub(crate) fn registered_contact(&self) -> String {
+        match self.q {
+            1000 => self.contact(),
+            q => format!("{};q=0.{q:03}", self.contact()),
+        }
     }
 
     pub(crate) fn contact(&self) -> String {

@@ -51,7 +51,7 @@ impl Phone {
             .header(Name::To, format_args!("<{uri}>"))
             .header(Name::CallId, call_id)
             .header(Name::CSeq, format_args!("{number} REGISTER"))
-            .header(Name::Contact, self.config.contact())
+            .header(Name::Contact, self.config.registered_contact())
             .header(Name::Expires, expires)
             .finish();
         self.request(purpose, request);

@@ -57,7 +57,8 @@ impl Proxy {
         leaves: &Flow,
     ) -> Edit<'m> {
         let (request, met) = (&context.request, &context.flow);
-        if context.word.is_some() || request.method() == Method::Register || !is_adjacent(request) {
+        let is_ours = has_contact(request) && request.method() != Method::Register && is_adjacent(request);
+        if context.word.is_some() || !is_ours {
             return edit;
         }
         let own_device = || self.own_device(cx, &request.from().ok()?.uri().ok()?, met);
@@ -90,7 +91,11 @@ impl Proxy {
         let behind_others = !branch.target.path.is_empty()
             || context.routed.next(&context.request).is_some()
             || (context.role == Role::Begins && !routes_behind(context, response, &self.config).is_empty());
-        if !makes_dialog || behind_others || context.request.method() == Method::Register {
+        if !makes_dialog
+            || behind_others
+            || context.request.method() == Method::Register
+            || !has_contact(response)
+        {
             return edit;
         }
         let in_dialog = !context.request.to_tag().is_empty();
@@ -264,6 +269,10 @@ fn is_out_of_reach(contact: &Uri<'_>, owner: Owner<'_>, config: &Config) -> bool
 /// Names that lead nowhere by decree (RFC 2606): browsers write such (RFC 7118 §5).
 fn is_nowhere(host: &str) -> bool {
     host.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("invalid"))
+}
+
+fn has_contact(message: &Message) -> bool {
+    message.text(Name::Contact).is_some()
 }
 
 /// Whether no proxy stands between us and the sender: another's Contacts are its own matter.
