@@ -183,35 +183,39 @@ fn a_client_without_a_certificate_stays_out_where_one_is_required() {
     server.stop();
 }
 
+/// The inner one asks everybody for a password but the trunk whose certificate it knows; its address is everybody's here.
 #[test]
 fn two_proxies_call_over_tls_and_each_proves_itself() {
     let certificates = Certificates::new("proxies");
     let ca = certificates.path("ca.pem");
-    let both = |required: &str| {
-        let section = certificates.section(&["server"]);
-        format!(
-            "{section}, authorities: \"{ca}\", client-authorities: \"{ca}\", client-certificates: {required}"
-        )
+    let asks = format!(", client-certificates: optional, client-authorities: \"{ca}\"");
+    let answered = |known: &str| {
+        let trunks = format!(
+            "trunks: {{ outer: {{ servers: [\"tls:127.0.0.1:5061\"], probe: 0, certificate-names: [{known}] }} }}\n"
+        );
+        let inner = everywhere(&certificates, &asks)
+            .replace("auth: { required: false }\n", "users: [{ name: bob, password: x }]\n");
+        let inner = start(&(inner + &trunks));
+        let (to_inner, plain) =
+            (address(&inner, Transport::Tls, false), address(&inner, Transport::Udp, false));
+        let outer = start(&format!(
+            "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tls:127.0.0.1:0\" }}]\nauth: {{ required: false }}\n\
+             log: error\ntls: {{ {}, authorities: \"{ca}\" }}\nproxy: {{ anchor: never, routes: [{{ to: a.example, via: 'tls:{to_inner}' }}] }}\n",
+            certificates.section(&["server"])
+        ));
+        let udp = address(&outer, Transport::Udp, false);
+        let text = format!(
+            "phones:\n\
+             - {{ user: bob, domain: a.example, password: x, proxy: \"udp:{plain}\", media-port: 20300, script: {{ until-ms: 2500, answer: {{ after-ms: 20 }}, steps: [{{ do: register }}, {{ do: wait, after: ended }}] }} }}\n\
+             - {{ user: alice, proxy: \"udp:{udp}\", media-port: 20310, script: {{ until-ms: 2500, steps: [{{ do: call, to: \"sip:bob@a.example\", at-ms: 500 }}, {{ do: hang-up, after: answered, at-ms: 300 }}] }} }}\n"
+        );
+        let reports = run(&serde_yaml::from_str::<Fleet>(&text).unwrap()).unwrap();
+        outer.stop();
+        inner.stop();
+        audio_flowed(&reports) && reports.iter().all(|report| report.answered)
     };
-    let inner = start(
-        &everywhere(&certificates, "").replace("tls: { ", &format!("tls: {{ {}, ", "wildcards: false")),
-    );
-    let to_inner = address(&inner, Transport::Tls, false);
-    let outer = start(&format!(
-        "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tls:127.0.0.1:0\" }}]\nauth: {{ required: false }}\n\
-         log: error\ntls: {{ {} }}\nproxy: {{ anchor: never, routes: [{{ to: a.example, via: 'tls:{to_inner}' }}] }}\n",
-        both("required")
-    ));
-    let (udp, plain) = (address(&outer, Transport::Udp, false), address(&inner, Transport::Udp, false));
-    let text = format!(
-        "phones:\n\
-         - {{ user: bob, domain: a.example, proxy: \"udp:{plain}\", media-port: 20300, script: {{ until-ms: 8000, answer: {{ after-ms: 20 }}, steps: [{{ do: register }}, {{ do: wait, after: ended }}] }} }}\n\
-         - {{ user: alice, proxy: \"udp:{udp}\", media-port: 20310, script: {{ until-ms: 8000, steps: [{{ do: call, to: \"sip:bob@a.example\", at-ms: 500 }}, {{ do: hang-up, after: answered, at-ms: 300 }}] }} }}\n"
-    );
-    let reports = run(&serde_yaml::from_str::<Fleet>(&text).unwrap()).unwrap();
-    assert!(audio_flowed(&reports) && reports.iter().all(|report| report.answered), "{reports:#?}");
-    outer.stop();
-    inner.stop();
+    assert!(answered("a.example"), "the trunk is known by its certificate");
+    assert!(!answered("b.example"), "a certificate of somebody else");
 }
 
 #[test]

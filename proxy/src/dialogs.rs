@@ -84,7 +84,7 @@ impl Proxy {
     fn stray(&mut self, cx: &mut Cx<'_>, context: &Context) -> Result<(), Refusal> {
         let source = context.flow.remote.ip();
         let deed = Deed { source, real: context.flow.transport.is_reliable(), name: "", what: What::Asks };
-        let known = self.config.trunk_from(source).is_some() || context.word.is_some();
+        let known = self.trunk_at(&context.flow).is_some() || context.word.is_some();
         if known || cx.tables.judge(cx.now.at, &deed).outcome == Outcome::Pass {
             return Err(Refusal::new(481, NO_WAY));
         }

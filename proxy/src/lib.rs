@@ -53,6 +53,7 @@ mod outbound_tests;
 pub mod part;
 #[cfg(test)]
 mod plain_tests;
+mod proven;
 pub mod proxy;
 mod redirecting;
 pub mod registrar;

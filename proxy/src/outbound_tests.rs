@@ -1,12 +1,14 @@
 //! Stories of connections: which paths a request may take, flows that are registered and lost, and devices with names of
 //! their own (RFC 5626, RFC 5627, RFC 3608, RFC 3327).
 
+use std::sync::Arc;
+
 use proto::node::{Answer, Flow, FlowId, Input, SendError, Transport};
 use proto::sip::{Message, Method, Name};
 
 use crate::Config;
-use crate::bench::{A, B, Bench, PROXY, Sent, invite, message, open, plain};
-use crate::config::Listener;
+use crate::bench::{A, B, Bench, PROXY, Sent, invite, message, next, open, plain};
+use crate::config::{Listener, Trunk};
 use crate::testing::address;
 
 /// A proxy with TLS besides, at port 5061.
@@ -295,4 +297,36 @@ fn a_gruu_leads_to_the_one_device_it_names() {
         gone = gone.replace("c1", "gone").replace("z9hG4bKa1", &format!("z9hG4bKgone{}", uri.len()));
         assert_eq!(response(&bench.from(A, &gone)).status(), Some(status), "{uri}");
     }
+}
+
+/// A trunk that is known by its certificate.
+fn with_proven_trunk() -> Config {
+    let mut config = with_tls(plain());
+    config.listeners.iter_mut().for_each(|listener| listener.authenticate = true);
+    config.trunks.push(Arc::new(Trunk {
+        trusted: true,
+        certificates: vec!["sip.carrier.example".into()],
+        sources: vec!["192.0.2.10/32".parse().unwrap()],
+        ..Trunk::to("carrier", next("192.0.2.10", 5061))
+    }));
+    config
+}
+
+#[test]
+fn a_trunk_is_known_by_its_certificate_and_no_longer_once_the_connection_is_gone() {
+    let mut bench = Bench::new(with_proven_trunk());
+    let call = |n: u32| {
+        message(&invite("sip:b@example.com").replace("c1", &format!("p{n}")).replace("a1", &format!("p{n}")))
+    };
+    let flow = tls(A, 5);
+    assert_eq!(response(&bench.by(flow, call(1))).status(), Some(407), "its address proves nothing");
+    let domains = vec!["other.example".to_owned(), "sip.carrier.example".to_owned()];
+    bench.input(Input::Proven { flow, domains: domains.into() });
+    assert_eq!(invites(&bench.by(flow, call(2))).len(), 1, "no password asked");
+    assert_eq!(response(&bench.by(tls(A, 6), call(3))).status(), Some(407), "another connection");
+    bench.input(Input::Closed { flow });
+    assert_eq!(response(&bench.by(flow, call(4))).status(), Some(407));
+    let stranger = vec!["evil.example".to_owned()];
+    bench.input(Input::Proven { flow: tls(A, 7), domains: stranger.into() });
+    assert_eq!(response(&bench.by(tls(A, 7), call(5))).status(), Some(407));
 }

@@ -25,6 +25,7 @@ use crate::hops;
 use crate::keepalive::KeepAlive;
 use crate::moment::Moment;
 use crate::part::{Outcome, RequestId, Want};
+use crate::proven::Proven;
 use crate::registrar;
 use crate::serving::Serving;
 use crate::target::resolved;
@@ -39,6 +40,7 @@ pub struct Proxy {
     pub(crate) keyed: Keyed,
     pub(crate) faces: Faces,
     pub(crate) gate: Gate,
+    pub(crate) proven: Proven,
     pub(crate) transactions: Transactions,
     pub(crate) contexts: Map<ServerId, Box<Context>>,
     pub(crate) clients: Map<ClientId, Owner>,
@@ -104,6 +106,7 @@ impl Proxy {
         Proxy {
             faces: Faces::new(&config),
             gate: Gate::new(&config),
+            proven: Proven::default(),
             transactions: Transactions::new(config.timers, limit, &mut dice),
             contexts: Map::with_hasher(keyed),
             clients: Map::with_hasher(keyed),
@@ -179,7 +182,8 @@ impl Proxy {
                 self.transactions.send_failed(cx.now.at, ticket, flow, error);
             }
             Input::Answer { ticket, answer } => self.answered(cx, ticket, answer),
-            Input::Wake | Input::Proven { .. } => {}
+            Input::Proven { flow, domains } => self.proven.opened(&flow, domains),
+            Input::Wake => {}
             Input::Drain => self.draining = true,
             Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } => {}
         }
@@ -189,7 +193,7 @@ impl Proxy {
     fn is_shut_out(&self, cx: &Cx<'_>, flow: &Flow) -> bool {
         let source = flow.remote.ip();
         cx.tables.shuts_out(cx.now.at, source)
-            && self.config.trunk_from(source).is_none()
+            && self.trunk_at(flow).is_none()
             && !self.config.is_sibling(source)
     }
 
@@ -267,6 +271,7 @@ impl Proxy {
 
     fn closed(&mut self, cx: &mut Cx<'_>, flow: Flow) {
         self.transactions.closed(&flow);
+        self.proven.closed(&flow);
         let lost = registrar::closed(&flow, self.keep_alive.closed(&flow), cx.tables);
         lost.events.into_iter().for_each(|event| self.tell(event));
         self.bindings_changed(cx, &lost.changed);

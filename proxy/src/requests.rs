@@ -77,6 +77,9 @@ impl Proxy {
         context: &Context,
         face: Face,
     ) -> Result<Option<Option<Arc<User>>>, Refusal> {
+        if self.is_proven_trunk(&context.flow) {
+            return Ok(Some(None));
+        }
         let tag = self.transactions.stateless_tag(context.server);
         let (flow, request) = (&context.flow, &context.request);
         match self.gate.check(cx.now, flow, request, face, &tag, &self.config, cx.tables) {
@@ -143,7 +146,8 @@ impl Proxy {
         session_timer::refuse(&context.request, self.config.session_timer)?;
         self.refuse_our_own_relay(&context)?;
         let from_sibling = context.word.is_some();
-        let sender = Sender::of(&context.flow, &self.config);
+        let trunk = self.trunk_at(&context.flow).cloned();
+        let sender = Sender { trunk: trunk.as_deref(), ..Sender::of(&context.flow, &self.config) };
         let mut ways = Ways { sender, config: &self.config, trunks: &mut self.trunks };
         let found =
             targets::find(cx.now, &context.request, &context.routed, from_sibling, &mut ways, cx.tables)?;
@@ -158,7 +162,7 @@ impl Proxy {
 
     /// How the sender's relay leg treats it: by its trunk, its account, or the configuration.
     fn know_sender(&self, context: &mut Context) {
-        let trunk = self.config.trunk_from(context.flow.remote.ip());
+        let trunk = self.trunk_at(&context.flow);
         context.trusted = trunk.is_some();
         let word = trunk.and_then(|trunk| trunk.latch).or(context.user.as_ref().and_then(|user| user.latch));
         context.latch = word.unwrap_or(self.config.latch);

@@ -24,6 +24,8 @@ pub struct Trunk {
     pub trusted: bool,
     /// Where its requests come from.
     pub sources: Vec<Cidr>,
+    /// Domains of which its certificate proves at least one; empty: it is known by [`Trunk::sources`]. Lower case.
+    pub certificates: Vec<String>,
     /// Its media rule.
     pub anchor: Option<Anchor>,
     /// Its latch rule.
@@ -92,6 +94,7 @@ impl Trunk {
             servers: Vec::new(),
             trusted: false,
             sources: Vec::new(),
+            certificates: Vec::new(),
             anchor: None,
             latch: None,
             probe: Duration::ZERO,
@@ -109,9 +112,14 @@ impl Trunk {
         Trunk { servers: vec![Server::new(next)], ..Trunk::named(name) }
     }
 
-    /// Whether its requests come from this address.
+    /// Whether its requests come from this address, and that proves who it is.
     pub fn sends_from(&self, ip: IpAddr) -> bool {
-        self.sources.iter().any(|range| range.contains(ip))
+        self.certificates.is_empty() && self.sources.iter().any(|range| range.contains(ip))
+    }
+
+    /// Whether a certificate for these domains is its own.
+    pub fn is_proven_by(&self, domains: &[String]) -> bool {
+        self.certificates.iter().any(|own| domains.contains(own))
     }
 
     /// Whether this is an address of it: its requests come from there, or a server of it is there.

@@ -5,12 +5,15 @@ use super::{Route, Trunk};
 use crate::config::Settings;
 use crate::config::check::{Checked, Context};
 use crate::config::errors::nearest;
+use crate::config::schema::{ClientCertificates, Listener};
 use crate::config::values::{Cidr, SipAddress};
+use proto::node::Transport;
 
 /// Checks all of them.
 pub fn check(settings: &Settings, context: &Context<'_>) -> Checked {
     for (name, own) in &settings.file.trunks {
         trunk(name, own, context)?;
+        certificate_names(name, own, settings, context)?;
     }
     let routes = settings.file.proxy.iter().flat_map(|proxy| &proxy.routes);
     for (index, own) in routes.enumerate() {
@@ -57,6 +60,21 @@ fn trunk(name: &str, trunk: &Trunk, context: &Context<'_>) -> Checked {
         return Err(context.error(&format!("{at}.try-timeout"), what, "expected 500ms to 32s, such as 4s"));
     }
     Ok(())
+}
+
+/// A trunk that is known by its certificate needs a listener that asks for one.
+fn certificate_names(name: &str, trunk: &Trunk, settings: &Settings, context: &Context<'_>) -> Checked {
+    let file = &settings.file;
+    let asks = |listener: &Listener| {
+        let wanted = listener.tls.client_certificates.unwrap_or(file.tls.client_certificates);
+        listener.address.transport == Transport::Tls && wanted != ClientCertificates::None
+    };
+    if trunk.certificate_names.is_empty() || file.listeners.iter().any(asks) {
+        return Ok(());
+    }
+    let what = format!("trunk `{name}` is known by its certificate, but no TLS listener asks for one");
+    let remedy = "add `tls: { client-certificates: optional, client-authorities: FILE }`";
+    Err(context.error(&format!("trunks.{name}.certificate-names"), what, remedy))
 }
 
 fn is_host(host: &str) -> bool {

@@ -24,7 +24,9 @@ pub fn trunks(settings: &Settings, own: &schema::Proxy) -> Vec<Arc<proxy::config
 /// Where requests of all trusted trunks come from.
 pub fn trusted_sources(settings: &Settings) -> Vec<Cidr> {
     let all = settings.file.proxy.iter().flat_map(|own| trunks(settings, own));
-    all.filter(|trunk| trunk.trusted).flat_map(|trunk| trunk.sources.clone()).collect()
+    all.filter(|trunk| trunk.trusted && trunk.certificates.is_empty())
+        .flat_map(|trunk| trunk.sources.clone())
+        .collect()
 }
 
 /// The routes in their order.
@@ -105,6 +107,7 @@ fn trunk(name: &str, trunk: &Trunk) -> proxy::config::Trunk {
     proxy::config::Trunk {
         trusted: trunk.trusted,
         sources: sources(&trunk.sources, &servers),
+        certificates: trunk.certificate_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
         anchor: trunk.anchor.map(anchor),
         latch: trunk.latch.map(latch),
         probe: trunk.probe.0,

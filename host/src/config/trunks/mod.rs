@@ -24,6 +24,8 @@ pub struct Trunk {
     pub trusted: bool,
     /// Where its calls come from; none: from those servers that are addresses.
     pub sources: Vec<Cidr>,
+    /// Domains in the certificate it shows when it connects to us; none: `sources` is what it is known by.
+    pub certificate_names: Vec<String>,
     /// Its own rule for anchoring.
     pub anchor: Option<Anchor>,
     /// Its own rule for latching.
@@ -56,6 +58,7 @@ impl Default for Trunk {
             transport: None,
             trusted: true,
             sources: Vec::new(),
+            certificate_names: Vec::new(),
             anchor: None,
             latch: None,
             probe: span(30),
