@@ -346,3 +346,20 @@ fn a_header_rule_that_would_break_routing_is_refused_with_its_reason() {
     assert!(with("{ on: out }").what.contains("nothing"));
     assert!(with("{ on: in, remove: X-A, status: 9xx }").what.contains("9xx"));
 }
+
+#[test]
+fn a_pbx_that_keeps_the_accounts_is_a_trusted_trunk_and_judges_credentials() {
+    let with = |mid: &str| {
+        let text = with_trunks("{ pbx: { servers: 192.0.2.1 } }", "{ trunks: pbx }");
+        Settings::from_text(Path::new("test.yaml"), &format!("{text}  mid-registrar: {mid}\n"))
+    };
+    let settings = with("pbx").unwrap();
+    let keys = host::keys::Keyring::from_secret(&[1; 32], None);
+    let proxy = host::config::lower::proxy(&settings, &keys).unwrap();
+    let mid = proxy.mid_registrar.unwrap();
+    assert_eq!((mid.trunk, mid.towards_pbx, mid.towards_nat), (0, 3600, 120));
+    assert!(!proxy.listeners[0].authenticate);
+    assert!(with("nobody").unwrap_err().what.contains("expected one of: pbx"));
+    let error = with("{ trunk: pbx, expires: 1m, behind-nat: 2m }").unwrap_err();
+    assert!(error.what.contains("don't go together"), "{error}");
+}

@@ -15,6 +15,7 @@ use proto::sip::transaction::Timers;
 use proto::tables::{Anchor, Latch};
 use proto::token::Keys;
 
+pub use crate::mid_registrar::MidRegistrar;
 pub use crate::routes::{Goes, Origin, Route};
 pub use crate::trunks::{Caps, Server, Trunk};
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub siblings: Siblings,
     /// Carriers, PBXs and peers.
     pub trunks: Vec<Arc<Trunk>>,
+    /// Phones register through us, at a PBX behind us.
+    pub mid_registrar: Option<MidRegistrar>,
     /// Where requests go that no binding answers, first match first.
     pub routes: Vec<Route>,
     /// Interval of keep-alives towards UDP bindings behind a NAT, jittered by ± 10 %; zero: none.
@@ -227,6 +230,7 @@ impl Default for Config {
             redirects: Vec::new(),
             siblings: Siblings::default(),
             trunks: Vec::new(),
+            mid_registrar: None,
             routes: Vec::new(),
             keep_alive: Duration::from_secs(25),
             timers: default_timers(),

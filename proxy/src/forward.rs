@@ -58,7 +58,10 @@ impl Proxy {
             edit = self.record_route(cx, edit, context, index, flow);
         }
         edit = self.contact_of_request(cx, edit, context, &flow);
-        if wants_path(request) {
+        if request.method() == Method::Register {
+            edit = self.contact_at_pbx(edit, context, self.listener_of(&flow));
+        }
+        if wants_path(request) && self.config.pbx().is_none() {
             edit = self.path_back(cx, edit, context, flow);
         }
         edit = self.identity_of_request(edit, context, index, &flow);
@@ -97,7 +100,7 @@ impl Proxy {
         edit = routed.apply(edit, request, path);
         let left = request.max_forwards().ok().flatten().map_or(MAX_FORWARDS, |left| left.saturating_sub(1));
         edit = edit.set(Name::MaxForwards, &left.to_string());
-        if request.text(Name::ProxyAuthorization).is_some() {
+        if request.text(Name::ProxyAuthorization).is_some() && self.config.pbx().is_none() {
             let realm = &self.config.realm;
             edit =
                 edit.remove_where(Name::ProxyAuthorization, |value| Auth(value).get("realm") == Some(realm));

@@ -43,6 +43,9 @@ mod local_tests;
 #[cfg(test)]
 mod login_tests;
 mod media;
+pub mod mid_registrar;
+#[cfg(test)]
+mod mid_registrar_tests;
 pub mod moment;
 mod nat;
 #[cfg(test)]

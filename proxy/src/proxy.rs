@@ -23,6 +23,7 @@ use crate::faces::Faces;
 use crate::hashing::{Keyed, Map};
 use crate::hops;
 use crate::keepalive::KeepAlive;
+use crate::mid_registrar::{Brief, Remembered};
 use crate::moment::Moment;
 use crate::part::{Outcome, RequestId, Want};
 use crate::proven::Proven;
@@ -49,6 +50,8 @@ pub struct Proxy {
     pub(crate) calls: Calls,
     pub(crate) relays: Relays,
     pub(crate) trunks: Trunks,
+    pub(crate) remembered: Remembered,
+    pub(crate) brief: Option<Brief>,
     pub(crate) alarms: Queue<Alarm>,
     pub(crate) draining: bool,
     keep_alive: KeepAlive,
@@ -114,6 +117,8 @@ impl Proxy {
             tickets: 0,
             calls: Calls::new(keyed),
             relays: Relays::new(keyed),
+            remembered: Remembered::new(keyed),
+            brief: Brief::of(&config),
             trunks: Trunks::new(birth.dice(4), birth.dice(5), birth.dice(6), birth.lane),
             alarms: Queue::default(),
             draining: false,
@@ -133,6 +138,8 @@ impl Proxy {
     pub fn reconfigure(&mut self, config: Arc<Config>) {
         self.faces = Faces::new(&config);
         self.gate = Gate::new(&config);
+        self.brief = Brief::of(&config);
+        self.remembered.forget();
         self.config = config;
         self.followed = false;
     }
@@ -351,6 +358,9 @@ impl Proxy {
             self.carry_out(cx, want, Owner::Serving);
         }
         while let Some(want) = self.trunks.health.poll() {
+            if let Want::Event(Event::TrunkServer { trunk, up: true, .. }) = &want {
+                self.pbx_is_back(trunk);
+            }
             self.carry_out(cx, want, Owner::Probe);
         }
         while let Some(want) = self.trunks.upstream.poll() {

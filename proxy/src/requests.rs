@@ -58,7 +58,10 @@ impl Proxy {
             return Err(Refusal::later("draining: no new calls here", 5));
         }
         if context.request.method() == Method::Register && self.is_registrar_of(&context) {
-            return self.register(cx, &context);
+            return match self.config.pbx().is_some() {
+                true => self.register_through(cx, context),
+                false => self.register(cx, &context),
+            };
         }
         let Some(user) = self.pass_gate(cx, &context, Face::Proxy)? else { return Ok(()) };
         context.user = user;
@@ -125,6 +128,14 @@ impl Proxy {
         done.events.into_iter().for_each(|event| self.tell(event));
         self.bindings_changed(cx, &done.changed);
         Ok(())
+    }
+
+    /// The PBX behind us keeps the accounts: it hears of what it must.
+    fn register_through(&mut self, cx: &mut Cx<'_>, context: Context) -> Result<(), Refusal> {
+        if self.pass_gate(cx, &context, Face::Registrar)?.is_none() || self.absorbed(cx, &context) {
+            return Ok(());
+        }
+        self.forward_new(cx, context)
     }
 
     /// OPTIONS that names nobody is about us (RFC 3261 §11.2); nothing else is.

@@ -112,8 +112,10 @@ impl Proxy {
             self.linger(cx, context);
             self.transaction_ended(cx, context, 200, EndedBy::Callee);
         }
-        if first || context.is_invite {
-            self.pass_back(cx, context, index, response);
+        match self.registered_at_pbx(cx, context, &response) {
+            Some(own) => self.transactions.respond(cx.now.at, context.server, own),
+            None if first || context.is_invite => self.pass_back(cx, context, index, response),
+            None => {}
         }
     }
 

@@ -102,6 +102,12 @@ impl<'a> Sender<'a> {
 }
 
 impl Route {
+    /// A route for everything, that changes nothing.
+    pub fn plain(goes: Goes) -> Route {
+        let (name, prefix) = (String::new(), String::new());
+        Route { name, user: Pattern::Any, domain: Pattern::Any, from: Vec::new(), strip: 0, prefix, goes }
+    }
+
     /// Whether it is for this callee and sender; if not, why not.
     pub fn fits(&self, uri: &Uri<'_>, sender: Sender<'_>) -> Result<(), Unfit> {
         match () {

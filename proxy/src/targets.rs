@@ -11,6 +11,7 @@ use crate::config::{Config, Goes, Route, Trunk};
 use crate::contact;
 use crate::contexts::{Device, Target};
 use crate::gruu;
+use crate::mid_registrar;
 use crate::moment::Moment;
 use crate::routes::Sender;
 use crate::routing::Routed;
@@ -28,6 +29,12 @@ pub(crate) fn find(
     ways: &mut Ways<'_>,
     tables: &dyn Tables,
 ) -> Result<Vec<Target>, Refusal> {
+    // Nobody's credentials are checked where a PBX keeps the accounts, so nobody chooses the way either.
+    if ways.sender.trunk.is_none()
+        && let Some(found) = ways.by_pbx(now, &Uri::parse(routed.uri(request))?, tables)
+    {
+        return found;
+    }
     if let Some(next) = routed.next(request) {
         return Ok(vec![Target::by(of_uri(&next.uri()?, ways.config))]);
     }
@@ -50,6 +57,9 @@ pub(crate) fn of_uri_named(
     tables: &dyn Tables,
 ) -> Result<Vec<Target>, Refusal> {
     let config = ways.config;
+    if let Some(found) = ways.by_pbx(now, uri, tables) {
+        return found;
+    }
     match uri.scheme {
         Scheme::Tel => ways.by_route(now, uri, from_sibling, tables).unwrap_or(Err(NO_ROUTE)),
         _ if config.is_ours(uri.host, uri.port) => ours(now, uri, from_sibling, ways, tables),
@@ -181,9 +191,29 @@ pub(crate) struct Ways<'a> {
 }
 
 const NO_ROUTE: Refusal = Refusal::new(404, "no route leads there");
+const AWAY: Refusal = Refusal::new(480, "the device that registered is gone");
 const BACK: Refusal = Refusal::new(404, "the only route leads back to the trunk it came from");
 
 impl Ways<'_> {
+    /// Where a PBX keeps the accounts: its own requests to the device they name, everybody else's to the PBX. `None`: the
+    /// usual way.
+    fn by_pbx(
+        &mut self,
+        now: Moment,
+        uri: &Uri<'_>,
+        tables: &dyn Tables,
+    ) -> Option<Result<Vec<Target>, Refusal>> {
+        let (mid, pbx) = self.config.pbx()?;
+        match self.sender.trunk {
+            Some(sender) if sender.name == pbx.name => {
+                let named = mid_registrar::device(now, uri, self.config, tables)?;
+                Some(named.map(|device| vec![device]).ok_or(AWAY))
+            }
+            Some(_) => None,
+            None => Some(self.by_trunks(uri, &Route::plain(Goes::Trunks(vec![mid.trunk])), &[mid.trunk])),
+        }
+    }
+
     /// By the first route that fits; `None`: there is none.
     fn by_route(
         &mut self,

@@ -197,7 +197,11 @@ impl Token {
 /// Four bytes that tell one binding of an address of record from another, and stay the same when the device registers
 /// again from elsewhere: FNV-1a over its instance, or over its Contact when it has none.
 pub(crate) fn binding_mark(binding: &Binding) -> u32 {
-    let name = binding.instance.as_deref().unwrap_or(&binding.contact);
+    mark_of(binding.instance.as_deref().unwrap_or(&binding.contact))
+}
+
+/// See [`binding_mark`].
+pub(crate) fn mark_of(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 

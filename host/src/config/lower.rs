@@ -57,6 +57,7 @@ pub fn proxy(settings: &Settings, keys: &Keyring) -> Option<proxy::Config> {
         redirects: redirects(settings, own),
         siblings: siblings(own, keys),
         trunks: trunks::trunks(settings, own),
+        mid_registrar: trunks::mid_registrar(settings, own),
         routes: trunks::routes(settings, own),
         keep_alive: own.keep_alive.0,
         timer_c: own.timers.ringing.0,
@@ -114,7 +115,7 @@ fn proxy_listener(settings: &Settings, listener: &schema::Listener) -> proxy::co
         transport: listener.address.transport,
         bind,
         advertise: SocketAddr::new(seen_as, bind.port()),
-        authenticate: settings.file.auth.required,
+        authenticate: settings.file.auth.required && !settings.has_pbx(),
         anchor: listener.anchor.map(anchor),
         algorithms: algorithms(&listener.algorithms),
     }

@@ -82,6 +82,11 @@ impl Settings {
         settings
     }
 
+    /// Whether a PBX keeps the accounts, and so judges all credentials.
+    pub fn has_pbx(&self) -> bool {
+        self.file.proxy.as_ref().is_some_and(|proxy| proxy.mid_registrar.is_some())
+    }
+
     /// Every address it listens on: the proxy's, the relay's (the ng ones behind it), the redirect server's.
     pub fn addresses(&self) -> Vec<SipAddress> {
         let file = &self.file;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::session_timer::SessionTimer;
 use super::shield::Shield;
-use super::trunks::{Route, Trunk};
+use super::trunks::{MidRegistrar, Route, Trunk};
 use super::values::{Cidr, Ports, SipAddress, Span};
 
 /// The whole file.
@@ -318,6 +318,8 @@ pub struct Proxy {
     pub redirect: Option<SipAddress>,
     /// Addresses of our other proxies, whose proven verdicts count.
     pub siblings: Vec<IpAddr>,
+    /// Phones register through us at a PBX, which keeps the accounts.
+    pub mid_registrar: Option<MidRegistrar>,
     /// Where calls go that no registration answers for, first match.
     pub routes: Vec<Route>,
     /// How often a phone behind a NAT is sent OPTIONS; 0: never.
@@ -345,6 +347,7 @@ impl Default for Proxy {
             relays: Vec::new(),
             redirect: None,
             siblings: Vec::new(),
+            mid_registrar: None,
             routes: Vec::new(),
             keep_alive: Span(std::time::Duration::from_secs(25)),
             lanes: 1,

@@ -1,7 +1,7 @@
 //! What can't work in trunks and routes.
 
 use super::lower::{header_rule, next_hop};
-use super::{Route, Trunk};
+use super::{MidRegistrar, Route, Trunk};
 use crate::config::Settings;
 use crate::config::check::{Checked, Context};
 use crate::config::errors::nearest;
@@ -14,6 +14,9 @@ pub fn check(settings: &Settings, context: &Context<'_>) -> Checked {
     for (name, own) in &settings.file.trunks {
         trunk(name, own, context)?;
         certificate_names(name, own, settings, context)?;
+    }
+    if let Some(mid) = settings.file.proxy.as_ref().and_then(|proxy| proxy.mid_registrar.as_ref()) {
+        mid_registrar(mid, settings, context)?;
     }
     let routes = settings.file.proxy.iter().flat_map(|proxy| &proxy.routes);
     for (index, own) in routes.enumerate() {
@@ -75,6 +78,22 @@ fn certificate_names(name: &str, trunk: &Trunk, settings: &Settings, context: &C
     let what = format!("trunk `{name}` is known by its certificate, but no TLS listener asks for one");
     let remedy = "add `tls: { client-certificates: optional, client-authorities: FILE }`";
     Err(context.error(&format!("trunks.{name}.certificate-names"), what, remedy))
+}
+
+fn mid_registrar(mid: &MidRegistrar, settings: &Settings, context: &Context<'_>) -> Checked {
+    let at = "proxy.mid-registrar";
+    known_trunk(at, &mid.trunk, settings, context)?;
+    if !settings.file.trunks[&mid.trunk].trusted {
+        let what = format!("trunk `{}` keeps the accounts, but is not trusted", mid.trunk);
+        return Err(context.error(at, what, "take `trusted: false` away from it"));
+    }
+    let (long, short) = (mid.expires.0.as_secs(), mid.behind_nat.0.as_secs());
+    if !(30..=long / 2).contains(&short) || long > 86_400 {
+        let what =
+            format!("`expires: {}` and `behind-nat: {}` don't go together", mid.expires, mid.behind_nat);
+        return Err(context.error(at, what, "expected 30s to half of `expires`, and that up to 24h"));
+    }
+    Ok(())
 }
 
 fn is_host(host: &str) -> bool {

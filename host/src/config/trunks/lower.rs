@@ -21,6 +21,17 @@ pub fn trunks(settings: &Settings, own: &schema::Proxy) -> Vec<Arc<proxy::config
     named.chain(unnamed).map(Arc::new).collect()
 }
 
+/// The PBX that keeps the accounts.
+pub fn mid_registrar(settings: &Settings, own: &schema::Proxy) -> Option<proxy::config::MidRegistrar> {
+    let mid = own.mid_registrar.as_ref()?;
+    let seconds = |span: values::Span| u32::try_from(span.0.as_secs()).unwrap_or(u32::MAX);
+    Some(proxy::config::MidRegistrar {
+        trunk: settings.file.trunks.keys().position(|name| *name == mid.trunk)?,
+        towards_pbx: seconds(mid.expires),
+        towards_nat: seconds(mid.behind_nat),
+    })
+}
+
 /// Where requests of all trusted trunks come from.
 pub fn trusted_sources(settings: &Settings) -> Vec<Cidr> {
     let all = settings.file.proxy.iter().flat_map(|own| trunks(settings, own));

@@ -74,6 +74,61 @@ impl Default for Trunk {
     }
 }
 
+/// Phones register through us at a PBX. A trunk's name alone stands for the rest at its defaults.
+#[derive(Clone, Debug, Serialize)]
+pub struct MidRegistrar {
+    /// The PBX.
+    pub trunk: String,
+    /// For how long the PBX is asked to remember a phone.
+    pub expires: Span,
+    /// How often a phone behind a NAT has to show up.
+    pub behind_nat: Span,
+}
+
+/// [`MidRegistrar`] with all its keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct MidTable {
+    trunk: String,
+    #[serde(default = "hour")]
+    expires: Span,
+    #[serde(default = "two_minutes")]
+    behind_nat: Span,
+}
+
+fn hour() -> Span {
+    Span(Duration::from_secs(3600))
+}
+
+fn two_minutes() -> Span {
+    Span(Duration::from_secs(120))
+}
+
+impl<'de> Deserialize<'de> for MidRegistrar {
+    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<MidRegistrar, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = MidRegistrar;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a trunk's name, or `{ trunk: NAME, expires: 1h, behind-nat: 2m }`")
+            }
+
+            fn visit_str<E: de::Error>(self, trunk: &str) -> Result<MidRegistrar, E> {
+                let (expires, behind_nat) = (hour(), two_minutes());
+                Ok(MidRegistrar { trunk: trunk.to_owned(), expires, behind_nat })
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<MidRegistrar, M::Error> {
+                let table = MidTable::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let MidTable { trunk, expires, behind_nat } = table;
+                Ok(MidRegistrar { trunk, expires, behind_nat })
+            }
+        }
+        de.deserialize_any(Either)
+    }
+}
+
 /// Who we are to a trunk.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
