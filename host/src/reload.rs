@@ -200,7 +200,7 @@ control: /tmp/postern-a.sock
     fn everything_else_is_taken_in() {
         for (from, to) in [
             ("password: one", "password: two"),
-            ("max-calls: 10", "max-calls: 11, anchor: always, keep-alive: 20 s, rate-limit: 9"),
+            ("max-calls: 10", "max-calls: 11, anchor: always, keep-alive: 20 s"),
             ("media-timeout: 60 s", "media-timeout: 30 s, mode: shared, max-sessions: 5"),
             ("cidr: [127.0.0.0/8]", "cidr: [127.0.0.0/8], advertise: 192.0.2.1"),
             ("tcp:127.0.0.1:5060\" }", "tcp:127.0.0.1:5060\", anchor: never }"),

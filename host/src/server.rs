@@ -313,7 +313,7 @@ impl Starting<'_> {
         }
         drop((outside, recorder));
         let keyroom = Keyroom::new(tls::lower(&settings));
-        let connections = Streams::new(post.clone(), keyroom.clone());
+        let connections = Streams::new(post.clone(), keyroom.clone()).guarded_by(tables["proxy"].clone());
         let outside = outside::start(errands, post.clone(), connections, streams);
         let outside = outside.map_err(|error| no_threads(&error))?;
         let history = collector.history();

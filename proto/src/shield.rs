@@ -209,7 +209,7 @@ impl Shield {
         if !self.policy.enabled || is_exempt(&self.policy, &self.allowed, deed.source) {
             return Ruling::PASS;
         }
-        let (now, source) = (self.ms(now), net(deed.source));
+        let (now, source) = (self.ms(now), counted_as(deed.source));
         let ruling = match deed.what {
             What::Uses => self.over_requests(now, source).unwrap_or(Ruling::PASS),
             What::Asks => self.asks(now, source, deed.name),
@@ -227,7 +227,7 @@ impl Shield {
         if self.is_idle() || is_exempt(&self.policy, &self.allowed, source) {
             return false;
         }
-        let (now, source) = (self.ms(now), net(source));
+        let (now, source) = (self.ms(now), counted_as(source));
         let key = self.whole(source);
         let banned = |ban: &Ban| ban.by_operator || !self.is_good(now, key);
         self.policy.deny.iter().any(|cidr| cidr.contains(source))
@@ -254,7 +254,7 @@ impl Shield {
             return true;
         }
         let now = self.ms(now);
-        let line = self.source_line(now, net(source));
+        let line = self.source_line(now, counted_as(source));
         self.ledger.fill(line, bucket, rate as f32, 1.0)
     }
 
@@ -419,7 +419,7 @@ impl Shield {
         if is_exempt(&self.policy, &self.allowed, source) {
             return None;
         }
-        let (now, source) = (self.ms(now), net(source));
+        let (now, source) = (self.ms(now), counted_as(source));
         let ban = Ban::new(source, "", why::OPERATOR).by_operator();
         Some(self.bans.put(now, self.whole(source), ban, lasts))
     }
@@ -453,7 +453,7 @@ impl Shield {
 }
 
 /// A source as it is counted: an IPv4 address, or the /64 that one IPv6 customer has to himself.
-fn net(source: IpAddr) -> IpAddr {
+pub fn counted_as(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),

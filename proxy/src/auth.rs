@@ -63,6 +63,8 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Gate {
     nonces: Nonces,
+    /// What an unknown user's credentials are checked against: as much work as a known one's.
+    nobody: Secret,
 }
 
 /// One request at the gate.
@@ -95,7 +97,9 @@ enum Credentials {
 impl Gate {
     /// By the configuration's realm, algorithms and nonce key.
     pub fn new(config: &Config) -> Gate {
-        Gate { nonces: Nonces::new(config.nonce_key) }
+        let hash = |algorithm| Some(digest::hashed(algorithm, "", "", ""));
+        let nobody = Secret::Hashed { md5: hash(Algorithm::Md5), sha256: hash(Algorithm::Sha256) };
+        Gate { nonces: Nonces::new(config.nonce_key), nobody }
     }
 
     /// Whether this request may be served. Trusted trunks and proven siblings need no credentials and have no limit; a
@@ -162,7 +166,7 @@ impl Gate {
         if let Some(verdict) = visit.judge(What::Tries, name, tables) {
             return Credentials::Shielded(verdict);
         }
-        match visit.account(credentials, name, tables) {
+        match visit.account(credentials, name, &self.nobody, tables) {
             Some(_) if !visit.is_for_this_uri(credentials) => Credentials::Misplaced,
             Some(user) if is_fresh(visit, check, credentials, tables) => visit
                 .judge(What::Proves, name, tables)
@@ -219,10 +223,15 @@ impl<'a> Visit<'a> {
     }
 
     /// The account these credentials prove. An unknown one costs as much work as a wrong password.
-    fn account(&self, credentials: Auth<'_>, name: &str, tables: &dyn Tables) -> Option<Arc<User>> {
+    fn account(
+        &self,
+        credentials: Auth<'_>,
+        name: &str,
+        nobody: &Secret,
+        tables: &dyn Tables,
+    ) -> Option<Arc<User>> {
         let user = tables.user(name);
-        let nobody = Secret::Password(String::new());
-        let secret = user.as_ref().map_or(&nobody, |user| &user.secret);
+        let secret = user.as_ref().map_or(nobody, |user| &user.secret);
         let (method, body) = (self.request.method(), self.request.body());
         let request = digest::Request { method: method.as_str(), body };
         let proven = digest::verify(credentials.0, secret, request);

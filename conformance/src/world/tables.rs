@@ -16,6 +16,8 @@ pub struct WorldTables {
     nonces: BTreeMap<u64, BTreeSet<u32>>,
     facts: BTreeSet<(Fact, String)>,
     counts: BTreeMap<(Limit, IpAddr), u32>,
+    policy: Option<Policy>,
+    /// Made with the first deed, for it needs to know the time.
     shield: Option<Shield>,
     limits: BTreeMap<Limit, u32>,
 }
@@ -32,8 +34,8 @@ impl WorldTables {
     }
 
     /// Stands behind a shield from now on.
-    pub fn guard(&mut self, now: Instant, policy: Policy) {
-        self.shield = Some(Shield::new(now, [1, 2], policy));
+    pub fn guard(&mut self, policy: Policy) {
+        self.policy = Some(policy);
     }
 
     /// The shield, if there is one.
@@ -84,7 +86,8 @@ impl Tables for WorldTables {
     }
 
     fn judge(&mut self, now: Instant, deed: &Deed<'_>) -> Ruling {
-        self.shield.as_mut().map_or(Ruling::PASS, |shield| shield.judge(now, deed))
+        let Some(policy) = &self.policy else { return Ruling::PASS };
+        self.shield.get_or_insert_with(|| Shield::new(now, [1, 2], policy.clone())).judge(now, deed)
     }
 
     fn shuts_out(&self, now: Instant, source: IpAddr) -> bool {

@@ -14,14 +14,25 @@ use super::values::SipAddress;
 use super::{Settings, schema};
 use crate::keys::Keyring;
 
-/// The accounts, as tables hold them.
+/// The accounts, as tables hold them: hashed once, here, and not at every request.
 pub fn users(settings: &Settings) -> Vec<User> {
-    settings.users.iter().map(user).collect()
+    let realm = realm(settings);
+    let listeners = settings.file.listeners.iter().flat_map(|listener| &listener.algorithms);
+    let offered: Vec<Algorithm> =
+        settings.file.auth.algorithms.iter().chain(listeners).copied().map(algorithm).collect();
+    settings.users.iter().map(|account| user(account, &realm, &offered)).collect()
 }
 
-fn user(user: &schema::User) -> User {
+fn user(user: &schema::User, realm: &str, offered: &[Algorithm]) -> User {
+    let own = algorithms(&user.algorithms);
+    let hash = |password: &String, algorithm| {
+        let wanted = offered.contains(&algorithm) || own.contains(&algorithm);
+        wanted.then(|| proto::digest::hashed(algorithm, &user.name, realm, password))
+    };
     let secret = match (&user.password, &user.ha1) {
-        (Some(password), _) => Secret::Password(password.clone()),
+        (Some(password), _) => {
+            Secret::Hashed { md5: hash(password, Algorithm::Md5), sha256: hash(password, Algorithm::Sha256) }
+        }
         (None, Some(ha1)) => Secret::Hashed { md5: ha1.md5.clone(), sha256: ha1.sha_256.clone() },
         (None, None) => Secret::Hashed { md5: None, sha256: None },
     };

@@ -1,7 +1,7 @@
 //! Connections that come in: counted before anything is read, and given little time for their handshakes.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::node::{Flow, FlowId, Input, Transport};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +37,9 @@ impl Streams {
 
     fn accepted(&self, stream: TcpStream, path: Flow) {
         let remote = path.remote;
+        if self.guard.as_ref().is_some_and(|tables| tables.shuts_out(Instant::now(), remote.ip())) {
+            return;
+        }
         if !self.table().has_room(remote.ip()) {
             tracing::debug!(%remote, "too many connections; this one is closed");
             return;

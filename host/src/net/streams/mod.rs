@@ -21,6 +21,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 use self::table::{Parcel, Table};
 use crate::lanes::post::{Address, PostOffice};
+use crate::tables::SharedTables;
 use crate::tls::Keyroom;
 
 /// How long a peer may take to read one message.
@@ -41,12 +42,19 @@ pub struct Streams {
     table: Arc<Mutex<Table>>,
     keys: Keyroom,
     dials_websockets: bool,
+    /// Whose shield says who may not come in at all.
+    guard: Option<Arc<SharedTables>>,
 }
 
 impl Streams {
     /// None yet.
     pub fn new(post: Arc<PostOffice>, keys: Keyroom) -> Streams {
-        Streams { post, table: Arc::default(), keys, dials_websockets: false }
+        Streams { post, table: Arc::default(), keys, dials_websockets: false, guard: None }
+    }
+
+    /// Behind the shield of these tables: who is banned is not let in.
+    pub fn guarded_by(self, tables: Arc<SharedTables>) -> Streams {
+        Streams { guard: Some(tables), ..self }
     }
 
     /// As a phone's, which connects to a WebSocket. A server is only connected to.

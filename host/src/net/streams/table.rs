@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use proto::node::{Flow, FlowId, Ticket, Transport};
+use proto::shield::counted_as;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::lanes::post::Address;
@@ -70,7 +71,7 @@ impl Table {
 
     /// Whether one more may come from there.
     pub(super) fn has_room(&self, source: IpAddr) -> bool {
-        let from_there = self.by_source.get(&source).copied().unwrap_or(0);
+        let from_there = self.by_source.get(&counted_as(source)).copied().unwrap_or(0);
         self.connections.len() < MOST && from_there < MOST_FROM_ONE
     }
 
@@ -84,7 +85,7 @@ impl Table {
             // Who asks for nobody in particular is served by this one, too.
             self.by_path.entry(path(&flow, FlowId(0))).or_insert(flow.id);
         }
-        *self.by_source.entry(flow.remote.ip()).or_default() += 1;
+        *self.by_source.entry(counted_as(flow.remote.ip())).or_default() += 1;
         self.connections.insert(flow.id, Connection { flow, proving: wanted.id, queue });
         (flow, waiting)
     }
@@ -107,7 +108,7 @@ impl Table {
                 self.by_path.remove(&key);
             }
         }
-        let source = connection.flow.remote.ip();
+        let source = counted_as(connection.flow.remote.ip());
         if let Some(count) = self.by_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
