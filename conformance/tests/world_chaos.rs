@@ -8,8 +8,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
-use conformance::cast::{Cast, Plot, SITES, script};
-use conformance::world::{Link, NodeId};
+use conformance::cast::{Cast, P1, P2, Plot, SITES, add_phone, script};
+use conformance::world::{INTERNET, Link, NodeId};
 use endpoint_sim::{Act, After, Answer, Script, Step};
 use proto::node::{Birth, Dice, Lane};
 
@@ -43,6 +43,40 @@ fn nothing_is_left_behind_whatever_happens() {
         count < 20 || those(Outcome::Talked).len() as u64 > count / 3,
         "stories in which nobody talks prove little"
     );
+}
+
+/// The same with carol, to whom alice transfers bob, blindly or after she has asked her.
+#[test]
+fn a_transfer_leaves_nothing_behind_whatever_happens() {
+    let transferred: Vec<u64> = (1..=24).filter(|seed| transfer(*seed)).collect();
+    println!("transferred: {transferred:?}");
+    assert!(transferred.len() > 6, "stories in which nobody is transferred prove little: {transferred:?}");
+}
+
+/// Tells one; whether bob and carol heard each other.
+fn transfer(seed: u64) -> bool {
+    let mut dice = dice(seed);
+    let mut plot = plot(seed, &mut dice);
+    let to = || Some("sip:carol@example.com".to_owned());
+    let mut later = |what, after| Step::new(what, after, 500 + dice.below(3000));
+    plot.alice.steps.truncate(2);
+    plot.alice.steps.extend(match seed % 2 {
+        0 => vec![Step { to: to(), ..later(Act::Transfer, After::Answered) }],
+        _ => vec![
+            later(Act::Hold, After::Answered),
+            Step { to: to(), ..later(Act::Consult, After::Previous) },
+            later(Act::TransferConsulted, After::Answered),
+        ],
+    });
+    let mut cast = Plot { relay_sessions: 10, ..plot }.begin();
+    let carol = Script { until_ms: PATIENCE_MS, ..script(vec![]) };
+    let (home, proxy) = ((INTERNET, "192.0.2.40"), [P1, P2][(seed / 2 % 2) as usize]);
+    let (_, carol) = add_phone(&mut cast.world, home, "carol", proxy, carol);
+    cast.mobile = Some(carol);
+    println!("seed {seed}");
+    tell(&mut cast, &mut dice);
+    let heard = |who, whom: &str| cast.report(who).heard.contains_key(whom);
+    heard(cast.bob, "carol@example.com") && heard(carol, "bob@example.com")
 }
 
 /// How a story ended.

@@ -157,6 +157,10 @@ impl Proxy {
         let mark = device.as_ref().map(|device| device.mark);
         let token = Token::of_contact(path, mark).seal_contact(&self.config.token_keys, cx.now.unix());
         let mut sealed = self.faces.contact(self.listener_of(owner.leaves), &token);
+        if uri.scheme == Scheme::Sips {
+            // RFC 3261 §8.1.1.8: whoever asked for sips is met by sips.
+            sealed.insert("sip".len(), 's');
+        }
         match device {
             _ if anonymous => {}
             Some(device) => push_param(&mut sealed, "aor", &device.aor.replacen('@', "/", 1)),

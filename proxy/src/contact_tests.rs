@@ -273,7 +273,8 @@ fn a_browsers_contact_is_a_name_at_us() {
     let mut config = crate::bench::plain();
     config.listeners.push(Listener { transport: Transport::Ws, ..config.listeners[0].clone() });
     let mut bench = crate::bench::Bench::new(config);
-    let text = crate::bench::invite("sip:b@example.com") + "\nContact: <sip:a@192.0.2.10;transport=ws>";
+    let text =
+        crate::bench::invite("sip:b@example.com").replace("192.0.2.10:5060>", "192.0.2.10;transport=ws>");
     let at = Flow {
         transport: Transport::Ws,
         id: FlowId(7),
@@ -282,4 +283,30 @@ fn a_browsers_contact_is_a_name_at_us() {
     let sent = bench.by(at, crate::bench::message(&text));
     let leg = sent.iter().find(|s| s.flow.remote == address(crate::bench::B)).unwrap();
     assert!(contact(&leg.message).contains("@203.0.113.1:5060"), "{}", contact(&leg.message));
+}
+
+/// RFC 3261 §8.1.1.8, §12.1.1: a Contact in sips stays one, at the listener that keeps the promise.
+#[test]
+fn a_secure_contact_stays_secure() {
+    use proto::node::{Flow, FlowId, Transport};
+    let mut config = crate::bench::plain();
+    let tls = Listener { transport: Transport::Tls, ..config.listeners[0].clone() };
+    config.listeners.push(Listener {
+        bind: address("203.0.113.1:5061"),
+        advertise: address("203.0.113.1:5061"),
+        ..tls
+    });
+    crate::bench::trunk(&mut config).servers[0].next.transport = Some(Transport::Tls);
+    let mut bench = crate::bench::Bench::new(config);
+    let text =
+        crate::bench::invite("sips:b@example.com").replace("sip:a@192.0.2.10:5060", "sips:a@10.0.0.5:5061");
+    let at = Flow {
+        transport: Transport::Tls,
+        id: FlowId(7),
+        ..Flow::udp(address("203.0.113.1:5061"), address("192.0.2.10:40000"))
+    };
+    let sent = bench.by(at, crate::bench::message(&text));
+    let leg = sent.iter().find(|s| s.message.is_request()).unwrap_or_else(|| panic!("{sent:?}"));
+    let contact = contact(&leg.message);
+    assert!(contact.starts_with("sips:") && contact.contains("@203.0.113.1:5061"), "{contact}");
 }

@@ -226,7 +226,12 @@ impl Proxy {
             Some(response) if response.status() == Some(best.status) => {
                 let edit = siblings::strip(response.edit().pop_front(Name::Via), response);
                 let edit = unshifted(edit, &context.request, response);
-                let came_by = context.branches.iter().find(|b| b.flow.is_some()).and_then(|b| b.flow);
+                let index = context.branches.iter().position(|b| b.flow.is_some());
+                let came_by = index.and_then(|index| context.branches[index].flow);
+                let edit = match index {
+                    Some(index) => self.identity_of_response(edit, context, index, response),
+                    None => edit,
+                };
                 self.answer_as_trunks_want(
                     context,
                     came_by,
