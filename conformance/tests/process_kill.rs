@@ -122,3 +122,39 @@ fn a_redirect_server_killed_forgets_nobody() {
     }
     relay.comes_to("ports", 0, Duration::from_secs(10));
 }
+
+/// The relay is killed with calls up: the next one opens the same ports, and audio is back within a second of its start, with
+/// no signalling at all. Then each call ends by BYE as if nothing had happened.
+#[test]
+fn a_relay_killed_with_calls_up_goes_on_with_all_of_them() {
+    const FEW: usize = 20;
+    let Some(stage) = Apart::inside("a_relay_killed_with_calls_up_goes_on_with_all_of_them") else { return };
+    let (_redirect, mut relay) = (stage.redirect(), stage.relay());
+    let p1 = stage.p1(&[CALLERS, CALLEES].concat());
+    let register = |user: &str, local: &str| stage.phone(user, local);
+    let (mut callers, mut callees) = (phones(&CALLERS, HOME, register), phones(&CALLEES, OFFICE, register));
+    let choir = Choir::new(Duration::from_millis(20));
+    let mut calls = Vec::new();
+    for number in 0..FEW {
+        let (a, b) = parties(number);
+        let media = private(30_000 + 2 * number);
+        let call = Call::place(&mut callers[a], &mut callees[b], media, media);
+        speak(&choir, number, &call);
+        calls.push(call);
+    }
+    choir.all_hear(0..2 * FEW, 5, Duration::from_secs(10));
+    // A change is on disk a tenth of a second after it was made.
+    std::thread::sleep(Duration::from_millis(300));
+    let ports = relay.count("ports");
+    relay.kill();
+    relay.restart();
+    choir.all_hear(0..2 * FEW, 5, Duration::from_secs(1));
+    assert_eq!((relay.count("sessions"), relay.count("ports")), (FEW as u64, ports));
+
+    for (number, call) in calls.iter_mut().enumerate() {
+        let (a, b) = parties(number);
+        call.hang_up(&mut callers[a], &mut callees[b]);
+    }
+    relay.comes_to("ports", 0, Duration::from_secs(10));
+    assert_eq!((relay.count("sessions"), relay.count("panics"), p1.count("panics")), (0, 0, 0));
+}

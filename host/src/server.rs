@@ -350,7 +350,12 @@ impl Starting<'_> {
                 Some(store) => store.bindings(name).map_err(|error| store_error(self.settings, &error))?,
                 None => Vec::<(String, Vec<Binding>)>::new(),
             };
-            let tables = SharedTables::new(kept, self.store.as_ref().map(|store| store.writer(name)));
+            let sessions = match self.store.as_ref().filter(|_| name == "relay") {
+                Some(store) => store.sessions().map_err(|error| store_error(self.settings, &error))?,
+                None => Vec::new(),
+            };
+            let writer = self.store.as_ref().map(|store| store.writer(name));
+            let tables = SharedTables::with_sessions(kept, sessions, writer);
             tables.reconfigure(lower::users(self.settings), shield::policy(self.settings));
             all.insert(name, tables);
         }

@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
 /// Namespace, a zero byte, the address of record → its bindings as JSON.
 const BINDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bindings");
+/// Relay session → what its relay left behind of it.
+const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("relay-sessions");
 /// The longest a change waits for its commit.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
 
@@ -35,6 +37,8 @@ pub struct Store {
 enum Change {
     /// Bindings of an address of record (namespace in front) as JSON; `None`: there are none any more.
     Bindings(String, Option<Vec<u8>>),
+    /// A relay session; `None`: it has ended.
+    Session(u64, Option<Vec<u8>>),
     /// Write what is there and end.
     Close,
 }
@@ -46,6 +50,7 @@ impl Store {
         let begin = database.begin_write()?;
         begin.open_table(KEYS)?;
         begin.open_table(BINDINGS)?;
+        begin.open_table(SESSIONS)?;
         begin.commit()?;
         let (changes, waiting) = channel();
         let written = database.clone();
@@ -88,6 +93,15 @@ impl Store {
         Ok(found)
     }
 
+    /// Every relay session that was left behind.
+    pub fn sessions(&self) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(SESSIONS)?;
+        let entries =
+            table.iter()?.map(|entry| entry.map(|(key, value)| (key.value(), value.value().to_vec())));
+        Ok(entries.collect::<Result<_, _>>()?)
+    }
+
     /// What tables of this namespace tell their changes to.
     pub fn writer(&self, namespace: &'static str) -> Writer {
         Writer { namespace, changes: self.changes.clone() }
@@ -122,10 +136,25 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// This is the relay session now; `None`: it has ended.
+    pub fn session(&self, session: u64, record: Option<&[u8]>) {
+        // Only fails when the process is on its way out.
+        let _ = self.changes.send(Change::Session(session, record.map(<[u8]>::to_vec)));
+    }
+}
+
+/// What is to be committed: the newest change of each record.
+#[derive(Debug, Default)]
+struct Changes {
+    bindings: BTreeMap<String, Option<Vec<u8>>>,
+    sessions: BTreeMap<u64, Option<Vec<u8>>>,
+}
+
 fn write_behind(database: &Database, waiting: &Receiver<Change>) {
     let mut open = true;
     while open {
-        let mut changes = BTreeMap::new();
+        let mut changes = Changes::default();
         // Nothing to write: wait for as long as it takes. Something: gather what else comes soon.
         open = gather(waiting.recv().ok(), &mut changes);
         let until = Instant::now() + COMMIT_EVERY;
@@ -136,26 +165,36 @@ fn write_behind(database: &Database, waiting: &Receiver<Change>) {
             }
         }
         if let Err(error) = commit(database, &changes) {
-            tracing::error!(%error, lost = changes.len(), "registrations could not be written to the store");
+            tracing::error!(%error, registrations = changes.bindings.len(), sessions = changes.sessions.len(), "changes could not be written to the store");
         }
     }
 }
 
 /// Adds a change; `false`: it was the end.
-fn gather(change: Option<Change>, changes: &mut BTreeMap<String, Option<Vec<u8>>>) -> bool {
-    let Some(Change::Bindings(key, value)) = change else { return false };
-    changes.insert(key, value);
+fn gather(change: Option<Change>, changes: &mut Changes) -> bool {
+    match change {
+        Some(Change::Bindings(key, value)) => drop(changes.bindings.insert(key, value)),
+        Some(Change::Session(session, record)) => drop(changes.sessions.insert(session, record)),
+        Some(Change::Close) | None => return false,
+    }
     true
 }
 
-fn commit(database: &Database, changes: &BTreeMap<String, Option<Vec<u8>>>) -> Result<(), redb::Error> {
+fn commit(database: &Database, changes: &Changes) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     {
         let mut table = write.open_table(BINDINGS)?;
-        for (key, value) in changes {
+        for (key, value) in &changes.bindings {
             match value {
                 Some(value) => drop(table.insert(key.as_str(), value.as_slice())?),
                 None => drop(table.remove(key.as_str())?),
+            }
+        }
+        let mut table = write.open_table(SESSIONS)?;
+        for (session, record) in &changes.sessions {
+            match record {
+                Some(record) => drop(table.insert(*session, record.as_slice())?),
+                None => drop(table.remove(*session)?),
             }
         }
     }

@@ -51,12 +51,24 @@ pub struct SharedTables {
     nonces: DashMap<u64, Used>,
     facts: DashMap<(Fact, String), ()>,
     writer: Option<Writer>,
+    /// Relay sessions a process before this one left behind.
+    left_behind: Vec<(u64, Vec<u8>)>,
 }
 
 impl SharedTables {
     /// Tables that begin with `bindings` and tell `writer` of changes.
     pub fn new(bindings: Vec<(String, Vec<Binding>)>, writer: Option<Writer>) -> Arc<SharedTables> {
+        SharedTables::with_sessions(bindings, Vec::new(), writer)
+    }
+
+    /// The same with relay sessions that were left behind.
+    pub fn with_sessions(
+        bindings: Vec<(String, Vec<Binding>)>,
+        left_behind: Vec<(u64, Vec<u8>)>,
+        writer: Option<Writer>,
+    ) -> Arc<SharedTables> {
         Arc::new(SharedTables {
+            left_behind,
             bindings: bindings.into_iter().collect(),
             accounts: RwLock::default(),
             shield: Mutex::new(Shield::new(Instant::now(), secret(), Policy::default())),
@@ -133,6 +145,18 @@ pub struct LaneTables(pub Arc<SharedTables>);
 impl Tables for LaneTables {
     fn bindings(&self, aor: &str) -> Vec<Binding> {
         self.0.bindings.get(aor).map(|found| found.value().clone()).unwrap_or_default()
+    }
+
+    fn keeps_sessions(&self) -> bool {
+        self.0.writer.is_some()
+    }
+
+    fn keep_session(&mut self, session: u64, record: Option<&[u8]>) {
+        self.0.writer.iter().for_each(|writer| writer.session(session, record));
+    }
+
+    fn kept_sessions(&mut self) -> Vec<(u64, Vec<u8>)> {
+        self.0.left_behind.clone()
     }
 
     fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) {

@@ -46,6 +46,21 @@ pub trait Tables {
     /// Marks a nonce's count as used (RFC 7616 §3.4, `nc`). `false`: used before, or older than the 64 newest.
     fn use_nonce(&mut self, now: Instant, nonce: u64, count: u32) -> bool;
 
+    /// Whether relay sessions outlive the process: else nobody needs to write them.
+    fn keeps_sessions(&self) -> bool {
+        false
+    }
+
+    /// Leaves a relay session behind, as its relay writes it; `None`: it has ended. Durable.
+    fn keep_session(&mut self, session: u64, record: Option<&[u8]>) {
+        let _ = (session, record);
+    }
+
+    /// The relay sessions a process before this one left behind.
+    fn kept_sessions(&mut self) -> Vec<(u64, Vec<u8>)> {
+        Vec::new()
+    }
+
     /// Remembers a fact about a target until the end of the process, so that the next call decides better.
     fn remember(&mut self, fact: Fact, target: &str);
 

@@ -148,6 +148,7 @@ impl Relay {
             false => self.begin(now, flow, &ask, message)?,
         };
         self.refresh(now, ask.session, flow, message, cseq);
+        self.changed.insert(ask.session.0);
         self.watch(ask.session);
         Ok(self.accept(flow, ask.session, message, body))
     }

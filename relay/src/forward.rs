@@ -169,6 +169,9 @@ impl Relay {
         let Some(name) = self.sessions.get(&whose.session.0).map(|session| session.name.clone()) else {
             return;
         };
+        if matches!(change, Ok(Change::Latched | Change::Moved)) {
+            self.changed.insert(whose.session.0);
+        }
         if part == Part::Media && matches!(change, Ok(Change::Latched | Change::Moved)) {
             let rebound = change == Ok(Change::Moved);
             let event = Event::LegLatched { session: name, leg: whose.side, from, rebound };

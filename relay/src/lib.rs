@@ -30,6 +30,7 @@ mod control;
 mod describe;
 mod ended;
 mod forward;
+mod kept;
 mod latch;
 mod leg;
 pub mod ng;

@@ -213,6 +213,31 @@ impl Pool {
         Ok(leases)
     }
 
+    /// The port with this number in a network, when it is one of the pool's.
+    pub(crate) fn id_of(&self, network: usize, number: u16) -> Option<PortId> {
+        let rack = self.racks.get(network)?;
+        let above = number.checked_sub(rack.first)?;
+        let id = PortId { network: network as u8, pair: above / 2, odd: above % 2 == 1 };
+        self.known(id)
+    }
+
+    /// Asks for the socket of a port that a session had before the process was killed.
+    pub(crate) fn open_again(&mut self, id: PortId, out: &mut VecDeque<Output>) {
+        if self.state(id) == State::Closed {
+            self.open(id, out);
+        }
+    }
+
+    /// Lends exactly this port.
+    pub(crate) fn lend_again(&mut self, id: PortId) -> Option<Port> {
+        self.lend(id)
+    }
+
+    /// Which port a ticket is about.
+    pub(crate) fn asked_for(&self, ticket: Ticket) -> Option<PortId> {
+        self.known(PortId::from_ticket(ticket))
+    }
+
     /// A session is done with a port.
     pub(crate) fn give_back(&mut self, now: Instant, port: Port) {
         debug_assert_eq!(self.state(port.id), State::Leased(port.socket));

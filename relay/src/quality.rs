@@ -211,6 +211,35 @@ impl Clocks {
         Clocks { rates: media.clock_rates.clone(), events, names }
     }
 
+    /// In words, and from them: what outlives the process.
+    pub(crate) fn pack(&self) -> String {
+        let line = |(number, rate): &(u8, u32)| {
+            let name = if self.is_event(*number) { "telephone-event" } else { self.name(*number) };
+            format!("{number} {rate} {name}")
+        };
+        self.rates.iter().map(line).collect::<Vec<_>>().join(";")
+    }
+
+    /// See [`Clocks::pack`].
+    pub(crate) fn unpack(text: &str) -> Clocks {
+        let mut clocks = Clocks::default();
+        for line in text.split(';') {
+            let mut words = line.splitn(3, ' ');
+            let (Some(Ok(number)), Some(Ok(rate))) =
+                (words.next().map(str::parse::<u8>), words.next().map(str::parse::<u32>))
+            else {
+                continue;
+            };
+            clocks.rates.push((number, rate));
+            let known = NAMES.iter().find(|known| words.clone().next() == Some(known));
+            clocks.names.extend(known.map(|known| (number, *known)));
+            if known == Some(&"telephone-event") {
+                clocks.events |= 1 << (number & 127);
+            }
+        }
+        clocks
+    }
+
     /// Whether this payload type is telephone-events.
     pub(crate) fn is_event(&self, payload_type: u8) -> bool {
         self.events >> (payload_type & 127) & 1 == 1

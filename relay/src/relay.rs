@@ -13,6 +13,7 @@ use crate::config::{Config, Network};
 use crate::control::{Unacked, Waiting};
 use crate::ended::Ended;
 use crate::forward::{Forward, Traffic, Use};
+use crate::kept::Restoring;
 use crate::leg::{Leg, Part};
 use crate::ng::Ng;
 use crate::ports::{Pool, Port, Ports};
@@ -42,6 +43,9 @@ pub struct Relay {
     pub(crate) traffic: Traffic,
     pub(crate) draining: bool,
     pub(crate) ng: Ng,
+    /// Sessions to leave behind anew: see `kept`.
+    pub(crate) changed: BTreeSet<u64>,
+    pub(crate) restoring: Restoring,
     /// Sessions yet to begin that are to be recorded.
     pub(crate) record_next: usize,
 }
@@ -83,6 +87,8 @@ impl Relay {
             draining: false,
             ng: Ng::default(),
             record_next: 0,
+            changed: BTreeSet::new(),
+            restoring: Restoring::default(),
             config,
         };
         relay.refill();
@@ -132,15 +138,25 @@ impl Relay {
     }
 
     fn bound(&mut self, now: Instant, ticket: proto::node::Ticket, socket: SocketId) {
-        if self.pool.bound(ticket, socket).is_none() {
+        let Some(port) = self.pool.bound(ticket, socket) else {
             self.outputs.push_back(Output::Release { socket });
             return;
-        }
+        };
         let at = socket.0 as usize;
         if self.sockets.len() <= at {
             self.sockets.resize(at + 1, Use::Closed);
         }
         self.sockets[at] = Use::Idle;
+        if !self.is_awaited(now, port) {
+            self.try_again(now);
+        }
+    }
+
+    fn bind_failed(&mut self, now: Instant, ticket: proto::node::Ticket) {
+        self.pool.bind_failed(now, ticket);
+        if let Some(port) = self.pool.asked_for(ticket) {
+            self.give_up_on(now, port);
+        }
         self.try_again(now);
     }
 
@@ -207,6 +223,7 @@ impl Relay {
     /// Ends a session: every port goes back.
     pub(crate) fn release(&mut self, now: Instant, id: control::Session, why: Release) {
         let Some(mut session) = self.sessions.remove(&id.0) else { return };
+        self.changed.insert(id.0);
         (0..session.streams.len()).for_each(|at| self.close(now, &mut session, at));
         if let Some(watch) = session.watch {
             self.watches.remove(&(watch, id.0));
@@ -228,17 +245,15 @@ impl Relay {
 }
 
 impl Node for Relay {
-    fn handle(&mut self, now: Instant, input: Input, _tables: &mut dyn Tables) {
+    fn handle(&mut self, now: Instant, input: Input, tables: &mut dyn Tables) {
+        self.take_up(tables);
         match input {
             Input::Other { flow, bytes } if self.is_ng(flow.local) => self.command(now, flow, bytes),
             Input::Message { flow, .. } if self.is_ng(flow.local) => {}
             Input::Message { flow, message } => self.receive(now, flow, message),
             Input::Media { socket, from, bytes } => self.media(now, socket, from, &bytes),
             Input::Bound { ticket, socket, .. } => self.bound(now, ticket, socket),
-            Input::BindFailed { ticket, .. } => {
-                self.pool.bind_failed(now, ticket);
-                self.try_again(now);
-            }
+            Input::BindFailed { ticket, .. } => self.bind_failed(now, ticket),
             Input::SendFailed { ticket, flow, error } => {
                 self.transactions.send_failed(now, ticket, flow, error);
             }
@@ -251,7 +266,10 @@ impl Node for Relay {
         self.refill();
     }
 
-    fn poll(&mut self, _tables: &mut dyn Tables) -> Option<Output> {
+    fn poll(&mut self, tables: &mut dyn Tables) -> Option<Output> {
+        if !self.changed.is_empty() {
+            self.keep_changed(tables);
+        }
         self.outputs.pop_front().or_else(|| self.transactions.poll())
     }
 

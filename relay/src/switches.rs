@@ -29,6 +29,16 @@ const SILENCE: u8 = 4;
 const RECORD: u8 = 8;
 
 impl Switches {
+    /// As one number, and from it.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// See [`Switches::bits`].
+    pub(crate) fn of_bits(bits: u8) -> Switches {
+        Switches(bits & (MEDIA | DTMF | SILENCE | RECORD))
+    }
+
     /// Whether any of them is on.
     #[inline]
     pub(crate) fn any(self) -> bool {
@@ -72,6 +82,7 @@ impl Relay {
     pub(crate) fn record(&mut self, id: Session, on: bool) {
         let Some(session) = self.sessions.get_mut(&id.0) else { return };
         let was = std::mem::replace(&mut session.recorded, on);
+        self.changed.insert(id.0);
         let session = session.name.clone();
         self.switch_legs(id, None, Switch::Record, on);
         if was && !on {

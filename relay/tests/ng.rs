@@ -437,3 +437,22 @@ fn a_recorded_call_gives_copies_of_what_both_parties_sent_until_it_ends() {
     let packet = |n| Some((Side::Caller, address(A), outside(for_a), n));
     assert_eq!(copies, [packet(1), None, packet(3), None]);
 }
+
+#[test]
+fn a_killed_relay_goes_on_with_its_calls_and_knows_what_was_said() {
+    let mut rig = rig();
+    let offer = rig.ng_offer(
+        &format!("{ALICE}a=rtcp-mux\r\n"),
+        &[("rtcp-mux", list(&["demux"])), ("label", text("caller"))],
+    );
+    let (for_b, for_a) = (port(&offer), port(&rig.ng_answer(BOB, &[])));
+    rig.packet(A, outside(for_a), &rtp(1, 1));
+    let mut next = Rig::after(rig.config, rig.tables, rig.now + SECOND, true);
+    assert_eq!(next.packet(B, outside(for_b), &rtp(2, 1)).map(|sent| sent.to), Some(address(A)));
+    let again = next.ng_answer(BOB, &[]);
+    assert!(again.contains(&format!("m=audio {for_a} ")) && again.contains("a=rtcp-mux"), "{again}");
+    next.command(&[("command", text("block media")), ("call-id", text("c1")), ("label", text("caller"))]);
+    assert_eq!(next.packet(A, outside(for_a), &rtp(1, 9)), None);
+    next.command(&[("command", text("delete")), ("call-id", text("c1")), ("from-tag", text("a"))]);
+    assert_eq!((next.ports().leased, next.tables.sessions.len()), (0, 0));
+}

@@ -9,6 +9,7 @@ use proto::event::{Name, Side};
 
 use super::codecs::Key;
 use super::command::Target;
+use super::value::{Dict, Value};
 use crate::session::index;
 
 /// What one party said in one m= section, as far as it matters later.
@@ -61,6 +62,66 @@ pub(crate) struct Call {
 pub(crate) struct Calls {
     pub(crate) by_id: BTreeMap<String, Call>,
     by_session: BTreeMap<u64, String>,
+}
+
+impl End {
+    fn pack(&self) -> Dict<'static> {
+        let flags =
+            |flags: &[bool]| Value::List(flags.iter().map(|flag| Value::Int((*flag).into())).collect());
+        let said = self.said.iter().map(|said| {
+            let dict = Dict::default()
+                .with("codecs", Value::List(said.codecs.iter().map(Value::text).collect()))
+                .with("media", Value::text(said.media.clone()))
+                .with("mux", Value::Int(said.mux.into()))
+                .with("protocol", Value::text(said.protocol.clone()));
+            Value::Dict(match said.ptime {
+                Some(ptime) => dict.with("ptime", Value::Int(ptime.into())),
+                None => dict,
+            })
+        });
+        let dict = Dict::default()
+            .with("muxes", flags(&[self.mux_accept, self.mux_reject]))
+            .with("said", Value::List(said.collect()))
+            .with("told mux", flags(&self.told_mux));
+        let dict = with_text(dict, "label", self.label.as_deref());
+        with_text(dict, "tag", self.tag.as_deref())
+    }
+
+    fn unpack(kept: &Dict<'_>) -> End {
+        let list = |key: &str| match kept.value(key) {
+            Some(Value::List(items)) => items.clone(),
+            _ => Vec::new(),
+        };
+        let flags =
+            |key: &str| -> Vec<bool> { list(key).iter().map(|flag| flag.as_int() == Some(1)).collect() };
+        let muxes = flags("muxes");
+        let text = |key: &str| kept.text(key).map(str::to_owned);
+        let said = |dict: &Dict<'_>| Said {
+            media: dict.text("media").unwrap_or_default().to_owned(),
+            protocol: dict.text("protocol").unwrap_or_default().to_owned(),
+            mux: dict.value("mux").and_then(Value::as_int) == Some(1),
+            codecs: dict
+                .value("codecs")
+                .map(|codecs| codecs.words().into_iter().map(str::to_owned).collect())
+                .unwrap_or_default(),
+            ptime: dict.value("ptime").and_then(Value::as_int).and_then(|ptime| u32::try_from(ptime).ok()),
+        };
+        End {
+            tag: text("tag"),
+            label: text("label"),
+            said: list("said").iter().filter_map(Value::as_dict).map(said).collect(),
+            told_mux: flags("told mux"),
+            mux_accept: muxes.first() == Some(&true),
+            mux_reject: muxes.get(1) == Some(&true),
+        }
+    }
+}
+
+fn with_text(dict: Dict<'static>, key: &str, text: Option<&str>) -> Dict<'static> {
+    match text {
+        Some(text) => dict.with(key, Value::text(text)),
+        None => dict,
+    }
 }
 
 impl Dialog {
@@ -174,6 +235,36 @@ impl Calls {
             dialogs: Vec::new(),
         };
         self.by_id.entry(target.call.clone()).or_insert_with(new).dialogs.push(dialog);
+    }
+
+    /// A session's dialog, for the next process.
+    pub(crate) fn pack(&self, session: Session) -> Dict<'static> {
+        let call = self.by_session.get(&session.0).and_then(|id| self.by_id.get_key_value(id));
+        let Some((id, call)) = call else { return Dict::default() };
+        let Some(dialog) = call.dialogs.iter().find(|dialog| dialog.session == session) else {
+            return Dict::default();
+        };
+        let ends = dialog.ends.iter().map(|end| Value::Dict(end.pack()));
+        let dict = Dict::default()
+            .with("answered", Value::Int(call.answered.into()))
+            .with("call", Value::text(id.clone()))
+            .with("ends", Value::List(ends.collect()));
+        let dict = with_text(dict, "branch", dialog.branch.as_deref());
+        with_text(dict, "metadata", call.metadata.as_deref())
+    }
+
+    /// Takes up what [`Calls::pack`] wrote.
+    pub(crate) fn unpack(&mut self, now: Instant, session: Session, kept: &Dict<'_>) -> Option<()> {
+        let Some(Value::List(ends)) = kept.value("ends") else { return None };
+        let end = |at: usize| ends.get(at).and_then(Value::as_dict).map(End::unpack);
+        let text = |key: &str| kept.text(key).map(str::to_owned);
+        let dialog = Dialog { session, ends: [end(0)?, end(1)?], branch: text("branch") };
+        let target = Target { call: text("call")?, ..Target::default() };
+        self.add(now, &target, dialog);
+        let call = self.by_id.get_mut(&target.call)?;
+        call.answered |= kept.value("answered").and_then(Value::as_int) == Some(1);
+        call.metadata = text("metadata").or(call.metadata.take());
+        Some(())
     }
 
     /// A session is gone: its dialog goes, and with the last one the call, which is given back.

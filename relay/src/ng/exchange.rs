@@ -43,7 +43,7 @@ impl Relay {
         }
         self.remember(now, id, side, describe, &sdp);
         let sections = self.sections(id, side, &sdp, &plans, &describe.flags, false, secure);
-        self.finish(now, id, side, describe, &sdp, &sections, false)
+        self.finish(id, side, describe, &sdp, &sections, false)
     }
 
     /// The second half. Its tags are those of the offer.
@@ -82,7 +82,7 @@ impl Relay {
             section.protocol = said.map(|said| said.protocol.clone());
             section.offered = said.map(|said| said.codecs.clone());
         }
-        self.finish(now, id, side, describe, &sdp, &sections, true)
+        self.finish(id, side, describe, &sdp, &sections, true)
     }
 
     /// A session without streams, between the networks the flags name.
@@ -304,7 +304,6 @@ impl Relay {
     #[allow(clippy::too_many_arguments)]
     fn finish(
         &mut self,
-        now: Instant,
         id: SessionId,
         side: Side,
         describe: &Describe,
@@ -317,6 +316,7 @@ impl Relay {
         let host = self.config.networks[session.parties[index(side.other())].network].advertise;
         let mark = flags.loop_protect.then_some(self.ng.mark.as_str());
         let bytes = restate(sdp, &Restate { flags, sections, host, is_answer, mark });
+        self.changed.insert(id.0);
         if flags.record {
             self.record(id, true);
         }

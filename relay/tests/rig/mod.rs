@@ -33,10 +33,25 @@ pub const OUTSIDE: &str = "203.0.113.1";
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MS: Duration = Duration::from_millis(1);
 
-/// A relay has no use for tables.
-pub struct NoTables;
+/// A relay uses tables for one thing: to leave sessions behind.
+#[derive(Clone, Debug, Default)]
+pub struct KeptTables {
+    pub sessions: BTreeMap<u64, Vec<u8>>,
+}
 
-impl Tables for NoTables {
+impl Tables for KeptTables {
+    fn keeps_sessions(&self) -> bool {
+        true
+    }
+    fn keep_session(&mut self, session: u64, record: Option<&[u8]>) {
+        match record {
+            Some(record) => drop(self.sessions.insert(session, record.to_vec())),
+            None => drop(self.sessions.remove(&session)),
+        }
+    }
+    fn kept_sessions(&mut self) -> Vec<(u64, Vec<u8>)> {
+        self.sessions.clone().into_iter().collect()
+    }
     fn bindings(&self, _: &str) -> Vec<Binding> {
         Vec::new()
     }
@@ -92,6 +107,8 @@ pub struct Sent {
 
 pub struct Rig {
     pub relay: Relay,
+    pub config: Config,
+    pub tables: KeptTables,
     pub now: Instant,
     pub born: Instant,
     pub events: Vec<Event>,
@@ -109,6 +126,8 @@ pub struct Rig {
     pub emptied: Vec<SocketId>,
     /// Whether binds succeed.
     pub binds: bool,
+    /// Binds nobody has answered.
+    pub failed: Vec<(Ticket, SocketAddr)>,
     branches: u32,
     cseq: u32,
 }
@@ -119,11 +138,18 @@ impl Rig {
     }
 
     pub fn with_binds(config: Config, binds: bool) -> Rig {
-        let now = Instant::now();
+        Rig::after(config, KeptTables::default(), Instant::now(), binds)
+    }
+
+    /// The next process, with what the last one left behind.
+    pub fn after(config: Config, tables: KeptTables, now: Instant, binds: bool) -> Rig {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let birth = Birth { now, wall, seed: [3; 32], lane: Lane::default() };
+        let tables_empty = tables.sessions.is_empty();
         let mut rig = Rig {
-            relay: Relay::new(birth, config),
+            relay: Relay::new(birth, config.clone()),
+            config,
+            tables,
             now,
             born: now,
             events: Vec::new(),
@@ -136,22 +162,23 @@ impl Rig {
             emptied: Vec::new(),
             binds,
             branches: 0,
-            cseq: 0,
+            cseq: 10_000 * u32::from(!tables_empty),
+            failed: Vec::new(),
         };
-        rig.drain();
+        rig.tell(Input::Wake);
         rig
     }
 
     pub fn tell(&mut self, input: Input) {
-        self.relay.handle(self.now, input, &mut NoTables);
+        self.relay.handle(self.now, input, &mut self.tables);
         self.drain();
     }
 
     pub fn drain(&mut self) {
-        while let Some(output) = self.relay.poll(&mut NoTables) {
+        while let Some(output) = self.relay.poll(&mut self.tables) {
             match output {
                 Output::Bind { ticket, local } if self.binds => self.bind(ticket, local),
-                Output::Bind { .. } => {}
+                Output::Bind { ticket, local } => self.failed.push((ticket, local)),
                 Output::SendMedia { socket, to, bytes } => {
                     self.sent.push(Sent { from: self.addresses[&socket], to, bytes: bytes.to_vec() });
                 }
@@ -168,11 +195,18 @@ impl Rig {
         }
     }
 
+    /// Every port that is asked for turns out to be somebody else's.
+    pub fn fail_binds(&mut self) {
+        for (ticket, local) in std::mem::take(&mut self.failed) {
+            self.tell(Input::BindFailed { ticket, local, why: "taken".into() });
+        }
+    }
+
     fn bind(&mut self, ticket: Ticket, local: SocketAddr) {
         let socket = SocketId(self.addresses.len() as u32);
         self.addresses.insert(socket, local);
         assert!(self.sockets.insert(local, socket).is_none(), "{local} bound twice");
-        self.relay.handle(self.now, Input::Bound { ticket, socket, local }, &mut NoTables);
+        self.relay.handle(self.now, Input::Bound { ticket, socket, local }, &mut self.tables);
     }
 
     /// Lets time pass, waking the relay whenever it asks for it.
