@@ -51,12 +51,14 @@ bench: deps bench-deps ## Postern beside Kamailio and rtpengine; writes conforma
 	conformance/bench/bench
 
 SECONDS ?= 60
-FUZZ_SEEDS = conformance/vectors/rfc4475 conformance/vectors/rfc5118
+FUZZ_TARGETS ?= sip stream headers uri sdp digest stun media nodes proxy
+FUZZ_VECTORS = conformance/vectors/rfc4475 conformance/vectors/rfc5118
 .PHONY: fuzz
-fuzz: ## coverage-guided fuzzing of what reads the wire: make fuzz SECONDS=60 (for each target)
+fuzz: ## coverage-guided fuzzing of what reads the wire: make fuzz SECONDS=60 (for each target; FUZZ_TARGETS="sip sdp" for some)
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked
-	@for target in sip stream sdp media; do \
-		mkdir -p conformance/fuzz/corpus/$$target && \
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p conformance/fuzz/corpus/$$target conformance/fuzz/seeds/$$target && \
 		$(CARGO) fuzz run --fuzz-dir conformance/fuzz --sanitizer none $$target \
-			conformance/fuzz/corpus/$$target $(FUZZ_SEEDS) -- -max_total_time=$(SECONDS) -max_len=4096 || exit 1; \
+			conformance/fuzz/corpus/$$target conformance/fuzz/seeds/$$target $(FUZZ_VECTORS) \
+			-- -max_total_time=$(SECONDS) -max_len=4096 || exit 1; \
 	done
