@@ -198,6 +198,11 @@ impl Desk {
         requests(&sent, "INVITE").into_iter().next().unwrap_or_else(|| panic!("not forwarded: {sent:?}"))
     }
 
+    /// Something that is no message.
+    pub fn tell(&mut self, input: Input) -> Vec<Sent> {
+        self.input(input)
+    }
+
     fn input(&mut self, input: Input) -> Vec<Sent> {
         self.proxy.handle(self.now, input, &mut self.tables);
         let mut sent = Vec::new();

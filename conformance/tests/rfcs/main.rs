@@ -6,4 +6,25 @@
 
 mod desk;
 mod rfc3261;
+mod rfc3262;
+mod rfc3263;
+mod rfc3311;
+mod rfc3325;
+mod rfc3326;
+mod rfc3327;
+mod rfc3428;
+mod rfc3515;
+mod rfc3581;
+mod rfc3608;
+mod rfc3891;
+mod rfc4028;
+mod rfc4320;
+mod rfc5393;
+mod rfc5621;
+mod rfc5626;
+mod rfc5627;
+mod rfc5658;
+mod rfc6026;
+mod rfc6665;
+mod rfc8760;
 mod table;
