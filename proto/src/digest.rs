@@ -203,7 +203,9 @@ impl<'a> Asked<'a> {
             named: auth.get("algorithm").is_some(),
             qop,
         };
-        auth.scheme().eq_ignore_ascii_case("Digest").then_some(asked)
+        let whole = [Some(asked.realm), Some(asked.nonce), asked.opaque];
+        let repeatable = whole.into_iter().flatten().all(quoted::is_inside);
+        (repeatable && auth.scheme().eq_ignore_ascii_case("Digest")).then_some(asked)
     }
 
     fn credentials(&self, user: &str, uri: &str, response: &str, quality: Quality<'_>) -> String {

@@ -21,7 +21,10 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(Keys(vec![[1; 32]]).open(b'D', 1_767_225_600, text), None);
     if let Ok(ask) = Ask::read(&with_headers(text)) {
         let written = ask.write(Builder::request("INVITE", "sip:relay").header(Name::CallId, "c")).finish();
-        assert_eq!(Ask::read(&written), Ok(ask));
+        // Networks' names are tokens when we write them, whatever somebody else wrote.
+        let again = Ask::read(&written).expect("what we write");
+        let plain = Ask { networks: again.networks.clone(), ..ask };
+        assert_eq!(again, plain);
     }
 });
 

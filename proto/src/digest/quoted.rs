@@ -29,3 +29,20 @@ pub(super) fn unquote(inside: &str) -> Cow<'_, str> {
     });
     Cow::Owned(plain.collect())
 }
+
+/// Whether this can stand between quotes as it is: no quote in it ends the string too early, and no escape opens at its
+/// end. What a server sends goes back the same, so that a challenge can't put parameters of its own into our answer.
+pub(super) fn is_inside(text: &str) -> bool {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let fits = match c {
+            '"' => false,
+            '\\' => chars.next().is_some(),
+            _ => true,
+        };
+        if !fits {
+            return false;
+        }
+    }
+    true
+}

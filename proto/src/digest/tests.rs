@@ -179,3 +179,15 @@ proptest! {
         choose([&*text].into_iter());
     }
 }
+
+/// Found by fuzzing.
+#[test]
+fn a_challenge_whose_quotes_do_not_fit_is_not_answered() {
+    let request = || Request { method: "INVITE", body: b"" };
+    for nonce in ["a\"b", "a\\", "\""] {
+        let challenge = format!("Digest realm=\"x\", nonce=\"{nonce}\"");
+        assert_eq!(answer(&challenge, "alice", "secret", "sip:b", request(), 1, "c"), None, "{challenge}");
+    }
+    let escaped = r#"Digest realm="x", nonce="a\"b""#;
+    assert!(answer(escaped, "alice", "secret", "sip:b", request(), 1, "c").is_some());
+}
