@@ -24,7 +24,8 @@ const MOST: u64 = 1024;
 const FROM_ONE: usize = 500;
 const THREADS: usize = 4;
 
-type Line = StreamOwned<ClientConnection, TcpStream>;
+/// A connection, and whether its phone was registered by it.
+type Line = (StreamOwned<ClientConnection, TcpStream>, bool);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -42,8 +43,9 @@ fn main() {
     std::thread::sleep(Duration::from_secs(3));
     let after = server.memory();
     println!(
-        "{{\"connections\":{},\"rss_before_mib\":{},\"rss_mib\":{},\"kib_each\":{:.1},\"seconds\":{:.1}}}",
+        "{{\"connections\":{},\"registered\":{},\"rss_before_mib\":{},\"rss_mib\":{},\"kib_each\":{:.1},\"seconds\":{:.1}}}",
         lines.len(),
+        lines.iter().filter(|(_, registered)| *registered).count(),
         before / 1024,
         after / 1024,
         (after - before) as f64 / lines.len().max(1) as f64,
@@ -114,7 +116,7 @@ fn connect_all(at: SocketAddr, config: &Arc<ClientConfig>, count: usize) -> Vec<
     })
 }
 
-/// Connects and registers; `None` when it is not answered 200.
+/// Connects and registers; `None` when it is not answered at all.
 fn phone(at: SocketAddr, config: &Arc<ClientConfig>, number: usize) -> Option<Line> {
     let [_, _, high, low] = (1 + (number / FROM_ONE) as u32).to_be_bytes();
     let source = Ipv4Addr::new(127, 0, 1 + high, low);
@@ -134,5 +136,6 @@ fn phone(at: SocketAddr, config: &Arc<ClientConfig>, number: usize) -> Option<Li
     line.write_all(register.as_bytes()).ok()?;
     let mut answer = [0; 2048];
     let length = line.read(&mut answer).ok()?;
-    answer[..length].starts_with(b"SIP/2.0 200").then_some(line)
+    let registered = answer[..length].starts_with(b"SIP/2.0 200");
+    (length > 0).then_some((line, registered))
 }

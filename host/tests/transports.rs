@@ -151,8 +151,12 @@ fn a_phone_is_shown_the_certificate_of_the_domain_it_asks_for_and_believes_no_ot
     server.stop();
 }
 
-/// Whether a keep-alive over TLS is answered (RFC 5626 §3.5.1), to a client that shows the certificate of this name.
-fn pongs(proxy: SocketAddr, certificates: &Certificates, shown: Option<&str>) -> bool {
+/// A TLS connection of a client that shows the certificate of this name.
+fn connected(
+    proxy: SocketAddr,
+    certificates: &Certificates,
+    shown: Option<&str>,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
     let file = |name: &str| PathBuf::from(certificates.path(name));
     let own = shown
         .map(|name| files::certified(&file(&format!("{name}.pem")), &file(&format!("{name}.key"))).unwrap());
@@ -161,7 +165,12 @@ fn pongs(proxy: SocketAddr, certificates: &Certificates, shown: Option<&str>) ->
     let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
     let stream = TcpStream::connect(proxy).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let mut stream = rustls::StreamOwned::new(connection, stream);
+    rustls::StreamOwned::new(connection, stream)
+}
+
+/// Whether a keep-alive over TLS is answered (RFC 5626 §3.5.1).
+fn pongs(proxy: SocketAddr, certificates: &Certificates, shown: Option<&str>) -> bool {
+    let mut stream = connected(proxy, certificates, shown);
     let mut pong = [0; 2];
     stream.write_all(b"\r\n\r\n").is_ok() && stream.read_exact(&mut pong).is_ok() && &pong == b"\r\n"
 }
@@ -216,6 +225,43 @@ fn two_proxies_call_over_tls_and_each_proves_itself() {
     };
     assert!(answered("a.example"), "the trunk is known by its certificate");
     assert!(!answered("b.example"), "a certificate of somebody else");
+}
+
+/// RFC 5923: nobody listens where it says; it is met by the connection it made, for it proved its name.
+#[test]
+fn a_server_that_connected_with_a_certificate_is_called_by_its_own_connection() {
+    let certificates = Certificates::new("alias");
+    certificates.make("localhost", &[]);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (own, ca) = (certificates.section(&["server"]), certificates.path("ca.pem"));
+    let server = start(&format!(
+        "listeners: [{{ address: \"tls:127.0.0.1:0\" }}, {{ address: \"udp:127.0.0.1:0\" }}]\nauth: {{ required: false }}\nlog: error\n\
+         domains: [a.example]\ntls: {{ {own}, client-certificates: optional, client-authorities: \"{ca}\", authorities: \"{ca}\" }}\n\
+         proxy: {{ anchor: never, routes: [{{ to: '*', via: 'tls:localhost:{closed}' }}] }}\n"
+    ));
+    let proxy = address(&server, Transport::Tls, false);
+    let mut trunk = connected(proxy, &certificates, Some("localhost"));
+    let hello = format!(
+        "OPTIONS sip:a.example SIP/2.0\r\nVia: SIP/2.0/TLS localhost:{closed};branch=z9hG4bKo;alias\r\nFrom: <sip:t@localhost>;tag=1\r\n\
+         To: <sip:a.example>\r\nCall-ID: hello\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    );
+    trunk.write_all(hello.as_bytes()).unwrap();
+    let mut said = [0; 4096];
+    let length = trunk.read(&mut said).unwrap();
+    assert!(said[..length].starts_with(b"SIP/2.0 200"), "{}", String::from_utf8_lossy(&said[..length]));
+
+    let caller = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = caller.local_addr().unwrap();
+    let invite = format!(
+        "INVITE sip:x@b.example SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bKi\r\nFrom: <sip:c@a.example>;tag=2\r\n\
+         To: <sip:x@b.example>\r\nCall-ID: call\r\nCSeq: 1 INVITE\r\nContact: <sip:c@{at}>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    );
+    caller.send_to(invite.as_bytes(), address(&server, Transport::Udp, false)).unwrap();
+    let length = trunk.read(&mut said).unwrap();
+    let said = String::from_utf8_lossy(&said[..length]);
+    assert!(said.starts_with("INVITE sip:x@b.example") && said.contains(";alias"), "{said}");
+    drop(trunk);
+    server.stop();
 }
 
 #[test]

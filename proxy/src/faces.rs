@@ -91,7 +91,9 @@ impl Face {
     fn new(listener: &Listener) -> Face {
         let authority = listener.advertise.to_string();
         let transport = listener.transport;
-        let via = format!("SIP/2.0/{} {authority}", transport.via());
+        // Who can tell by our certificate who we are may answer and ask by the connection we made (RFC 5923 §7).
+        let alias = if transport == Transport::Tls { ";alias" } else { "" };
+        let via = format!("SIP/2.0/{} {authority}{alias}", transport.via());
         let contact = format!("@{authority}{}", param(transport));
         Face { listener: listener.clone(), via, route: format!("{contact};lr>"), contact, authority }
     }

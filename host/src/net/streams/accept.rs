@@ -1,6 +1,7 @@
 //! Connections that come in: counted before anything is read, and given little time for their handshakes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::node::{Flow, FlowId, Input, Transport};
@@ -75,7 +76,9 @@ impl Streams {
         let config = self.keys.server(flow.local).ok_or("no certificate for this listener")?;
         let stream = TlsAcceptor::from(config).accept(stream).await.map_err(|error| error.to_string())?;
         if let Some([shown, ..]) = stream.get_ref().1.peer_certificates() {
-            self.tell(flow, &Input::Proven { flow, domains: believed::domains(shown).into() });
+            let domains: Arc<[String]> = believed::domains(shown).into();
+            self.table().proved(flow.id, domains.clone());
+            self.tell(flow, &Input::Proven { flow, domains });
         }
         Ok(stream.into())
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ::bytes::Bytes;
-use proto::node::{Flow, Input, SendError, Ticket};
+use proto::node::{Flow, Input, SendError, Ticket, Transport};
 use proto::sip::{Message, Method, Name};
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
@@ -149,12 +149,24 @@ impl Streams {
         let Some(seats) = self.post.seats(flow.transport, flow.local) else { return };
         match Message::parse(bytes.clone()) {
             Ok(message) => {
+                self.note_alias(flow, &message);
                 let to = self.post.owner(seats, &message);
                 if let Err((_, input)) = self.post.post(to, Input::Message { flow, message }) {
                     self.refuse(to, input);
                 }
             }
             Err(_) => drop(self.post.post(seats[0], Input::Other { flow, bytes })),
+        }
+    }
+
+    /// Who sends requests over TLS and says `alias` wants to be met by the same connection (RFC 5923 §7).
+    fn note_alias(&self, flow: Flow, message: &Message) {
+        if flow.transport != Transport::Tls || !message.is_request() {
+            return;
+        }
+        let Ok(via) = message.via() else { return };
+        if via.params.get("alias").is_some() {
+            self.table().alias(flow.id, via.port.unwrap_or(flow.transport.default_port()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -16,6 +17,8 @@ const QUEUE: usize = 256;
 /// Connections at once, and those of one address.
 const MOST: usize = 50_000;
 const MOST_FROM_ONE: usize = 1_000;
+/// Other paths one connection may be found by.
+const ALIASES: usize = 16;
 /// Domains that are remembered for being connected to.
 const DOMAINS: usize = 10_000;
 
@@ -32,6 +35,9 @@ struct Connection {
     flow: Flow,
     /// What its far end has to prove, if anything.
     proving: FlowId,
+    /// What who connected to us proved by a certificate, and by which other paths it may be found for that.
+    proved: Arc<[String]>,
+    aliases: Vec<Path>,
     queue: Sender<Parcel>,
 }
 
@@ -86,7 +92,10 @@ impl Table {
             self.by_path.entry(path(&flow, FlowId(0))).or_insert(flow.id);
         }
         *self.by_source.entry(counted_as(flow.remote.ip())).or_default() += 1;
-        self.connections.insert(flow.id, Connection { flow, proving: wanted.id, queue });
+        self.connections.insert(
+            flow.id,
+            Connection { flow, proving: wanted.id, proved: Arc::default(), aliases: Vec::new(), queue },
+        );
         (flow, waiting)
     }
 
@@ -102,8 +111,8 @@ impl Table {
     /// Forgets a connection. Its queue ends once what waits there has left.
     pub(super) fn remove(&mut self, id: FlowId) {
         let Some(connection) = self.connections.remove(&id) else { return };
-        for proving in [connection.proving, FlowId(0)] {
-            let key = path(&connection.flow, proving);
+        let own = [connection.proving, FlowId(0)].map(|proving| path(&connection.flow, proving));
+        for key in own.into_iter().chain(connection.aliases) {
             if self.by_path.get(&key) == Some(&id) {
                 self.by_path.remove(&key);
             }
@@ -113,6 +122,28 @@ impl Table {
             *count -= 1;
             if *count == 0 {
                 self.by_source.remove(&source);
+            }
+        }
+    }
+
+    /// Who connected to us proved to be these domains.
+    pub(super) fn proved(&mut self, id: FlowId, domains: Arc<[String]>) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.proved = domains;
+        }
+    }
+
+    /// Who connected to us listens at this port of its address, and may be met there by this connection (RFC 5923 §8):
+    /// for the domains its certificate proved, and nothing else. One that proved nothing gets no alias.
+    pub(super) fn alias(&mut self, id: FlowId, port: u16) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let listens_at =
+            Flow { remote: SocketAddr::new(connection.flow.remote.ip(), port), ..connection.flow };
+        for domain in connection.proved.iter() {
+            let alias = path(&listens_at, FlowId::proving(domain));
+            if !connection.aliases.contains(&alias) && connection.aliases.len() < ALIASES {
+                connection.aliases.push(alias);
+                self.by_path.insert(alias, id);
             }
         }
     }
@@ -167,6 +198,21 @@ mod tests {
         assert!(table.find(Flow { id: FlowId(0), ..wanted }).is_some(), "nobody in particular");
         table.remove(made.id);
         assert!(table.find(made).is_none() && table.find(wanted).is_none());
+    }
+
+    #[test]
+    fn who_proved_a_domain_is_met_by_its_own_connection_where_it_listens() {
+        let mut table = Table::default();
+        let (made, _waiting) = table.add(flow("198.51.100.1:40000", FlowId(0)));
+        let listens = |domain: &str| flow("198.51.100.1:5061", FlowId::proving(domain));
+        table.alias(made.id, 5061);
+        assert!(table.find(listens("a.example")).is_none(), "it proved nothing yet");
+        table.proved(made.id, vec!["a.example".to_owned()].into());
+        table.alias(made.id, 5061);
+        assert!(table.find(listens("a.example")).is_some() && table.find(listens("b.example")).is_none());
+        assert!(table.find(flow("198.51.100.1:5061", FlowId(0))).is_none(), "an address is no domain");
+        table.remove(made.id);
+        assert!(table.find(listens("a.example")).is_none());
     }
 
     #[test]
