@@ -50,6 +50,10 @@ bench: deps bench-deps ## Postern beside Kamailio and rtpengine; writes conforma
 	$(CARGO) build --release --bin postern
 	conformance/bench/bench
 
+.PHONY: idle
+idle: build ## what 20,000 idle TLS connections cost in memory (as root, or with ulimit -n 41000)
+	$(CARGO) run --release -q -p host --example idle_tls -- target/release/postern
+
 SECONDS ?= 60
 FUZZ_TARGETS ?= sip stream headers uri sdp digest stun media nodes proxy
 FUZZ_VECTORS = conformance/vectors/rfc4475 conformance/vectors/rfc5118
