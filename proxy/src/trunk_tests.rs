@@ -199,6 +199,19 @@ fn a_server_that_is_not_probed_is_left_alone_for_a_while_after_it_failed() {
 }
 
 #[test]
+fn another_configuration_keeps_what_is_known_and_still_tries_again() {
+    let mut bench = Bench::new(by(vec![carrier()]));
+    bench.from(A, &invite("sip:+4930@example.com"));
+    bench.pass(5 * SECOND);
+    bench.proxy.reconfigure(by(vec![carrier()]).into());
+    bench.input(Input::Wake);
+    let state = |bench: &Bench| bench.proxy.trunks(bench.now())[0].servers[0].state;
+    assert_eq!(state(&bench), State::Down);
+    bench.pass(35 * SECOND);
+    assert_eq!(state(&bench), State::Unknown);
+}
+
+#[test]
 fn a_full_trunk_is_passed_over_until_a_call_ends() {
     let caps = Caps { calls: Some(1), per_second: None };
     let narrow = Trunk { servers: vec![server("198.51.100.1", 1)], caps, ..Trunk::named("narrow") };

@@ -118,7 +118,11 @@ impl Health {
         old.timer.into_iter().for_each(|timer| drop(self.alarms.cancel(timer)));
         // The first probes of many servers don't leave in one burst.
         let spread = self.dice.jitter(Duration::from_millis(250), 100);
-        let timer = (!trunk.probe.is_zero()).then(|| self.alarms.set(now.at + spread, key.clone()));
+        let wait = match trunk.probe.is_zero() {
+            false => Some(spread),
+            true => (old.state == State::Down).then_some(LEFT_ALONE),
+        };
+        let timer = wait.map(|wait| self.alarms.set(now.at + wait, key.clone()));
         Watch { next: server.next.clone(), probe: trunk.probe, patience: trunk.try_timeout, timer, ..old }
     }
 
