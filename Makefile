@@ -32,6 +32,10 @@ test: deps ## everything: units, world, sockets, laboratory (POSTERN_LONG=1: 3 i
 load: deps build ## sipp's 10,000 calls at 500 a second through both load-test files, nothing failed, nothing sent twice
 	POSTERN_FULL_LOAD=1 POSTERN_BINARY=$(CURDIR)/target/release/postern $(CARGO) test -p conformance --test lab_load
 
+.PHONY: demo-peers
+demo-peers: ## a peer behind each kind of NAT: who is online for whom, by which path, and why
+	@$(CARGO) run -q -p conformance --example demo_peers
+
 .PHONY: demo
 demo: ## two phones behind two NATs call each other; the ladder, the reasons and the verdict: make demo CALLER=sym CALLEE=port
 	@$(CARGO) run -q -p conformance --example demo -- $(CALLER) $(CALLEE)

@@ -115,7 +115,7 @@ fn socket_for(plan: &PhonePlan) -> Result<(UdpSocket, SocketAddr), StartError> {
 }
 
 /// The address this machine reaches another one from.
-fn towards(remote: SocketAddr) -> Result<IpAddr, StartError> {
+pub(crate) fn towards(remote: SocketAddr) -> Result<IpAddr, StartError> {
     let any: SocketAddr = if remote.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let ask = || {
         let socket = UdpSocket::bind(any)?;

@@ -14,6 +14,10 @@ pub struct Keyring {
     pub node: NodeKey,
     /// Spreads Call-IDs over lanes.
     pub spread: [u8; 32],
+    /// What pairs of peers seal their words with derives from it.
+    pub pair: [u8; 32],
+    /// What access servers mint and reflectors take.
+    pub ticket: [u8; 32],
 }
 
 impl std::fmt::Debug for Keyring {
@@ -32,6 +36,8 @@ impl Keyring {
             nonce: blake3::derive_key("postern nonce v1", secret),
             node: NodeKey(blake3::derive_key("postern node v1", &shared.unwrap_or(*secret))),
             spread: blake3::derive_key("postern spread v1", secret),
+            pair: blake3::derive_key("postern pair v1", secret),
+            ticket: blake3::derive_key("postern ticket v1", &shared.unwrap_or(*secret)),
         }
     }
 

@@ -8,7 +8,7 @@
 //!   [`dns`]: names;
 //! - [`tables`], [`store`], [`keys`]: what services must know at once, and what outlives the process;
 //! - [`events`], [`history`], [`journal`]: what happened, for logs and for [`explain`], over the [`admin`] socket;
-//! - [`server`]: all of it put together; [`reload`]: what a changed file can't change; [`endpoint`]: phones on sockets; [`cli`]: the `postern` command.
+//! - [`server`]: all of it put together; [`reload`]: what a changed file can't change; [`endpoint`]: phones on sockets; [`peer`]: peers; [`cli`]: the `postern` command.
 //!
 //! It assumes Linux (epoll, `recvmmsg`, eventfd).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -26,6 +26,7 @@ pub mod journal;
 pub mod keys;
 pub mod lanes;
 pub mod net;
+pub mod peer;
 pub mod reload;
 pub mod server;
 pub mod shield;

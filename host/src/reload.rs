@@ -19,7 +19,22 @@ pub fn keep(running: &File, wanted: &mut File) -> Vec<String> {
     if let (Some(running), Some(wanted)) = (&running.redirect, &mut wanted.redirect) {
         left.extend(redirect(running, wanted));
     }
+    left.extend(peers(running, wanted));
     left.extend(files(running, wanted));
+    left
+}
+
+/// The servers of peers take in accounts; everything else of theirs counts from the next start.
+fn peers(running: &File, wanted: &mut File) -> Vec<String> {
+    let mut left = Vec::new();
+    if running.access != wanted.access {
+        left.push("`access` stays as it was until the next start".to_owned());
+        wanted.access.clone_from(&running.access);
+    }
+    if running.reflector != wanted.reflector {
+        left.push("`reflector` stays as it was until the next start".to_owned());
+        wanted.reflector.clone_from(&running.reflector);
+    }
     left
 }
 
@@ -29,6 +44,8 @@ fn services(running: &File, wanted: &mut File) -> Vec<String> {
     left.extend(comes_or_goes("proxy", &running.proxy, &mut wanted.proxy));
     left.extend(comes_or_goes("relay", &running.relay, &mut wanted.relay));
     left.extend(comes_or_goes("redirect", &running.redirect, &mut wanted.redirect));
+    left.extend(comes_or_goes("access", &running.access, &mut wanted.access));
+    left.extend(comes_or_goes("reflector", &running.reflector, &mut wanted.reflector));
     left
 }
 

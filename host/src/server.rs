@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::{Recorder, View};
 use crate::config::schema::File;
 use crate::config::values::SipAddress;
-use crate::config::{ConfigError, Settings, lower, shield, tls};
+use crate::config::{ConfigError, Settings, lower, peers, shield, tls};
 use crate::events::Collector;
 use crate::history::{Counts, History};
 use crate::journal;
@@ -345,7 +345,7 @@ impl Starting<'_> {
     /// Tables for each service, with what the store remembers.
     fn tables(&self) -> Result<HashMap<&'static str, Arc<SharedTables>>, StartError> {
         let mut all = HashMap::new();
-        for name in ["proxy", "relay", "redirect"] {
+        for name in ["proxy", "relay", "redirect", "access", "reflector"] {
             let kept = match &self.store {
                 Some(store) => store.bindings(name).map_err(|error| store_error(self.settings, &error))?,
                 None => Vec::<(String, Vec<Binding>)>::new(),
@@ -437,6 +437,14 @@ impl Starting<'_> {
                 .zip(lower::relay(settings, &self.keys))
                 .map(|(birth, config)| Service::Relay(Box::new(relay::Relay::new(birth, config))))
                 .collect(),
+            ("access", _) => births
+                .zip(peers::access(settings, &self.keys))
+                .map(|(birth, config)| Service::Access(Box::new(access::Access::new(config, birth))))
+                .collect(),
+            ("reflector", _) => births
+                .zip(peers::reflector(settings, &self.keys))
+                .map(|(birth, config)| Service::Reflector(Box::new(reflector::Reflector::new(config, birth))))
+                .collect(),
             _ => births
                 .map(|birth| {
                     Service::Redirect(Box::new(redirect::Redirect::new(lower::redirect(&self.keys), birth)))
@@ -467,7 +475,19 @@ fn plans(settings: &Settings) -> Vec<Plan> {
         addresses: vec![redirect.address],
         shares: false,
     });
-    proxy.chain(relay).chain(redirect).collect()
+    let access = file.access.iter().map(|access| Plan {
+        name: "access",
+        count: 1,
+        addresses: access.addresses(),
+        shares: false,
+    });
+    let reflector = file.reflector.iter().map(|reflector| Plan {
+        name: "reflector",
+        count: 1,
+        addresses: vec![reflector.address],
+        shares: false,
+    });
+    proxy.chain(relay).chain(redirect).chain(access).chain(reflector).collect()
 }
 
 /// Every service has lanes of its own, but one that shares the first lane.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proto::peer::nat::Verdict;
 use proto::peer::words::Allows;
@@ -32,6 +33,10 @@ pub struct PeerConfig {
     pub remembered: Option<Verdict>,
     /// Whether it keeps channels open, as it is told to.
     pub keeps_alive: bool,
+    /// How long it stays; `None`: until it is told to leave.
+    pub stay: Option<Duration>,
+    /// What it says to a buddy once that one is online: to whom, and what.
+    pub say: Vec<(String, String)>,
 }
 
 impl PeerConfig {
@@ -55,6 +60,8 @@ impl PeerConfig {
             allows: Allows::default(),
             remembered: None,
             keeps_alive: true,
+            stay: None,
+            say: Vec::new(),
         }
     }
 

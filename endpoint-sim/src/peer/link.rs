@@ -27,7 +27,8 @@ pub(crate) struct Link {
     pub(crate) aor: String,
     pub(crate) pair: PairKey,
     pub(crate) reach: Reach,
-    verdict: Verdict,
+    /// Its NAT, once it is told.
+    verdict: Option<Verdict>,
     pub(crate) external: Option<SocketAddr>,
     hosts: Vec<SocketAddr>,
     token: Option<[u8; 44]>,
@@ -59,7 +60,7 @@ impl Link {
             aor: buddy.aor.clone(),
             pair: PairKey { label: String::new(), key: [0; 32] },
             reach: route.way.into(),
-            verdict: Verdict::UNKNOWN,
+            verdict: None,
             external: None,
             hosts: Vec::new(),
             token: None,
@@ -78,7 +79,7 @@ impl Link {
     pub(crate) fn update(&mut self, buddy: &Buddy, route: &Route) {
         self.pair = PairKey { label: route.pair.label.clone(), key: *route.pair.key };
         self.reach = route.way.into();
-        self.verdict = buddy.verdict.unwrap_or(Verdict::UNKNOWN);
+        self.verdict = buddy.verdict;
         self.external = buddy.external;
         self.hosts.clone_from(&route.hosts);
         self.token = route.token.map(Into::into);
@@ -103,7 +104,7 @@ impl Link {
             reach: self.reach,
             local,
             ours,
-            theirs: self.verdict,
+            theirs: self.verdict.unwrap_or(Verdict::UNKNOWN),
             external,
             hosts: self.hosts.clone(),
             pair: self.pair.clone(),
@@ -171,15 +172,17 @@ impl Link {
             Some(Via::Reflector(_)) => ("reflector", None),
             Some(Via::Server) | None => ("server", None),
         };
+        let nat = self.verdict.map(|verdict| verdict.to_string()).unwrap_or_default();
         let why = match (self.reach.path, path) {
+            (_, "direct") if self.verdict.is_none() => "it spoke to us first, from there".to_owned(),
             (_, "direct") if self.reach.neighbours => "both are behind the same address".to_owned(),
-            (Path::Direct, "direct") => format!("{}: anybody may send to it", self.verdict),
-            (_, "direct") => format!("{}: opened by a punch", self.verdict),
+            (Path::Direct, "direct") => format!("{nat}: anybody may send to it"),
+            (_, "direct") => format!("{nat}: opened by a punch"),
             (Path::Server, _) => "its address is not told, or UDP does not pass".to_owned(),
             (Path::Reflect | Path::Spray | Path::SprayBoth, _) => {
-                format!("{}: its port towards us is not known", self.verdict)
+                format!("{nat}: no port is known to both sides")
             }
-            _ => format!("{}: the direct path did not open", self.verdict),
+            _ => format!("{nat}: the direct path did not open"),
         };
         BuddyReport { online: self.online, path, address, why }
     }

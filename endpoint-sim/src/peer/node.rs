@@ -39,6 +39,10 @@ pub struct Peer {
     pub(super) links: Vec<Link>,
     pub(super) pending: BTreeMap<ClientId, Purpose>,
     leaving: bool,
+    /// When it leaves by itself.
+    until: Option<Instant>,
+    /// How things stood before it left.
+    last: Option<PeerReport>,
     pub(super) report: PeerReport,
 }
 
@@ -90,6 +94,8 @@ pub(super) enum Purpose {
 /// How long to wait after a failed login.
 const RETRY: Duration = Duration::from_secs(5);
 const MAX_TRIES: u8 = 2;
+/// How long it waits for answers to its farewell.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Bind tickets and tokens age: a login renews them.
 const RENEW: Duration = Duration::from_secs(500);
 
@@ -123,7 +129,10 @@ impl Peer {
             links: Vec::new(),
             pending: BTreeMap::new(),
             leaving: false,
+            until: None,
+            last: None,
         };
+        peer.until = peer.config.stay.map(|stay| birth.now + stay);
         peer.tick();
         peer
     }
@@ -134,10 +143,22 @@ impl Peer {
         PeerReport { buddies: buddies.collect(), ..self.report.clone() }
     }
 
+    /// How things stood just before it left, else how they stand.
+    pub fn last_report(&self) -> PeerReport {
+        self.last.clone().unwrap_or_else(|| self.report())
+    }
+
+    /// Whether it has left, and nothing is under way.
+    pub fn is_done(&self) -> bool {
+        let waited = self.until.is_none_or(|until| until <= self.now);
+        self.leaving && (self.pending.is_empty() || waited)
+    }
+
     /// Tells its buddies that it leaves, and logs out.
     pub fn leave(&mut self, now: Instant) {
         self.now = now;
-        self.leaving = true;
+        self.last = Some(self.report());
+        (self.leaving, self.until) = (true, Some(now + FAREWELL));
         self.links.iter_mut().filter(|link| link.online).for_each(|link| link.announce = Some(false));
         self.registration.at = Some(now);
         self.tick();
@@ -364,6 +385,22 @@ impl Peer {
         }
         self.announce_all();
         self.consents_due();
+        self.say_due();
+        if self.until.is_some_and(|until| until <= self.now) {
+            match self.leaving {
+                true => self.until = None,
+                false => self.leave(self.now),
+            }
+        }
+    }
+
+    /// What is to be said to buddies that are there by now.
+    fn say_due(&mut self) {
+        let here = |link: &Link, to: &str| link.online && link.aor == to;
+        let due = |(to, _): &(String, String)| self.links.iter().any(|link| here(link, to));
+        let Some(first) = self.config.say.iter().position(due) else { return };
+        let (to, text) = self.config.say.remove(first);
+        self.message(self.now, &to, &text);
     }
 
     /// A datagram that is no SIP.
@@ -484,8 +521,15 @@ impl Node for Peer {
         let links = self.links.iter().filter_map(Link::deadline).min();
         let session = self.session.as_ref().and_then(|session| session.keep_alive_at);
         let login = self.registration.at.filter(|_| !self.registration.under_way);
-        let own =
-            [self.classifier.deadline(), self.transactions.deadline(), login, session, self.bind.next, links];
+        let own = [
+            self.classifier.deadline(),
+            self.transactions.deadline(),
+            login,
+            session,
+            self.bind.next,
+            links,
+            self.until,
+        ];
         own.into_iter().flatten().min()
     }
 }

@@ -87,6 +87,7 @@ pub fn describe(settings: &Settings) -> Vec<String> {
     if let Some(redirect) = &file.redirect {
         lines.push(format!("redirect   listens on {}", redirect.address));
     }
+    lines.extend(crate::config::peers::describe(settings));
     lines.extend(crate::config::shield::describe(settings));
     lines.push(match &file.store {
         Some(store) => format!("store      {}", store.display()),

@@ -51,6 +51,8 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
+    /// Be a peer for a while: log in at an access server, and tell who is online, by which path, and why
+    Peer(super::peer::Arguments),
 }
 
 /// Which phone.
@@ -106,6 +108,9 @@ impl Who {
 
 /// Runs the phones, prints their reports as JSON, gives the exit code.
 pub fn endpoint(arguments: &Arguments, json: bool) -> u8 {
+    if let Command::Peer(arguments) = &arguments.command {
+        return super::peer::peer(arguments, json);
+    }
     let fleet = match fleet(&arguments.command) {
         Ok(fleet) => fleet,
         Err((code, words)) => {
@@ -156,6 +161,7 @@ fn fleet(command: &Command) -> Result<Fleet, (u8, String)> {
     let one = |phone: PhonePlan| Fleet { phones: vec![phone] };
     let fleet = match command {
         Command::Run { file } => read(file)?,
+        Command::Peer(_) => Fleet { phones: Vec::new() },
         Command::Register(who) => one(who.phone(registering()).map_err(usage)?),
         Command::Answer { who, patience } => one(who.phone(answering(*patience)).map_err(usage)?),
         Command::Call { to, who, seconds } => {

@@ -51,6 +51,7 @@ pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
     let timer = settings.file.proxy.as_ref().and_then(|proxy| proxy.session_timer.as_ref());
     super::session_timer::check(timer, context)?;
     super::shield::check(&settings.file.shield, context)?;
+    super::peers::check(&settings.file, context)?;
     match &settings.file.relay {
         Some(relay) => relay_ports(relay, settings, context),
         None => Ok(()),
@@ -59,10 +60,11 @@ pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
 
 fn roles(settings: &Settings, context: &Context<'_>) -> Checked {
     let file = &settings.file;
-    if file.proxy.is_some() || file.relay.is_some() || file.redirect.is_some() {
+    let calls = file.proxy.is_some() || file.relay.is_some() || file.redirect.is_some();
+    if calls || file.access.is_some() || file.reflector.is_some() {
         return Ok(());
     }
-    let what = "nothing to run: expected at least one of `proxy`, `relay`, `redirect`";
+    let what = "nothing to run: expected at least one of `proxy`, `relay`, `redirect`, `access`, `reflector`";
     Err(context.error("", what, "add `proxy: {}` to serve calls, or start from `postern init`"))
 }
 
@@ -187,7 +189,7 @@ fn own_addresses(settings: &Settings) -> Vec<(String, SipAddress)> {
     let ng = file.relay.iter().flat_map(|relay| &relay.ng).flat_map(|ng| &ng.listen);
     let relay = relay.chain(ng.map(|address| ("relay.ng".to_owned(), *address)));
     let redirect = file.redirect.iter().map(|redirect| ("redirect.address".to_owned(), redirect.address));
-    listeners.chain(relay).chain(redirect).collect()
+    listeners.chain(relay).chain(redirect).chain(super::peers::addresses(file)).collect()
 }
 
 /// An address is ours when a socket can be bound to it.
@@ -235,7 +237,7 @@ fn node_key(settings: &Settings, context: &Context<'_>) -> Checked {
     // A relay that only ng clients command proves itself to nobody.
     let alone = file.redirect.is_none() && file.relay.as_ref().is_some_and(|relay| relay.ng.is_some());
     let apart = match &file.proxy {
-        None => !alone,
+        None => !alone && (file.relay.is_some() || file.redirect.is_some()),
         Some(proxy) => {
             let ours = |address: &SipAddress| own_addresses(settings).iter().any(|(_, own)| own == address);
             !proxy.relays.iter().chain(&proxy.redirect).all(ours) || !proxy.siblings.is_empty()

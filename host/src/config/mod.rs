@@ -4,6 +4,7 @@
 pub mod check;
 pub mod errors;
 pub mod lower;
+pub mod peers;
 pub mod places;
 pub mod schema;
 pub mod session_timer;
@@ -74,7 +75,18 @@ impl Settings {
             std::iter::once(&mut relay.address).chain(ng)
         });
         let redirect = file.redirect.iter_mut().map(|redirect| &mut redirect.address);
-        for (address, given) in listeners.chain(relay).chain(redirect).zip(given) {
+        // Of an access server's addresses only the first may be given out: STUN's are written in full.
+        let others = file.access.iter().map(|access| access.addresses().len()).sum::<usize>();
+        let access = file.access.iter_mut().map(|access| &mut access.address);
+        let reflector = file.reflector.iter_mut().map(|reflector| &mut reflector.address);
+        let before = listeners.chain(relay).chain(redirect).chain(access);
+        let mut given = given.iter();
+        for (address, given) in before.zip(given.by_ref()) {
+            if address.addr.port() == 0 && address.transport == given.transport {
+                *address = *given;
+            }
+        }
+        for (address, given) in reflector.zip(given.skip(others.saturating_sub(1))) {
             if address.addr.port() == 0 && address.transport == given.transport {
                 *address = *given;
             }
@@ -87,14 +99,17 @@ impl Settings {
         self.file.proxy.as_ref().is_some_and(|proxy| proxy.mid_registrar.is_some())
     }
 
-    /// Every address it listens on: the proxy's, the relay's (the ng ones behind it), the redirect server's.
+    /// Every address it listens on: the proxy's, the relay's (the ng ones behind it), the redirect server's, the access
+    /// server's (STUN's behind it), the reflector's.
     pub fn addresses(&self) -> Vec<SipAddress> {
         let file = &self.file;
         let listeners =
             file.listeners.iter().filter(|_| file.proxy.is_some()).map(|listener| listener.address);
         let relay = file.relay.iter().flat_map(schema::Relay::addresses);
         let redirect = file.redirect.iter().map(|redirect| redirect.address);
-        listeners.chain(relay).chain(redirect).collect()
+        let access = file.access.iter().flat_map(peers::Access::addresses);
+        let reflector = file.reflector.iter().map(|reflector| reflector.address);
+        listeners.chain(relay).chain(redirect).chain(access).chain(reflector).collect()
     }
 }
 

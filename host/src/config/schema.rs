@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::peers::{Access, Reflector};
 use super::session_timer::SessionTimer;
 use super::shield::Shield;
 use super::trunks::{MidRegistrar, Route, Trunk};
@@ -39,6 +40,10 @@ pub struct File {
     pub relay: Option<Relay>,
     /// Tells who serves whom.
     pub redirect: Option<Redirect>,
+    /// Where peers log in, and learn how to reach one another.
+    pub access: Option<Access>,
+    /// Passes on first messages of peers that keep one another out.
+    pub reflector: Option<Reflector>,
     /// What our own nodes prove themselves with; the same on all of them.
     pub node_key: Option<String>,
     /// What sources and accounts may do before they are slowed down or banned.

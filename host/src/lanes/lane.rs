@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use endpoint_sim::Phone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use proto::event::Event;
 use proto::lobby::{Arrival, Entry, Lobby};
@@ -148,7 +147,7 @@ impl Lane {
                 tracing::error!(%error, lane = self.name, "a lane can't wait any more and ends");
                 break;
             }
-            self.running &= !self.seats.iter().all(|seat| seat.phone().is_some_and(Phone::is_done));
+            self.running &= !self.seats.iter().all(Seat::is_done);
         }
         self.seats
     }
@@ -316,7 +315,14 @@ impl Lane {
         }
     }
 
+    /// Whether the service behind a listener deals with STUN itself.
+    fn speaks_stun(&self, number: usize) -> bool {
+        let first = self.listeners[number].seats[0];
+        first.lane == self.index && self.seats[first.seat].speaks_stun()
+    }
+
     fn read_datagram(&mut self, now: Instant, number: usize, index: usize) {
+        let passes_stun = self.speaks_stun(number);
         let Some((from, bytes)) = self.receiver.datagram(index) else {
             self.report.dropped += 1;
             return;
@@ -324,7 +330,7 @@ impl Lane {
         if is_keep_alive(bytes) || is_shut_out(&self.seats, self.index, &self.listeners[number], now, from) {
             return;
         }
-        if stun::is_stun(bytes) {
+        if stun::is_stun(bytes) && !passes_stun {
             let local = self.listeners[number].local;
             if let Some(answer) = stun::Server::single().answer(bytes, from, local) {
                 let outgoing =

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use access::Access;
 use bytes::Bytes;
 use endpoint_sim::Phone;
+use endpoint_sim::peer::Peer;
 use proto::node::{Input, Node, Output};
 use proxy::Proxy;
 use proxy::dry_run::Plan;
 use redirect::Redirect;
+use reflector::Reflector;
 use relay::{Forward, Relay};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +33,12 @@ pub enum Service {
     Redirect(Box<Redirect>),
     /// A phone without a speaker.
     Phone(Box<Phone>),
+    /// Where peers log in.
+    Access(Box<Access>),
+    /// Passes on first messages of peers.
+    Reflector(Box<Reflector>),
+    /// A peer.
+    Peer(Box<Peer>),
 }
 
 impl Service {
@@ -39,6 +48,9 @@ impl Service {
             Service::Relay(relay) => &mut **relay,
             Service::Redirect(redirect) => &mut **redirect,
             Service::Phone(phone) => &mut **phone,
+            Service::Access(access) => &mut **access,
+            Service::Reflector(reflector) => &mut **reflector,
+            Service::Peer(peer) => &mut **peer,
         }
     }
 }
@@ -207,7 +219,7 @@ impl Seat {
 
     /// Whether it needs media ports.
     pub fn has_media(&self) -> bool {
-        matches!(self.service, Service::Relay(_) | Service::Phone(_))
+        matches!(self.service, Service::Relay(_) | Service::Phone(_) | Service::Peer(_))
     }
 
     /// Whether new work waits before it when there is too much. A relay and a redirect server are asked for calls
@@ -222,6 +234,24 @@ impl Seat {
             Service::Phone(phone) => Some(phone),
             _ => None,
         }
+    }
+
+    /// The peer, if it is one.
+    pub fn peer(&self) -> Option<&Peer> {
+        match &self.service {
+            Service::Peer(peer) => Some(peer),
+            _ => None,
+        }
+    }
+
+    /// Whether an endpoint has done what it was to do.
+    pub fn is_done(&self) -> bool {
+        self.phone().is_some_and(Phone::is_done) || self.peer().is_some_and(Peer::is_done)
+    }
+
+    /// Whether it answers STUN itself, or asks: others have it answered before they see it.
+    pub fn speaks_stun(&self) -> bool {
+        matches!(self.service, Service::Access(_) | Service::Reflector(_) | Service::Peer(_))
     }
 
     /// When it wants to be woken.
@@ -246,7 +276,7 @@ impl Seat {
             Service::Relay(relay) => {
                 configs.relay.get(relay.lane()).into_iter().for_each(|config| relay.reconfigure(config))
             }
-            Service::Redirect(_) | Service::Phone(_) => {}
+            _ => {}
         }
     }
 
@@ -278,7 +308,7 @@ impl Seat {
                 report.sessions += status.sessions;
                 report.ports += status.ports.leased;
             }
-            Service::Redirect(_) | Service::Phone(_) => {}
+            _ => {}
         }
     }
 }

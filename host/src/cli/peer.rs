@@ -1,0 +1,113 @@
+//! `postern endpoint peer`: who is online, by which path, and why.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use endpoint_sim::peer::PeerReport;
+
+use super::exit;
+use crate::config::values::SipAddress;
+use crate::peer::{PeerPlan, run};
+
+/// A peer: finds out what NAT it is behind, logs in, and talks to its buddies directly where that can be.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// User part of its address of record, and digest user name
+    #[arg(long)]
+    user: String,
+    /// Digest password
+    #[arg(long)]
+    password: String,
+    /// Its domain; default: the access server's address
+    #[arg(long)]
+    domain: Option<String>,
+    /// The access server
+    #[arg(long, default_value = "udp:127.0.0.1:5070")]
+    access: String,
+    /// The STUN server; default: the access server
+    #[arg(long)]
+    stun: Option<SocketAddr>,
+    /// The reflector
+    #[arg(long)]
+    reflector: Option<SocketAddr>,
+    /// Its own address
+    #[arg(long)]
+    local: Option<SocketAddr>,
+    /// How long it stays online, in seconds
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Say something to a buddy once it is online: `NAME:WORDS`
+    #[arg(long, value_name = "NAME:WORDS")]
+    say: Vec<String>,
+    /// Never let others learn its address: everything goes through servers
+    #[arg(long)]
+    hidden: bool,
+}
+
+/// Runs it; 0: it was logged in.
+pub fn peer(arguments: &Arguments, json: bool) -> u8 {
+    let plan = match plan(arguments) {
+        Ok(plan) => plan,
+        Err(words) => {
+            eprintln!("{words}");
+            return exit::USAGE;
+        }
+    };
+    match run(&plan) {
+        Ok(report) => {
+            match json {
+                true => println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default()),
+                false => told(&report).iter().for_each(|line| println!("{line}")),
+            }
+            if report.login_status == Some(200) { exit::OK } else { exit::UNAVAILABLE }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            exit::OS
+        }
+    }
+}
+
+fn plan(arguments: &Arguments) -> Result<PeerPlan, String> {
+    let server: SipAddress = arguments.access.parse()?;
+    if server.transport != proto::node::Transport::Udp {
+        return Err(format!("peers log in over udp, not {}", server.transport));
+    }
+    let domain = arguments.domain.clone().unwrap_or_else(|| server.addr.ip().to_string());
+    let say = arguments.say.iter().map(|words| said(words, &domain)).collect::<Result<_, _>>()?;
+    Ok(PeerPlan {
+        user: arguments.user.clone(),
+        domain: arguments.domain.clone(),
+        password: arguments.password.clone(),
+        server: server.addr,
+        stun: arguments.stun,
+        reflector: arguments.reflector,
+        local: arguments.local,
+        stay: Duration::from_secs(arguments.seconds),
+        say,
+        direct: !arguments.hidden,
+    })
+}
+
+fn said(words: &str, domain: &str) -> Result<(String, String), String> {
+    let (name, text) =
+        words.split_once(':').ok_or(format!("`{words}` names nobody; expected `NAME:WORDS`"))?;
+    let aor = if name.contains('@') { name.to_owned() } else { format!("{name}@{domain}") };
+    Ok((aor, text.to_owned()))
+}
+
+/// A report in words.
+fn told(report: &PeerReport) -> Vec<String> {
+    let seen = report.external.map_or("nowhere".to_owned(), |at| at.to_string());
+    let status = report.login_status.map_or("not answered".to_owned(), |status| status.to_string());
+    let mut lines = vec![report.name.clone(), format!("  behind: {}; seen at {seen}", report.nat)];
+    lines.push(format!("  login: {status}"));
+    for (name, buddy) in &report.buddies {
+        let online = if buddy.online { "online" } else { "offline" };
+        let at = buddy.address.map(|at| format!(" to {at}")).unwrap_or_default();
+        let path = if buddy.online { format!(", {}{at} ({})", buddy.path, buddy.why) } else { String::new() };
+        lines.push(format!("  {name}: {online}{path}"));
+    }
+    lines.extend(report.messages.iter().map(|(from, text)| format!("  {from} says: {text}")));
+    lines
+}

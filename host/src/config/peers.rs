@@ -1,0 +1,168 @@
+//! What may be said of the servers of peers: `access` and `reflector`.
+
+use std::net::SocketAddr;
+
+use proto::peer::ticket;
+use proto::stun::Server;
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::check::{Checked, Context};
+use super::schema::File;
+use super::values::{Cidr, SipAddress};
+use crate::keys::Keyring;
+
+/// The access server: who may talk to whom, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Access {
+    /// Where peers log in.
+    pub address: SipAddress,
+    /// Two addresses that differ in host and port, for STUN: with them peers find out what NAT they are behind. None: they
+    /// are taken for closed.
+    pub stun: Vec<SocketAddr>,
+    /// Pairs of accounts that permit one another; others do so from their endpoints.
+    pub buddies: Vec<(String, String)>,
+    /// The reflector; none: that of this file.
+    pub reflector: Option<SocketAddr>,
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        let address = SipAddress::udp(([127, 0, 0, 1], 5070).into());
+        Access { address, stun: Vec::new(), buddies: Vec::new(), reflector: None }
+    }
+}
+
+/// The reflector: passes on first messages of peers that keep one another out.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Reflector {
+    /// Where it listens.
+    pub address: SipAddress,
+    /// Packets a second to one destination, at most.
+    pub rate: u32,
+    /// Private ranges it passes on to.
+    pub allow: Vec<Cidr>,
+}
+
+impl Default for Reflector {
+    fn default() -> Reflector {
+        let address = SipAddress::udp(([127, 0, 0, 1], 3479).into());
+        Reflector { address, rate: 100, allow: Vec::new() }
+    }
+}
+
+impl Access {
+    /// Every address it listens on.
+    pub fn addresses(&self) -> Vec<SipAddress> {
+        let stun = self.server().sockets().into_iter().map(SipAddress::udp);
+        std::iter::once(self.address).chain(stun).collect()
+    }
+
+    fn server(&self) -> Server {
+        match self.stun[..] {
+            [one, other] if one.ip() != other.ip() && one.port() != other.port() => Server::pair(one, other),
+            _ => Server::single(),
+        }
+    }
+}
+
+/// Their addresses, with the keys they stand under.
+pub(super) fn addresses(file: &File) -> Vec<(String, SipAddress)> {
+    let access = file.access.iter().flat_map(Access::addresses).enumerate();
+    let access = access.map(|(n, at)| (if n == 0 { "access.address" } else { "access.stun" }.to_owned(), at));
+    let reflector = file.reflector.iter().map(|own| ("reflector.address".to_owned(), own.address));
+    access.chain(reflector).collect()
+}
+
+/// What no single value can tell.
+pub(super) fn check(file: &File, context: &Context<'_>) -> Checked {
+    for (key, address) in addresses(file) {
+        if address.transport != proto::node::Transport::Udp {
+            let what = format!("`{key}` is {address}; expected UDP");
+            return Err(context.error(&key, what, "write `udp:ADDRESS:PORT`: it is about NATs"));
+        }
+    }
+    let Some(access) = &file.access else { return Ok(()) };
+    let fits = match access.stun[..] {
+        [] => true,
+        [a, b] => a.ip() != b.ip() && a.port() != b.port() && a.is_ipv4() == b.is_ipv4(),
+        _ => false,
+    };
+    if !fits {
+        let what = "`access.stun` does not name two addresses that differ in host and port";
+        let remedy = "write for example `stun: [192.0.2.1:3478, 192.0.2.2:3479]`, both of this machine, or leave it out";
+        return Err(context.error("access.stun", what, remedy));
+    }
+    let elsewhere =
+        access.reflector.is_some_and(|at| file.reflector.as_ref().is_none_or(|r| r.address.addr != at));
+    if elsewhere && file.node_key.is_none() {
+        let what =
+            "`node-key` is missing: the access server mints what the reflector in another process takes";
+        return Err(context.error("", what, "add `node-key: SOME-LONG-RANDOM-WORDS`, the same on both"));
+    }
+    Ok(())
+}
+
+/// What `postern check` says of them.
+pub fn describe(settings: &Settings) -> Vec<String> {
+    let (file, mut lines) = (&settings.file, Vec::new());
+    if let Some(access) = &file.access {
+        lines.push(format!(
+            "access     peers log in at {}, domain `{}`",
+            access.address,
+            domain(settings, access)
+        ));
+        let stun: Vec<String> = access.stun.iter().map(ToString::to_string).collect();
+        lines.push(match stun.is_empty() {
+            true => "           no second address for STUN: every NAT is taken for a closed one".to_owned(),
+            false => format!("           STUN at {}", stun.join(" and ")),
+        });
+    }
+    if let Some(reflector) = &file.reflector {
+        lines.push(format!(
+            "reflector  listens on {}, {} packets a second to one destination",
+            reflector.address, reflector.rate
+        ));
+    }
+    lines
+}
+
+/// The access server's configuration.
+pub fn access(settings: &Settings, keys: &Keyring) -> Option<access::Config> {
+    let own = settings.file.access.as_ref()?;
+    let domain = domain(settings, own);
+    let account = |name: &String| match name.contains('@') {
+        true => name.clone(),
+        false => format!("{name}@{domain}"),
+    };
+    let here = settings.file.reflector.as_ref().map(|reflector| reflector.address.addr);
+    let reflector = own.reflector.or(here).map(|at| (at, ticket_keys(keys)));
+    Some(access::Config {
+        stun: own.server(),
+        reflector,
+        buddies: own.buddies.iter().map(|(one, other)| (account(one), account(other))).collect(),
+        ..access::Config::new(&domain, keys.pair, keys.nonce)
+    })
+}
+
+/// What stands behind the names of its accounts: the first of `domains`, else the address.
+fn domain(settings: &Settings, own: &Access) -> String {
+    settings.file.domains.first().cloned().unwrap_or_else(|| own.address.addr.ip().to_string())
+}
+
+/// The reflector's configuration.
+pub fn reflector(settings: &Settings, keys: &Keyring) -> Option<reflector::Config> {
+    let own = settings.file.reflector.as_ref()?;
+    Some(reflector::Config {
+        own: vec![own.address.addr.ip()],
+        allowed: own.allow.iter().map(|range| range.0).collect(),
+        per_second: own.rate,
+        ..reflector::Config::new(ticket_keys(keys))
+    })
+}
+
+fn ticket_keys(keys: &Keyring) -> ticket::Keys {
+    ticket::Keys::new(1, keys.ticket)
+}

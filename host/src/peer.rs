@@ -1,0 +1,101 @@
+//! A peer on sockets: the machine of `endpoint-sim`, on a lane of its own.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use endpoint_sim::peer::{Peer, PeerConfig, PeerReport};
+use proto::node::{Birth, Lane as LaneNumber, Transport};
+
+use crate::config::values::SipAddress;
+use crate::endpoint::towards;
+use crate::events::Collector;
+use crate::keys;
+use crate::lanes::lane::{Lane, Listener};
+use crate::lanes::mailbox::Mailbox;
+use crate::lanes::post::{Address, PostOffice, Seats};
+use crate::lanes::seat::{Seat, Service};
+use crate::net::streams::Streams;
+use crate::net::{Outside, outside};
+use crate::server::{StartError, no_threads, open_udp};
+use crate::tables::{LaneTables, SharedTables};
+use crate::tls::Keyroom;
+
+/// One peer: who it is, and what it is to do.
+#[derive(Clone, Debug)]
+pub struct PeerPlan {
+    /// User part of its address of record.
+    pub user: String,
+    /// Its domain; none: the server's address.
+    pub domain: Option<String>,
+    /// Digest password.
+    pub password: String,
+    /// The access server.
+    pub server: SocketAddr,
+    /// The STUN server; none: the access server.
+    pub stun: Option<SocketAddr>,
+    /// The reflector, if there is one.
+    pub reflector: Option<SocketAddr>,
+    /// Its own address.
+    pub local: Option<SocketAddr>,
+    /// How long it stays.
+    pub stay: Duration,
+    /// Messages it sends once it sees a buddy: to whom, and what.
+    pub say: Vec<(String, String)>,
+    /// Whether others may learn its address.
+    pub direct: bool,
+}
+
+/// Lets it be online for its time; gives what it saw just before it left.
+pub fn run(plan: &PeerPlan) -> Result<PeerReport, StartError> {
+    let local = match plan.local {
+        Some(local) => local,
+        None => SocketAddr::new(towards(plan.server)?, 0),
+    };
+    let (socket, local) = open_udp(SipAddress::udp(local), 1)?.remove(0);
+    let seats: Seats = Arc::new([Address { lane: 0, seat: 0 }]);
+    let served = HashMap::from([((Transport::Udp, local), seats.clone())]);
+    let mailbox = Mailbox::new().map_err(|error| no_threads(&error))?;
+    let post = Arc::new(PostOffice::new(vec![Arc::new(mailbox)], served));
+    let collector = Collector::start(1).map_err(|error| no_threads(&error))?;
+    let (outside, errands) = Outside::new();
+    let tables = SharedTables::new(Vec::new(), None);
+
+    let seat = Seat::new(Service::Peer(Box::new(peer(plan, local))), LaneTables(tables));
+    let listeners = vec![Listener { socket, local, seats }];
+    let lane = Lane::new(
+        "peer".to_owned(),
+        0,
+        vec![seat],
+        listeners,
+        post.clone(),
+        outside.clone(),
+        collector.ring(0),
+    );
+    let lane = lane.map_err(|error| no_threads(&error))?;
+    let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || lane.run());
+    let thread = thread.map_err(|error| no_threads(&error))?;
+    drop(outside);
+    let connections = Streams::new(post.clone(), Keyroom::default());
+    let outside =
+        outside::start(errands, post, connections, Vec::new()).map_err(|error| no_threads(&error))?;
+    let seats = thread.join().unwrap_or_default();
+    let _ = outside.join();
+    let report = seats.iter().find_map(Seat::peer).map(Peer::last_report);
+    Ok(report.unwrap_or_default())
+}
+
+fn peer(plan: &PeerPlan, local: SocketAddr) -> Peer {
+    let domain = plan.domain.clone().unwrap_or_else(|| plan.server.ip().to_string());
+    let stun = plan.stun.unwrap_or(plan.server);
+    let mut config = PeerConfig::new(&plan.user, &domain, local, plan.server, stun);
+    config.password.clone_from(&plan.password);
+    config.reflector = plan.reflector;
+    config.secret = keys::random();
+    config.allows.direct = plan.direct;
+    config.stay = Some(plan.stay);
+    config.say.clone_from(&plan.say);
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    Peer::new(Birth { now, wall, seed: keys::random(), lane: LaneNumber::default() }, config)
+}
