@@ -17,9 +17,9 @@ use proto::control::Session;
 use proto::sdp::{Kind, Media as Section, Rewrite, Sdp};
 use proto::sip::Message;
 
-use crate::anchoring::Met;
 use crate::contexts::{Context, Media};
 use crate::proxy::{Cx, Proxy};
+use crate::relays::Met;
 use crate::siblings::{self, Word};
 
 impl Proxy {

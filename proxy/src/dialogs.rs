@@ -11,7 +11,6 @@ use proto::shield::{Deed, Outcome, What};
 use proto::sip::{Message, Method};
 use proto::tables::Latch;
 
-use crate::anchoring::HeldAck;
 use crate::aor::canonical;
 use crate::apart::ours;
 use crate::branches::{Waiting, found_and_known};
@@ -19,6 +18,7 @@ use crate::contexts::{Context, Role, Target};
 use crate::gruu;
 use crate::hops;
 use crate::proxy::{Cx, Proxy};
+use crate::relays::HeldAck;
 use crate::routing::{Routed, flow_of};
 use crate::session_timer;
 use crate::target::{Hops, of_uri};

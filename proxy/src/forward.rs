@@ -5,13 +5,13 @@ use proto::event::Side;
 use proto::node::Flow;
 use proto::sip::{Auth, Edit, Message, Method, Name};
 
-use crate::anchoring::HeldAck;
 use crate::aor::canonical;
 use crate::branches::UNROUTABLE;
 use crate::contexts::{Context, Final, Role, Stage};
 use crate::hops::{is_sips, must_be_secure};
 use crate::outbound::{self, wants_path};
 use crate::proxy::{Cx, Owner, Proxy};
+use crate::relays::HeldAck;
 use crate::routing::Routed;
 use crate::siblings::{self, Word};
 use crate::targets;

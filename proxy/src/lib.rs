@@ -61,6 +61,7 @@ pub mod proxy;
 mod redirecting;
 pub mod registrar;
 mod relay_dialog;
+mod relays;
 mod requests;
 mod responses;
 pub mod routes;

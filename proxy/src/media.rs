@@ -14,13 +14,13 @@ use proto::sdp::Sdp;
 use proto::sip::{Message, Method, Uri};
 use proto::tables::{Anchor, Fact};
 
-use crate::anchoring::{Errand, HeldAck, Met, Then};
 use crate::aor::canonical;
 use crate::branches::Step;
 use crate::contexts::{Answered, Context, Final, Media, Role, Stage};
 use crate::decision::{Callee, Decision, Party, Seen, decide, reveals, strictest};
 use crate::dialogs::Way;
 use crate::proxy::{Cx, Proxy};
+use crate::relays::{Errand, HeldAck, Met, Then};
 use crate::routing::Routed;
 use crate::siblings::Word;
 use crate::validate::Refusal;

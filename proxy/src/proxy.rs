@@ -13,7 +13,6 @@ use proto::tables::{Limit, Tables};
 use proto::timers::Queue;
 
 use crate::alarms::Alarm;
-use crate::anchoring::Relays;
 use crate::auth::Gate;
 use crate::branches::Waiting;
 use crate::calls::Calls;
@@ -28,6 +27,7 @@ use crate::moment::Moment;
 use crate::part::{Outcome, RequestId, Want};
 use crate::proven::Proven;
 use crate::registrar;
+use crate::relays::Relays;
 use crate::serving::Serving;
 use crate::target::resolved;
 use crate::trunks::{TrunkStatus, Trunks};
