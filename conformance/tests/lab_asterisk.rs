@@ -208,3 +208,27 @@ fn scenario_1h_an_attended_transfer_to_asterisk_behind_a_nat_finds_it_by_name() 
     let to = refer.message.header("Refer-To").unwrap_or_default();
     assert!(to.contains(&format!("@{SBC}:5060;aor=pbx/sbc.test")) && !to.contains("192.168"), "{to}");
 }
+
+/// Asterisk keeps the accounts, phones behind NATs register through us: it judges their passwords, and its calls reach them by
+/// the names we registered for them.
+#[test]
+fn scenario_1h_phones_behind_nats_register_through_us_at_asterisk_and_call_each_other() {
+    let parties = format!("-s home:port-restricted:alice -s office:symmetric:bob -p pbx={PBX}");
+    let proxy = format!(
+        "trunks:\n  pbx: {{ servers: udp:{PBX}:5060, trusted: true }}\nproxy:\n  mid-registrar: pbx\n"
+    );
+    let Some(stage) = Sbc::with(&parties, &proxy, "") else { return };
+    let Some(asterisk) = stage.lab.asterisk("pbx", PBX, "", "") else { return };
+    let at = format!("udp:{SBC}:5060");
+    let bob = stage.lab.member_as("bob", "1002", "sbc.test", &at, "{do: wait, after: ended}");
+    asterisk.comes_to("pjsip show contacts", "1002/", 10 * SECONDS);
+    let calls = "{do: call, to: \"sip:1002@sbc.test\", after: registered, at-ms: 300}
+                 {do: hang-up, after: answered, at-ms: 2500}";
+    let alice = stage.lab.member_as("alice", "1001", "sbc.test", &at, calls);
+    let (alice, bob) = (alice.report(), bob.report());
+    let told = || format!("{alice:#}\n{bob:#}\n{}\n{}", asterisk.said(), stage.postern.output());
+    assert!(heard(&alice, "1002@sbc.test") > 50 && heard(&bob, "1001@sbc.test") > 50, "{}", told());
+    let contacts = asterisk.console("pjsip show contacts");
+    assert!(contacts.contains(SBC) && !contacts.contains("192.168."), "{contacts}");
+    stage.nothing_stays_lent();
+}

@@ -14,14 +14,19 @@ impl Lab {
     /// Starts the phone `host@domain` (password `pw-` and the host's name) in its host, at this proxy. The steps are those of
     /// a script, each `{do: …}` on a line of its own; registering is the first one anyway.
     pub fn member(&self, host: &str, domain: &str, proxy: &str, steps: &str) -> Member {
+        self.member_as(host, host, domain, proxy, steps)
+    }
+
+    /// The same with a name that is not its host's.
+    pub fn member_as(&self, host: &str, user: &str, domain: &str, proxy: &str, steps: &str) -> Member {
         let steps: String = steps.lines().map(|step| format!("        - {}\n", step.trim())).collect();
         let plan = format!(
-            "phones:\n  - user: {host}\n    domain: {domain}\n    password: pw-{host}\n    proxy: {proxy}\n    script:\n      \
+            "phones:\n  - user: {user}\n    domain: {domain}\n    password: pw-{user}\n    proxy: {proxy}\n    script:\n      \
              until-ms: 40000\n      answer: {{ after-ms: 200 }}\n      steps:\n        - {{ do: register }}\n{steps}"
         );
         let file = self.write(&format!("{host}.phone.yaml"), &plan);
         let argv = [postern(), "endpoint", "run", &file.to_string_lossy(), "--json"];
-        Member { process: self.spawn(host, &argv), name: format!("{host}@{domain}") }
+        Member { process: self.spawn(host, &argv), name: format!("{user}@{domain}") }
     }
 }
 
