@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use conformance::lab::apart::{Apart, HOME, OFFICE, udp};
 use conformance::lab::choir::Choir;
-use conformance::lab::domains::{Call, told};
+use conformance::lab::domains::{Call, RELAY, told};
 use conformance::lab::phone::Phone;
 
 const CALLS: usize = 100;
@@ -129,7 +129,9 @@ fn a_redirect_server_killed_forgets_nobody() {
 fn a_relay_killed_with_calls_up_goes_on_with_all_of_them() {
     const FEW: usize = 20;
     let Some(stage) = Apart::inside("a_relay_killed_with_calls_up_goes_on_with_all_of_them") else { return };
-    let (_redirect, mut relay) = (stage.redirect(), stage.relay());
+    // Two threads: each must find its own sessions again, and their signalling it.
+    let config = format!("relay:\n  address: udp:{RELAY}:5060\n  ports: 20000-20999\n  threads: 2\n");
+    let (_redirect, mut relay) = (stage.redirect(), stage.service("relay", &config));
     let p1 = stage.p1(&[CALLERS, CALLEES].concat());
     let register = |user: &str, local: &str| stage.phone(user, local);
     let (mut callers, mut callees) = (phones(&CALLERS, HOME, register), phones(&CALLEES, OFFICE, register));

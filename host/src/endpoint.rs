@@ -78,7 +78,11 @@ pub fn run(fleet: &Fleet) -> Result<Vec<Report>, StartError> {
         phones.push(phone(plan, local));
     }
     let mailboxes: nix::Result<Vec<_>> = phones.iter().map(|_| Mailbox::new().map(Arc::new)).collect();
-    let post = Arc::new(PostOffice::new(mailboxes.map_err(|error| no_threads(&error))?, served));
+    let post = Arc::new(PostOffice::new(
+        mailboxes.map_err(|error| no_threads(&error))?,
+        served,
+        crate::keys::random(),
+    ));
     let collector = Collector::start(phones.len()).map_err(|error| no_threads(&error))?;
     let (outside, errands) = Outside::new();
     let tables = SharedTables::new(Vec::new(), None);

@@ -290,7 +290,11 @@ impl Starting<'_> {
         let tables = self.tables()?;
         let (mut listeners, streams, served, listening) = self.listen(&plans, count)?;
         let mailboxes: nix::Result<Vec<_>> = (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
-        let post = Arc::new(PostOffice::new(mailboxes.map_err(|error| no_threads(&error))?, served));
+        let post = Arc::new(PostOffice::new(
+            mailboxes.map_err(|error| no_threads(&error))?,
+            served,
+            self.keys.spread,
+        ));
         let collector = Collector::start(count).map_err(|error| no_threads(&error))?;
         let (outside, errands) = Outside::new();
 

@@ -1,8 +1,6 @@
 //! The post office: which seat of which lane serves an address of ours, and which of several lanes a call belongs to.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,14 +33,24 @@ pub struct Address {
 pub struct PostOffice {
     lanes: Vec<Arc<Mailbox>>,
     served: HashMap<(Transport, SocketAddr), Seats>,
-    spread: RandomState,
+    /// Keyed, so that nobody can choose a lane, and the same after a restart, so that what a lane took up again is found.
+    spread: [u8; 32],
     abroad: DashMap<u64, (Address, Instant)>,
 }
 
 impl PostOffice {
-    /// For lanes with these mailboxes, and the seats behind each listening address.
-    pub fn new(lanes: Vec<Arc<Mailbox>>, served: HashMap<(Transport, SocketAddr), Seats>) -> PostOffice {
-        PostOffice { lanes, served, spread: RandomState::new(), abroad: DashMap::new() }
+    /// For lanes with these mailboxes, and the seats behind each listening address; `spread` keys the calls' hashes.
+    pub fn new(
+        lanes: Vec<Arc<Mailbox>>,
+        served: HashMap<(Transport, SocketAddr), Seats>,
+        spread: [u8; 32],
+    ) -> PostOffice {
+        PostOffice { lanes, served, spread, abroad: DashMap::new() }
+    }
+
+    fn hash(&self, call: &[u8]) -> u64 {
+        let hash = blake3::keyed_hash(&self.spread, call);
+        u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("8 of 32 bytes"))
     }
 
     /// The seats behind an address of ours.
@@ -61,7 +69,7 @@ impl PostOffice {
         match &seats[..] {
             [only] => *only,
             several => {
-                let hash = self.spread.hash_one(message.call_id());
+                let hash = self.hash(message.call_id().as_bytes());
                 let asked =
                     if message.is_request() { None } else { self.abroad.get(&hash).map(|entry| entry.0) };
                 asked.unwrap_or(several[(hash % several.len() as u64) as usize])
@@ -74,7 +82,7 @@ impl PostOffice {
         match &seats[..] {
             [only] => *only,
             several => match relay::ng::command::call_id(bytes) {
-                Some(call) => several[(self.spread.hash_one(call) % several.len() as u64) as usize],
+                Some(call) => several[(self.hash(&call) % several.len() as u64) as usize],
                 None => several[0],
             },
         }
@@ -86,7 +94,7 @@ impl PostOffice {
             return;
         }
         let Ok(message) = Message::parse(bytes.clone()) else { return };
-        let hash = self.spread.hash_one(message.call_id());
+        let hash = self.hash(message.call_id().as_bytes());
         if seats[(hash % seats.len() as u64) as usize] == from {
             return;
         }
