@@ -456,3 +456,65 @@ fn a_killed_relay_goes_on_with_its_calls_and_knows_what_was_said() {
     next.command(&[("command", text("delete")), ("call-id", text("c1")), ("from-tag", text("a"))]);
     assert_eq!((next.ports().leased, next.tables.sessions.len()), (0, 0));
 }
+
+/// Commands as a client sends them, broken in every place a few bytes can break them: none brings the relay down, and when
+/// every call is deleted nothing stays lent.
+#[test]
+fn broken_commands_break_nothing() {
+    let mut rig = Rig::new(Config { quarantine: MS, ..config() });
+    let mut dice = proto::node::Birth {
+        now: rig.now,
+        wall: std::time::SystemTime::UNIX_EPOCH,
+        seed: [7; 32],
+        lane: proto::node::Lane::default(),
+    }
+    .dice(9);
+    let whole: Vec<Vec<u8>> =
+        ["offer", "answer", "query", "delete", "block media", "statistics", "start recording"]
+            .iter()
+            .flat_map(|command| [ALICE, BOB].map(|sdp| (command, sdp)))
+            .map(|(command, sdp)| {
+                let sdp = format!(
+                    "{sdp}a=rtcp-mux\r\nm=video 4010 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 x\r\n"
+                );
+                let flags =
+                    list(&["trust-address", "SIP-source-address", "loop-protect", "codec-strip-PCMA"]);
+                let codec = Dict::default().with("strip", list(&["all"])).with("offer", list(&["PCMU"]));
+                let dict = Dict::default()
+                    .with("command", text(command))
+                    .with("call-id", text("c"))
+                    .with("from-tag", text("a"))
+                    .with("to-tag", text("b"))
+                    .with("flags", flags)
+                    .with("received-from", list(&["IP4", "198.51.100.77"]))
+                    .with("codec", Value::Dict(codec))
+                    .with("sdp", Value::text(sdp));
+                let mut bytes = b"0 ".to_vec();
+                bencode::write(&Value::Dict(dict), &mut bytes);
+                bytes
+            })
+            .collect();
+    for round in 0..20_000u32 {
+        let mut bytes = whole[dice.below(whole.len() as u64) as usize].clone();
+        for _ in 0..dice.below(6) {
+            let at = dice.below(bytes.len() as u64) as usize;
+            match dice.below(4) {
+                0 => bytes[at] = dice.u32() as u8,
+                1 => bytes[at] = b"0:;/ =\r\nmac"[dice.below(11) as usize],
+                2 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, bytes[at]),
+            }
+        }
+        let message = [format!("{round}").as_bytes(), &bytes[1..]].concat();
+        rig.say(CLIENT, &message);
+        rig.pass(MS);
+    }
+    let listed = rig.command(&[("command", text("list")), ("limit", Value::Int(10_000))]);
+    let Some(Value::List(calls)) = listed.value("calls") else { panic!("{listed:?}") };
+    let ended = rig.events.iter().filter(|event| matches!(event, Event::CallEnded(_))).count();
+    assert!(ended > 300, "only {ended} calls came about at all");
+    for call in calls {
+        rig.command(&[("command", text("delete")), ("call-id", call.clone())]);
+    }
+    assert_eq!((rig.relay.status().sessions, rig.ports().leased, rig.tables.sessions.len()), (0, 0, 0));
+}
