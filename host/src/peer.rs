@@ -57,7 +57,7 @@ pub fn run(plan: &PeerPlan) -> Result<PeerReport, StartError> {
     let seats: Seats = Arc::new([Address { lane: 0, seat: 0 }]);
     let served = HashMap::from([((Transport::Udp, local), seats.clone())]);
     let mailbox = Mailbox::new().map_err(|error| no_threads(&error))?;
-    let post = Arc::new(PostOffice::new(vec![Arc::new(mailbox)], served));
+    let post = Arc::new(PostOffice::new(vec![Arc::new(mailbox)], served, crate::keys::random()));
     let collector = Collector::start(1).map_err(|error| no_threads(&error))?;
     let (outside, errands) = Outside::new();
     let tables = SharedTables::new(Vec::new(), None);
