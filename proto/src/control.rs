@@ -32,7 +32,8 @@
 //! refresh is overdue (Session-Expires of the 200, default 1800 s) *and* no media came for the media timeout.
 //!
 //! **Silence.** When both parties have been heard, neither is held, and nothing came from either for the media timeout,
-//! the relay says so in the same dialog: `BYE` to the Contact of the proxy's last request, by the way it came, with
+//! the relay says so in the same dialog: `BYE` to the Contact of the proxy's last request (its user part names the call, so
+//! that a restarted proxy knows whose end it is), by the way it came, with
 //! `Reason: SIP;cause=408;text="No media for 120 s"` (RFC 3326) and Node-Auth; its CSeq counts from 1. A proxy that knows
 //! the call ends it on both sides and answers 200, which frees the session. Any other answer, or none, leaves the
 //! session to its refresh; the relay asks again after another media timeout.

@@ -457,6 +457,32 @@ fn a_relays_bye_hangs_up_both_parties() {
     assert_eq!((bench.status().calls, bench.status().relay_sessions), (0, 0));
 }
 
+/// The relay says the call's name back, so that even a restarted proxy records its end.
+#[test]
+fn a_call_of_a_former_life_that_falls_silent_is_recorded() {
+    let mut bench = Bench::new(Config { siblings: claim().siblings, ..always() });
+    answered(&mut bench);
+    let session = bench.session.clone().expect("a relay was asked");
+    bench.pass(Duration::from_secs(20));
+    bench.restart();
+    let bye = crate::bench::message(&format!(
+        "BYE sip:c1@{PROXY} SIP/2.0
+         Via: SIP/2.0/UDP {RELAY};branch=z9hG4bKr1
+         From: <sip:{session}@{RELAY}>;tag=r
+         To: <sip:postern@{PROXY}>;tag=p
+         Call-ID: {session}
+         CSeq: 1 BYE
+         Max-Forwards: 70"
+    ));
+    for (branch, ends) in [("z9hG4bKr1", 1), ("z9hG4bKr2", 1)] {
+        let via = format!("SIP/2.0/UDP {RELAY};branch={branch}");
+        let bye = bye.edit().set_first(Name::Via, &via).finish();
+        bench.by(crate::testing::udp(RELAY), key().sign(&bye, BIRTH + 20));
+        let ended = |event: &&Event| matches!(event, Event::CallEnded(ended) if &*ended.call == "c1");
+        assert_eq!(bench.events.iter().filter(ended).count(), ends, "{branch}");
+    }
+}
+
 #[test]
 fn an_answer_that_names_our_relay_is_refused() {
     let mut bench = Bench::new(Config { anchor: Anchor::Never, ..always() });

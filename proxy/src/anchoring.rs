@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::control::Session;
-use proto::event::{EndedBy, Event, Name as EventName, Side};
+use proto::event::{CallEnded, EndedBy, Event, Name as EventName, Side};
 use proto::node::{Flow, FlowId};
 use proto::node_auth::Proof;
 use proto::sip::transaction::{ClientId, ServerId};
@@ -15,7 +15,7 @@ use proto::sip::{Message, Method, Name, reply};
 use crate::alarms::Alarm;
 use crate::contexts::Final;
 use crate::proxy::{Cx, Owner, Proxy};
-use crate::relay_dialog::{RelayDialog, new_session};
+use crate::relay_dialog::{RelayDialog, age, call_named, new_session};
 use crate::relays::{Errand, Held, Met, index};
 use crate::siblings;
 use crate::validate::Refusal;
@@ -123,7 +123,7 @@ impl Proxy {
         let flow = held.dialog.flow;
         let ask = held.ask(&errand, &self.config);
         let listener = self.config.listener_at(flow.transport, flow.local).unwrap_or(0);
-        let contact = self.faces.authority(listener);
+        let contact = (held.call.as_deref(), self.faces.authority(listener));
         let invite = held.dialog.invite(cx.now, &ask, errand.sdp.as_deref(), contact);
         let client = self.send_to_relay(cx, flow, &invite, session);
         let patience = self.alarms.set(cx.now.at + self.config.lookup_timeout, Alarm::Silent(client));
@@ -349,9 +349,35 @@ impl Proxy {
 
     /// Whether a request comes from the relay of a session we hold, in that session's dialog.
     pub(crate) fn is_from_relay(&self, request: &Message, flow: &Flow) -> bool {
-        let session = Session::from_name(request.call_id());
-        let held = session.and_then(|session| self.relays.sessions.get(&session));
+        let Some(session) = Session::from_name(request.call_id()) else { return false };
+        let held = self.relays.sessions.get(&session);
         held.is_some_and(|held| held.dialog.flow.remote == flow.remote)
+            || self.ends_former_session(request, flow, session)
+    }
+
+    /// Whether a request is the end of a session of a former life of ours, as its relay tells it.
+    fn ends_former_session(&self, request: &Message, flow: &Flow, session: Session) -> bool {
+        let is_relay = self.config.relays.iter().any(|relay| relay.address == flow.remote);
+        let unknown = !self.relays.sessions.contains_key(&session) && !self.has_ended(session);
+        is_relay && unknown && request.method() == Method::Bye
+    }
+
+    /// A session that a former life of ours made has ended for silence: its call is recorded, as far as the relay can
+    /// name it. Nobody is left here who could be told.
+    fn former_session_ended(&mut self, cx: &Cx<'_>, session: Session, call: EventName) {
+        let (age, life) = (age(session, cx.now), cx.now.at.saturating_duration_since(self.birth.now));
+        if age > life && self.calls.find(&call).is_none() && self.calls.end_former(&call) {
+            self.tell(Event::CallEnded(Box::new(CallEnded {
+                call,
+                from: "".into(),
+                to: "".into(),
+                status: 200,
+                duration: age,
+                setup: Duration::ZERO,
+                by: EndedBy::Silence,
+                anchored: true,
+            })));
+        }
     }
 
     /// A relay ends a session by BYE when it has been silent for too long: the call is over, and both parties hear so;
@@ -376,6 +402,8 @@ impl Proxy {
             self.let_go(cx, session);
             if let Some(call) = call.filter(|call| self.calls.talks_by(call, session)) {
                 self.hang_up(cx, &call, EndedBy::Silence);
+            } else if let Some(call) = call_named(request) {
+                self.former_session_ended(cx, session, call.into());
             }
         }
         Ok(())

@@ -26,6 +26,33 @@ pub(crate) fn age(session: Session, now: Moment) -> Duration {
     Duration::from_millis((now.unix_ms() % wrap + wrap - born) % wrap)
 }
 
+/// The user part where no call is named.
+const NOBODY: &str = "postern";
+
+/// The Call-ID that a request URI of ours names, as the relay says it back.
+pub(crate) fn call_named(request: &Message) -> Option<String> {
+    let uri = request.uri().ok()?;
+    if uri.user.is_empty() || uri.user == NOBODY {
+        return None;
+    }
+    let mut bytes = uri.user.bytes();
+    let plain = std::iter::from_fn(|| match bytes.next()? {
+        b'%' => {
+            let hex = [bytes.next()?, bytes.next()?];
+            u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()
+        }
+        byte => Some(byte),
+    });
+    String::from_utf8(plain.collect()).ok()
+}
+
+/// As it may stand in a user part (RFC 3261 §25.1).
+fn escaped(call: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte);
+    let written = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    call.bytes().map(written).collect()
+}
+
 /// What one end of the dialog needs to know to speak in it.
 #[derive(Clone, Debug)]
 pub(crate) struct RelayDialog {
@@ -40,10 +67,18 @@ pub(crate) struct RelayDialog {
 }
 
 impl RelayDialog {
-    /// INVITE or re-INVITE with this ask.
-    pub(crate) fn invite(&mut self, now: Moment, ask: &Ask, sdp: Option<&[u8]>, contact: &str) -> Message {
+    /// INVITE or re-INVITE with this ask. The user part of Contact names the call, for the relay says it back when it
+    /// ends the session: a restarted proxy knows by that whose end it is.
+    pub(crate) fn invite(
+        &mut self,
+        now: Moment,
+        ask: &Ask,
+        sdp: Option<&[u8]>,
+        (call, contact): (Option<&str>, &str),
+    ) -> Message {
+        let user = call.map_or(NOBODY.into(), escaped);
         let request =
-            self.request("INVITE", now).header(Name::Contact, format_args!("<sip:postern@{contact}>"));
+            self.request("INVITE", now).header(Name::Contact, format_args!("<sip:{user}@{contact}>"));
         let request = ask.write(request);
         match sdp {
             Some(sdp) => request.body("application/sdp", sdp).finish(),
@@ -106,6 +141,18 @@ mod tests {
         assert_eq!(age(session, clock.now()), Duration::from_secs(3600));
         clock.pass(72_000.0);
         assert_eq!(age(session, clock.now()), Duration::from_secs(75_600));
+    }
+
+    #[test]
+    fn a_call_id_survives_the_way_to_the_relay_and_back() {
+        for call in ["a84b4c76e66710@pc33.example.com", "~!.%*_+`'()<>:\\\"/[]?{}-@x", "postern@x"] {
+            let bye = format!(
+                "BYE sip:{}@192.0.2.1 SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\nFrom: <sip:r>;tag=1\n\
+                 To: <sip:p>;tag=2\nCall-ID: s\nCSeq: 1 BYE",
+                escaped(call)
+            );
+            assert_eq!(call_named(&crate::bench::message(&bye)).as_deref(), Some(call));
+        }
     }
 
     #[test]
