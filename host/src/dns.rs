@@ -11,6 +11,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use proto::node::{Answer, Birth, Dice, Lane, Question, Transport};
 use proto::resolve::{Found, Lookup, Naptr, Resolution, Srv, Step};
+use proxy::numbers::Record;
 
 /// The longest a question may take, all its look-ups together.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -41,7 +42,10 @@ impl Names {
 
     /// Answers a question, within its deadline.
     pub async fn answer(&self, question: Question) -> Answer {
-        let Question::Resolve { host, port, transport, secure } = question;
+        let (host, port, transport, secure) = match question {
+            Question::Resolve { host, port, transport, secure } => (host, port, transport, secure),
+            Question::Enum { domain, number } => return self.number(&domain, &number).await,
+        };
         let resolution = Resolution::new(&host, port, transport, secure, &self.transports);
         match tokio::time::timeout(DEADLINE, self.resolve(resolution)).await {
             Ok(targets) if targets.is_empty() => {
@@ -52,6 +56,35 @@ impl Names {
                 "no name server told us about {host} within {} s",
                 DEADLINE.as_secs()
             )),
+        }
+    }
+
+    /// RFC 6116: the URIs of a number, in the order of its records (RFC 3402 §3.3). hickory caches them by TTL.
+    async fn number(&self, domain: &str, number: &str) -> Answer {
+        let nothing = |why: &str| Answer::Nothing(format!("{domain}: {why}"));
+        let asked = self.resolver.lookup(format!("{domain}."), RecordType::NAPTR);
+        let Ok(answer) = tokio::time::timeout(DEADLINE, asked).await else {
+            return nothing("no name server told us in time");
+        };
+        let records = answer.map(|answer| answer.answers().to_vec()).unwrap_or_default();
+        let mut found: Vec<(u16, u16, String)> = records
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::NAPTR(naptr) => Some(naptr),
+                _ => None,
+            })
+            .filter_map(|naptr| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let [flags, service, regexp] =
+                    [&naptr.flags, &naptr.services, &naptr.regexp].map(|b| text(b));
+                let record = Record { flags: &flags, service: &service, regexp: &regexp };
+                Some((naptr.order, naptr.preference, record.uri(number)?))
+            })
+            .collect();
+        found.sort();
+        match found.is_empty() {
+            true => nothing("no SIP URI stands there"),
+            false => Answer::Uris(found.into_iter().map(|(_, _, uri)| uri).collect()),
         }
     }
 

@@ -363,3 +363,12 @@ fn a_pbx_that_keeps_the_accounts_is_a_trusted_trunk_and_judges_credentials() {
     let error = with("{ trunk: pbx, expires: 1m, behind-nat: 2m }").unwrap_err();
     assert!(error.what.contains("don't go together"), "{error}");
 }
+
+#[test]
+fn a_route_may_ask_dns_for_the_number_before_its_trunks() {
+    let text = with_trunks("{ a: { servers: 192.0.2.1 } }", "{ to: \"+*\", enum: e164.arpa, trunks: a }");
+    let settings = Settings::from_text(Path::new("test.yaml"), &text).unwrap();
+    let keys = host::keys::Keyring::from_secret(&[1; 32], None);
+    let proxy = host::config::lower::proxy(&settings, &keys).unwrap();
+    assert_eq!(proxy.routes[0].goes, proxy::config::Goes::Enum("e164.arpa".into(), vec![0]));
+}

@@ -449,6 +449,13 @@ pub enum Question {
         /// Whether the URI is `sips:`.
         secure: bool,
     },
+    /// By which SIP URIs a number is reached (RFC 6116).
+    Enum {
+        /// The number's own domain: `3.2.1.0.3.9.4.e164.arpa`.
+        domain: String,
+        /// The number, with its `+`: what records are applied to.
+        number: String,
+    },
 }
 
 /// What was found out.
@@ -456,6 +463,8 @@ pub enum Question {
 pub enum Answer {
     /// Where to send, best first (SRV priorities and weights are already applied).
     Targets(Vec<(Transport, SocketAddr)>),
+    /// By which URIs a number is reached, best first.
+    Uris(Vec<String>),
     /// Nothing: the name does not exist, or nobody answered in time. The words are for the operator.
     Nothing(String),
 }

@@ -81,8 +81,8 @@ impl Proxy {
         match std::mem::replace(&mut branch.target.hops, Hops::Ready(Vec::new())) {
             Hops::Ready(flows) => branch.hops = flows.into(),
             Hops::Ask(question) => {
-                let Question::Resolve { transport, .. } = &question;
-                branch.found_by_name = transport.is_none() && branch.target.known.is_empty();
+                let open = matches!(question, Question::Resolve { transport: None, .. });
+                branch.found_by_name = open && branch.target.known.is_empty();
                 let ticket = self.ask(question, Waiting::Branch(context.server, index));
                 context.branches[index].stage = Stage::Resolving(ticket);
                 return Step::Wait;
@@ -95,8 +95,11 @@ impl Proxy {
     pub(crate) fn ask(&mut self, question: Question, waiting: Waiting) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let Question::Resolve { host, .. } = &question;
-        self.questions.insert(ticket, (FlowId::proving(host), waiting));
+        let named = match &question {
+            Question::Resolve { host, .. } => host,
+            Question::Enum { domain, .. } => domain,
+        };
+        self.questions.insert(ticket, (FlowId::proving(named), waiting));
         self.put(Output::Ask { ticket, question });
         ticket
     }

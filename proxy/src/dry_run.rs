@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use proto::event::Name;
-use proto::node::Transport;
+use proto::node::{Question, Transport};
 use proto::sip::{Scheme, Uri};
 use proto::tables::Tables;
 
@@ -73,6 +73,7 @@ impl Proxy {
             (None, Hops::Ready(flows)) => {
                 flows.first().map_or("nowhere".to_owned(), |f| format!("{}:{}", f.transport, f.remote))
             }
+            (None, Hops::Ask(Question::Enum { domain, .. })) => format!("whatever ENUM says of {domain}"),
             (None, Hops::Ask(_)) => format!("whatever DNS says of {}", uri.host),
         };
         PlannedWay {

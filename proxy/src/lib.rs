@@ -50,6 +50,7 @@ pub mod moment;
 mod nat;
 #[cfg(test)]
 mod net;
+pub mod numbers;
 mod outbound;
 #[cfg(test)]
 mod outbound_tests;

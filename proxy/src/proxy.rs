@@ -292,9 +292,12 @@ impl Proxy {
         if let Waiting::Upstream(id) = waiting {
             return self.trunks.upstream.resolved(cx.now, id, answer, &self.config);
         }
+        if let (Waiting::Branch(server, index), Answer::Uris(uris)) = (&waiting, &answer) {
+            return self.uris_found(cx, *server, *index, uris);
+        }
         let found = match answer {
             Answer::Targets(found) => hops::proving(resolved(&found, &self.config), domain),
-            Answer::Nothing(_) => Vec::new(),
+            Answer::Uris(_) | Answer::Nothing(_) => Vec::new(),
         };
         match waiting {
             Waiting::Branch(server, index) => self.resolved(cx, server, index, found),

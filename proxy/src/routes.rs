@@ -54,6 +54,8 @@ pub enum Origin {
 pub enum Goes {
     /// To these trunks, indices into [`Config::trunks`], the first that works.
     Trunks(Vec<usize>),
+    /// By what DNS says of the number under this suffix (RFC 6116); failing that, to these trunks.
+    Enum(String, Vec<usize>),
     /// To a user of ours: a SIP URI.
     User(String),
     /// Nowhere.

@@ -13,6 +13,7 @@ use crate::contexts::{Device, Target};
 use crate::gruu;
 use crate::mid_registrar;
 use crate::moment::Moment;
+use crate::numbers;
 use crate::routes::Sender;
 use crate::routing::Routed;
 use crate::target::{Hops, by_preference, of_next_hop, of_uri};
@@ -105,7 +106,7 @@ fn ours(
 }
 
 /// The devices of somebody at one of our domains.
-fn registered(now: Moment, uri: &Uri<'_>, config: &Config, tables: &dyn Tables) -> Vec<Target> {
+pub(crate) fn registered(now: Moment, uri: &Uri<'_>, config: &Config, tables: &dyn Tables) -> Vec<Target> {
     let aor = canonical(uri, config).unwrap_or_default();
     let bindings = tables.bindings(&aor);
     let live = by_preference(&bindings, now.wall).into_iter();
@@ -226,6 +227,7 @@ impl Ways<'_> {
         let route = config.route_for(uri, self.sender)?;
         Some(match &route.goes {
             Goes::Trunks(trunks) => self.by_trunks(uri, route, trunks),
+            Goes::Enum(suffix, trunks) => self.by_number(uri, route, suffix, trunks),
             Goes::User(user) => Uri::parse(user).map_err(Refusal::from).and_then(|user| {
                 let registered = registered(now, &user, config, tables);
                 match registered.is_empty() {
@@ -235,6 +237,27 @@ impl Ways<'_> {
             }),
             Goes::Refuse(status) => Err(Refusal::new(*status, "a route refuses it")),
         })
+    }
+
+    /// Whatever DNS says of the number, then these trunks.
+    fn by_number(
+        &mut self,
+        uri: &Uri<'_>,
+        route: &Route,
+        suffix: &str,
+        trunks: &[usize],
+    ) -> Result<Vec<Target>, Refusal> {
+        let Some(question) = numbers::question(&route.number(uri), suffix) else {
+            return self.by_trunks(uri, route, trunks);
+        };
+        let others = match self.by_trunks(uri, route, trunks) {
+            Ok(found) => found.into_iter().flat_map(|mut first| {
+                let rest = std::mem::take(&mut first.others);
+                std::iter::once(first).chain(rest)
+            }),
+            Err(_) => return Ok(vec![Target::by(Hops::Ask(question))]),
+        };
+        Ok(vec![Target { others: others.collect(), ..Target::by(Hops::Ask(question)) }])
     }
 
     /// Every server of these trunks, each the next one's stand-in.

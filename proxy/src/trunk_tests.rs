@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::event::Event;
-use proto::node::{Input, SendError};
+use proto::node::{Answer, Input, Question, SendError};
 use proto::sip::{Method, Name};
 use proto::tables::Binding;
 
@@ -289,6 +289,32 @@ fn the_number_and_the_domain_are_written_as_the_trunk_wants_them() {
     let sent = bench.from(A, &invite("sip:+4930@example.com"));
     assert_eq!(invited(&sent, ONE).message.request_uri(), "sip:004930@carrier.example");
     assert_eq!(invited(&sent, ONE).message.text(Name::To), Some("<sip:+4930@example.com>"));
+}
+
+/// RFC 6116: the number's own URI first, then the carrier.
+#[test]
+fn a_number_that_dns_knows_is_reached_directly_and_by_the_carrier_if_that_fails() {
+    let mut config = by(vec![carrier()]);
+    config.routes[0].goes = Goes::Enum("e164.arpa".into(), vec![0]);
+    for known in [true, false] {
+        let mut bench = Bench::new(config.clone());
+        bench.from(A, &invite("sip:+4930@example.com"));
+        let (ticket, question) = bench.questions.pop().expect("DNS is asked");
+        let (domain, number) = ("0.3.9.4.e164.arpa".to_owned(), "+4930".to_owned());
+        assert_eq!(question, Question::Enum { domain, number });
+        let answer = match known {
+            true => Answer::Uris(vec![format!("sip:office@{B}")]),
+            false => Answer::Nothing("no such name".into()),
+        };
+        let sent = bench.input(Input::Answer { ticket, answer });
+        if !known {
+            invited(&sent, ONE);
+            continue;
+        }
+        let direct = invited(&sent, B).clone();
+        assert_eq!(direct.message.request_uri(), format!("sip:office@{B}"));
+        invited(&bench.answer(&direct, 503, "", ""), ONE);
+    }
 }
 
 #[test]

@@ -80,6 +80,7 @@ pub struct World {
     flows: u64,
     stream_loss: u32,
     dns: BTreeMap<Lookup, Found>,
+    numbers: BTreeMap<String, Vec<String>>,
     record: Vec<Entry>,
     events: Vec<(Duration, NodeId, Event)>,
 }
@@ -151,6 +152,7 @@ impl World {
             flows: 0,
             stream_loss: 0,
             dns: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             record: Vec::new(),
             events: Vec::new(),
         }
@@ -217,6 +219,11 @@ impl World {
     /// The DNS: what it knows is what is put in here.
     pub fn dns(&mut self) -> &mut BTreeMap<Lookup, Found> {
         &mut self.dns
+    }
+
+    /// What ENUM says: the URIs of a number's domain.
+    pub fn numbers(&mut self) -> &mut BTreeMap<String, Vec<String>> {
+        &mut self.numbers
     }
 
     /// Time since the beginning.

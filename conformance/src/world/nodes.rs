@@ -288,7 +288,14 @@ impl World {
         at(highest.map_or(32_768, |port| port.saturating_add(1)))
     }
 
-    fn resolve(&mut self, Question::Resolve { host, port, transport, secure }: &Question) -> Answer {
+    fn resolve(&mut self, question: &Question) -> Answer {
+        let (host, port, transport, secure) = match question {
+            Question::Resolve { host, port, transport, secure } => (host, port, transport, secure),
+            Question::Enum { domain, .. } => {
+                let known = self.numbers.get(domain).cloned();
+                return known.map_or(Answer::Nothing(format!("{domain}: no such name")), Answer::Uris);
+            }
+        };
         const SUPPORTED: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
         let mut resolution = Resolution::new(host, *port, *transport, *secure, &SUPPORTED);
         loop {

@@ -93,8 +93,9 @@ async fn run(
             Errand::Send { from, flow, bytes, ticket } => streams.send(from, flow, bytes, ticket),
             Errand::Close { flow } => streams.close(flow),
             Errand::Ask { from, ticket, question } => {
-                let Question::Resolve { host, .. } = &question;
-                streams.expect(host);
+                if let Question::Resolve { host, .. } = &question {
+                    streams.expect(host);
+                }
                 answer(&names, &post, from, ticket, question);
             }
         }

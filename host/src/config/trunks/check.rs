@@ -103,8 +103,12 @@ fn is_host(host: &str) -> bool {
 
 fn route(at: &str, route: &Route, settings: &Settings, context: &Context<'_>) -> Checked {
     let star = route.to.find('*');
-    let ways =
-        [route.via.is_some(), !route.trunks.0.is_empty(), route.user.is_some(), route.refuse.is_some()];
+    let ways = [
+        route.via.is_some(),
+        !route.trunks.0.is_empty() || route.enum_suffix.is_some(),
+        route.user.is_some(),
+        route.refuse.is_some(),
+    ];
     let count = ways.iter().filter(|way| **way).count();
     let via_is_empty = route.via.as_ref().is_some_and(|via| via.is_empty());
     if via_is_empty
@@ -113,12 +117,12 @@ fn route(at: &str, route: &Route, settings: &Settings, context: &Context<'_>) ->
     {
         let what = format!("a route from `{}` to `{}` says too little", route.to, route.goal());
         let remedy = "`to` is `*`, a number, a domain, user@domain or a prefix such as `+49*`; say where it leads with \
-                      one of `trunks`, `user`, `via` and `refuse`";
+                      one of `trunks`, `enum`, `user`, `via` and `refuse`";
         return Err(context.error(at, what, remedy));
     }
     if count > 1 {
         let what = format!("the route for `{}` leads to several ends", route.to);
-        return Err(context.error(at, what, "keep one of `trunks`, `user`, `via` and `refuse`"));
+        return Err(context.error(at, what, "keep one of `trunks`, `enum`, `user`, `via` and `refuse`"));
     }
     if route.refuse.is_some_and(|status| !(400..=699).contains(&status)) {
         return Err(context.error(

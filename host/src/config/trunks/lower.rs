@@ -68,10 +68,14 @@ fn route(settings: &Settings, route: &Route, goes: Goes) -> proxy::config::Route
 
 fn goal(settings: &Settings, route: &Route) -> Goes {
     let place = |name: &String| settings.file.trunks.keys().position(|known| known == name);
+    let trunks = || route.trunks.0.iter().filter_map(place).collect();
+    if let Some(suffix) = &route.enum_suffix {
+        return Goes::Enum(suffix.trim_matches('.').to_owned(), trunks());
+    }
     match (&route.user, route.refuse) {
         (Some(user), _) => Goes::User(user_uri(settings, user)),
         (None, Some(status)) => Goes::Refuse(status),
-        (None, None) => Goes::Trunks(route.trunks.0.iter().filter_map(place).collect()),
+        (None, None) => Goes::Trunks(trunks()),
     }
 }
 

@@ -272,6 +272,10 @@ pub struct Route {
     pub prefix: String,
     /// Trunks to go by, the first that works.
     pub trunks: Listed<String>,
+    /// DNS is asked by which URI the number is reached (RFC 6116), under this suffix: `e164.arpa`; then `trunks`, if there
+    /// are any.
+    #[serde(rename = "enum")]
+    pub enum_suffix: Option<String>,
     /// A user of ours to go to: `alice`, `alice@example.org`, or a SIP URI.
     pub user: Option<String>,
     /// Refused, with this status.
@@ -300,6 +304,7 @@ impl Default for Route {
             strip: 0,
             prefix: String::new(),
             trunks: Listed::default(),
+            enum_suffix: None,
             user: None,
             refuse: None,
             via: None,
@@ -319,6 +324,12 @@ impl Route {
         match self {
             Route { via: Some(via), .. } => via.clone(),
             Route { user: Some(user), .. } => format!("user {user}"),
+            Route { enum_suffix: Some(suffix), trunks, .. } if trunks.0.is_empty() => {
+                format!("ENUM {suffix}")
+            }
+            Route { enum_suffix: Some(suffix), trunks, .. } => {
+                format!("ENUM {suffix}, {}", trunks.0.join(", "))
+            }
             Route { refuse: Some(status), .. } => format!("{status}"),
             Route { trunks, .. } => trunks.0.join(", "),
         }
