@@ -102,7 +102,7 @@ impl SharedTables {
     fn shield<T>(&self, act: impl FnOnce(&mut Shield) -> T) -> T {
         let mut shield = self.shield.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let done = act(&mut shield);
-        self.armed.store(!shield.is_idle(), Ordering::Relaxed);
+        self.armed.store(!shield.is_idle(Instant::now()), Ordering::Relaxed);
         done
     }
 

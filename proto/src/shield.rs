@@ -224,7 +224,7 @@ impl Shield {
 
     /// Whether nothing from there is even to be read: banned as a whole, with nobody behind it who proved itself.
     pub fn shuts_out(&self, now: Instant, source: IpAddr) -> bool {
-        if self.is_idle() || is_exempt(&self.policy, &self.allowed, source) {
+        if self.is_idle(now) || is_exempt(&self.policy, &self.allowed, source) {
             return false;
         }
         let (now, source) = (self.ms(now), counted_as(source));
@@ -234,9 +234,9 @@ impl Shield {
             || self.bans.find(now, key).is_some_and(banned)
     }
 
-    /// Whether anything could be shut out at all: without bans, nobody needs to ask.
-    pub fn is_idle(&self) -> bool {
-        !self.policy.enabled || (self.bans.is_empty() && self.policy.deny.is_empty())
+    /// Whether nothing could be shut out: then nobody needs to ask until the next ban or policy.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        !self.policy.enabled || (self.bans.is_over(self.ms(now)) && self.policy.deny.is_empty())
     }
 
     /// Counts something unreadable; `false`: over the limit.

@@ -45,23 +45,27 @@ impl Ban {
 
 /// See the module. Keys are the shield's.
 #[derive(Debug, Default)]
-pub(super) struct Bans(BTreeMap<u64, Ban>);
+pub(super) struct Bans {
+    all: BTreeMap<u64, Ban>,
+    /// When the last of them ends.
+    last: u64,
+}
 
 impl Bans {
-    /// Whether nobody was banned lately.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether none holds any more.
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        self.last <= now
     }
 
     /// The ban that holds.
     pub(super) fn find(&self, now: u64, key: u64) -> Option<&Ban> {
-        self.0.get(&key).filter(|ban| ban.ends > now)
+        self.all.get(&key).filter(|ban| ban.ends > now)
     }
 
     /// Bans for as long as the policy says; gives back how long that is.
     pub(super) fn add(&mut self, now: u64, key: u64, ban: Ban, policy: &Policy) -> Duration {
         let memory = policy.longest_ban.as_millis() as u64;
-        let before = self.0.get(&key).filter(|before| before.ends + memory > now);
+        let before = self.all.get(&key).filter(|before| before.ends + memory > now);
         let strikes = before.map_or(1, |before| (before.strikes + 1).min(STRIKES));
         let lasts = policy.ban.saturating_mul(1 << (strikes - 1)).min(policy.longest_ban);
         self.forget(now, memory);
@@ -72,31 +76,33 @@ impl Bans {
     pub(super) fn put(&mut self, now: u64, key: u64, ban: Ban, lasts: Duration) -> Ban {
         let first_to_end =
             |bans: &BTreeMap<u64, Ban>| bans.iter().min_by_key(|(_, ban)| ban.ends).map(|(key, _)| *key);
-        if self.0.len() >= MOST
-            && let Some(first) = first_to_end(&self.0)
+        if self.all.len() >= MOST
+            && let Some(first) = first_to_end(&self.all)
         {
-            self.0.remove(&first);
+            self.all.remove(&first);
         }
         let ban = Ban { began: now, ends: now + lasts.as_millis() as u64, left: lasts, ..ban };
-        self.0.insert(key, ban.clone());
+        self.last = self.last.max(ban.ends);
+        self.all.insert(key, ban.clone());
         ban
     }
 
     /// What ended so long ago that it counts no more.
     fn forget(&mut self, now: u64, memory: u64) {
-        self.0.retain(|_, ban| ban.ends + memory > now);
+        self.all.retain(|_, ban| ban.ends + memory > now);
     }
 
     /// Lifts every ban that is not to stay; tells how many those were.
     pub(super) fn retain(&mut self, stays: impl Fn(&Ban) -> bool) -> usize {
-        let before = self.0.len();
-        self.0.retain(|_, ban| stays(ban));
-        before - self.0.len()
+        let before = self.all.len();
+        self.all.retain(|_, ban| stays(ban));
+        self.last = self.all.values().map(|ban| ban.ends).max().unwrap_or(0);
+        before - self.all.len()
     }
 
     /// Those that hold, the newest first.
     pub(super) fn list(&self, now: u64) -> Vec<Ban> {
-        let holds = self.0.values().filter(|ban| ban.ends > now);
+        let holds = self.all.values().filter(|ban| ban.ends > now);
         let left = |ban: &Ban| Duration::from_millis(ban.ends - now);
         let mut bans: Vec<Ban> = holds.map(|ban| Ban { left: left(ban), ..ban.clone() }).collect();
         bans.sort_by_key(|ban| std::cmp::Reverse(ban.began));
