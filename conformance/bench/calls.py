@@ -25,14 +25,15 @@ class End:
     def send(self, *lines, body=""):
         self.socket.sendto(message(*lines, body=body), self.proxy)
 
-    def wait(self, start, call_id):
+    def wait(self, start, call_id, after=""):
+        """The next message that begins so, of this call; of a response, the one to the method `after`, if one is named."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             try:
                 text = self.socket.recv(65535).decode(errors="replace")
             except TimeoutError:
                 continue
-            if text.startswith(start) and call_id in text:
+            if text.startswith(start) and call_id in text and all(after in line for line in header(text, "CSeq")):
                 return text
         raise TimeoutError(f"no {start} arrived: the proxy did not pass it on")
 
@@ -107,17 +108,21 @@ class Prober(threading.Thread):
 
     def run(self):
         while not self.over.wait(self.pause):
-            began = time.perf_counter()
-            call = Call(self.end, 6000)
-            try:
-                call.established()
-            except TimeoutError:
-                self.times.append(float("inf"))
-                continue
-            self.times.append((time.perf_counter() - began) * 1000)
+            self.times.append(self.probe())
+
+    def probe(self):
+        """One call; milliseconds to its 200, infinite when the call did not come about or did not end: a failed call."""
+        began = time.perf_counter()
+        call = Call(self.end, 6000)
+        try:
+            call.established()
+            took = (time.perf_counter() - began) * 1000
             call.acknowledge()
             call.bye()
-            self.end.wait("SIP/2.0 200", call.id)
+            self.end.wait("SIP/2.0 200", call.id, after="BYE")
+        except TimeoutError:
+            return float("inf")
+        return took
 
     def stop(self):
         self.over.set()
