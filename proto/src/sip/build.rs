@@ -1,16 +1,18 @@
 //! Messages of our own: responses made from requests, and requests made from nothing.
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Header, Message, Method, Name, lex, reason_phrase};
+use super::index::{Index, Line, ROOM, start_line};
+use super::{Header, Message, Method, Name, lex, reason_phrase, reindex};
 
 /// A response to `request` (RFC 3261 §8.2.6): Via, From, To, Call-ID and CSeq copied byte for byte, all Record-Route
 /// too when it may make a dialog (2xx and 101–199 to INVITE …), Timestamp in a 100. `to_tag` is added to To when it
 /// has none and the status is not 100. Add more with the returned builder.
 pub fn reply(request: &Message, status: u16, to_tag: &str) -> Builder {
-    let mut builder = Builder { head: Vec::with_capacity(request.bytes().len() + 128), body: Vec::new() };
+    let mut builder = Builder::with_capacity(request.bytes().len() + 128);
     builder.line(format_args!("SIP/2.0 {status} {}", reason_phrase(status)));
     let routes = makes_dialog(request.method(), status);
     for header in request.headers() {
@@ -33,17 +35,26 @@ fn makes_dialog(method: Method<'_>, status: u16) -> bool {
         && matches!(status, 101..=299)
 }
 
-/// Writes a message line by line.
+/// Writes a message line by line, and its index with it.
 #[derive(Clone, Debug)]
 pub struct Builder {
     head: Vec<u8>,
     body: Vec<u8>,
+    /// Of what was written so far.
+    lines: Vec<Line>,
+    /// Something was written whose place in the index only reading tells.
+    odd: bool,
 }
 
 impl Builder {
+    fn with_capacity(bytes: usize) -> Builder {
+        let lines = Vec::with_capacity(ROOM);
+        Builder { head: Vec::with_capacity(bytes), body: Vec::new(), lines, odd: false }
+    }
+
     /// `METHOD uri SIP/2.0`.
     pub fn request(method: &str, uri: &str) -> Builder {
-        let mut builder = Builder { head: Vec::with_capacity(512), body: Vec::new() };
+        let mut builder = Builder::with_capacity(1024);
         builder.head.extend(method.bytes().filter(|&b| lex::is_token(b)));
         builder.head.push(b' ');
         builder.head.extend(uri.bytes().filter(|b| !b.is_ascii_whitespace()));
@@ -52,8 +63,15 @@ impl Builder {
     }
 
     /// A header line, in the order of calls.
-    pub fn header(self, name: Name, value: impl fmt::Display) -> Builder {
-        self.raw_header(name.as_str(), value)
+    pub fn header(mut self, name: Name, value: impl fmt::Display) -> Builder {
+        let at = self.head.len();
+        self.head.extend_from_slice(name.as_str().as_bytes());
+        self.head.extend_from_slice(b": ");
+        let from_value = self.head.len();
+        self.line(format_args!("{value}"));
+        let line = reindex::written(name, at, &self.head[from_value..self.head.len() - 2]);
+        self.note(line);
+        self
     }
 
     /// A header line by a name we have no word for.
@@ -61,6 +79,7 @@ impl Builder {
         self.head.extend(name.bytes().filter(|&b| lex::is_token(b)));
         self.head.extend_from_slice(b": ");
         self.line(format_args!("{value}"));
+        self.odd = true;
         self
     }
 
@@ -73,10 +92,23 @@ impl Builder {
     /// The message. Line breaks in values are replaced by spaces, so that no value can forge a header.
     pub fn finish(self) -> Message {
         let length = self.body.len();
-        let mut bytes = self.header(Name::ContentLength, length);
-        bytes.head.extend_from_slice(b"\r\n");
-        bytes.head.append(&mut bytes.body);
-        Message::own(Bytes::from(bytes.head))
+        let mut done = self.header(Name::ContentLength, length);
+        let head_end = done.head.len();
+        done.head.extend_from_slice(b"\r\n");
+        let body = done.head.len();
+        done.head.append(&mut done.body);
+        let first = memchr::memchr(b'\r', &done.head).unwrap_or(0);
+        let start = start_line(&done.head[..first]).0;
+        let index = Index { start, lines: done.lines, head_end: head_end as u32, body: body as u32 };
+        let index = reindex::or_scanned((!done.odd).then_some(index), &done.head);
+        Message { bytes: Bytes::from(done.head), index: Arc::new(index) }
+    }
+
+    fn note(&mut self, line: Option<Line>) {
+        match line {
+            Some(line) => self.lines.push(line),
+            None => self.odd = true,
+        }
     }
 
     /// The rest of a line.
@@ -88,10 +120,17 @@ impl Builder {
 
     /// A header line as it came, and what is to stand after its value.
     fn copy(&mut self, header: &Header<'_>, more: &str) {
+        let at = self.head.len();
         self.head.extend_from_slice(header.raw_name);
         self.head.extend_from_slice(b": ");
+        let value = self.head.len();
         self.head.extend_from_slice(header.value);
-        self.line(format_args!("{more}"));
+        super::edit::push_flat(&mut self.head, more);
+        let value_end = self.head.len();
+        self.head.extend_from_slice(b"\r\n");
+        let name_len = header.raw_name.len() as u16;
+        let line = Line { at: at as u32, value: value as u32, value_end: value_end as u32, name_len, name: header.name };
+        self.note(reindex::is_tidy(&self.head[value..value_end]).then_some(line));
     }
 
     fn copy_to(&mut self, request: &Message, to: &Header<'_>, tag: &str) {

@@ -1,9 +1,12 @@
 //! Changes to a message as splices: everything untouched leaves as the same bytes.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::index::Line;
+use super::reindex::{self, is_tidy};
 use super::{Message, Name, lex};
 
 /// A set of changes to one message, applied at once by [`Edit::finish`].
@@ -24,11 +27,15 @@ pub struct Edit<'m> {
 
 /// Replace `cut` of the message by `text` of [`Edit::text`].
 #[derive(Clone, Debug)]
-struct Splice {
-    cut: Range<usize>,
-    text: Range<usize>,
+pub(super) struct Splice {
+    pub(super) cut: Range<usize>,
+    pub(super) text: Range<usize>,
     /// Among splices at one place: the later pushed before the earlier, then appended ones, then replacements.
     rank: i32,
+    /// The header line it puts in, told from the begin of `text`.
+    pub(super) line: Option<Line>,
+    /// The index can't be told without reading the message again.
+    pub(super) odd: bool,
 }
 
 /// What replaces a range of the body.
@@ -56,7 +63,7 @@ impl<'m> Edit<'m> {
             let (from, to) = self.message.index.start.second;
             let from_text = self.text.len();
             self.text.extend(uri.bytes().filter(|b| !b.is_ascii_whitespace()));
-            self.replace(from as usize..to as usize, from_text);
+            self.replace(from as usize..to as usize, from_text, self.text.len() == from_text);
         }
         self
     }
@@ -103,7 +110,7 @@ impl<'m> Edit<'m> {
             Some(next) => value.at.start..next,
             None => self.line_span(value.line),
         };
-        self.splices.push(Splice { cut, text: 0..0, rank: popped(name) });
+        self.cut(cut, popped(name));
         self
     }
 
@@ -121,7 +128,7 @@ impl<'m> Edit<'m> {
         for (number, line) in self.message.index.lines().iter().enumerate() {
             if line.name == name && which(self.message.raw(line)) {
                 let cut = self.line_span(number);
-                self.splices.push(Splice { cut, text: 0..0, rank: REPLACED });
+                self.cut(cut, REPLACED);
             }
         }
         self
@@ -136,7 +143,8 @@ impl<'m> Edit<'m> {
         push_flat(&mut self.text, value);
         self.text.extend_from_slice(b"\r\n");
         let at = self.message.index.head_end as usize;
-        self.splices.push(Splice { cut: at..at, text: from_text..self.text.len(), rank });
+        let text = from_text..self.text.len();
+        self.splices.push(Splice { cut: at..at, text, rank, line: None, odd: true });
         self
     }
 
@@ -155,7 +163,7 @@ impl<'m> Edit<'m> {
                 None => {}
                 Some(None) => {
                     let cut = self.line_span(number);
-                    self.splices.push(Splice { cut, text: 0..0, rank: REPLACED });
+                    self.cut(cut, REPLACED);
                 }
                 Some(Some(value)) => self.replace_value(line.value as usize..line.value_end as usize, &value),
             }
@@ -178,7 +186,7 @@ impl<'m> Edit<'m> {
         self
     }
 
-    /// The changed message, indexed again.
+    /// The changed message, with its index.
     pub fn finish(mut self) -> Message {
         if let Some(new) = self.body.take() {
             self = self.with_body(&new);
@@ -186,7 +194,7 @@ impl<'m> Edit<'m> {
         // Stable: equal keys stay in the order of calls.
         self.splices.sort_by_key(|splice| (splice.cut.start, splice.rank));
         let mut out = Vec::with_capacity(self.message.bytes.len() + self.text.len());
-        let mut at = 0;
+        let (mut at, mut overlap) = (0, false);
         for splice in &self.splices {
             let inside = splice.cut.start < at;
             if !inside {
@@ -194,9 +202,12 @@ impl<'m> Edit<'m> {
                 out.extend_from_slice(&self.text[splice.text.clone()]);
             }
             at = at.max(splice.cut.end);
+            overlap |= inside;
         }
         out.extend_from_slice(&self.message.bytes[at..]);
-        Message::own(Bytes::from(out))
+        let kept = if overlap { None } else { reindex::after(&self.message.index, &self.splices) };
+        let index = reindex::or_scanned(kept, &out);
+        Message { bytes: Bytes::from(out), index: Arc::new(index) }
     }
 
     /// Splices the body and says its new length.
@@ -206,7 +217,7 @@ impl<'m> Edit<'m> {
         let offset = self.message.bytes.len() - old;
         let from_text = self.text.len();
         self.text.extend_from_slice(&new.bytes);
-        self.replace(offset + new.cut.start..offset + new.cut.end, from_text);
+        self.replace(offset + new.cut.start..offset + new.cut.end, from_text, false);
         self.set(Name::ContentLength, &length.to_string())
     }
 
@@ -236,19 +247,28 @@ impl<'m> Edit<'m> {
         let from_text = self.text.len();
         self.text.extend_from_slice(name.as_str().as_bytes());
         self.text.extend_from_slice(b": ");
+        let from_value = self.text.len();
         push_flat(&mut self.text, value);
+        let line = reindex::written(name, 0, &self.text[from_value..]);
         self.text.extend_from_slice(b"\r\n");
-        self.splices.push(Splice { cut: at..at, text: from_text..self.text.len(), rank });
+        let odd = line.is_none();
+        self.splices.push(Splice { cut: at..at, text: from_text..self.text.len(), rank, line, odd });
     }
 
     fn replace_value(&mut self, cut: Range<usize>, value: &str) {
         let from_text = self.text.len();
         push_flat(&mut self.text, value);
-        self.replace(cut, from_text);
+        let odd = cut.is_empty() || !is_tidy(&self.text[from_text..]);
+        self.replace(cut, from_text, odd);
     }
 
-    fn replace(&mut self, cut: Range<usize>, from_text: usize) {
-        self.splices.push(Splice { cut, text: from_text..self.text.len(), rank: REPLACED });
+    fn replace(&mut self, cut: Range<usize>, from_text: usize, odd: bool) {
+        let text = from_text..self.text.len();
+        self.splices.push(Splice { cut, text, rank: REPLACED, line: None, odd });
+    }
+
+    fn cut(&mut self, cut: Range<usize>, rank: i32) {
+        self.splices.push(Splice { cut, text: 0..0, rank, line: None, odd: false });
     }
 }
 

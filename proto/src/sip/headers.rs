@@ -29,7 +29,7 @@ impl<'a> Params<'a> {
 
 /// `name`, `name=value` or `name="value"`, white space around each part.
 fn name_value(text: &str) -> (&str, Option<&str>) {
-    match text.split_once('=') {
+    match lex::cut(text, b'=') {
         Some((name, value)) => (lex::trim(name), Some(lex::unquote(lex::trim(value)))),
         None => (text, None),
     }
@@ -52,10 +52,10 @@ impl<'a> Via<'a> {
     /// Reads one value: `SIP/2.0/UDP host:port;params (comment)`, with white space wherever RFC 3261 §25.1 has it.
     pub fn parse(value: &'a str) -> Result<Via<'a>, Malformed> {
         const BAD: Malformed = Malformed::bad("a Via is not SIP/2.0/transport host;parameters");
-        let (protocol, rest) = value.split_once('/').ok_or(BAD)?;
-        let (version, rest) = rest.split_once('/').ok_or(BAD)?;
+        let (protocol, rest) = lex::cut(value, b'/').ok_or(BAD)?;
+        let (version, rest) = lex::cut(rest, b'/').ok_or(BAD)?;
         let rest = lex::trim(rest);
-        let (transport, rest) = rest.split_once(lex::LWS).ok_or(BAD)?;
+        let (transport, rest) = rest.split_at(rest.bytes().position(lex::is_lws).ok_or(BAD)?);
         let (sent_by, params) = split_params(without_comment(rest));
         let words = [protocol, version, transport].map(lex::trim);
         if !words.iter().all(|word| lex::is_token_word(word.as_bytes())) {
@@ -106,7 +106,7 @@ fn without_comment(text: &str) -> &str {
 
 /// What stands before the first `;`, and the parameters after it.
 fn split_params(text: &str) -> (&str, Option<Params<'_>>) {
-    match text.split_once(';') {
+    match lex::cut(text, b';') {
         Some((before, params)) => (before, Some(Params(params))),
         None => (text, None),
     }
@@ -135,7 +135,7 @@ impl<'a> NameAddr<'a> {
             false => 0,
         };
         let rest = &value[display_end..];
-        match rest.find(['<', ';']) {
+        match memchr::memchr2(b'<', b';', rest.as_bytes()) {
             Some(at) if rest[at..].starts_with('<') => NameAddr::bracketed(value, display_end + at),
             _ if display_end > 0 => {
                 Err(Malformed::bad("a display name without an address in angle brackets"))
@@ -148,7 +148,7 @@ impl<'a> NameAddr<'a> {
     fn bracketed(value: &'a str, open: usize) -> Result<NameAddr<'a>, Malformed> {
         let rest = &value[open + 1..];
         let (raw_uri, after) =
-            rest.split_once('>').ok_or(Malformed::bad("an angle bracket is not closed"))?;
+            lex::cut(rest, b'>').ok_or(Malformed::bad("an angle bracket is not closed"))?;
         let after = lex::trim(after);
         let params = match after.strip_prefix(';') {
             Some(params) => Params(params),

@@ -10,7 +10,7 @@ use super::lex::{is_lws, is_token_word};
 use super::{Malformed, Name};
 
 /// Header lines there is room for at first.
-const ROOM: usize = 16;
+pub(super) const ROOM: usize = 16;
 /// Header lines a received message may have.
 const MAX_LINES: usize = 256;
 /// Bytes one header line may have, folds included.
@@ -19,7 +19,7 @@ const MAX_LINE: usize = 16 * 1024;
 const MAX_FOLDS: usize = 64;
 
 /// One header line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     /// Where it begins.
     pub(super) at: u32,
@@ -34,7 +34,7 @@ pub(super) struct Line {
 }
 
 /// The start line (RFC 3261 §7.1, §7.2): where its middle element stands, and what it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     /// 0 for requests.
     pub(super) status: u16,
@@ -47,10 +47,10 @@ pub(super) struct Start {
 }
 
 /// The index of one message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Index {
     pub(super) start: Start,
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
     /// Where the empty line begins: the end of the last header line.
     pub(super) head_end: u32,
     /// Where the body begins.
@@ -137,7 +137,7 @@ fn trimmed(bytes: &[u8], from: usize, to: usize) -> (u32, u32) {
 }
 
 /// Reads a start line: single spaces between three elements.
-fn start_line(line: &[u8]) -> (Start, Option<Malformed>) {
+pub(super) fn start_line(line: &[u8]) -> (Start, Option<Malformed>) {
     let first_end = memchr::memchr(b' ', line).unwrap_or(line.len());
     let second_at = (first_end + 1).min(line.len());
     if line.get(..4).is_some_and(|version| version.eq_ignore_ascii_case(b"SIP/")) {

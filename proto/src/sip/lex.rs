@@ -26,6 +26,13 @@ pub(super) fn is_token_word(word: &[u8]) -> bool {
     !word.is_empty() && word.iter().all(|&b| is_token(b))
 }
 
+/// What stands before the first `byte`, and after it. Much cheaper on short texts than `str::split_once`.
+pub(super) fn cut(text: &str, byte: u8) -> Option<(&str, &str)> {
+    debug_assert!(byte.is_ascii(), "any other could be a part of a character");
+    let at = memchr::memchr(byte, text.as_bytes())?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
 /// Where the quoted string whose opening quote is at `open` ends (after its closing quote).
 pub(super) fn quoted_end(text: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;

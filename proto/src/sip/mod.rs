@@ -13,6 +13,7 @@ mod message;
 mod multipart;
 mod name;
 mod reason;
+mod reindex;
 pub mod transaction;
 mod uri;
 

@@ -181,12 +181,19 @@ impl Name {
 
     /// From the wire, any case, long or compact.
     pub fn from_token(token: &[u8]) -> Name {
-        if let [letter] = token {
-            return from_compact(letter.to_ascii_lowercase());
-        }
+        let (first, last) = match token {
+            [letter] => return from_compact(letter.to_ascii_lowercase()),
+            [first, .., last] => (*first, *last),
+            [] => return Name::Other,
+        };
         let Some(candidates) = BY_LENGTH.get(token.len()) else { return Name::Other };
         let found = candidates.iter().map_while(|&at| LONG.get(usize::from(at)));
-        let mut found = found.filter(|(long, _)| long.as_bytes().eq_ignore_ascii_case(token));
+        let mut found = found.filter(|(long, _)| {
+            // Most candidates of one length differ at an end already.
+            let long = long.as_bytes();
+            let ends = long[0].eq_ignore_ascii_case(&first) && long[long.len() - 1].eq_ignore_ascii_case(&last);
+            ends && long.eq_ignore_ascii_case(token)
+        });
         found.next().map_or(Name::Other, |&(_, name)| name)
     }
 }

@@ -41,7 +41,7 @@ impl<'a> Uri<'a> {
         if raw.bytes().any(|b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f)) {
             return Err(Malformed::bad("a character in a URI that must be escaped"));
         }
-        let (scheme, rest) = raw.split_once(':').ok_or(Malformed::bad("a URI without a scheme"))?;
+        let (scheme, rest) = lex::cut(raw, b':').ok_or(Malformed::bad("a URI without a scheme"))?;
         match Scheme::from_name(scheme)? {
             scheme @ (Scheme::Sip | Scheme::Sips) => Uri::parse_sip(raw, scheme, rest),
             scheme => Ok(Uri::opaque(raw, scheme, rest)),
@@ -49,13 +49,13 @@ impl<'a> Uri<'a> {
     }
 
     fn parse_sip(raw: &'a str, scheme: Scheme, rest: &'a str) -> Result<Uri<'a>, Malformed> {
-        let (userinfo, rest) = rest.split_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
-        let user = userinfo.map_or("", |u| u.split_once(':').map_or(u, |(user, _password)| user));
+        let (userinfo, rest) = lex::cut(rest, b'@').map_or((None, rest), |(user, rest)| (Some(user), rest));
+        let user = userinfo.map_or("", |u| lex::cut(u, b':').map_or(u, |(user, _password)| user));
         if userinfo.is_some() && user.is_empty() {
             return Err(Malformed::bad("a URI with an empty user before @"));
         }
-        let (rest, headers) = rest.split_once('?').unwrap_or((rest, ""));
-        let (hostport, params) = rest.split_once(';').unwrap_or((rest, ""));
+        let (rest, headers) = lex::cut(rest, b'?').unwrap_or((rest, ""));
+        let (hostport, params) = lex::cut(rest, b';').unwrap_or((rest, ""));
         let (host, port) = host_port(hostport)?;
         Ok(Uri { raw, scheme, user, host, port, params: Params(params), headers })
     }
@@ -132,7 +132,8 @@ impl Scheme {
 
 /// `host`, `host:port`, `[IPv6]`, `[IPv6]:port`; white space around the colon is allowed (Via, RFC 3261 §25.1).
 pub(super) fn host_port(text: &str) -> Result<(&str, Option<u16>), Malformed> {
-    let end = if text.starts_with('[') { text.find(']').map(|at| at + 1) } else { text.find(':') };
+    let find = |byte| memchr::memchr(byte, text.as_bytes());
+    let end = if text.starts_with('[') { find(b']').map(|at| at + 1) } else { find(b':') };
     let (host, rest) = text.split_at(end.unwrap_or(text.len()));
     let (host, rest) = (lex::trim(host), lex::trim(rest));
     if !is_host(host) {
