@@ -58,13 +58,15 @@ impl NodeKey {
         if proven { Proof::Proven } else { Proof::False }
     }
 
+    /// What is covered is laid out first and hashed in one go: a hasher fed field by field costs twice as much.
     fn mac(&self, message: &Message, time: u64) -> [u8; MAC_LEN] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(b"postern node\0").update(&time.to_be_bytes());
-        let status = message.status().unwrap_or(0);
-        hasher.update(&status.to_be_bytes());
+        let mut covered = Vec::with_capacity(message.bytes().len() + ROOM);
+        covered.extend_from_slice(b"postern node\0");
+        covered.extend_from_slice(&time.to_be_bytes());
+        covered.extend_from_slice(&message.status().unwrap_or(0).to_be_bytes());
         let mut field = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_be_bytes()).update(bytes);
+            covered.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+            covered.extend_from_slice(bytes);
         };
         field(message.method().as_str().as_bytes());
         field(message.request_uri().as_bytes());
@@ -74,9 +76,8 @@ impl NodeKey {
         }
         field(b""); // no header has an empty name: here the headers end
         field(message.body());
-        let mut mac = [0; MAC_LEN];
-        hasher.finalize_xof().fill(&mut mac);
-        mac
+        let hash = blake3::keyed_hash(&self.0, &covered);
+        std::array::from_fn(|at| hash.as_bytes()[at])
     }
 }
 
@@ -106,6 +107,8 @@ fn read(value: &str) -> Option<(u64, Vec<u8>)> {
 }
 
 const MAC_LEN: usize = 9;
+/// For the lengths of the fields, and the few names that are shorter on the wire.
+const ROOM: usize = 384;
 /// How far two of our clocks may be apart, the message's way included.
 const WINDOW_S: u64 = 60;
 

@@ -104,17 +104,20 @@ impl RelayDialog {
     fn begin(&self, method: &str, number: u32) -> Builder {
         let session = self.session;
         let (relay, param) = (self.flow.remote, transport_param(self.flow.transport));
-        let to_tag =
-            if self.confirmed { format!(";tag={}", tag(session, Side::Callee)) } else { String::new() };
-        Builder::request(method, &format!("sip:{session}@{relay}{param}"))
+        let request = Builder::request(method, &format!("sip:{session}@{relay}{param}"))
             .header(Name::MaxForwards, 70)
             .header(
                 Name::From,
                 format_args!("<sip:postern@{}>;tag={}", self.flow.local, tag(session, Side::Caller)),
-            )
-            .header(Name::To, format_args!("<sip:{session}@{relay}>{to_tag}"))
-            .header(Name::CallId, session)
-            .header(Name::CSeq, format_args!("{number} {method}"))
+            );
+        let request = match self.confirmed {
+            true => {
+                let tag = tag(session, Side::Callee);
+                request.header(Name::To, format_args!("<sip:{session}@{relay}>;tag={tag}"))
+            }
+            false => request.header(Name::To, format_args!("<sip:{session}@{relay}>")),
+        };
+        request.header(Name::CallId, session).header(Name::CSeq, format_args!("{number} {method}"))
     }
 }
 

@@ -57,6 +57,7 @@ pub(crate) struct Unacked {
 impl Relay {
     /// A SIP message has come.
     pub(crate) fn receive(&mut self, now: Instant, flow: Flow, message: Message) {
+        self.pool.wake(now, &mut self.outputs);
         match self.transactions.receive(now, flow, message) {
             Received::Request { id, flow, message } => self.request(now, id, flow, message),
             Received::Cancel { id, invite, message, .. } => self.cancel(now, id, invite, &message),
@@ -448,7 +449,7 @@ impl Relay {
     /// To tag of a response: the session's, or any.
     fn own_tag(&mut self, request: &Message) -> String {
         match control::Session::from_name(request.call_id()) {
-            Some(id) => control::tag(id, Side::Callee),
+            Some(id) => control::tag(id, Side::Callee).to_string(),
             None => self.dice.word(12),
         }
     }
