@@ -19,6 +19,8 @@ pub struct Config {
     pub all_ports: RangeInclusive<u16>,
     /// Port pairs kept open per network ahead of demand.
     pub reserve: usize,
+    /// Port pairs opened per network before the first session; less than the reserve means the reserve.
+    pub open_at_start: usize,
     /// Sessions at a time; the next one is refused with 503.
     pub sessions: usize,
     /// No media for this long is silence that may end a session.
@@ -88,6 +90,7 @@ impl Default for Config {
             ports: 30_000..=39_999,
             all_ports: 30_000..=39_999,
             reserve: 64,
+            open_at_start: 0,
             sessions: 10_000,
             media_timeout: Duration::from_secs(120),
             silence: Duration::from_secs(10),

@@ -22,6 +22,8 @@ use proto::node::{Dice, Output, SocketId, Ticket};
 
 /// How long a port that could not be opened is left alone.
 const RETRY: Duration = Duration::from_secs(30);
+/// How much later than it might a port's rest may end when nobody asks: many rests end at one wake-up.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// One port of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,15 +164,24 @@ impl Pool {
         Pool { racks, reserve, quarantine, later: BTreeSet::new(), dice }
     }
 
+    /// Asks for the sockets that are to be open before anybody needs one.
+    pub(crate) fn open_at_start(&mut self, pairs: usize, out: &mut VecDeque<Output>) {
+        (0..self.racks.len()).for_each(|network| self.open_until(network, pairs.max(self.reserve), out));
+    }
+
     /// Asks for sockets until the reserve, and `demand` pairs besides, stand ready or are on their way.
     pub(crate) fn refill(&mut self, demand: usize, out: &mut VecDeque<Output>) {
         for network in 0..self.racks.len() {
             let wanted = self.reserve.max(self.racks[network].leased / 16) + demand;
-            while self.racks[network].coming() < wanted {
-                let Some(pair) = self.draw(network, Shelf::Closed) else { break };
-                for odd in [false, true] {
-                    self.open(PortId { network: network as u8, pair, odd }, out);
-                }
+            self.open_until(network, wanted, out);
+        }
+    }
+
+    fn open_until(&mut self, network: usize, wanted: usize, out: &mut VecDeque<Output>) {
+        while self.racks[network].coming() < wanted {
+            let Some(pair) = self.draw(network, Shelf::Closed) else { break };
+            for odd in [false, true] {
+                self.open(PortId { network: network as u8, pair, odd }, out);
             }
         }
     }
@@ -259,9 +270,9 @@ impl Pool {
         }
     }
 
-    /// When to wake it next.
+    /// When to wake it next: not for each port, since every request that may need one wakes the pool as well.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.later.first().map(|&(at, _)| at)
+        self.later.first().map(|&(at, _)| at + SLACK)
     }
 
     /// Whether every socket asked for has been answered.
@@ -510,6 +521,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_open_at_the_start_is_and_as_many_again_are_not() {
+        let mut bench = bench(30_000..=30_099, 8, 1);
+        bench.pool.open_at_start(20, &mut bench.out);
+        bench.refill();
+        assert_eq!(bench.pool.count(), Ports { reserved: 40, free: 60, ..Ports::default() });
+        bench.lease(&[Want::Pair; 12]).unwrap();
+        bench.refill();
+        assert_eq!(bench.pool.count(), Ports { leased: 24, reserved: 16, free: 60, ..Ports::default() });
+    }
+
+    #[test]
     fn lends_all_or_nothing() {
         let mut bench = bench(30_000..=30_005, 3, 1);
         assert_eq!(bench.lease(&[Want::Pair; 4]), Err(Shortage::Exhausted));
@@ -540,7 +562,7 @@ mod tests {
         bench.give_back(&lease);
         bench.pass(QUARANTINE - Duration::from_millis(1));
         assert_eq!(bench.lease(&[Want::Pair]), Err(Shortage::Exhausted));
-        assert_eq!(bench.pool.deadline(), Some(bench.now + Duration::from_millis(1)));
+        assert_eq!(bench.pool.deadline(), Some(bench.now + Duration::from_millis(1) + SLACK));
         bench.pass(Duration::from_millis(1));
         assert_eq!(bench.lease(&[Want::Pair]).unwrap()[0], lease);
     }

@@ -91,7 +91,7 @@ impl Relay {
             restoring: Restoring::default(),
             config,
         };
-        relay.refill();
+        relay.pool.open_at_start(relay.config.open_at_start, &mut relay.outputs);
         relay
     }
 
