@@ -43,6 +43,9 @@ impl Proxy {
     pub(crate) fn try_targets(&mut self, cx: &mut Cx<'_>, context: &mut Context, mut targets: Vec<Target>) {
         let first = context.branches.len();
         let breadth = breadth::share(context, &mut targets);
+        // Most requests have one target, and their contexts linger: room for four, as `Vec` takes it, would be the
+        // largest part of one.
+        context.branches.reserve_exact(targets.len());
         context.branches.extend(targets.into_iter().map(|target| Branch { breadth, ..Branch::new(target) }));
         for index in first..context.branches.len() {
             self.advance(cx, context, index);

@@ -300,6 +300,12 @@ impl Context {
         self.branches.iter().all(|branch| branch.stage == Stage::Done)
     }
 
+    /// Nobody else will be tried: what only new attempts need is dropped, since an answered INVITE lingers.
+    pub(crate) fn no_more_attempts(&mut self) {
+        self.later = VecDeque::new();
+        self.branches.iter_mut().for_each(|branch| branch.sdp = None);
+    }
+
     /// Whether it may be forgotten: an answered INVITE stays for repetitions of its 2xx until its timer says so, any other
     /// request until the relay has given its answer back.
     pub(crate) fn is_over(&self) -> bool {

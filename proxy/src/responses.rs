@@ -108,6 +108,7 @@ impl Proxy {
         }
         if first {
             context.answered = Answered::Success;
+            context.no_more_attempts();
             self.call_off(cx, context, Some(ELSEWHERE));
             self.linger(cx, context);
             self.transaction_ended(cx, context, 200, EndedBy::Callee);
