@@ -34,7 +34,8 @@ pub struct Stamped {
 #[derive(Debug)]
 pub struct Ring {
     details: ArrayQueue<Stamped>,
-    ended: ArrayQueue<Stamped>,
+    /// Boxed: a slot is touched as the queue goes round, and there are many.
+    ended: ArrayQueue<Box<Stamped>>,
     overwritten: AtomicU64,
     lost: AtomicU64,
     bell: Arc<Bell>,
@@ -55,7 +56,7 @@ impl Ring {
     pub fn raise(&self, event: Event) {
         let stamped = Stamped { at: SystemTime::now(), event };
         if matches!(stamped.event, Event::CallEnded(_)) {
-            if self.ended.push(stamped).is_err() {
+            if self.ended.push(Box::new(stamped)).is_err() {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
         } else if self.details.force_push(stamped).is_some() {
@@ -163,7 +164,7 @@ impl Round {
             }
             while let Some(stamped) = ring.ended.pop() {
                 crate::journal::log(&stamped.event);
-                self.history.take(stamped);
+                self.history.take(*stamped);
             }
         }
         let sum = |count: fn(&Ring) -> &AtomicU64| {

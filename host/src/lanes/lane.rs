@@ -21,6 +21,7 @@ use proto::stun;
 
 use super::mailbox::Mailbox;
 use super::media::{self, MediaPath, epoll_timeout};
+use super::pace::Pace;
 use super::post::{Address, PostOffice, Seats, turned};
 use super::seat::{Command, LaneReport, Seat};
 use crate::capture::Recorder;
@@ -82,6 +83,7 @@ pub struct Lane {
     /// What this round still has to hand to services.
     inbox: VecDeque<(usize, Input)>,
     wanted: Vec<Output>,
+    pace: Pace,
     report: LaneReport,
     running: bool,
     /// Where copies of recorded sessions go.
@@ -124,6 +126,7 @@ impl Lane {
             sender: Sender::new(BATCH),
             inbox: VecDeque::new(),
             wanted: Vec::new(),
+            pace: Pace::new(Instant::now()),
             report: LaneReport::default(),
             running: true,
             recorder: None,
@@ -156,7 +159,10 @@ impl Lane {
         let wait = self.wait();
         let control = match self.media {
             Some(_) => self.carry_media(wait)?.then_some(Duration::ZERO),
-            None => wait.or(Some(Duration::MAX)),
+            None => {
+                self.pace.pause().into_iter().for_each(std::thread::sleep);
+                wait.or(Some(Duration::MAX))
+            }
         };
         if let Some(wait) = control {
             self.read_control(wait)?;
@@ -174,7 +180,10 @@ impl Lane {
         }
         let calm = self.lobby.as_ref().and_then(|(_, lobby)| lobby.deadline());
         let deadline = self.seats.iter_mut().filter_map(Seat::deadline).chain(calm).min()?;
-        Some(deadline.saturating_duration_since(Instant::now()))
+        let wait = deadline.saturating_duration_since(Instant::now());
+        // A phone's timers also say when its next packet of media is due.
+        let may_be_late = !self.seats.iter().any(|seat| seat.phone().is_some());
+        Some(if may_be_late { Pace::wait(wait) } else { wait })
     }
 
     /// Waits for media and carries it; `true`: listeners or mailbox want to be read.
@@ -295,6 +304,7 @@ impl Lane {
                 Err(_) => return self.read_errors(now, number),
             };
             self.report.received += taken as u64;
+            self.pace.took(now, taken);
             for index in 0..taken {
                 self.read_datagram(now, number, index);
             }

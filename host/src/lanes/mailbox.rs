@@ -23,7 +23,8 @@ pub type Letter = (usize, Input);
 /// What waits for one lane.
 #[derive(Debug)]
 pub struct Mailbox {
-    letters: ArrayQueue<Letter>,
+    /// Boxed: an input is large, and every slot is touched as the queue goes round.
+    letters: ArrayQueue<Box<Letter>>,
     commands: Mutex<VecDeque<Command>>,
     bell: EventFd,
     rung: AtomicBool,
@@ -48,8 +49,9 @@ impl Mailbox {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(letter);
         }
-        let left = self.letters.push(letter).inspect_err(|_| {
+        let left = self.letters.push(Box::new(letter)).map_err(|letter| {
             self.refused.fetch_add(1, Ordering::Relaxed);
+            *letter
         });
         self.ring();
         left
@@ -83,7 +85,7 @@ impl Mailbox {
 
     /// The next input.
     pub fn take(&self) -> Option<Letter> {
-        self.letters.pop()
+        self.letters.pop().map(|letter| *letter)
     }
 
     /// The next command.

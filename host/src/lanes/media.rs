@@ -153,8 +153,7 @@ impl MediaPath for EpollPath {
     }
 
     fn bind(&mut self, local: SocketAddr) -> io::Result<(SocketId, SocketAddr)> {
-        let socket = udp::media(local)?;
-        let local = socket.local_addr()?;
+        let (socket, local) = udp::media(local)?;
         let number = self.free.pop().unwrap_or(self.sockets.len() as u32);
         let added = self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(number)));
         match self.sockets.get_mut(number as usize) {

@@ -6,6 +6,7 @@
 pub mod lane;
 pub mod mailbox;
 pub mod media;
+pub mod pace;
 pub mod post;
 pub mod seat;
 pub mod uring;

@@ -32,7 +32,8 @@ pub struct Address {
 #[derive(Debug)]
 pub struct PostOffice {
     lanes: Vec<Arc<Mailbox>>,
-    served: HashMap<(Transport, SocketAddr), Seats>,
+    /// Few, and looked through for every message that leaves: comparing is faster than hashing.
+    served: Box<[((Transport, SocketAddr), Seats)]>,
     /// Keyed, so that nobody can choose a lane, and the same after a restart, so that what a lane took up again is found.
     spread: [u8; 32],
     abroad: DashMap<u64, (Address, Instant)>,
@@ -45,7 +46,7 @@ impl PostOffice {
         served: HashMap<(Transport, SocketAddr), Seats>,
         spread: [u8; 32],
     ) -> PostOffice {
-        PostOffice { lanes, served, spread, abroad: DashMap::new() }
+        PostOffice { lanes, served: served.into_iter().collect(), spread, abroad: DashMap::new() }
     }
 
     fn hash(&self, call: &[u8]) -> u64 {
@@ -55,13 +56,14 @@ impl PostOffice {
 
     /// The seats behind an address of ours.
     pub fn seats(&self, transport: Transport, local: SocketAddr) -> Option<&Seats> {
-        self.served.get(&(transport, local))
+        let (_, seats) = self.served.iter().find(|(address, _)| *address == (transport, local))?;
+        Some(seats)
     }
 
     /// What we can send by, the preferred one first. Nobody is connected to over WebSocket (RFC 7118 §5).
     pub fn transports(&self) -> Vec<Transport> {
         let all = [Transport::Udp, Transport::Tcp, Transport::Tls];
-        all.into_iter().filter(|wanted| self.served.keys().any(|(served, _)| served == wanted)).collect()
+        all.into_iter().filter(|wanted| self.served.iter().any(|((served, _), _)| served == wanted)).collect()
     }
 
     /// Which of the seats a message is for: the one that owns its Call-ID, or that sent the request it answers.

@@ -142,7 +142,7 @@ impl Seat {
     /// One `handle`, then `poll` until `None`, as the contract says. A panic costs what this input was about, not the
     /// other calls.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
-        let about = first_line(&input);
+        let about = bytes_of(&input);
         let (service, tables) = (&mut self.service, &mut self.tables);
         let survived = catch_unwind(AssertUnwindSafe(|| {
             let node = service.node();
@@ -153,7 +153,7 @@ impl Seat {
         }));
         if survived.is_err() {
             self.panics += 1;
-            let line = about.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            let line = about.as_deref().map(first_line).unwrap_or_default();
             tracing::error!(about = %line, "a service panicked at this input; other calls go on");
         }
     }
@@ -313,13 +313,17 @@ impl Seat {
     }
 }
 
-/// What a log says about an input that brought a service down. Cheap: bytes are shared, not copied.
-fn first_line(input: &Input) -> Option<bytes::Bytes> {
-    let bytes = match input {
-        Input::Message { message, .. } => message.bytes(),
-        Input::Other { bytes, .. } => bytes,
-        _ => return None,
-    };
+/// What an input that may bring a service down is known by afterwards. Cheap: bytes are shared, not copied.
+fn bytes_of(input: &Input) -> Option<Bytes> {
+    match input {
+        Input::Message { message, .. } => Some(message.bytes().clone()),
+        Input::Other { bytes, .. } => Some(bytes.clone()),
+        _ => None,
+    }
+}
+
+/// What a log says about it.
+fn first_line(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     let end = bytes.iter().take(200).position(|&byte| byte == b'\r').unwrap_or(bytes.len().min(200));
-    Some(bytes.slice(..end))
+    String::from_utf8_lossy(&bytes[..end])
 }

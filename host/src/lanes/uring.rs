@@ -53,6 +53,8 @@ struct Port {
     socket: UdpSocket,
     /// Tells its completions from those of an earlier port of the same number.
     tag: u64,
+    /// Its receive is under way: what comes is in the ring, not in the socket.
+    armed: bool,
 }
 
 /// See the module.
@@ -187,7 +189,8 @@ impl UringPath {
 
     fn arm(&mut self) -> io::Result<()> {
         while let Some(number) = self.unarmed.pop() {
-            let Some(port) = self.ports.get(number as usize).and_then(Option::as_ref) else { continue };
+            let Some(port) = self.ports.get_mut(number as usize).and_then(Option::as_mut) else { continue };
+            port.armed = true;
             let receive =
                 opcode::RecvMsgMulti::new(Fd(port.socket.as_raw_fd()), &raw const *self.template, GROUP);
             let receive = receive.build().user_data(port.tag);
@@ -246,9 +249,10 @@ impl UringPath {
     ) {
         let (tag, result, flags) = completion;
         let number = tag as u32;
-        let current =
-            self.ports.get(number as usize).and_then(Option::as_ref).is_some_and(|port| port.tag == tag);
-        if current && !cqueue::more(flags) {
+        let port = self.ports.get_mut(number as usize).and_then(Option::as_mut).filter(|port| port.tag == tag);
+        let current = port.is_some();
+        if let Some(port) = port.filter(|_| !cqueue::more(flags)) {
+            port.armed = false;
             self.unarmed.push(number);
         }
         let Some(buffer) = cqueue::buffer_select(flags) else { return };
@@ -302,20 +306,19 @@ impl MediaPath for UringPath {
         if self.fills { "io_uring" } else { "io_uring, waking per packet" }
     }
 
+    /// Its receive is armed with the next turn's, in one submission: what comes before waits in the socket.
     fn bind(&mut self, local: SocketAddr) -> io::Result<(SocketId, SocketAddr)> {
         self.start()?;
-        let socket = udp::media(local)?;
-        let local = socket.local_addr()?;
+        let (socket, local) = udp::media(local)?;
         let number = self.free.pop().unwrap_or(self.ports.len() as u32);
         self.born = (self.born + 1) & 0x3fff_ffff;
-        let port = Some(Port { socket, tag: RECEIVE | self.born << 32 | u64::from(number) });
+        let tag = RECEIVE | self.born << 32 | u64::from(number);
+        let port = Some(Port { socket, tag, armed: false });
         match self.ports.get_mut(number as usize) {
             Some(place) => *place = port,
             None => self.ports.push(port),
         }
         self.unarmed.push(number);
-        self.arm()?;
-        self.submit()?;
         Ok((SocketId(number), local))
     }
 
@@ -329,13 +332,18 @@ impl MediaPath for UringPath {
         self.reap();
     }
 
+    /// Most ports have nothing: the kernel says in shared memory whether it has anything for us, and a system call is
+    /// made only then, or when the port's receive is not under way.
     fn empty(&mut self, socket: SocketId) {
-        let Some(tag) = self.ports.get(socket.0 as usize).and_then(Option::as_ref).map(|port| port.tag)
-        else {
-            return;
-        };
-        let _ = self.submit();
-        let _ = self.ring.submit();
+        let Some(port) = self.ports.get(socket.0 as usize).and_then(Option::as_ref) else { return };
+        let tag = port.tag;
+        if !port.armed {
+            while port.socket.recv_from(&mut [0]).is_ok() {}
+        }
+        if !self.ring.submission().is_empty() || self.ring.submission().taskrun() {
+            let _ = self.submit();
+            let _ = self.ring.submit();
+        }
         self.reap();
         for completion in &mut self.backlog {
             if completion.0 == tag

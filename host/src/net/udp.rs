@@ -23,12 +23,14 @@ pub fn listen(local: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Opens a media port.
-pub fn media(local: SocketAddr) -> io::Result<UdpSocket> {
+/// Opens a media port, and says where: the kernel is only asked when it was to choose.
+pub fn media(local: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     let socket = open(local)?;
     let _ = socket.set_recv_buffer_size(MEDIA_BUFFER);
     socket.bind(&local.into())?;
-    Ok(socket.into())
+    let socket = UdpSocket::from(socket);
+    let local = if local.port() == 0 { socket.local_addr()? } else { local };
+    Ok((socket, local))
 }
 
 fn open(local: SocketAddr) -> io::Result<Socket> {

@@ -1,0 +1,75 @@
+//! When a lane wakes: timers may be a little late together, and under load rounds keep a little distance.
+//!
+//! Being woken costs as much as handling a message. SIP's timers (RFC 3261 table 4: 200 ms and more) lose nothing when
+//! they fire [`LATE`] later, and tens of thousands of them then share a wake-up. And where thousands of datagrams a
+//! second come, waiting [`PAUSE`] between two rounds lets several be read, and several be sent to one peer, by one system
+//! call each. A lane with less to do answers each datagram at once.
+
+use std::time::{Duration, Instant};
+
+/// How much later than due a timer may fire.
+const LATE: Duration = Duration::from_millis(10);
+/// Datagrams in one [`WINDOW`] that make a lane busy for the next.
+const BUSY: usize = 200;
+const WINDOW: Duration = Duration::from_millis(100);
+/// How long a busy lane lets datagrams gather.
+const PAUSE: Duration = Duration::from_micros(250);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pace {
+    window: Instant,
+    taken: usize,
+    busy: bool,
+}
+
+impl Pace {
+    /// Of a lane with nothing to do.
+    pub fn new(now: Instant) -> Pace {
+        Pace { window: now, taken: 0, busy: false }
+    }
+
+    /// So many datagrams were read.
+    pub fn took(&mut self, now: Instant, datagrams: usize) {
+        if now.saturating_duration_since(self.window) >= WINDOW {
+            (self.window, self.busy, self.taken) = (now, self.taken >= BUSY, 0);
+        }
+        self.taken += datagrams;
+    }
+
+    /// How long to let datagrams gather before the next round; `None`: it may begin at once.
+    pub fn pause(&self) -> Option<Duration> {
+        self.busy.then_some(PAUSE)
+    }
+
+    /// How long to wait for something when the first timer is due in `wait`.
+    pub fn wait(wait: Duration) -> Duration {
+        if wait.is_zero() { wait } else { wait.max(LATE) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_busy_for_the_window_after_one_full_of_datagrams() {
+        let start = Instant::now();
+        for (datagrams, pause) in [(BUSY - 1, None), (BUSY, Some(PAUSE))] {
+            let mut pace = Pace::new(start);
+            pace.took(start, datagrams);
+            assert_eq!(pace.pause(), None, "not before the window is over");
+            pace.took(start + WINDOW, 1);
+            assert_eq!(pace.pause(), pause);
+            pace.took(start + 2 * WINDOW, 1);
+            assert_eq!(pace.pause(), None);
+        }
+    }
+
+    #[test]
+    fn what_is_due_now_is_not_put_off_and_what_is_due_soon_a_little() {
+        assert_eq!(Pace::wait(Duration::ZERO), Duration::ZERO);
+        assert_eq!(Pace::wait(Duration::from_millis(1)), LATE);
+        assert_eq!(Pace::wait(Duration::from_millis(200)), Duration::from_millis(200));
+    }
+}
