@@ -135,7 +135,7 @@ proptest! {
         let alive: Vec<u64> = world.alive.keys().copied().collect();
         alive.into_iter().for_each(|call| world.take(&Step::Bye { call }));
         prop_assert_eq!(world.rig.ports().leased, 0);
-        world.rig.pass(5 * SECOND);
+        world.rig.pass(6 * SECOND);
         prop_assert_eq!(world.rig.ports().quarantined, 0);
     }
 }

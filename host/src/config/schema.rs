@@ -447,6 +447,9 @@ pub struct Relay {
     pub max_sessions: u32,
     /// Where calls are recorded when that is asked for, and how much of them is kept.
     pub record: Record,
+    /// Pairs of ports each thread opens in each network at the start; more are opened when they are needed. A port rests
+    /// for 5 s between two sessions, so ten times the calls a second spare every call the opening of its ports.
+    pub open_at_start: u32,
     /// rtpengine's control protocol, for Kamailio, OpenSIPS and others; none: not spoken.
     pub ng: Option<Ng>,
 }
@@ -469,6 +472,7 @@ impl Default for Relay {
             media_timeout: Span(std::time::Duration::from_secs(120)),
             max_sessions: 0,
             record: Record::default(),
+            open_at_start: 64,
             ng: None,
         }
     }
