@@ -121,13 +121,23 @@ impl Lab {
 
     /// Media ports that the relay in this host's `postern` has lent, as `postern status` says.
     pub fn lent_ports(&self, host: &str, config: &Path) -> u64 {
+        self.of_lanes(host, config, "ports")
+    }
+
+    /// Transactions of this host's `postern`, lingering ones too.
+    pub fn transactions(&self, host: &str, config: &Path) -> u64 {
+        self.of_lanes(host, config, "transactions")
+    }
+
+    /// One count of `postern status`, over all lanes.
+    fn of_lanes(&self, host: &str, config: &Path, what: &str) -> u64 {
         let argv = [postern(), "status", "--json", "-c", &config.to_string_lossy()];
         let mut asked = self.spawn(host, &argv);
         let status = asked.wait(Duration::from_secs(10));
         assert!(status.success(), "postern status in {host}: {}", asked.output());
         let report = asked.report();
         let lanes = report["lanes"].as_array().unwrap_or_else(|| panic!("no lanes in {report}"));
-        lanes.iter().filter_map(|lane| lane["ports"].as_u64()).sum()
+        lanes.iter().filter_map(|lane| lane[what].as_u64()).sum()
     }
 
     /// Waits until nothing is lent any more: what was given back rests for a while.

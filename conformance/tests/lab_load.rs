@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conformance::lab::{Lab, Process, postern};
 
@@ -37,7 +37,7 @@ fn count(statistics: &BTreeMap<String, String>, name: &str) -> u32 {
 }
 
 struct Load {
-    _postern: Process,
+    postern: Process,
     config: PathBuf,
     lab: Lab,
     _turn: MutexGuard<'static, ()>,
@@ -50,7 +50,7 @@ impl Load {
         let config = PathBuf::from(format!("{}/../configs/{config}", env!("CARGO_MANIFEST_DIR")));
         let mut postern = lab.spawn("here", &[postern(), "run", "-c", &config.to_string_lossy()]);
         postern.wait_for_port("postern", 5060, Duration::from_secs(10));
-        Some(Load { _postern: postern, config, lab, _turn: turn })
+        Some(Load { postern, config, lab, _turn: turn })
     }
 
     fn sipp(&self, name: &str, argv: &[&str]) -> (Process, std::path::PathBuf) {
@@ -70,6 +70,18 @@ impl Load {
             &path,
         ];
         (self.lab.spawn("here", &[&fixed[..], argv].concat()), statistics.clone())
+    }
+
+    /// KiB resident once every transaction of the calls so far is forgotten (64·T1 is 32 s).
+    fn resident(&self) -> u64 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.lab.transactions("here", &self.config) > 0 {
+            assert!(Instant::now() < deadline, "transactions outlive 64·T1");
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.postern.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it runs");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 
     /// Places calls between a caller's and a callee's scenario and checks both sides' books.
@@ -127,4 +139,22 @@ fn scenario_1g_anchored_calls_leave_no_port_held() {
 fn sipps_own_scenarios_which_follow_no_route_set_pass_too() {
     let Some(load) = Load::on("load-test.yaml") else { return };
     load.carries(&["-sn", "uac"], &["-sn", "uas"]);
+}
+
+/// `make load` only: the calls of a second load find their memory in what the first one's left behind. A tenth more is
+/// what allocators keep here and there; one KiB a call would be twice that.
+#[test]
+fn a_second_load_needs_no_more_memory_than_the_first() {
+    if std::env::var_os("POSTERN_FULL_LOAD").is_none() {
+        return;
+    }
+    for config in ["load-test.yaml", "load-test-anchored.yaml"] {
+        let Some(load) = Load::on(config) else { return };
+        let [first, second] = [1, 2].map(|_| {
+            load.carries(&["-sf", &bench("uac.xml")], &["-sf", &bench("uas.xml")]);
+            load.resident()
+        });
+        println!("{config}: {first} KiB after a load, {second} KiB after the next");
+        assert!(first > 8 << 10 && second <= first + first / 10, "{config}: {first} KiB, then {second} KiB");
+    }
 }
