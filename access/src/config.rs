@@ -9,8 +9,10 @@ use proto::stun;
 /// Everything an access server is told at birth.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The domain of its accounts, and its digest realm.
+    /// The domain of its accounts.
     pub domain: String,
+    /// The digest realm.
+    pub realm: String,
     /// Where it answers STUN from, beside its own sockets.
     pub stun: stun::Server,
     /// What pair keys derive from. Durable: peers keep theirs.
@@ -34,6 +36,7 @@ impl Config {
     pub fn new(domain: &str, secret: [u8; 32], nonce_key: [u8; 32]) -> Config {
         Config {
             domain: domain.to_owned(),
+            realm: domain.to_owned(),
             stun: stun::Server::single(),
             secret,
             nonce_key,

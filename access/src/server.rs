@@ -67,7 +67,7 @@ impl Access {
         let mut dice = birth.dice(DICE);
         let transactions = Transactions::new(Timers::default(), config.transactions, &mut dice);
         Access {
-            gate: Gate::new(&config.domain, config.nonce_key),
+            gate: Gate::new(&config.realm, config.nonce_key),
             accounts: Accounts::new(&config.buddies),
             config,
             birth,

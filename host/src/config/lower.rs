@@ -18,8 +18,10 @@ use crate::keys::Keyring;
 pub fn users(settings: &Settings) -> Vec<User> {
     let realm = realm(settings);
     let listeners = settings.file.listeners.iter().flat_map(|listener| &listener.algorithms);
-    let offered: Vec<Algorithm> =
-        settings.file.auth.algorithms.iter().chain(listeners).copied().map(algorithm).collect();
+    let offered = settings.file.auth.algorithms.iter().chain(listeners).copied().map(algorithm);
+    // Peers log in by SHA-256, whatever phones are offered.
+    let peers = settings.file.access.iter().map(|_| Algorithm::Sha256);
+    let offered: Vec<Algorithm> = offered.chain(peers).collect();
     settings.users.iter().map(|account| user(account, &realm, &offered)).collect()
 }
 

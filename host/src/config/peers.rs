@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::check::{Checked, Context};
+use super::lower::realm;
 use super::schema::File;
 use super::values::{Cidr, SipAddress};
 use crate::keys::Keyring;
@@ -140,6 +141,7 @@ pub fn access(settings: &Settings, keys: &Keyring) -> Option<access::Config> {
     let here = settings.file.reflector.as_ref().map(|reflector| reflector.address.addr);
     let reflector = own.reflector.or(here).map(|at| (at, ticket_keys(keys)));
     Some(access::Config {
+        realm: realm(settings),
         stun: own.server(),
         reflector,
         buddies: own.buddies.iter().map(|(one, other)| (account(one), account(other))).collect(),
