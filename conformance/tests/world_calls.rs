@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use conformance::cast::{Cast, Plot, SITES, alice_calls, script, without_chance};
+use conformance::cast::{Cast, Plot, SITES, alice_calls, without_chance};
 use conformance::world::{Entry, INTERNET, Link, Mute, NodeId, Rules};
 use endpoint_sim::{Act, After, Answer, EndedBy, Phone, Step};
 use proto::sdp::Sdp;

@@ -22,7 +22,6 @@ fn address(text: &str) -> SocketAddr {
 
 struct Scene {
     world: World,
-    proxy: NodeId,
     office: Realm,
 }
 
@@ -69,7 +68,7 @@ impl Scene {
         world.tables(proxy).guard(Policy::default());
         let nat = world.nat("office", INTERNET, OFFICE, Rules::PORT_RESTRICTED);
         let office = world.inside(nat);
-        Scene { world, proxy, office }
+        Scene { world, office }
     }
 
     fn party(&mut self, realm: Realm, at: &'static str) -> Party {

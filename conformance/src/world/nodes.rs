@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use proto::node::{
-    Answer, Birth, Flow, FlowId, Input, Lane, Node, Output, Question, SendError, SocketId, Ticket, Transport,
+    Answer, Birth, Flow, Input, Lane, Node, Output, Question, SendError, SocketId, Ticket, Transport,
 };
 use proto::resolve::{Found, Resolution, Step};
 use proto::tables::Tables;

@@ -14,43 +14,43 @@ use proto::tables::{Anchor, Secret, User};
 use proxy::{Config, Proxy};
 
 /// The proxy.
-pub const PROXY: &str = "203.0.113.1:5060";
+pub(crate) const PROXY: &str = "203.0.113.1:5060";
 /// A caller.
-pub const A: &str = "192.0.2.10:5060";
+pub(crate) const A: &str = "192.0.2.10:5060";
 /// A callee.
-pub const B: &str = "198.51.100.20:5070";
+pub(crate) const B: &str = "198.51.100.20:5070";
 /// Another one.
-pub const C: &str = "198.51.100.30:5070";
+pub(crate) const C: &str = "198.51.100.30:5070";
 /// RFC 3261 §17.1.1.1: an estimate of the round trip.
-pub const T1: Duration = Duration::from_millis(500);
+pub(crate) const T1: Duration = Duration::from_millis(500);
 /// The longest interval between two retransmissions.
-pub const T2: Duration = Duration::from_secs(4);
+pub(crate) const T2: Duration = Duration::from_secs(4);
 /// How long a message may stay in the network.
-pub const T4: Duration = Duration::from_secs(5);
+pub(crate) const T4: Duration = Duration::from_secs(5);
 /// One step of the clock in boundary pairs.
-pub const TICK: Duration = Duration::from_millis(1);
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 
 /// See the module.
-pub struct Desk {
-    pub proxy: Proxy,
-    pub tables: WorldTables,
+pub(crate) struct Desk {
+    pub(crate) proxy: Proxy,
+    pub(crate) tables: WorldTables,
     /// Names that are to be resolved.
-    pub questions: Vec<(Ticket, String)>,
+    pub(crate) questions: Vec<(Ticket, String)>,
     /// Answers to what is broken repeat what was broken, so they are no SIP either.
-    pub broken: Vec<String>,
+    pub(crate) broken: Vec<String>,
     now: Instant,
 }
 
 /// What the proxy sent.
 #[derive(Clone, Debug)]
-pub struct Sent {
-    pub flow: Flow,
-    pub ticket: Ticket,
-    pub message: Message,
+pub(crate) struct Sent {
+    pub(crate) flow: Flow,
+    pub(crate) ticket: Ticket,
+    pub(crate) message: Message,
 }
 
 /// A registrar and proxy for example.com that asks nobody for credentials and has no relay.
-pub fn open() -> Config {
+pub(crate) fn open() -> Config {
     let mut config = cast::proxy_config(PROXY);
     config.listeners.iter_mut().for_each(|listener| listener.authenticate = false);
     config.relays.clear();
@@ -62,19 +62,19 @@ pub fn open() -> Config {
 }
 
 /// The same, and everybody needs a password.
-pub fn guarded() -> Config {
+pub(crate) fn guarded() -> Config {
     let mut config = open();
     config.listeners.iter_mut().for_each(|listener| listener.authenticate = true);
     config
 }
 
 /// The way from an address by UDP.
-pub fn udp(from: &str) -> Flow {
+pub(crate) fn udp(from: &str) -> Flow {
     Flow::udp(at(PROXY), at(from))
 }
 
 /// A connection from an address.
-pub fn tcp(from: &str) -> Flow {
+pub(crate) fn tcp(from: &str) -> Flow {
     Flow { transport: Transport::Tcp, local: at(PROXY), remote: at(from), id: FlowId(7) }
 }
 
@@ -84,7 +84,7 @@ fn at(address: &str) -> std::net::SocketAddr {
 
 impl Desk {
     /// A proxy with this configuration; alice's and bob's password is `secret`.
-    pub fn new(config: Config) -> Desk {
+    pub(crate) fn new(config: Config) -> Desk {
         let now = Instant::now();
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
         let birth = Birth { now, wall, seed: [3; 32], lane: Lane::default() };
@@ -109,22 +109,22 @@ impl Desk {
     }
 
     /// One that everybody may call through.
-    pub fn open() -> Desk {
+    pub(crate) fn open() -> Desk {
         Desk::new(open())
     }
 
     /// A message comes by UDP from here.
-    pub fn hear(&mut self, from: &str, message: impl Into<Draft>) -> Vec<Sent> {
+    pub(crate) fn hear(&mut self, from: &str, message: impl Into<Draft>) -> Vec<Sent> {
         self.hear_by(udp(from), message)
     }
 
     /// A message comes by this way.
-    pub fn hear_by(&mut self, flow: Flow, message: impl Into<Draft>) -> Vec<Sent> {
+    pub(crate) fn hear_by(&mut self, flow: Flow, message: impl Into<Draft>) -> Vec<Sent> {
         self.hear_bytes(flow, message.into().text())
     }
 
     /// Bytes come by this way: as the lane does, what is SIP is handed over as such.
-    pub fn hear_bytes(&mut self, flow: Flow, bytes: impl Into<Bytes>) -> Vec<Sent> {
+    pub(crate) fn hear_bytes(&mut self, flow: Flow, bytes: impl Into<Bytes>) -> Vec<Sent> {
         let bytes = bytes.into();
         match Message::parse(bytes.clone()) {
             Ok(message) => self.input(Input::Message { flow, message }),
@@ -133,12 +133,12 @@ impl Desk {
     }
 
     /// Somebody answers what the proxy sent, with more header lines.
-    pub fn answer(&mut self, request: &Sent, status: u16, more: &[(&str, &str)]) -> Vec<Sent> {
+    pub(crate) fn answer(&mut self, request: &Sent, status: u16, more: &[(&str, &str)]) -> Vec<Sent> {
         self.answer_tagged(request, status, "callee", more)
     }
 
     /// The same from a dialog of its own.
-    pub fn answer_tagged(
+    pub(crate) fn answer_tagged(
         &mut self,
         request: &Sent,
         status: u16,
@@ -163,19 +163,19 @@ impl Desk {
     }
 
     /// What the proxy sent did not arrive.
-    pub fn fails(&mut self, sent: &Sent, error: SendError) -> Vec<Sent> {
+    pub(crate) fn fails(&mut self, sent: &Sent, error: SendError) -> Vec<Sent> {
         self.input(Input::SendFailed { ticket: sent.ticket, flow: sent.flow, error })
     }
 
     /// A name it asked for leads here, best first.
-    pub fn resolve(&mut self, addresses: &[&str]) -> Vec<Sent> {
+    pub(crate) fn resolve(&mut self, addresses: &[&str]) -> Vec<Sent> {
         let (ticket, _) = self.questions.pop().expect("a name was asked for");
         let targets = addresses.iter().map(|address| (Transport::Udp, at(address))).collect();
         self.input(Input::Answer { ticket, answer: Answer::Targets(targets) })
     }
 
     /// Lets time pass; what the proxy did by itself meanwhile.
-    pub fn pass(&mut self, time: Duration) -> Vec<Sent> {
+    pub(crate) fn pass(&mut self, time: Duration) -> Vec<Sent> {
         let until = self.now + time;
         let mut sent = Vec::new();
         while let Some(due) = self.proxy.deadline().filter(|due| *due <= until) {
@@ -187,19 +187,19 @@ impl Desk {
     }
 
     /// Somebody's device registers for an hour.
-    pub fn register(&mut self, user: &str, from: &str, contact: &str) {
+    pub(crate) fn register(&mut self, user: &str, from: &str, contact: &str) {
         let sent = self.hear(from, register(user).with("Contact", contact));
         assert_eq!(sent[0].message.status(), Some(200), "{sent:?}");
     }
 
     /// The INVITE from A to B as it leaves, on a desk for calls through.
-    pub fn forwarded(&mut self, invite: impl Into<Draft>) -> Sent {
+    pub(crate) fn forwarded(&mut self, invite: impl Into<Draft>) -> Sent {
         let sent = self.hear(A, invite);
         requests(&sent, "INVITE").into_iter().next().unwrap_or_else(|| panic!("not forwarded: {sent:?}"))
     }
 
     /// Something that is no message.
-    pub fn tell(&mut self, input: Input) -> Vec<Sent> {
+    pub(crate) fn tell(&mut self, input: Input) -> Vec<Sent> {
         self.input(input)
     }
 
@@ -223,33 +223,33 @@ impl Desk {
 }
 
 /// The requests of this method among what was sent.
-pub fn requests(sent: &[Sent], method: &str) -> Vec<Sent> {
+pub(crate) fn requests(sent: &[Sent], method: &str) -> Vec<Sent> {
     let fits = |sent: &&Sent| sent.message.is_request() && sent.message.method().as_str() == method;
     sent.iter().filter(fits).cloned().collect()
 }
 
 /// The status codes among what was sent to an address.
-pub fn statuses(sent: &[Sent], to: &str) -> Vec<u16> {
+pub(crate) fn statuses(sent: &[Sent], to: &str) -> Vec<u16> {
     sent.iter().filter(|s| s.flow.remote == at(to)).filter_map(|s| s.message.status()).collect()
 }
 
 /// The last response that was sent to an address.
 #[track_caller]
-pub fn response(sent: &[Sent], to: &str) -> Message {
+pub(crate) fn response(sent: &[Sent], to: &str) -> Message {
     let found = sent.iter().rev().find(|s| s.flow.remote == at(to) && s.message.status().is_some());
     found.unwrap_or_else(|| panic!("no response to {to} in {sent:?}")).message.clone()
 }
 
 /// A message before it is bytes.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub(crate) struct Draft {
     first: String,
     headers: Vec<(String, String)>,
     body: String,
 }
 
 /// A request from A about bob, in a transaction of its own.
-pub fn request(method: &str, uri: &str) -> Draft {
+pub(crate) fn request(method: &str, uri: &str) -> Draft {
     let headers = [
         ("Via", format!("SIP/2.0/UDP {A};branch=z9hG4bK{method}1")),
         ("Max-Forwards", "70".into()),
@@ -267,12 +267,12 @@ pub fn request(method: &str, uri: &str) -> Draft {
 }
 
 /// An INVITE to whoever is at B.
-pub fn invite() -> Draft {
+pub(crate) fn invite() -> Draft {
     request("INVITE", &format!("sip:bob@{B}"))
 }
 
 /// A REGISTER of somebody's, without a Contact yet.
-pub fn register(user: &str) -> Draft {
+pub(crate) fn register(user: &str) -> Draft {
     let aor = format!("<sip:{user}@example.com>");
     request("REGISTER", "sip:example.com")
         .without("Contact")
@@ -282,7 +282,7 @@ pub fn register(user: &str) -> Draft {
 }
 
 /// A request of the caller in the dialog that its 200 began.
-pub fn in_dialog(method: &str, number: u32, ok: &Message) -> Draft {
+pub(crate) fn in_dialog(method: &str, number: u32, ok: &Message) -> Draft {
     let mut routes: Vec<&str> = ok.values(Name::RecordRoute).collect();
     routes.reverse();
     let contact = ok.contacts().next().and_then(Result::ok).map(|contact| contact.raw_uri.to_owned());
@@ -299,7 +299,7 @@ pub fn in_dialog(method: &str, number: u32, ok: &Message) -> Draft {
 
 impl Draft {
     /// With this header instead of any it has of that name.
-    pub fn with(self, name: &str, value: &str) -> Draft {
+    pub(crate) fn with(self, name: &str, value: &str) -> Draft {
         let mut draft = self;
         let at = draft.headers.iter().position(|(known, _)| known == name).unwrap_or(draft.headers.len());
         draft.headers.retain(|(known, _)| known != name);
@@ -308,30 +308,30 @@ impl Draft {
     }
 
     /// With this header below those it has.
-    pub fn adding(mut self, name: &str, value: &str) -> Draft {
+    pub(crate) fn adding(mut self, name: &str, value: &str) -> Draft {
         self.headers.push((name.into(), value.into()));
         self
     }
 
     /// Without any header of this name.
-    pub fn without(mut self, name: &str) -> Draft {
+    pub(crate) fn without(mut self, name: &str) -> Draft {
         self.headers.retain(|(known, _)| known != name);
         self
     }
 
     /// In another transaction.
-    pub fn branch(self, branch: &str) -> Draft {
+    pub(crate) fn branch(self, branch: &str) -> Draft {
         self.with("Via", &format!("SIP/2.0/UDP {A};branch={branch}"))
     }
 
     /// With a body.
-    pub fn carrying(mut self, kind: &str, body: &str) -> Draft {
+    pub(crate) fn carrying(mut self, kind: &str, body: &str) -> Draft {
         self.body = body.into();
         self.with("Content-Type", kind)
     }
 
     /// As it goes over the wire.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let headers: String =
             self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         format!("{}\r\n{headers}Content-Length: {}\r\n\r\n{}", self.first, self.body.len(), self.body)
@@ -340,28 +340,28 @@ impl Draft {
 
 impl Draft {
     /// To a domain as a whole.
-    pub fn to_domain(self, host: &str) -> Draft {
+    pub(crate) fn to_domain(self, host: &str) -> Draft {
         self.to_uri(&format!("sip:{host}"))
     }
 }
 
 impl Draft {
     /// To this request URI.
-    pub fn to_uri(mut self, uri: &str) -> Draft {
+    pub(crate) fn to_uri(mut self, uri: &str) -> Draft {
         let method = self.first.split(' ').next().unwrap_or_default();
         self.first = format!("{method} {uri} SIP/2.0");
         self
     }
 
     /// With another method in the request line.
-    pub fn method(mut self, method: &str) -> Draft {
+    pub(crate) fn method(mut self, method: &str) -> Draft {
         let rest = self.first.split_once(' ').map_or("", |(_, rest)| rest).to_owned();
         self.first = format!("{method} {rest}");
         self
     }
 
     /// The CANCEL of this request (§9.1).
-    pub fn cancel(mut self) -> Draft {
+    pub(crate) fn cancel(mut self) -> Draft {
         self.first = self.first.replacen("INVITE", "CANCEL", 1);
         self.without("Contact").with("CSeq", "1 CANCEL")
     }
@@ -374,7 +374,14 @@ impl From<&Draft> for Draft {
 }
 
 /// Credentials that answer the challenge of a 401 or 407.
-pub fn proof(challenge: &Message, user: &str, password: &str, uri: &str, method: &str, count: u32) -> String {
+pub(crate) fn proof(
+    challenge: &Message,
+    user: &str,
+    password: &str,
+    uri: &str,
+    method: &str,
+    count: u32,
+) -> String {
     let asked = challenge.text(Name::WwwAuthenticate).or(challenge.text(Name::ProxyAuthenticate));
     let asked = asked.unwrap_or_else(|| panic!("{challenge:?} is no challenge"));
     let request = proto::digest::Request { method, body: b"" };

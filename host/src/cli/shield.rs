@@ -17,6 +17,7 @@ pub enum Shield {
     Allow {
         /// Such as 192.0.2.1 or 192.0.2.0/24
         range: String,
+        /// Which process is asked
         #[command(flatten)]
         target: Target,
     },
@@ -27,6 +28,7 @@ pub enum Shield {
         /// For how long, such as 30m or 24h
         #[arg(long = "for", default_value = "1h", value_name = "TIME")]
         lasts: String,
+        /// Which process is asked
         #[command(flatten)]
         target: Target,
     },

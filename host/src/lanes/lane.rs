@@ -272,7 +272,7 @@ impl Lane {
             }
             Command::Drain => (0..self.seats.len()).for_each(|seat| self.deliver(now, seat, Input::Drain)),
             Command::Capture(order, to) => {
-                drop(to.send(self.seats.iter_mut().map(|seat| seat.capture(&order)).sum()))
+                let _ = to.send(self.seats.iter_mut().map(|seat| seat.capture(&order)).sum());
             }
             Command::Report(to) => drop(to.send(self.report())),
             Command::Plan(uri, from, to) => {

@@ -249,7 +249,8 @@ impl UringPath {
     ) {
         let (tag, result, flags) = completion;
         let number = tag as u32;
-        let port = self.ports.get_mut(number as usize).and_then(Option::as_mut).filter(|port| port.tag == tag);
+        let port =
+            self.ports.get_mut(number as usize).and_then(Option::as_mut).filter(|port| port.tag == tag);
         let current = port.is_some();
         if let Some(port) = port.filter(|_| !cqueue::more(flags)) {
             port.armed = false;

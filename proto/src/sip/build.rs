@@ -129,7 +129,13 @@ impl Builder {
         let value_end = self.head.len();
         self.head.extend_from_slice(b"\r\n");
         let name_len = header.raw_name.len() as u16;
-        let line = Line { at: at as u32, value: value as u32, value_end: value_end as u32, name_len, name: header.name };
+        let line = Line {
+            at: at as u32,
+            value: value as u32,
+            value_end: value_end as u32,
+            name_len,
+            name: header.name,
+        };
         self.note(reindex::is_tidy(&self.head[value..value_end]).then_some(line));
     }
 

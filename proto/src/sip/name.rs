@@ -191,7 +191,8 @@ impl Name {
         let mut found = found.filter(|(long, _)| {
             // Most candidates of one length differ at an end already.
             let long = long.as_bytes();
-            let ends = long[0].eq_ignore_ascii_case(&first) && long[long.len() - 1].eq_ignore_ascii_case(&last);
+            let ends =
+                long[0].eq_ignore_ascii_case(&first) && long[long.len() - 1].eq_ignore_ascii_case(&last);
             ends && long.eq_ignore_ascii_case(token)
         });
         found.next().map_or(Name::Other, |&(_, name)| name)

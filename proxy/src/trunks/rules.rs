@@ -35,11 +35,28 @@ pub enum Direction {
 #[derive(Clone, Debug)]
 pub enum Act {
     /// A new header line after all others; with an origin only if that matches, its captures in the value.
-    Add { name: String, value: String, from: Option<(Part, Regex)> },
+    Add {
+        /// The header's name.
+        name: String,
+        /// Its value; with an origin, a template of the captures.
+        value: String,
+        /// What must match.
+        from: Option<(Part, Regex)>,
+    },
     /// Every line of this name goes.
-    Remove { name: String },
+    Remove {
+        /// The header's name.
+        name: String,
+    },
     /// Every value of this part that matches becomes this template.
-    Rewrite { part: Part, find: Regex, with: String },
+    Rewrite {
+        /// What is read and written.
+        part: Part,
+        /// What must match.
+        find: Regex,
+        /// What it becomes.
+        with: String,
+    },
 }
 
 /// A part of a message that a rule reads or rewrites.
