@@ -430,21 +430,26 @@ fn a_session_is_refreshed_while_its_call_is_up() {
     one(&sent, RELAY, Method::Options);
 }
 
-/// DESIGN §6: silence ends a call with a BYE to both sides.
-#[test]
-fn a_relays_bye_hangs_up_both_parties() {
-    let mut bench = Bench::new(Config { siblings: claim().siblings, ..always() });
-    answered(&mut bench);
-    let session = bench.session.clone().expect("a relay was asked");
-    let bye = crate::bench::message(&format!(
-        "BYE sip:postern@{PROXY} SIP/2.0
+/// The relay's BYE of a silent session, unproven; `name` is what the session's INVITE gave as the call's.
+fn relays_bye(name: &str, session: &str) -> Message {
+    crate::bench::message(&format!(
+        "BYE sip:{name}@{PROXY} SIP/2.0
          Via: SIP/2.0/UDP {RELAY};branch=z9hG4bKr1
          From: <sip:{session}@{RELAY}>;tag=r
          To: <sip:postern@{PROXY}>;tag=p
          Call-ID: {session}
          CSeq: 1 BYE
          Max-Forwards: 70"
-    ));
+    ))
+}
+
+/// DESIGN §6: silence ends a call with a BYE to both sides.
+#[test]
+fn a_relays_bye_hangs_up_both_parties() {
+    let mut bench = Bench::new(Config { siblings: claim().siblings, ..always() });
+    answered(&mut bench);
+    let session = bench.session.clone().expect("a relay was asked");
+    let bye = relays_bye("postern", &session);
     let unproven = bench.by(crate::testing::udp(RELAY), bye.clone());
     assert_eq!(unproven[0].message.status(), Some(403));
     let bye = bye.edit().set_first(Name::Via, "SIP/2.0/UDP 203.0.113.50:5060;branch=z9hG4bKr2").finish();
@@ -465,15 +470,7 @@ fn a_call_of_a_former_life_that_falls_silent_is_recorded() {
     let session = bench.session.clone().expect("a relay was asked");
     bench.pass(Duration::from_secs(20));
     bench.restart();
-    let bye = crate::bench::message(&format!(
-        "BYE sip:c1@{PROXY} SIP/2.0
-         Via: SIP/2.0/UDP {RELAY};branch=z9hG4bKr1
-         From: <sip:{session}@{RELAY}>;tag=r
-         To: <sip:postern@{PROXY}>;tag=p
-         Call-ID: {session}
-         CSeq: 1 BYE
-         Max-Forwards: 70"
-    ));
+    let bye = relays_bye("c1", &session);
     for (branch, ends) in [("z9hG4bKr1", 1), ("z9hG4bKr2", 1)] {
         let via = format!("SIP/2.0/UDP {RELAY};branch={branch}");
         let bye = bye.edit().set_first(Name::Via, &via).finish();

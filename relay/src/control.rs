@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use proto::control::{self, Ask};
-use proto::event::{Event, LegQuality, Release, Side};
+use proto::event::{Event, Release, Side};
 use proto::node::Flow;
 use proto::node_auth::Proof;
 use proto::sdp::Sdp;
@@ -210,21 +210,8 @@ impl Relay {
         }
         let contact = contact(message).unwrap_or_else(|| format!("sip:{}", flow.remote));
         let dialog = Some(Dialog { flow: *flow, contact, cseq: 0, own_cseq: 0 });
-        Ok(Session {
-            id: ask.session,
-            name: ask.session.to_string().into(),
-            mode: ask.mode,
-            parties: [self.party(ask, Side::Caller)?, self.party(ask, Side::Callee)?],
-            streams: Vec::new(),
-            dialog,
-            refreshed: now,
-            born: now,
-            ended: [LegQuality::default(); 2],
-            watch: None,
-            bye: None,
-            recorded: false,
-            quiet_until: None,
-        })
+        let parties = [self.party(ask, Side::Caller)?, self.party(ask, Side::Callee)?];
+        Ok(Session { dialog, ..Session::new(ask.session, ask.mode, parties, now) })
     }
 
     fn party(&self, ask: &Ask, side: Side) -> Result<Party, Not> {

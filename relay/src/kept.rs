@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use proto::control::{self, Mode};
-use proto::event::{LegQuality, Side};
+use proto::event::Side;
 use proto::node::{Flow, FlowId, Transport};
 use proto::sdp::Kind;
 use proto::tables::{Latch, Tables};
@@ -175,20 +175,12 @@ impl Relay {
         let id = control::Session::from_name(kept.0.text("id")?)?;
         let parties = [self.unpack_party(kept, 0)?, self.unpack_party(kept, 1)?];
         let moment = |key: &str| self.moment(now, kept.number(key));
+        let mode = if kept.flag("shared") { Mode::Shared } else { Mode::Split };
         let mut session = Session {
-            id,
-            name: id.to_string().into(),
-            mode: if kept.flag("shared") { Mode::Shared } else { Mode::Split },
-            parties,
-            streams: Vec::new(),
             dialog: kept.dict("dialog").and_then(|dialog| unpack_dialog(&dialog)),
             refreshed: moment("refreshed"),
-            born: moment("born"),
-            ended: [LegQuality::default(); 2],
-            watch: None,
-            bye: None,
             recorded: kept.flag("recorded"),
-            quiet_until: None,
+            ..Session::new(id, mode, parties, moment("born"))
         };
         for stream in kept.list("streams") {
             let stream = self.unpack_stream(now, &session, &Kept(stream.as_dict()?), ports);

@@ -92,6 +92,25 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// One that begins: without streams, and nobody's dialog yet.
+    pub(crate) fn new(id: control::Session, mode: Mode, parties: [Party; 2], now: Instant) -> Session {
+        Session {
+            id,
+            name: id.to_string().into(),
+            mode,
+            parties,
+            streams: Vec::new(),
+            dialog: None,
+            refreshed: now,
+            born: now,
+            ended: [LegQuality::default(); 2],
+            watch: None,
+            bye: None,
+            recorded: false,
+            quiet_until: None,
+        }
+    }
+
     /// Its streams that have ports.
     pub(crate) fn streams(&self) -> impl Iterator<Item = &Stream> {
         self.streams.iter().flatten()

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use proto::control::{Ask, Mode, Session as SessionId};
-use proto::event::{Event, LegQuality, MediaDecided, Rule, Side, Sighting};
+use proto::event::{Event, MediaDecided, Rule, Side, Sighting};
 use proto::node::{Flow, Transport};
 use proto::sdp::{Connection, Kind, Media, Rewrite, Sdp};
 use proto::tables::Anchor;
@@ -100,22 +100,7 @@ impl Relay {
             }
         };
         let parties = self.ng_parties(describe);
-        let session = Session {
-            id,
-            name: id.to_string().into(),
-            mode: Mode::Split,
-            parties,
-            streams: Vec::new(),
-            dialog: None,
-            refreshed: now,
-            born: now,
-            ended: [LegQuality::default(); 2],
-            watch: None,
-            bye: None,
-            recorded: false,
-            quiet_until: None,
-        };
-        self.sessions.insert(id.0, session);
+        self.sessions.insert(id.0, Session::new(id, Mode::Split, parties, now));
         Ok(id)
     }
 
