@@ -89,7 +89,7 @@ impl Scene {
         self.now += Duration::from_millis(1);
         self.proxy.handle(self.now, Input::Message { flow, message }, &mut self.tables);
         while let Some(output) = self.proxy.poll(&mut self.tables) {
-            if let Output::Send { bytes, .. } = output {
+            if let Output::Send { bytes, .. } = output.on_the_wire() {
                 self.challenged += u32::from(bytes.starts_with(b"SIP/2.0 40"));
             }
         }

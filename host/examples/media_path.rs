@@ -100,7 +100,7 @@ impl Bench {
     fn settle(&mut self, path: &mut dyn MediaPath) -> Option<Message> {
         let mut response = None;
         while let Some(output) = self.relay.poll(&mut self.tables) {
-            match output {
+            match output.on_the_wire() {
                 Output::Bind { ticket, local } => {
                     let input = match path.bind(local) {
                         Ok((socket, local)) => {

@@ -353,6 +353,16 @@ pub enum Output {
         /// Comes back in [`Input::SendFailed`]; `Ticket(0)`: don't tell.
         ticket: Ticket,
     },
+    /// Send this message, which is in our hands read: a service of the same process gets it as it is, everybody else
+    /// gets its bytes. [`Output::on_the_wire`] makes an [`Output::Send`] of it.
+    Message {
+        /// By this path; see [`Flow`].
+        flow: Flow,
+        /// The message.
+        message: Message,
+        /// As with [`Output::Send`].
+        ticket: Ticket,
+    },
     /// Send a datagram that dies after so many routers: it opens our own NAT and is not heard beyond.
     Probe {
         /// By this path, over UDP.
@@ -404,6 +414,18 @@ pub enum Output {
     Event(Event),
     /// A copy of what a recorded session heard.
     Capture(Box<Captured>),
+}
+
+impl Output {
+    /// A message as the bytes that leave; anything else as it is.
+    pub fn on_the_wire(self) -> Output {
+        match self {
+            Output::Message { flow, message, ticket } => {
+                Output::Send { flow, bytes: message.into_bytes(), ticket }
+            }
+            other => other,
+        }
+    }
 }
 
 /// A part of a recording.

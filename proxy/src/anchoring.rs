@@ -141,7 +141,7 @@ impl Proxy {
         session: Session,
     ) -> ClientId {
         let request = self.with_via(&flow, request);
-        let request = siblings::sign(request, &self.config, cx.now.unix());
+        let request = siblings::sign_towards(&flow, request, &self.config, cx.now.unix());
         self.send(cx, flow, request, Owner::Relay(session))
     }
 
@@ -395,7 +395,8 @@ impl Proxy {
         }
         let status = if request.method() == Method::Bye { 200 } else { 405 };
         let response = reply(request, status, "").finish();
-        self.transactions.respond(cx.now.at, id, siblings::sign(response, &self.config, cx.now.unix()));
+        let response = siblings::sign_towards(flow, response, &self.config, cx.now.unix());
+        self.transactions.respond(cx.now.at, id, response);
         if let Some(session) = Session::from_name(request.call_id()).filter(|_| status == 200) {
             let call = self.relays.sessions.get(&session).and_then(|held| held.call.clone());
             self.relays.ended.remember(cx.now.at, 64 * self.config.timers.t1, session);

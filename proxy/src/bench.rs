@@ -122,7 +122,7 @@ impl Bench {
         self.proxy.handle(self.now, input, &mut self.tables);
         let mut sent = Vec::new();
         while let Some(output) = self.proxy.poll(&mut self.tables) {
-            match output {
+            match output.on_the_wire() {
                 Output::Send { flow, bytes, ticket } => {
                     let message = Message::parse(bytes).expect("what we send is SIP");
                     sent.push(Sent { flow, ticket, message });
@@ -143,7 +143,7 @@ impl Bench {
             &mut self.tables,
         );
         let outputs = std::iter::from_fn(|| self.proxy.poll(&mut self.tables));
-        let sent = |output| match output {
+        let sent = |output: Output| match output.on_the_wire() {
             Output::Send { flow, bytes, .. } => Some((flow, bytes)),
             _ => None,
         };

@@ -226,7 +226,7 @@ impl Net {
         let station = self.stations.get_mut(&at).unwrap();
         station.proxy.handle(self.now, input, &mut station.tables);
         while let Some(output) = station.proxy.poll(&mut station.tables) {
-            match output {
+            match output.on_the_wire() {
                 Output::Send { flow, bytes, .. } => {
                     // What came broken in a part we don't look at leaves so.
                     let Ok(message) = Message::parse(bytes) else {

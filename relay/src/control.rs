@@ -69,12 +69,12 @@ impl Relay {
 
     fn request(&mut self, now: Instant, id: ServerId, flow: Flow, message: Message) {
         match self.answer(now, &flow, &message) {
-            Ok(response) => self.respond(now, id, &message, response),
+            Ok(response) => self.respond(now, (id, flow), &message, response),
             Err(Not::Yet(pairs)) if self.waiting.len() < WAITING => {
                 self.waiting.push_back(Waiting { until: now + PATIENCE, pairs, id, flow, message });
             }
-            Err(Not::Yet(_)) => self.give_up(now, id, &message),
-            Err(Not::Refused(refusal)) => self.refuse(now, id, &message, refusal),
+            Err(Not::Yet(_)) => self.give_up(now, (id, flow), &message),
+            Err(Not::Refused(refusal)) => self.refuse(now, (id, flow), &message, refusal),
         }
     }
 
@@ -84,23 +84,23 @@ impl Relay {
         for _ in 0..self.waiting.len() {
             let Some(Waiting { until, id, flow, message, .. }) = self.waiting.pop_front() else { return };
             match self.answer(now, &flow, &message) {
-                Ok(response) => self.respond(now, id, &message, response),
+                Ok(response) => self.respond(now, (id, flow), &message, response),
                 Err(Not::Yet(pairs)) if now < until => {
                     self.waiting.push_front(Waiting { until, pairs, id, flow, message });
                     return;
                 }
-                Err(Not::Yet(_)) => self.give_up(now, id, &message),
-                Err(Not::Refused(refusal)) => self.refuse(now, id, &message, refusal),
+                Err(Not::Yet(_)) => self.give_up(now, (id, flow), &message),
+                Err(Not::Refused(refusal)) => self.refuse(now, (id, flow), &message, refusal),
             }
         }
     }
 
     /// Ports could not be opened in time.
-    fn give_up(&mut self, now: Instant, id: ServerId, message: &Message) {
+    fn give_up(&mut self, now: Instant, place: (ServerId, Flow), message: &Message) {
         if let Some(session) = control::Session::from_name(message.call_id()) {
             self.tell_exhausted(session);
         }
-        self.refuse(now, id, message, NO_PORTS);
+        self.refuse(now, place, message, NO_PORTS);
     }
 
     fn answer(&mut self, now: Instant, flow: &Flow, message: &Message) -> Result<Builder, Not> {
@@ -313,9 +313,9 @@ impl Relay {
         let known = if invite.is_some() { 200 } else { 481 };
         self.transactions.respond(now, id, reply(message, known, &tag).finish());
         if let Some(at) = self.waiting.iter().position(|waiting| Some(waiting.id) == invite)
-            && let Some(Waiting { id, message, .. }) = self.waiting.remove(at)
+            && let Some(Waiting { id, flow, message, .. }) = self.waiting.remove(at)
         {
-            self.refuse(now, id, &message, Refusal { status: 487, why: "cancelled" });
+            self.refuse(now, (id, flow), &message, Refusal { status: 487, why: "cancelled" });
         }
     }
 
@@ -328,8 +328,8 @@ impl Relay {
         }
     }
 
-    fn respond(&mut self, now: Instant, id: ServerId, request: &Message, response: Builder) {
-        let response = self.sign(now, response.finish());
+    fn respond(&mut self, now: Instant, (id, flow): (ServerId, Flow), request: &Message, response: Builder) {
+        let response = self.sign(now, &flow, response.finish());
         self.transactions.respond(now, id, response.clone());
         let session = control::Session::from_name(request.call_id());
         if let (Method::Invite, Some(session), Ok(cseq)) = (request.method(), session, request.cseq()) {
@@ -340,7 +340,7 @@ impl Relay {
         }
     }
 
-    fn refuse(&mut self, now: Instant, id: ServerId, request: &Message, refusal: Refusal) {
+    fn refuse(&mut self, now: Instant, (id, flow): (ServerId, Flow), request: &Message, refusal: Refusal) {
         // Who proved nothing is answered and forgotten (RFC 3261 §26.3.2.4).
         let forget = refusal.status == 403;
         let tag = if forget { self.transactions.stateless_tag(id) } else { self.own_tag(request) };
@@ -352,7 +352,7 @@ impl Relay {
             415 => response.header(Name::Accept, "application/sdp"),
             _ => response,
         };
-        let response = self.sign(now, response.finish());
+        let response = self.sign(now, &flow, response.finish());
         match forget {
             true => self.transactions.answer_and_forget(id, response),
             false => self.transactions.respond(now, id, response),
@@ -395,7 +395,7 @@ impl Relay {
             .header(Name::CSeq, format_args!("{} BYE", dialog.own_cseq))
             .header(Name::Reason, format_args!("SIP;cause=408;text=\"No media for {seconds} s\""))
             .finish();
-        let bye = self.sign(now, bye);
+        let bye = self.sign(now, &flow, bye);
         let client = self.transactions.request(now, flow, bye);
         if let Some(session) = self.sessions.get_mut(&id.0) {
             session.bye = Some(client);
@@ -426,10 +426,11 @@ impl Relay {
         }
     }
 
-    fn sign(&self, now: Instant, message: Message) -> Message {
+    /// Who is on this machine needs no proof from us, as we need none from it ([`Relay::believe`]).
+    fn sign(&self, now: Instant, flow: &Flow, message: Message) -> Message {
         match &self.config.key {
-            Some(key) => key.sign(&message, self.birth.unix_at(now)),
-            None => message,
+            Some(key) if !flow.remote.ip().is_loopback() => key.sign(&message, self.birth.unix_at(now)),
+            _ => message,
         }
     }
 

@@ -220,6 +220,7 @@ impl World {
 
     pub(super) fn perform(&mut self, node: NodeId, output: Output) {
         match output {
+            Output::Message { flow, message, ticket } => self.send(node, flow, message.into_bytes(), ticket),
             Output::Send { flow, bytes, ticket } => self.send(node, flow, bytes, ticket),
             Output::Probe { flow, bytes, hops } => {
                 let ends = (flow.local, flow.remote);

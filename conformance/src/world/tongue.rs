@@ -25,7 +25,7 @@ impl World {
 
 impl Tongue {
     pub(super) fn output(self, output: Output) -> Output {
-        match output {
+        match output.on_the_wire() {
             Output::Send { flow, bytes, ticket } => {
                 let said =
                     Message::parse(bytes.clone()).ok().and_then(|message| reworded(&message, self.says));

@@ -207,7 +207,7 @@ impl Desk {
         self.proxy.handle(self.now, input, &mut self.tables);
         let mut sent = Vec::new();
         while let Some(output) = self.proxy.poll(&mut self.tables) {
-            match output {
+            match output.on_the_wire() {
                 Output::Send { flow, bytes, ticket } => match Message::parse(bytes.clone()) {
                     Ok(message) => sent.push(Sent { flow, ticket, message }),
                     Err(_) => self.broken.push(String::from_utf8_lossy(&bytes).into_owned()),

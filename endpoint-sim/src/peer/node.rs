@@ -503,7 +503,7 @@ impl Node for Peer {
     fn poll(&mut self, _: &mut dyn Tables) -> Option<Output> {
         loop {
             let output = self.out.pop_front().or_else(|| self.transactions.poll())?;
-            match output {
+            match output.on_the_wire() {
                 Output::Send { flow, bytes, ticket } => match stands_for(flow.remote) {
                     Some(link) => {
                         if let Some(output) = self.leave_by(link, bytes) {

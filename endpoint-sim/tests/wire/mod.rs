@@ -126,7 +126,7 @@ impl Wire {
     }
 
     fn carry_out(&mut self, phone: usize, output: Output) {
-        match output {
+        match output.on_the_wire() {
             Output::Send { flow, bytes, .. } => self.fly(flow.local, flow.remote, bytes),
             Output::SendMedia { socket, to, bytes } => {
                 let from = self.sockets.iter().find(|(_, at)| **at == (phone, socket)).map(|(addr, _)| *addr);

@@ -407,20 +407,19 @@ impl Lane {
 
     fn perform(&mut self, now: Instant, seat: usize, output: Output) {
         match output {
-            Output::Send { flow, bytes, ticket } if self.is_ours(flow) => {
-                self.send_within(now, seat, flow, bytes, ticket)
-            }
-            Output::Send { flow, bytes, ticket } => {
-                if let Some(number) = self.listener_at(flow) {
-                    self.post.sent(
-                        Address { lane: self.index, seat },
-                        &self.listeners[number].seats,
-                        &bytes,
-                        now,
-                    );
+            Output::Message { flow, message, ticket } => {
+                if let Some(own) = self.post.seats(flow.transport, flow.local) {
+                    self.post.sent(Address { lane: self.index, seat }, own, &message, now);
                 }
-                self.send(seat, flow, bytes, ticket);
+                match self.is_ours(flow) {
+                    true => self.send_within(seat, flow, message, ticket),
+                    false => self.send(seat, flow, message.into_bytes(), ticket),
+                }
             }
+            Output::Send { flow, bytes, ticket } if self.is_ours(flow) => {
+                self.send_bytes_within(seat, flow, bytes, ticket)
+            }
+            Output::Send { flow, bytes, ticket } => self.send(seat, flow, bytes, ticket),
             Output::Probe { flow, bytes, hops } => self.probe(flow, &bytes, hops),
             Output::Close { flow } => self.outside.close(flow),
             Output::Ask { ticket, question } => {
@@ -459,17 +458,25 @@ impl Lane {
         flow.transport == Transport::Udp && self.post.seats(flow.transport, flow.remote).is_some()
     }
 
-    /// To a service of this process: in memory.
-    fn send_within(&mut self, now: Instant, from: usize, flow: Flow, bytes: Bytes, ticket: Ticket) {
-        let Some(seats) = self.post.seats(flow.transport, flow.remote).cloned() else { return };
-        if let Some(own) = self.post.seats(flow.transport, flow.local) {
-            self.post.sent(Address { lane: self.index, seat: from }, own, &bytes, now);
+    /// To a service of this process: in memory, as it is.
+    fn send_within(&mut self, from: usize, flow: Flow, message: Message, ticket: Ticket) {
+        let Some(seats) = self.post.seats(flow.transport, flow.remote) else { return };
+        let to = self.post.owner(seats, &message);
+        self.pass_on(from, to, (flow, ticket), Input::Message { flow: turned(flow), message });
+    }
+
+    /// The same for what is repeated, or is no SIP.
+    fn send_bytes_within(&mut self, from: usize, flow: Flow, bytes: Bytes, ticket: Ticket) {
+        match Message::parse(bytes.clone()) {
+            Ok(message) => self.send_within(from, flow, message, ticket),
+            Err(_) => {
+                let Some(seats) = self.post.seats(flow.transport, flow.remote) else { return };
+                self.pass_on(from, seats[0], (flow, ticket), Input::Other { flow: turned(flow), bytes });
+            }
         }
-        let flow_there = turned(flow);
-        let (to, input) = match Message::parse(bytes.clone()) {
-            Ok(message) => (self.post.owner(&seats, &message), Input::Message { flow: flow_there, message }),
-            Err(_) => (seats[0], Input::Other { flow: flow_there, bytes }),
-        };
+    }
+
+    fn pass_on(&mut self, from: usize, to: Address, (flow, ticket): (Flow, Ticket), input: Input) {
         if to.lane == self.index {
             self.inbox.push_back((to.seat, input));
         } else if self.post.post(to, input).is_err() {

@@ -91,11 +91,10 @@ impl PostOffice {
     }
 
     /// Remembers that a seat sent a request whose Call-ID belongs to another: its answer must find back.
-    pub fn sent(&self, from: Address, seats: &Seats, bytes: &bytes::Bytes, now: Instant) {
-        if seats.len() < 2 || bytes.starts_with(b"SIP/2.0 ") {
+    pub fn sent(&self, from: Address, seats: &Seats, message: &Message, now: Instant) {
+        if seats.len() < 2 || !message.is_request() {
             return;
         }
-        let Ok(message) = Message::parse(bytes.clone()) else { return };
         let hash = self.hash(message.call_id().as_bytes());
         if seats[(hash % seats.len() as u64) as usize] == from {
             return;

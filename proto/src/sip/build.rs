@@ -1,7 +1,6 @@
 //! Messages of our own: responses made from requests, and requests made from nothing.
 
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -99,9 +98,10 @@ impl Builder {
         done.head.append(&mut done.body);
         let first = memchr::memchr(b'\r', &done.head).unwrap_or(0);
         let start = start_line(&done.head[..first]).0;
-        let index = Index { start, lines: done.lines, head_end: head_end as u32, body: body as u32 };
+        let (head_end, body) = (head_end as u32, body as u32);
+        let index = Index { head_end, body, ..Index::of(start, done.lines) };
         let index = reindex::or_scanned((!done.odd).then_some(index), &done.head);
-        Message { bytes: Bytes::from(done.head), index: Arc::new(index) }
+        Message::of(Bytes::from(done.head), index)
     }
 
     fn note(&mut self, line: Option<Line>) {

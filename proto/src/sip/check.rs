@@ -1,7 +1,5 @@
 //! What must be right before a message is let in (RFC 3261 §7, §8.1.1, §16.3 step 1, §18.3; verdicts of RFC 4475).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::index::scan;
@@ -19,7 +17,7 @@ pub(super) fn parse(bytes: Bytes) -> Result<Message, Malformed> {
         return Err(Malformed { status: 513, why: "a message over 65535 bytes" });
     }
     let (index, flaw) = scan(&bytes);
-    let mut message = Message { bytes, index: Arc::new(index) };
+    let mut message = Message::of(bytes, index);
     let verdict = flaw.map_or(Ok(()), Err).and_then(|()| check(&mut message));
     match verdict {
         Err(malformed) if !message.is_request() => Err(Malformed { status: 0, ..malformed }),
@@ -106,7 +104,7 @@ fn check_request_uri(message: &Message) -> Result<(), Malformed> {
 /// message has exactly as many as it says.
 fn cut_body(message: &mut Message) -> Result<(), Malformed> {
     let Some(line) = message.lines(Name::ContentLength).next() else { return Ok(()) };
-    let length = std::str::from_utf8(message.raw(line)).ok().and_then(lex::decimal::<usize>);
+    let length = message.line_text(line).and_then(lex::decimal::<usize>);
     let length = length.ok_or(Malformed::bad("Content-Length is not a number"))?;
     if length > message.body().len() {
         return Err(Malformed::bad("Content-Length is larger than the body"));

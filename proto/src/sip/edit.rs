@@ -1,7 +1,6 @@
 //! Changes to a message as splices: everything untouched leaves as the same bytes.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -158,7 +157,7 @@ impl<'m> Edit<'m> {
                 Name::Other => written.eq_ignore_ascii_case(name.as_bytes()),
                 known => line.name == known,
             };
-            let value = std::str::from_utf8(self.message.raw(line)).ok().filter(|_| same);
+            let value = self.message.line_text(line).filter(|_| same);
             match value.and_then(&mut to) {
                 None => {}
                 Some(None) => {
@@ -207,7 +206,7 @@ impl<'m> Edit<'m> {
         out.extend_from_slice(&self.message.bytes[at..]);
         let kept = if overlap { None } else { reindex::after(&self.message.index, &self.splices) };
         let index = reindex::or_scanned(kept, &out);
-        Message { bytes: Bytes::from(out), index: Arc::new(index) }
+        Message::of(Bytes::from(out), index)
     }
 
     /// Splices the body and says its new length.
@@ -226,7 +225,7 @@ impl<'m> Edit<'m> {
         let lines = self.message.index.lines().iter().enumerate().filter(|(_, line)| line.name == name);
         for (number, line) in lines {
             let start = line.value as usize;
-            let text = std::str::from_utf8(self.message.raw(line)).unwrap_or("x");
+            let text = self.message.line_text(line).unwrap_or("x");
             let mut values =
                 lex::list(text).map(|v| (start + lex::offset_in(text, v), v.len())).skip(n).peekable();
             if let Some((at, length)) = values.next() {

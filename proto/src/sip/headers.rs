@@ -46,6 +46,7 @@ pub struct Via<'a> {
     pub port: Option<u16>,
     /// `;branch=…` and the rest.
     pub params: Params<'a>,
+    pub(super) branch: &'a str,
 }
 
 impl<'a> Via<'a> {
@@ -63,12 +64,12 @@ impl<'a> Via<'a> {
         }
         let params = params.unwrap_or(Params(""));
         let (host, port) = host_port(lex::trim(sent_by))?;
-        Ok(Via { transport, host, port, params })
+        Ok(Via { transport, host, port, params, branch: params.get("branch").unwrap_or("") })
     }
 
     /// The branch; "" if there is none.
     pub fn branch(&self) -> &'a str {
-        self.params.get("branch").unwrap_or("")
+        self.branch
     }
 
     /// Whether `rport` is there (RFC 3581).

@@ -6,7 +6,10 @@
 //! A line ends with CRLF or with LF alone: many parsers take a bare LF as a line end, so a header hidden behind one
 //! must be seen by us as well. A bare CR ends no line for anybody we know of, and is a flaw.
 
+use bytestring::ByteString;
+
 use super::lex::{is_lws, is_token_word};
+use super::reads::Reads;
 use super::{Malformed, Name};
 
 /// Header lines there is room for at first.
@@ -55,13 +58,16 @@ pub(super) struct Index {
     pub(super) head_end: u32,
     /// Where the body begins.
     pub(super) body: u32,
+    /// The head as text; empty when it is not UTF-8. Set when a [`Message`](super::Message) is made.
+    pub(super) text: ByteString,
+    pub(super) reads: Reads,
 }
 
 /// Indexes `bytes`, which begin with a start line; says what was wrong first.
 pub(super) fn scan(bytes: &[u8]) -> (Index, Option<Malformed>) {
     let first = text_line(bytes, 0);
     let (start, mut flaw) = start_line(&bytes[..first.end]);
-    let mut index = Index::begin(start);
+    let mut index = Index::of(start, Vec::with_capacity(ROOM));
     let mut at = first.next;
     loop {
         let line = text_line(bytes, at);
@@ -181,8 +187,9 @@ fn start(status: u16, first_end: usize, second_at: usize, second_end: usize, end
 }
 
 impl Index {
-    fn begin(start: Start) -> Index {
-        Index { start, lines: Vec::with_capacity(ROOM), head_end: 0, body: 0 }
+    /// With these lines and no end yet.
+    pub(super) fn of(start: Start, lines: Vec<Line>) -> Index {
+        Index { start, lines, head_end: 0, body: 0, text: ByteString::new(), reads: Reads::default() }
     }
 
     fn full(&self) -> Option<Malformed> {

@@ -16,14 +16,62 @@ pub(super) fn trim(text: &str) -> &str {
     &text[first..=last]
 }
 
+/// A set of bytes, asked for one byte after the other: a look into a table each.
+pub(super) struct ByteSet([bool; 256]);
+
+impl ByteSet {
+    /// Letters, digits and these.
+    pub(super) const fn alphanumeric_and(others: &[u8]) -> ByteSet {
+        let mut table = [false; 256];
+        let mut at = 0;
+        while at < 128 {
+            table[at] = (at as u8).is_ascii_alphanumeric();
+            at += 1;
+        }
+        ByteSet(table).and(others)
+    }
+
+    /// White space, control characters of ASCII and these.
+    pub(super) const fn blank_and(others: &[u8]) -> ByteSet {
+        let mut table = [false; 256];
+        let mut at = 0;
+        while at <= b' ' as usize {
+            table[at] = true;
+            at += 1;
+        }
+        table[0x7f] = true;
+        ByteSet(table).and(others)
+    }
+
+    const fn and(mut self, others: &[u8]) -> ByteSet {
+        let mut at = 0;
+        while at < others.len() {
+            self.0[others[at] as usize] = true;
+            at += 1;
+        }
+        self
+    }
+
+    pub(super) fn has(&self, byte: u8) -> bool {
+        self.0[usize::from(byte)]
+    }
+
+    /// Whether these are of the set, and there are some.
+    pub(super) fn are_all(&self, word: &[u8]) -> bool {
+        !word.is_empty() && word.iter().all(|&byte| self.has(byte))
+    }
+}
+
+static TOKEN: ByteSet = ByteSet::alphanumeric_and(b"-.!%*_+`'~");
+
 /// `token` characters.
 pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+    TOKEN.has(byte)
 }
 
 /// Whether this is a non-empty `token`.
 pub(super) fn is_token_word(word: &[u8]) -> bool {
-    !word.is_empty() && word.iter().all(|&b| is_token(b))
+    TOKEN.are_all(word)
 }
 
 /// What stands before the first `byte`, and after it. Much cheaper on short texts than `str::split_once`.
@@ -75,8 +123,8 @@ impl<'a> Iterator for Split<'a> {
 
 /// The first `wanted` outside quoted strings, angle brackets and comments.
 fn find_outside(text: &[u8], wanted: u8) -> Option<usize> {
-    memchr::memchr(wanted, text)?;
-    let mut at = 0;
+    let first = memchr::memchr(wanted, text)?;
+    let Some(mut at) = memchr::memchr3(b'"', b'<', b'(', &text[..first]) else { return Some(first) };
     while let Some(&byte) = text.get(at) {
         at = match byte {
             _ if byte == wanted => return Some(at),

@@ -1,11 +1,14 @@
 //! One SIP message: the bytes as they came, and an index of where things are.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::index::{Index, Line, scan};
+use super::reads::{AddressAt, ViaAt};
 use super::{CSeq, Edit, Method, Name, NameAddr, Uri, Via, check, lex, multipart};
 
 /// Why bytes are not a SIP message. Knows the status to answer a request with.
@@ -66,15 +69,27 @@ impl Message {
         check::answerable(bytes)
     }
 
+    /// Bytes and where things are in them.
+    pub(super) fn of(bytes: Bytes, mut index: Index) -> Message {
+        let head = bytes.slice(..index.head_end as usize);
+        index.text = ByteString::try_from(head).unwrap_or_default();
+        Message { bytes, index: Arc::new(index) }
+    }
+
     /// Indexes what we wrote ourselves.
     pub(super) fn own(bytes: Bytes) -> Message {
         let (index, _) = scan(&bytes);
-        Message { bytes, index: Arc::new(index) }
+        Message::of(bytes, index)
     }
 
     /// As it goes on the wire.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The same, and the index is let go.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 
     /// Request or response.
@@ -123,13 +138,13 @@ impl Message {
 
     /// The first header line of this name, as text (`None` too when it is not UTF-8).
     pub fn text(&self, name: Name) -> Option<&str> {
-        std::str::from_utf8(self.raw(self.lines(name).next()?)).ok()
+        self.line_text(self.lines(name).next()?)
     }
 
     /// Every value of a header whose values are comma-separated (RFC 3261 §7.3.1), over all its lines, in order.
     /// Lines that are not UTF-8 are left out.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
-        self.lines(name).filter_map(|line| std::str::from_utf8(self.raw(line)).ok()).flat_map(lex::list)
+        self.lines(name).filter_map(|line| self.line_text(line)).flat_map(lex::list)
     }
 
     /// Whether a comma-separated header lists this token (any case): `has_token(Name::Supported, "timer")`.
@@ -144,7 +159,9 @@ impl Message {
 
     /// The topmost Via.
     pub fn via(&self) -> Result<Via<'_>, Malformed> {
-        self.vias().next().unwrap_or(Err(Malformed::bad("Via is missing")))
+        let read = || self.vias().next().unwrap_or(Err(Malformed::bad("Via is missing")));
+        let at = self.index.reads.via.get_or_init(|| read().map(|via| ViaAt::of(&self.bytes, &via)));
+        at.map(|at| at.over(self))
     }
 
     /// All Vias, topmost first.
@@ -164,22 +181,22 @@ impl Message {
 
     /// From.
     pub fn from(&self) -> Result<NameAddr<'_>, Malformed> {
-        self.address(Name::From).unwrap_or(Err(Malformed::bad("From is missing")))
+        self.from_at().map(|at| at.over(self))
     }
 
     /// To.
     pub fn to(&self) -> Result<NameAddr<'_>, Malformed> {
-        self.address(Name::To).unwrap_or(Err(Malformed::bad("To is missing")))
+        self.to_at().map(|at| at.over(self))
     }
 
     /// From tag; "" if there is none.
     pub fn from_tag(&self) -> &str {
-        self.from().map_or("", |from| from.tag())
+        self.from_at().map_or("", |at| at.tag(self))
     }
 
     /// To tag; "" if there is none.
     pub fn to_tag(&self) -> &str {
-        self.to().map_or("", |to| to.tag())
+        self.to_at().map_or("", |at| at.tag(self))
     }
 
     /// Contacts; `*` comes as an error of its own in [`Message::contact_star`].
@@ -206,7 +223,7 @@ impl Message {
     /// Max-Forwards; `None` if absent.
     pub fn max_forwards(&self) -> Result<Option<u8>, Malformed> {
         let Some(line) = self.lines(Name::MaxForwards).next() else { return Ok(None) };
-        let number = std::str::from_utf8(self.raw(line)).ok().and_then(lex::decimal);
+        let number = self.line_text(line).and_then(lex::decimal);
         number.map(Some).ok_or(Malformed::bad("Max-Forwards is not a number from 0 to 255"))
     }
 
@@ -217,7 +234,7 @@ impl Message {
 
     /// The SDP of the body: the body itself when Content-Type is application/sdp, or that part of a multipart body.
     /// The range is within [`Message::body`].
-    pub fn sdp(&self) -> Option<(std::ops::Range<usize>, &[u8])> {
+    pub fn sdp(&self) -> Option<(Range<usize>, &[u8])> {
         let range = multipart::sdp(self.text(Name::ContentType)?, self.body())?;
         Some((range.clone(), self.body().get(range)?))
     }
@@ -237,22 +254,46 @@ impl Message {
         &self.bytes[line.value as usize..line.value_end as usize]
     }
 
+    fn from_at(&self) -> Result<AddressAt, Malformed> {
+        *self.index.reads.from.get_or_init(|| self.read_address(Name::From, "From is missing"))
+    }
+
+    fn to_at(&self) -> Result<AddressAt, Malformed> {
+        *self.index.reads.to.get_or_init(|| self.read_address(Name::To, "To is missing"))
+    }
+
     /// The one address of From or To.
-    fn address(&self, name: Name) -> Option<Result<NameAddr<'_>, Malformed>> {
-        self.lines(name).next().map(|line| NameAddr::parse(readable(self.raw(line))?))
+    fn read_address(&self, name: Name, missing: &'static str) -> Result<AddressAt, Malformed> {
+        let line = self.lines(name).next().ok_or(Malformed::bad(missing))?;
+        Ok(AddressAt::of(&self.bytes, &NameAddr::parse(self.readable(line)?)?))
     }
 
     /// List values over all lines; a line that cannot be read is an error in its place.
     fn addresses(&self, name: Name) -> impl Iterator<Item = Result<&str, Malformed>> {
         self.lines(name).flat_map(|line| {
-            let text = readable(self.raw(line));
+            let text = self.readable(line);
             let bad = text.as_ref().err().copied();
             lex::list(text.unwrap_or("")).map(Ok).chain(bad.map(Err))
         })
     }
 
+    /// A piece of the head as text, when it is.
+    pub(super) fn text_of(&self, piece: Range<usize>) -> Option<&str> {
+        let all = self.index.text.get(piece.clone());
+        all.or_else(|| std::str::from_utf8(self.bytes.get(piece)?).ok())
+    }
+
+    /// A line's value as text, when it is.
+    pub(super) fn line_text(&self, line: &Line) -> Option<&str> {
+        self.text_of(line.value as usize..line.value_end as usize)
+    }
+
+    fn readable(&self, line: &Line) -> Result<&str, Malformed> {
+        self.line_text(line).map_or_else(|| readable(self.raw(line)), Ok)
+    }
+
     fn str(&self, from: u32, to: u32) -> &str {
-        std::str::from_utf8(&self.bytes[from as usize..to as usize]).unwrap_or("")
+        self.text_of(from as usize..to as usize).unwrap_or("")
     }
 }
 

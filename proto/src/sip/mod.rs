@@ -12,6 +12,7 @@ mod lex;
 mod message;
 mod multipart;
 mod name;
+mod reads;
 mod reason;
 mod reindex;
 pub mod transaction;

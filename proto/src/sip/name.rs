@@ -193,7 +193,7 @@ impl Name {
             let long = long.as_bytes();
             let ends =
                 long[0].eq_ignore_ascii_case(&first) && long[long.len() - 1].eq_ignore_ascii_case(&last);
-            ends && long.eq_ignore_ascii_case(token)
+            ends && (long == token || long.eq_ignore_ascii_case(token))
         });
         found.next().map_or(Name::Other, |&(_, name)| name)
     }

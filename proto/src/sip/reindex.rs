@@ -59,7 +59,8 @@ pub(super) fn after(old: &Index, splices: &[Splice]) -> Option<Index> {
         way.lines.push(Line { at, value, value_end, ..*line });
     }
     let head_end = way.moved_to(old.head_end)?;
-    Some(Index { start, lines: way.lines, head_end, body: head_end + (old.body - old.head_end) })
+    let body = head_end + (old.body - old.head_end);
+    Some(Index { head_end, body, ..Index::of(start, way.lines) })
 }
 
 /// A walk over a message from its begin to its end, splice by splice.

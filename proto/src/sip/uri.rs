@@ -35,10 +35,14 @@ pub enum Scheme {
     Other,
 }
 
+static MUST_BE_ESCAPED: lex::ByteSet = lex::ByteSet::blank_and(b"<>\"");
+static OF_A_SCHEME: lex::ByteSet = lex::ByteSet::alphanumeric_and(b"+-.");
+static OF_A_NAME: lex::ByteSet = lex::ByteSet::alphanumeric_and(b"-._");
+
 impl<'a> Uri<'a> {
     /// Reads a URI (without angle brackets).
     pub fn parse(raw: &'a str) -> Result<Uri<'a>, Malformed> {
-        if raw.bytes().any(|b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f)) {
+        if raw.bytes().any(|byte| MUST_BE_ESCAPED.has(byte)) {
             return Err(Malformed::bad("a character in a URI that must be escaped"));
         }
         let (scheme, rest) = lex::cut(raw, b':').ok_or(Malformed::bad("a URI without a scheme"))?;
@@ -117,8 +121,8 @@ impl<'a> Uri<'a> {
 
 impl Scheme {
     fn from_name(name: &str) -> Result<Scheme, Malformed> {
-        let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
-        if !starts || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
+        let starts = name.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
+        if !starts || !OF_A_SCHEME.are_all(name.as_bytes()) {
             return Err(Malformed::bad("a URI without a scheme"));
         }
         Ok(match name {
@@ -151,7 +155,7 @@ fn is_host(host: &str) -> bool {
         Some(v6) => {
             !v6.is_empty() && v6.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.' | b'%'))
         }
-        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+        None => OF_A_NAME.are_all(host.as_bytes()),
     }
 }
 

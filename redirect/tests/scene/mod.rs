@@ -91,7 +91,7 @@ impl Scene {
     pub fn give(&mut self, input: Input) {
         self.node.handle(self.now(), input, &mut self.tables);
         while let Some(output) = self.node.poll(&mut self.tables) {
-            match output {
+            match output.on_the_wire() {
                 Output::Send { flow, bytes, .. } => {
                     self.sent.push((flow, Message::parse(bytes).expect("the server writes well-formed SIP")));
                 }

@@ -176,7 +176,7 @@ impl Rig {
 
     pub fn drain(&mut self) {
         while let Some(output) = self.relay.poll(&mut self.tables) {
-            match output {
+            match output.on_the_wire() {
                 Output::Bind { ticket, local } if self.binds => self.bind(ticket, local),
                 Output::Bind { ticket, local } => self.failed.push((ticket, local)),
                 Output::SendMedia { socket, to, bytes } => {

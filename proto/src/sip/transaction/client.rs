@@ -8,7 +8,7 @@ use super::matching::Key;
 use super::timer::{Running, Start, Timer};
 use super::{ClientId, ClientKey, Fire, Happened, Place, Received, Transactions};
 use super::{client_invite, client_non_invite, derived};
-use crate::node::{Flow, Output, SendError};
+use crate::node::{Flow, Output, SendError, Ticket};
 use crate::sip::{Message, Method};
 
 /// What happens to a client transaction.
@@ -113,10 +113,11 @@ impl Client {
         )
     }
 
-    fn bytes(&self) -> Option<Bytes> {
+    fn output(&self, ticket: Ticket) -> Option<Output> {
+        let flow = self.flow;
         match &self.kept {
-            Kept::Request(request) => Some(request.bytes().clone()),
-            Kept::Ack(bytes) => Some(bytes.clone()),
+            Kept::Request(request) => Some(Output::Message { flow, message: (**request).clone(), ticket }),
+            Kept::Ack(bytes) => Some(Output::Send { flow, bytes: bytes.clone(), ticket }),
             Kept::Nothing => None,
         }
     }
@@ -271,11 +272,8 @@ impl Transactions {
     }
 
     fn send_kept(&mut self, key: ClientKey) {
-        if let Some((flow, bytes)) =
-            self.clients.get(key).and_then(|client| Some((client.flow, client.bytes()?)))
-        {
-            self.outputs.push_back(Output::Send { flow, bytes, ticket: Place::Client(key).ticket() });
-        }
+        let ticket = Place::Client(key).ticket();
+        self.outputs.extend(self.clients.get(key).and_then(|client| client.output(ticket)));
     }
 
     /// Sends the CANCEL that is wanted, if one is.

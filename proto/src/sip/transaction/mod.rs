@@ -172,7 +172,7 @@ impl Transactions {
 
     /// Sends a message outside any transaction: the ACK of a 2xx.
     pub fn send(&mut self, flow: Flow, message: Message) {
-        self.outputs.push_back(Output::Send { flow, bytes: message.bytes().clone(), ticket: Ticket(0) });
+        self.outputs.push_back(Output::Message { flow, message, ticket: Ticket(0) });
     }
 
     /// Time has come.

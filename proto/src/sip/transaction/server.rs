@@ -254,7 +254,7 @@ impl Transactions {
             self.drive_server(now, key, Event::Undelivered, None);
         } else {
             server.flow = around(&server.flow, server.via_port);
-            self.send_last(key);
+            self.send_last(key, None);
         }
     }
 
@@ -291,13 +291,13 @@ impl Transactions {
         match action {
             Do::Send => {
                 server.last = response.map(|response| response.bytes().clone());
-                self.send_last(key);
+                self.send_last(key, response.cloned());
             }
-            Do::SendAgain => self.send_last(key),
+            Do::SendAgain => self.send_last(key, None),
             Do::SendTrying => {
                 let trying = server.request.as_deref().map(|request| reply(request, 100, "").finish());
-                server.last = trying.map(|trying| trying.bytes().clone());
-                self.send_last(key);
+                server.last = trying.as_ref().map(|trying| trying.bytes().clone());
+                self.send_last(key, trying);
             }
             Do::Start(timer) => {
                 let start = Start { now, timer, reliable: server.flow.transport.is_reliable() };
@@ -312,18 +312,15 @@ impl Transactions {
         None
     }
 
-    fn send_last(&mut self, key: ServerKey) {
+    /// Sends the last response; `read`: the same, read. What is kept for repetitions is bytes alone, which is smaller.
+    fn send_last(&mut self, key: ServerKey, read: Option<Message>) {
         let Some(server) = self.servers.get_mut(key) else { return };
         if self.gone.contains(&server.flow.id) {
             server.flow = around(&server.flow, server.via_port);
         }
-        if let Some(bytes) = server.last.clone() {
-            self.outputs.push_back(Output::Send {
-                flow: server.flow,
-                bytes,
-                ticket: Place::Server(key).ticket(),
-            });
-        }
+        let (flow, ticket) = (server.flow, Place::Server(key).ticket());
+        let again = || Some(Output::Send { flow, bytes: server.last.clone()?, ticket });
+        self.outputs.extend(read.map(|message| Output::Message { flow, message, ticket }).or_else(again));
     }
 
     /// Lets go of what the state needs no more: the request, or the transaction itself.

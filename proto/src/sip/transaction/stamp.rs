@@ -1,5 +1,6 @@
 //! `received` and `rport` in the topmost Via of a request: where it really came from (RFC 3261 §18.2.1, RFC 3581 §4).
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::node::literal;
@@ -31,11 +32,11 @@ fn stamp(via: &str, source: SocketAddr) -> Option<String> {
         stamped.push(';');
         stamped.push_str(param);
         if param.eq_ignore_ascii_case("rport") {
-            stamped.push_str(&format!("={}", source.port()));
+            let _ = write!(stamped, "={}", source.port());
         }
     }
     if asks_rport || host_of(sent_by) != Some(ip) {
-        stamped.push_str(&format!(";received={ip}"));
+        let _ = write!(stamped, ";received={ip}");
     }
     Some(stamped)
 }

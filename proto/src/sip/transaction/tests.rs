@@ -81,7 +81,7 @@ impl Bench {
 
     fn sends(&mut self) -> Vec<(Flow, Bytes, Ticket)> {
         std::iter::from_fn(|| self.layer.poll())
-            .map(|output| match output {
+            .map(|output| match output.on_the_wire() {
                 Output::Send { flow, bytes, ticket } => (flow, bytes, ticket),
                 other => panic!("{other:?}"),
             })

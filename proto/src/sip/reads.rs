@@ -1,0 +1,108 @@
+//! What has been read of a message: From, To and the topmost Via are asked for dozens of times on a call's way through
+//! a proxy. Each is read the first time somebody asks, and afterwards found by its places.
+
+use std::sync::OnceLock;
+
+use super::{Malformed, Message, NameAddr, Params, Via};
+
+/// Places by header, relative to the message's first byte; or why it can't be read.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    pub(super) from: OnceLock<Result<AddressAt, Malformed>>,
+    pub(super) to: OnceLock<Result<AddressAt, Malformed>>,
+    pub(super) via: OnceLock<Result<ViaAt, Malformed>>,
+}
+
+impl Clone for Reads {
+    fn clone(&self) -> Reads {
+        Reads::default()
+    }
+}
+
+/// What somebody has read says nothing about where things are.
+impl PartialEq for Reads {
+    fn eq(&self, _: &Reads) -> bool {
+        true
+    }
+}
+
+impl Eq for Reads {}
+
+/// A piece of the message.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: u32,
+    to: u32,
+}
+
+impl Span {
+    /// Where `piece`, a part of `message`, is in it. Pieces that are no part of it are empty ones.
+    fn of(message: &[u8], piece: &str) -> Span {
+        let from = (piece.as_ptr() as usize).wrapping_sub(message.as_ptr() as usize);
+        let inside = from <= message.len() && piece.len() <= message.len() - from;
+        let from = if inside { from as u32 } else { 0 };
+        Span { from, to: from + if inside { piece.len() as u32 } else { 0 } }
+    }
+
+    fn over(self, message: &Message) -> &str {
+        message.text_of(self.from as usize..self.to as usize).unwrap_or("")
+    }
+}
+
+/// A [`NameAddr`] by its places.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AddressAt {
+    display: Span,
+    raw_uri: Span,
+    params: Span,
+    tag: Span,
+}
+
+impl AddressAt {
+    pub(super) fn of(message: &[u8], address: &NameAddr<'_>) -> AddressAt {
+        let [display, raw_uri, params, tag] =
+            [address.display, address.raw_uri, address.params.0, address.tag()]
+                .map(|piece| Span::of(message, piece));
+        AddressAt { display, raw_uri, params, tag }
+    }
+
+    pub(super) fn over<'a>(&self, message: &'a Message) -> NameAddr<'a> {
+        NameAddr {
+            display: self.display.over(message),
+            raw_uri: self.raw_uri.over(message),
+            params: Params(self.params.over(message)),
+        }
+    }
+
+    pub(super) fn tag<'a>(&self, message: &'a Message) -> &'a str {
+        self.tag.over(message)
+    }
+}
+
+/// A [`Via`] by its places.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ViaAt {
+    transport: Span,
+    host: Span,
+    port: Option<u16>,
+    params: Span,
+    branch: Span,
+}
+
+impl ViaAt {
+    pub(super) fn of(message: &[u8], via: &Via<'_>) -> ViaAt {
+        let [transport, host, params, branch] =
+            [via.transport, via.host, via.params.0, via.branch].map(|piece| Span::of(message, piece));
+        ViaAt { transport, host, port: via.port, params, branch }
+    }
+
+    pub(super) fn over<'a>(&self, message: &'a Message) -> Via<'a> {
+        Via {
+            transport: self.transport.over(message),
+            host: self.host.over(message),
+            port: self.port,
+            params: Params(self.params.over(message)),
+            branch: self.branch.over(message),
+        }
+    }
+}
