@@ -104,7 +104,9 @@ impl<'a> Writer<'a> {
             pending.flush(self, rank(&line));
             match line.text {
                 [b'm', b'=', ..] => self.port_line(line, media, rewrite.rtp.port()),
-                [b'c', b'=', ..] if media.is_blackholed() && !names_somewhere(&line) => self.line(line),
+                [b'c', b'=', ..] if media.port != 0 && media.is_blackholed() && !names_somewhere(&line) => {
+                    self.line(line)
+                }
                 [b'c', b'=', ..] => self.address_line(line, 1, ip, Some("c=IN")),
                 _ if is_rtcp(&line) => self.rtcp_line(line, rewrite),
                 _ if line.is_ice() => {}
