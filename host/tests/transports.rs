@@ -324,3 +324,60 @@ fn a_websocket_that_is_not_for_sip_or_not_from_a_known_page_is_refused() {
     assert!(said.to_ascii_lowercase().contains("sec-websocket-protocol: sip\r\n"), "{said}");
     server.stop();
 }
+
+/// A phone on TCP that takes an INVITE and falls silent for good: its connection ends before it has said a word.
+#[test]
+fn a_call_fails_at_once_when_the_callees_connection_ends_before_it_has_answered() {
+    let server = start(
+        "listeners: [{ address: \"udp:127.0.0.1:0\" }, { address: \"tcp:127.0.0.1:0\" }]\n\
+         auth: { required: false }\nlog: error\nproxy: {}\ndomains: [a.example]\n",
+    );
+    let mut phone = TcpStream::connect(address(&server, Transport::Tcp, false)).unwrap();
+    phone.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let local = phone.local_addr().unwrap();
+    let register = format!(
+        "REGISTER sip:a.example SIP/2.0\r\nVia: SIP/2.0/TCP {local};branch=z9hG4bKr1\r\nFrom: <sip:bob@a.example>;tag=1\r\n\
+         To: <sip:bob@a.example>\r\nCall-ID: r1\r\nCSeq: 1 REGISTER\r\nContact: <sip:bob@{local};transport=tcp>\r\n\
+         Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    );
+    phone.write_all(register.as_bytes()).unwrap();
+    assert!(next_message(&mut phone).starts_with("SIP/2.0 200"));
+    let caller = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let from = caller.local_addr().unwrap();
+    let invite = format!(
+        "INVITE sip:bob@a.example SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKi1\r\nFrom: <sip:carol@a.example>;tag=2\r\n\
+         To: <sip:bob@a.example>\r\nCall-ID: i1\r\nCSeq: 1 INVITE\r\nContact: <sip:carol@{from}>\r\nMax-Forwards: 70\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    caller.send_to(invite.as_bytes(), address(&server, Transport::Udp, false)).unwrap();
+    assert!(next_message(&mut phone).starts_with("INVITE"));
+    drop(phone);
+    // Timer B would be 32 s, beyond the patience of this test.
+    let mut heard = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length) = caller.recv(&mut buffer) {
+        let status = String::from_utf8_lossy(&buffer[8..length.min(11)]).into_owned();
+        let is_final = !status.starts_with('1');
+        heard.push(status);
+        if is_final {
+            break;
+        }
+    }
+    assert!(
+        heard.last().is_some_and(|status| status.starts_with('4') || status.starts_with('5')),
+        "{heard:?}"
+    );
+    server.stop();
+}
+
+/// One message without a body.
+fn next_message(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}

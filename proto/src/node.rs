@@ -277,12 +277,13 @@ pub enum Input {
         /// Lower case.
         domains: Arc<[String]>,
     },
-    /// A connection is gone. What was sent on it and not answered fails by its own timers.
+    /// A connection is gone. Requests that were sent on it in the last 32 seconds fail by [`Input::SendFailed`] after this.
     Closed {
         /// The connection.
         flow: Flow,
     },
-    /// What was sent with this ticket did not leave, or the path reported an error (ICMP, RST, no route).
+    /// What was sent with this ticket did not leave, the path reported an error (ICMP, RST, no route), or the connection
+    /// it went by ended, answered or not.
     SendFailed {
         /// The ticket of the [`Output::Send`]; `Ticket(0)` when only the path is known.
         ticket: Ticket,

@@ -45,6 +45,8 @@ struct End {
     framer: Framer,
     /// Entries of the record whose bytes are on the way to this end.
     coming: VecDeque<usize>,
+    /// Requests that left here.
+    asked: Vec<Ticket>,
     last_arrival: Duration,
 }
 
@@ -60,6 +62,7 @@ impl World {
         let entry = self.note(node, Some(flow.transport), (flow.local, flow.remote), &bytes);
         match self.conn_for(node, &flow) {
             Some((conn, end)) if self.conns[conn.0].state == State::Open => {
+                self.asks(conn, end, ticket, &bytes);
                 self.transmit(conn, end, entry, &bytes)
             }
             Some((conn, _)) => self.conns[conn.0].waiting.push((entry, bytes, ticket)),
@@ -171,7 +174,8 @@ impl World {
             return;
         }
         self.conns[id.0].state = State::Open;
-        for (entry, bytes, _) in std::mem::take(&mut self.conns[id.0].waiting) {
+        for (entry, bytes, ticket) in std::mem::take(&mut self.conns[id.0].waiting) {
+            self.asks(id, 0, ticket, &bytes);
             self.transmit(id, 0, entry, &bytes);
         }
     }
@@ -184,6 +188,13 @@ impl World {
         for (entry, _, ticket) in std::mem::take(&mut conn.waiting) {
             self.record[entry].fate = Fate::Dropped(format!("{error:?}"));
             self.tell_failure(node, ticket, flow, error);
+        }
+    }
+
+    /// A request is remembered: should the connection end, its sender is told.
+    fn asks(&mut self, id: ConnId, from: usize, ticket: Ticket, bytes: &Bytes) {
+        if ticket != Ticket(0) && !bytes.starts_with(b"SIP/2.0 ") {
+            self.conns[id.0].ends[from].iter_mut().for_each(|end| end.asked.push(ticket));
         }
     }
 
@@ -245,16 +256,22 @@ impl World {
         }
         conn.state = State::Closed;
         let at = self.now + conn.latency;
-        let told: Vec<(NodeId, Flow)> = (0..2)
+        let told: Vec<(NodeId, Flow, Vec<Ticket>)> = (0..2)
             .filter(|n| by != Some(*n))
-            .filter_map(|n| conn.ends[n].as_ref().map(|end| (end.node, end.flow)))
+            .filter_map(|n| {
+                conn.ends[n].as_mut().map(|end| (end.node, end.flow, std::mem::take(&mut end.asked)))
+            })
             .collect();
         let lost: Vec<usize> = conn.ends.iter_mut().flatten().flat_map(|end| end.coming.drain(..)).collect();
         for entry in lost {
             self.record[entry].fate = Fate::Dropped("connection closed".to_owned());
         }
-        for (node, flow) in told {
+        for (node, flow, asked) in told {
             self.tell_later(at, node, Input::Closed { flow });
+            for ticket in asked {
+                let error = SendError::Closed;
+                self.tell_later(at, node, Input::SendFailed { ticket, flow, error });
+            }
         }
     }
 }
@@ -267,6 +284,13 @@ impl Conn {
 
 impl End {
     fn new(node: NodeId, flow: Flow) -> End {
-        End { node, flow, framer: Framer::default(), coming: VecDeque::new(), last_arrival: Duration::ZERO }
+        End {
+            node,
+            flow,
+            framer: Framer::default(),
+            coming: VecDeque::new(),
+            asked: Vec::new(),
+            last_arrival: Duration::ZERO,
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Two line breaks are answered with one (RFC 5626 §3.5.1), whatever else is unreadable goes to the service once, and then
 //! the connection is closed: a stream that lost its framing can't be trusted again. An idle connection holds no buffer.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,29 +17,31 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::table::Parcel;
+use super::table::{Asked, Parcel};
 use super::{FIRST_WORD, IDLE, STALL, Streams, WHOLE};
 
 /// What is read at once.
 const PIECE: usize = 8 * 1024;
 
 impl Streams {
-    /// Carries both directions until one of them ends.
+    /// Carries both directions until one of them ends. Gives the requests that may be unanswered, as far as it has asked
+    /// the table for them.
     pub(super) async fn carry_bytes(
         &self,
         stream: impl AsyncRead + AsyncWrite,
         flow: Flow,
         waiting: Receiver<Parcel>,
-    ) {
+    ) -> VecDeque<Asked> {
         let (read, write) = tokio::io::split(stream);
         let mut writing = pin!(self.write_bytes(write, flow, waiting));
         tokio::select! {
             () = self.read_bytes(read, flow) => {}
-            () = &mut writing => return,
+            () = &mut writing => return VecDeque::new(),
         }
-        self.table().remove(flow.id);
+        let asked = self.table().remove(flow.id);
         // The last answer still leaves; the writer ends when its queue does.
         let _ = timeout(STALL, writing).await;
+        asked
     }
 
     async fn read_bytes(&self, mut stream: impl AsyncRead + Unpin, flow: Flow) {

@@ -12,14 +12,14 @@ mod table;
 mod websocket;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::bytes::Bytes;
 use proto::node::{Flow, Input, SendError, Ticket, Transport};
 use proto::sip::{Message, Method, Name};
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
-use self::table::{Parcel, Table};
+use self::table::{Asked, Parcel, Table};
 use crate::lanes::post::{Address, PostOffice};
 use crate::tables::SharedTables;
 use crate::tls::Keyroom;
@@ -78,6 +78,8 @@ impl Streams {
 
     /// Sends on the connection `flow` names, or on one to its remote address, which is made if need be.
     pub fn send(&self, from: Address, flow: Flow, bytes: Bytes, ticket: Ticket) {
+        let waits = ticket != Ticket(0) && is_request(&bytes);
+        let asked = waits.then(|| Asked { at: Instant::now(), from, ticket });
         let known = self.table().find(flow);
         let queue = match known {
             Some(queue) => queue,
@@ -85,7 +87,7 @@ impl Streams {
             None => self.connect(flow),
         };
         match queue.try_send(Parcel { bytes, from, ticket }) {
-            Ok(()) => {}
+            Ok(()) => asked.into_iter().for_each(|asked| self.table().asks(&flow, asked)),
             Err(TrySendError::Full(_)) => self.failed(from, flow, ticket, SendError::Busy),
             Err(TrySendError::Closed(_)) => self.failed(from, flow, ticket, SendError::Closed),
         }
@@ -124,16 +126,20 @@ impl Streams {
         }
     }
 
-    /// Carries a connection from its first byte to its last.
+    /// Carries a connection from its first byte to its last. Requests that went by it and have no answer yet may have
+    /// got lost with it (RFC 3261 §18.4): their senders are told.
     async fn carry(&self, line: Line, flow: Flow, waiting: Receiver<Parcel>) {
-        match line {
+        let mut asked = match line {
             Line::Plain(stream) => self.carry_bytes(stream, flow, waiting).await,
             Line::Tls(stream) => self.carry_bytes(stream, flow, waiting).await,
             Line::Ws(socket) => self.carry_websocket(*socket, flow, waiting).await,
             Line::Wss(socket) => self.carry_websocket(*socket, flow, waiting).await,
-        }
-        self.table().remove(flow.id);
+        };
+        asked.extend(self.table().remove(flow.id));
         self.tell(flow, &Input::Closed { flow });
+        for Asked { from, ticket, .. } in asked {
+            self.failed(from, flow, ticket, SendError::Closed);
+        }
     }
 
     /// Tells every service behind a listener.
@@ -185,6 +191,11 @@ impl Streams {
             self.send(seats[0], flow, Bytes::from_static(b"\r\n"), Ticket(0));
         }
     }
+}
+
+/// Whether an answer is to be expected: anything but a response and a keep-alive.
+fn is_request(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(u8::is_ascii_alphabetic) && !bytes.starts_with(b"SIP/2.0 ")
 }
 
 /// A connection that is up.

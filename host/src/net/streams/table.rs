@@ -1,9 +1,9 @@
 //! The connections of the process: found by identity, or by listener and remote address; counted by source.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use proto::node::{Flow, FlowId, Ticket, Transport};
@@ -22,10 +22,23 @@ const ALIASES: usize = 16;
 /// Domains that are remembered for being connected to.
 const DOMAINS: usize = 10_000;
 
+/// How long a request on a connection waits for an answer at most (RFC 3261 §17.1: timers B and F), and how many are
+/// remembered.
+const UNANSWERED: Duration = Duration::from_secs(32);
+const ASKED: usize = 256;
+
 /// A message on its way out.
 #[derive(Debug)]
 pub(super) struct Parcel {
     pub(super) bytes: Bytes,
+    pub(super) from: Address,
+    pub(super) ticket: Ticket,
+}
+
+/// A request that went by a connection: who sent it, and what it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) at: Instant,
     pub(super) from: Address,
     pub(super) ticket: Ticket,
 }
@@ -39,6 +52,7 @@ struct Connection {
     proved: Arc<[String]>,
     aliases: Vec<Path>,
     queue: Sender<Parcel>,
+    asked: VecDeque<Asked>,
 }
 
 type Path = (Transport, SocketAddr, SocketAddr, FlowId);
@@ -94,23 +108,44 @@ impl Table {
         *self.by_source.entry(counted_as(flow.remote.ip())).or_default() += 1;
         self.connections.insert(
             flow.id,
-            Connection { flow, proving: wanted.id, proved: Arc::default(), aliases: Vec::new(), queue },
+            Connection {
+                flow,
+                proving: wanted.id,
+                proved: Arc::default(),
+                aliases: Vec::new(),
+                queue,
+                asked: VecDeque::new(),
+            },
         );
         (flow, waiting)
     }
 
     /// The queue of the connection a flow means.
     pub(super) fn find(&self, flow: Flow) -> Option<Sender<Parcel>> {
-        let id = match flow.id.is_connection() {
-            true => flow.id,
-            false => *self.by_path.get(&path(&flow, flow.id))?,
-        };
-        self.connections.get(&id).map(|connection| connection.queue.clone())
+        self.connections.get(&self.id_of(&flow)?).map(|connection| connection.queue.clone())
     }
 
-    /// Forgets a connection. Its queue ends once what waits there has left.
-    pub(super) fn remove(&mut self, id: FlowId) {
-        let Some(connection) = self.connections.remove(&id) else { return };
+    fn id_of(&self, flow: &Flow) -> Option<FlowId> {
+        match flow.id.is_connection() {
+            true => Some(flow.id),
+            false => self.by_path.get(&path(flow, flow.id)).copied(),
+        }
+    }
+
+    /// A request goes by the connection a flow means: should it end before the answer has come, the sender is told.
+    pub(super) fn asks(&mut self, flow: &Flow, asked: Asked) {
+        let Some(connection) = self.id_of(flow).and_then(|id| self.connections.get_mut(&id)) else { return };
+        let asks = &mut connection.asked;
+        while asks.front().is_some_and(|first| asks.len() >= ASKED || asked.at - first.at >= UNANSWERED) {
+            asks.pop_front();
+        }
+        asks.push_back(asked);
+    }
+
+    /// Forgets a connection. Its queue ends once what waits there has left. Gives the requests that went by it and may
+    /// still be unanswered.
+    pub(super) fn remove(&mut self, id: FlowId) -> VecDeque<Asked> {
+        let Some(connection) = self.connections.remove(&id) else { return VecDeque::new() };
         let own = [connection.proving, FlowId(0)].map(|proving| path(&connection.flow, proving));
         for key in own.into_iter().chain(connection.aliases) {
             if self.by_path.get(&key) == Some(&id) {
@@ -124,6 +159,7 @@ impl Table {
                 self.by_source.remove(&source);
             }
         }
+        connection.asked
     }
 
     /// Who connected to us proved to be these domains.
@@ -213,6 +249,23 @@ mod tests {
         assert!(table.find(flow("198.51.100.1:5061", FlowId(0))).is_none(), "an address is no domain");
         table.remove(made.id);
         assert!(table.find(listens("a.example")).is_none());
+    }
+
+    #[test]
+    fn a_connection_that_ends_leaves_the_requests_of_the_last_32_seconds() {
+        let mut table = Table::default();
+        let (made, _waiting) = table.add(flow("198.51.100.1:5061", FlowId(0)));
+        let (from, start) = (Address { lane: 0, seat: 0 }, Instant::now());
+        let asked = |seconds, ticket| Asked {
+            at: start + Duration::from_secs(seconds),
+            from,
+            ticket: Ticket(ticket),
+        };
+        table.asks(&made, asked(0, 1));
+        table.asks(&flow("198.51.100.1:5061", FlowId(0)), asked(31, 2));
+        table.asks(&made, asked(32, 3));
+        assert_eq!(table.remove(made.id), [asked(31, 2), asked(32, 3)]);
+        assert!(table.remove(made.id).is_empty());
     }
 
     #[test]

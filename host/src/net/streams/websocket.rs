@@ -1,6 +1,7 @@
 //! SIP over WebSocket (RFC 7118): the subprotocol `sip` or no connection, one SIP message in each WebSocket message, as
 //! text or binary. What is not SIP goes to the service, which answers what can be answered; the framing is not lost by it.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode, h
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::table::Parcel;
+use super::table::{Asked, Parcel};
 use super::{FIRST_WORD, STALL, Streams};
 
 /// A WebSocket over a stream.
@@ -93,21 +94,23 @@ fn limits() -> WebSocketConfig {
 }
 
 impl Streams {
-    /// Carries both directions until one of them ends.
+    /// Carries both directions until one of them ends. Gives the requests that may be unanswered, as far as it has asked
+    /// the table for them.
     pub(super) async fn carry_websocket<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         socket: Socket<S>,
         flow: Flow,
         waiting: Receiver<Parcel>,
-    ) {
+    ) -> VecDeque<Asked> {
         let (write, read) = socket.split();
         let mut writing = pin!(self.write_messages(write, flow, waiting));
         tokio::select! {
             () = self.read_messages(read, flow) => {}
-            () = &mut writing => return,
+            () = &mut writing => return VecDeque::new(),
         }
-        self.table().remove(flow.id);
+        let asked = self.table().remove(flow.id);
         let _ = timeout(STALL, writing).await;
+        asked
     }
 
     async fn read_messages<S: AsyncRead + AsyncWrite + Unpin>(
