@@ -173,7 +173,7 @@ impl Proxy {
     }
 
     /// What the callee's requests carry: the way to the caller.
-    fn token_back(&self, cx: &Cx<'_>, context: &Context, index: usize) -> Token {
+    pub(crate) fn token_back(&self, cx: &Cx<'_>, context: &Context, index: usize) -> Token {
         let branch = &context.branches[index];
         let from = || canonical(&context.request.from().ok()?.uri().ok()?, &self.config);
         let from = context.user.as_ref().and_then(|_| from());

@@ -289,7 +289,8 @@ impl Proxy {
         self.transactions.respond(cx.now.at, context.server, message);
     }
 
-    /// Where one Record-Route value serves both sides, the caller gets it with a token of its own (§16.7 step 8).
+    /// The caller's Record-Route value of ours (§16.7 step 8): where one value serves both sides, it gets a token of its
+    /// own; and one that named a session this dialog turns out not to have names none.
     fn turn_record_route<'m>(
         &self,
         cx: &Cx<'_>,
@@ -299,29 +300,31 @@ impl Proxy {
         response: &'m Message,
     ) -> Edit<'m> {
         let Some(flow) = context.branches[index].flow else { return edit };
-        let listener = self.listener_of(&flow);
-        if !crate::forward::makes_dialog(&context.request) || listener != self.listener_of(&context.flow) {
+        let listener = self.listener_of(&context.flow);
+        let two_sides = listener != self.listener_of(&flow);
+        let apart = self.is_apart(cx, context, index, response);
+        if !crate::forward::makes_dialog(&context.request) || two_sides && !apart {
             return edit;
         }
         let values: Vec<&str> = response.values(Name::RecordRoute).collect();
         let below = context.request.values(Name::RecordRoute).count();
+        // As `record_route` wrote them, topmost first: the callee's, a session that did not fit in, the caller's.
         let there = self.token_there(context, index, flow);
-        let (token, second) = there.seal(self.seal(cx, context));
-        let Some(ours) = values.len().checked_sub(below + 1 + usize::from(second.is_some())) else {
-            return edit;
-        };
-        if !values[ours].contains(self.faces.authority(listener)) {
+        let session = there.is_two() || two_sides && self.token_back(cx, context, index).is_two();
+        let ours = 1 + usize::from(session) + usize::from(two_sides);
+        let Some(first) = values.len().checked_sub(below + ours) else { return edit };
+        let callers = if two_sides { first + ours - 1 } else { first };
+        if !values[callers].contains(self.faces.authority(listener)) {
             return edit;
         }
-        let token = match self.is_apart(cx, context, index, response) {
-            true => Token { session: None, ..there }.seal(self.seal(cx, context)).0,
-            false => token,
-        };
+        let token = if apart { Token { session: None, ..there } } else { there };
+        let (token, _) = token.seal(self.seal(cx, context));
         let value = self.faces.record_route(listener, &token, is_sips(context.routed.uri(&context.request)));
         if values.len() == 1 {
             return edit.set(Name::RecordRoute, &value);
         }
-        let turned = values.iter().enumerate().map(|(at, old)| if at == ours { value.as_str() } else { old });
+        let kept = values.iter().enumerate().filter(|(at, _)| !(apart && session && *at == first + 1));
+        let turned = kept.map(|(at, old)| if at == callers { value.as_str() } else { old });
         edit.remove(Name::RecordRoute).push_front(Name::RecordRoute, &turned.collect::<Vec<_>>().join(", "))
     }
 

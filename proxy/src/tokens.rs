@@ -89,12 +89,17 @@ impl Token {
         let bound = with.bound(Side::Caller);
         let purpose = if self.of_record { RECORD } else { OTHER };
         let seal = |token: &Token| with.keys.seal_for(purpose, with.unix, &bound, &token.write());
-        if self.write().len() <= LONGEST {
+        if !self.is_two() {
             return (seal(self), None);
         }
         let first = Token { session: None, ..self.clone() };
         let second = Token { path: None, binding: None, ..self.clone() };
         (seal(&first), Some(seal(&second)))
+    }
+
+    /// Whether it takes two.
+    pub(crate) fn is_two(&self) -> bool {
+        self.write().len() > LONGEST
     }
 
     /// From the user part of a URI in a request; `None` when it is no token of ours, too old, of another dialog, or
