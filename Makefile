@@ -45,6 +45,10 @@ deps: ## what the tests need from Debian (as root it installs, else it names it)
 	@conformance/deps
 	@conformance/peers/asterisk/setup > /dev/null || echo "the tests with Asterisk will be skipped"
 
+.PHONY: kernel-path
+kernel-path: ## the eBPF object of the kernel path, anew from its source (needs clang, llvm, libbpf-dev)
+	host/src/kernel/compile
+
 .PHONY: bench-deps
 bench-deps: ## what the benches need besides: a C compiler
 	@conformance/deps bench

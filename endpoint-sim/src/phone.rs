@@ -326,7 +326,11 @@ impl Node for Phone {
                 self.registration_lost();
             }
             Input::Drain => self.give_up(),
-            Input::Other { .. } | Input::Answer { .. } | Input::Proven { .. } | Input::Wake => {}
+            Input::Other { .. }
+            | Input::Answer { .. }
+            | Input::Proven { .. }
+            | Input::Carried(_)
+            | Input::Wake => {}
         }
         self.transactions.wake(now);
         self.happened();

@@ -270,6 +270,9 @@ fn status(handle: &Handle) -> Answer {
         totals.begun, totals.answered, totals.ended, totals.failed, totals.anchored, totals.refused
     ));
     lines.push(status.shield.line());
+    if let Some(kernel) = &status.kernel_path {
+        lines.push(format!("kernel     {kernel}"));
+    }
     if let Some(recorded) = &status.recordings {
         let Recordings { folder, written, lost } = recorded;
         lines.push(format!("recorded   {written} packets, {lost} lost, in {folder}"));

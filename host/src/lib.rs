@@ -23,6 +23,7 @@ pub mod events;
 pub mod explain;
 pub mod history;
 pub mod journal;
+pub mod kernel;
 pub mod keys;
 pub mod lanes;
 pub mod net;

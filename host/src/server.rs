@@ -21,6 +21,7 @@ use crate::config::{ConfigError, Settings, lower, peers, shield, tls};
 use crate::events::Collector;
 use crate::history::{Counts, History};
 use crate::journal;
+use crate::kernel::{Handed, Kernel};
 use crate::keys::{self, Keyring};
 use crate::lanes::lane::{Lane, Listener};
 use crate::lanes::mailbox::Mailbox;
@@ -83,6 +84,7 @@ pub struct Handle {
     listening: Vec<SipAddress>,
     started: Instant,
     recordings: Option<View>,
+    kernel: Arc<Kernel>,
 }
 
 /// What became of recordings.
@@ -118,6 +120,9 @@ pub struct StatusReport {
     /// What became of recordings, where a relay runs.
     #[serde(default)]
     pub recordings: Option<Recordings>,
+    /// What the kernel carries of a relay's media, or why it does not.
+    #[serde(default)]
+    pub kernel_path: Option<String>,
 }
 
 /// One group of lanes that share the work of a service, and the addresses in front of it.
@@ -204,6 +209,7 @@ impl Handle {
             proxy: lower::proxy(settings, &self.keys).map(Arc::new),
             relay: lower::relay(settings, &self.keys),
         };
+        switch_kernel(&self.kernel, settings);
         for mailbox in self.post.mailboxes() {
             mailbox.command(Command::Reconfigure(configs.clone()));
         }
@@ -272,6 +278,7 @@ impl Handle {
                 let (written, lost) = view.counts();
                 Recordings { folder: view.folder().display().to_string(), written, lost }
             }),
+            kernel_path: self.recordings.as_ref().map(|_| self.kernel.report()),
         }
     }
 }
@@ -299,6 +306,8 @@ impl Starting<'_> {
         let (outside, errands) = Outside::new();
 
         let (recorder, view, writer) = self.recorder()?;
+        let kernel = Kernel::new();
+        switch_kernel(&kernel, self.settings);
         let mut lanes = Vec::new();
         let settings = self.settings.listening_on(&listening);
         let seats = self.seats(&settings, &plans, count, &tables);
@@ -307,6 +316,7 @@ impl Starting<'_> {
             let ring = collector.ring(index);
             let lane = Lane::new(name.clone(), index, seats, own, post.clone(), outside.clone(), ring);
             let lane = lane.map_err(|error| no_threads(&error))?.recording(recorder.clone());
+            let lane = lane.handing_down(Handed::new(kernel.clone()));
             let core = name.starts_with("relay-").then(|| core_for(index)).flatten();
             let body = move || {
                 core.iter().for_each(pin);
@@ -334,6 +344,7 @@ impl Starting<'_> {
             listening,
             started,
             recordings: view,
+            kernel,
         });
         Ok(Server { lanes, outside, handle, recordings: writer, _collector: collector, _store: self.store })
     }
@@ -456,6 +467,13 @@ impl Starting<'_> {
                 .collect(),
         }
     }
+}
+
+/// As configured; addresses are those of the networks the relay lends ports in.
+fn switch_kernel(kernel: &Kernel, settings: &Settings) {
+    let Some(relay) = &settings.file.relay else { return };
+    let binds: Vec<_> = lower::relay_networks(settings, relay).map(|(_, network)| network.bind).collect();
+    kernel.switch(relay.kernel_path, &binds);
 }
 
 /// Which services run, on how many lanes, behind which addresses; in the order of [`Settings::addresses`].

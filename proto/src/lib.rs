@@ -21,6 +21,7 @@ pub mod event;
 pub mod lobby;
 pub mod node;
 pub mod node_auth;
+pub mod offload;
 pub mod peer;
 pub mod quality;
 pub mod resolve;

@@ -17,6 +17,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::event::Event;
+use crate::offload::{Carried, Offload};
 use crate::sip::Message;
 use crate::tables::Tables;
 
@@ -310,6 +311,8 @@ pub enum Input {
         /// Why, in the operating system's words.
         why: String,
     },
+    /// What the path below the relay has carried. See [`Output::Offload`].
+    Carried(Vec<Carried>),
     /// The answer to an [`Output::Ask`].
     Answer {
         /// The ticket of the question.
@@ -415,6 +418,8 @@ pub enum Output {
     Event(Event),
     /// A copy of what a recorded session heard.
     Capture(Box<Captured>),
+    /// Something for the path below the relay. `Begin` and `End` are answered by [`Input::Carried`], so is `Count`.
+    Offload(Box<Offload>),
 }
 
 impl Output {

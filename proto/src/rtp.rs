@@ -14,7 +14,7 @@
 mod statistics;
 mod write;
 
-pub use statistics::{Seen, Statistics, Summary};
+pub use statistics::{Progress, Seen, Statistics, Summary};
 pub use write::{Header, write};
 
 /// What a datagram on a media port is, by its first bytes.

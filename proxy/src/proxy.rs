@@ -192,7 +192,7 @@ impl Proxy {
             Input::Proven { flow, domains } => self.proven.opened(&flow, domains),
             Input::Wake => {}
             Input::Drain => self.draining = true,
-            Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } => {}
+            Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } | Input::Carried(_) => {}
         }
     }
 

@@ -234,6 +234,7 @@ impl Node for Redirect {
             | Input::Media { .. }
             | Input::Bound { .. }
             | Input::BindFailed { .. }
+            | Input::Carried(_)
             | Input::Proven { .. }
             | Input::Answer { .. } => {}
         }

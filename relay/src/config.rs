@@ -35,6 +35,8 @@ pub struct Config {
     pub quarantine: Duration,
     /// Who may speak to the relay at all; empty: anybody with proof. Loopback always may.
     pub control: Vec<Cidr>,
+    /// Whether latched streams are handed to the path below ([`proto::offload`]).
+    pub offload: bool,
     /// The ng protocol; `None`: not spoken.
     pub ng: Option<crate::ng::Config>,
     /// What proves requests; `None`: only loopback (or TLS from `control`) is believed.
@@ -98,6 +100,7 @@ impl Default for Config {
             latch: Latch::Strict,
             quarantine: Duration::from_secs(5),
             control: Vec::new(),
+            offload: false,
             ng: None,
             key: None,
         }

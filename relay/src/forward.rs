@@ -182,6 +182,7 @@ impl Relay {
         }
         let first_stranger =
             change == Err(Why::Stranger) && self.legs[at as usize].stranger.is_some_and(|(at, _)| at == now);
+        self.count_if_asked(at);
         if heard || first_stranger {
             self.watch(whose.session);
         }

@@ -12,6 +12,7 @@ use proto::sdp::{Direction, Kind};
 use proto::tables::Latch;
 
 use crate::latch::{Guard, Rule};
+use crate::offload::Below;
 use crate::ports::{Lease, Port};
 use crate::quality::{Clocks, Tracks};
 use crate::reports::Reports;
@@ -147,6 +148,8 @@ pub(crate) struct Leg {
     pub(crate) told_one_way: bool,
     /// What RTCP that passed shows of it.
     pub(crate) reports: Reports,
+    /// What a path below carries of it; see `offload`.
+    pub(crate) below: Below,
     /// When it last was taken off hold: silence counts from there.
     pub(crate) resumed: Option<Instant>,
     /// What the party's own SDP says of rtcp-mux, once it has been seen.
@@ -182,6 +185,7 @@ impl Leg {
             first_heard: None,
             told_one_way: false,
             reports: Reports::default(),
+            below: Below::default(),
             held: false,
             resumed: None,
             wants_mux: None,
@@ -296,6 +300,10 @@ impl Leg {
             return self.rule.admits(from.ip()).then_some(Change::Latched);
         }
         let open = self.window.is_some_and(|until| now < until) && self.rule.admits(from.ip());
+        // Proof is judged by where the stream stands now, not where it stood when it was counted last.
+        if !open && self.below.asks_first(now) {
+            return None;
+        }
         (open || self.is_proven(now, from, packet)).then_some(Change::Moved)
     }
 

@@ -34,6 +34,7 @@ mod kept;
 mod latch;
 mod leg;
 pub mod ng;
+mod offload;
 mod ports;
 mod quality;
 mod relay;

@@ -6,8 +6,9 @@
 use std::time::{Duration, Instant};
 
 use proto::event::LegQuality;
+use proto::offload::Carried;
 use proto::quality::{Codec, Heard, mos};
-use proto::rtp::{Rtp, Seen, Statistics};
+use proto::rtp::{Progress, Rtp, Seen, Statistics};
 use proto::sdp::{Media, static_clock_rate};
 
 use crate::ng::static_name;
@@ -91,6 +92,17 @@ impl Track {
         }
     }
 
+    /// Its payload type and clock now, and where it stands.
+    pub(crate) fn progress(&self) -> Option<(u8, Option<u32>, Progress)> {
+        Some((self.payload_type, self.clock, self.statistics.progress()?))
+    }
+
+    /// Packets of it that a path below carried.
+    pub(crate) fn carried(&mut self, packets: u64, bytes: u64, heard: Instant, count: &Carried) {
+        self.heard = self.heard.max(heard);
+        self.statistics.carried(packets, bytes, count.burst, heard, count.progress);
+    }
+
     /// Whether this source has ever sent this payload type: comfort noise and telephone events come and go, a forger
     /// has to know one of them.
     pub(crate) fn has_sent(&self, payload_type: u8) -> bool {
@@ -126,6 +138,15 @@ impl Tracks {
     /// The source with this SSRC.
     pub(crate) fn find(&self, ssrc: u32) -> Option<&Track> {
         self.slots.iter().flatten().find(|track| track.ssrc == ssrc)
+    }
+
+    /// The source heard last.
+    pub(crate) fn latest(&self) -> Option<&Track> {
+        self.slots.iter().flatten().max_by_key(|track| track.heard)
+    }
+
+    pub(crate) fn find_mut(&mut self, ssrc: u32) -> Option<&mut Track> {
+        self.slots.iter_mut().flatten().find(|track| track.ssrc == ssrc)
     }
 
     /// Counts one packet of the party.

@@ -16,6 +16,7 @@ use crate::forward::{Forward, Traffic, Use};
 use crate::kept::Restoring;
 use crate::leg::{Leg, Part};
 use crate::ng::Ng;
+use crate::offload::Offloads;
 use crate::ports::{Pool, Port, Ports};
 use crate::session::{Session, Stream, sum};
 
@@ -46,6 +47,8 @@ pub struct Relay {
     /// Sessions to leave behind anew: see `kept`.
     pub(crate) changed: BTreeSet<u64>,
     pub(crate) restoring: Restoring,
+    /// Streams that a path below carries.
+    pub(crate) offloads: Offloads,
     /// Sessions yet to begin that are to be recorded.
     pub(crate) record_next: usize,
 }
@@ -89,6 +92,7 @@ impl Relay {
             record_next: 0,
             changed: BTreeSet::new(),
             restoring: Restoring::default(),
+            offloads: Offloads::default(),
             config,
         };
         relay.pool.open_at_start(relay.config.open_at_start, &mut relay.outputs);
@@ -166,6 +170,7 @@ impl Relay {
         self.repeat_unacked(now);
         self.look(now);
         self.delete_due(now);
+        self.tend_offloads(now);
         self.try_again(now);
     }
 
@@ -206,8 +211,10 @@ impl Relay {
     pub(crate) fn close(&mut self, now: Instant, session: &mut Session, at: usize) {
         let Some(stream) = session.streams.get_mut(at).and_then(Option::take) else { return };
         for (side, leg) in stream.legs.into_iter().enumerate() {
-            let quality = self.legs[leg as usize].quality(session.born);
-            session.ended[side] = sum(session.ended[side], quality);
+            if !self.closes_below(session, side, leg) {
+                let quality = self.legs[leg as usize].quality(session.born);
+                session.ended[side] = sum(session.ended[side], quality);
+            }
             if side == 0 || !stream.shared {
                 self.legs[leg as usize].ports().for_each(|port| self.return_port(now, port));
             }
@@ -232,9 +239,9 @@ impl Relay {
         if session.recorded {
             self.end_recording(session.name.clone());
         }
-        let legs = Box::new(session.ended);
-        self.tell(Event::RelayReleased { session: session.name, why, legs });
-        if session.dialog.is_none() {
+        let has_dialog = session.dialog.is_some();
+        self.tell_released(session, why);
+        if !has_dialog {
             self.forget_dialog(now, id, why);
         }
     }
@@ -258,16 +265,19 @@ impl Node for Relay {
                 self.transactions.send_failed(now, ticket, flow, error);
             }
             Input::Closed { flow } => self.transactions.closed(&flow),
+            Input::Carried(counts) => self.carried(now, &counts),
             Input::Wake => self.wake(now),
             Input::Drain => self.draining = true,
             Input::Other { .. } | Input::Answer { .. } | Input::Proven { .. } => {}
         }
         self.settle(now);
+        self.plan_offloads(now);
         self.refill();
     }
 
     fn poll(&mut self, tables: &mut dyn Tables) -> Option<Output> {
         if !self.changed.is_empty() {
+            self.take_back_changed();
             self.keep_changed(tables);
         }
         self.outputs.pop_front().or_else(|| self.transactions.poll())
@@ -284,6 +294,7 @@ impl Node for Relay {
             waiting,
             unacked,
             self.commands_deadline(),
+            self.offloads.next,
         ]
         .into_iter()
         .flatten()

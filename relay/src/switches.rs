@@ -67,6 +67,7 @@ impl Relay {
         let sides = side.map_or(vec![0, 1], |side| vec![index(side)]);
         let legs = session.streams().flat_map(|stream| sides.iter().map(|at| stream.legs[*at]));
         let legs: Vec<u32> = legs.collect();
+        self.changed.insert(id.0);
         for leg in legs {
             let Some(leg) = self.legs.get_mut(leg as usize) else { continue };
             match switch {

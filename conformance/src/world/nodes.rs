@@ -239,7 +239,7 @@ impl World {
                 }
             }
             // Nothing ever waits on a socket here: a packet is handed over as it arrives.
-            Output::Empty { .. } | Output::Capture(_) => {}
+            Output::Empty { .. } | Output::Capture(_) | Output::Offload(_) => {}
             Output::Ask { ticket, question } => {
                 let answer = self.resolve(&question);
                 self.tell_later(self.now + DNS_LATENCY, node, Input::Answer { ticket, answer });

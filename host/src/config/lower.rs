@@ -209,6 +209,7 @@ pub fn relay(settings: &Settings, keys: &Keyring) -> Vec<relay::Config> {
             sessions: sessions.div_ceil(lanes) as usize,
             media_timeout: own.media_timeout.0,
             open_at_start: own.open_at_start as usize,
+            offload: own.kernel_path,
             ng: own.ng.as_ref().map(ng),
             key: Some(keys.node.clone()),
             ..relay::Config::default()

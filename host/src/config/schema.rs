@@ -450,6 +450,9 @@ pub struct Relay {
     /// Pairs of ports each thread opens in each network at the start; more are opened when they are needed. A port rests
     /// for 5 s between two sessions, so ten times the calls a second spare every call the opening of its ports.
     pub open_at_start: u32,
+    /// Whether streams of latched parties go on in the kernel, past this host's own firewall rules. Needs CAP_BPF and
+    /// CAP_NET_ADMIN, Linux 6.6 or later, and Ethernet interfaces; without them media goes its ordinary way.
+    pub kernel_path: bool,
     /// rtpengine's control protocol, for Kamailio, OpenSIPS and others; none: not spoken.
     pub ng: Option<Ng>,
 }
@@ -473,6 +476,7 @@ impl Default for Relay {
             max_sessions: 0,
             record: Record::default(),
             open_at_start: 64,
+            kernel_path: false,
             ng: None,
         }
     }

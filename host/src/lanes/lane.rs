@@ -16,6 +16,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use proto::event::Event;
 use proto::lobby::{Arrival, Entry, Lobby};
 use proto::node::{Flow, Input, Output, SendError, Ticket, Transport};
+use proto::offload::{Carried, Offload};
 use proto::sip::{Message, Name};
 use proto::stun;
 
@@ -26,6 +27,7 @@ use super::post::{Address, PostOffice, Seats, turned};
 use super::seat::{Command, LaneReport, Seat};
 use crate::capture::Recorder;
 use crate::events::Ring;
+use crate::kernel::Handed;
 use crate::net::Outside;
 use crate::net::batch::{Receiver, Sender, take_error};
 use crate::net::udp::send_error;
@@ -88,6 +90,8 @@ pub struct Lane {
     running: bool,
     /// Where copies of recorded sessions go.
     recorder: Option<Recorder>,
+    /// What the kernel carries of the relay here.
+    handed: Option<Handed>,
 }
 
 impl Lane {
@@ -130,12 +134,18 @@ impl Lane {
             report: LaneReport::default(),
             running: true,
             recorder: None,
+            handed: None,
         })
     }
 
     /// The same with somewhere to leave recordings.
     pub fn recording(self, recorder: Option<Recorder>) -> Lane {
         Lane { recorder, ..self }
+    }
+
+    /// The same with a kernel that may carry media.
+    pub fn handing_down(self, handed: Handed) -> Lane {
+        Lane { handed: Some(handed), ..self }
     }
 
     /// Serves until told to stop, or until every phone here has done what it was to do. Gives the services back.
@@ -429,6 +439,7 @@ impl Lane {
             Output::Capture(captured) => {
                 self.recorder.iter().for_each(|recorder| recorder.keep((*captured).clone()));
             }
+            Output::Offload(wish) => self.hand_down(seat, &wish),
             Output::Bind { ticket, local } => self.bind(seat, ticket, local),
             Output::SendMedia { socket, to, bytes } => self.on_media(|path| path.send(socket, to, &bytes)),
             Output::Release { socket } => self.on_media(|path| path.release(socket)),
@@ -439,6 +450,17 @@ impl Lane {
     fn on_media(&mut self, act: impl FnOnce(&mut dyn MediaPath)) {
         if let Some((_, path)) = &mut self.media {
             act(&mut **path);
+        }
+    }
+
+    fn hand_down(&mut self, seat: usize, wish: &Offload) {
+        let carried = match (&mut self.handed, wish) {
+            (Some(handed), wish) => handed.obey(wish),
+            (None, Offload::Begin(rule)) => vec![Carried::refused(rule.socket)],
+            (None, _) => Vec::new(),
+        };
+        if !carried.is_empty() {
+            self.inbox.push_back((seat, Input::Carried(carried)));
         }
     }
 

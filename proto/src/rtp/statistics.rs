@@ -74,6 +74,17 @@ impl Summary {
     }
 }
 
+/// Where a stream stands, so that somebody else can count on (see [`crate::offload`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Highest sequence number, with its wraps.
+    pub highest: u64,
+    /// Timestamp of the newest packet.
+    pub timestamp: u32,
+    /// Jitter in sixteenths of a microsecond.
+    pub jitter: u64,
+}
+
 /// One source, from its first sequence number on.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
@@ -156,6 +167,29 @@ impl Statistics {
     /// The highest sequence number, its SSRC and the timestamp of the newest packet in order.
     pub fn newest(&self) -> Option<(u32, u16, u32)> {
         self.stretch.map(|s| (s.ssrc, s.highest as u16, s.last_timestamp))
+    }
+
+    /// Where the stream stands; `None` before the first packet.
+    pub fn progress(&self) -> Option<Progress> {
+        let stretch = self.stretch?;
+        Some(Progress { highest: stretch.highest, timestamp: stretch.last_timestamp, jitter: self.jitter })
+    }
+
+    /// Packets that went another way, each ahead of the one before, up to `progress`, the last at `heard`.
+    pub fn carried(&mut self, packets: u64, bytes: u64, burst: u16, heard: Instant, progress: Progress) {
+        self.packets += packets;
+        self.bytes += bytes;
+        let Some(stretch) = self.stretch.as_mut() else { return };
+        stretch.received += packets;
+        stretch.burst = stretch.burst.max(burst);
+        if progress.highest > stretch.highest {
+            stretch.highest = progress.highest;
+            // Of those behind it nobody knows which have come: one that comes now counts as late.
+            stretch.window = 1;
+            stretch.after_jump = None;
+            (stretch.last_timestamp, stretch.last_arrival) = (progress.timestamp, heard);
+            self.jitter = progress.jitter;
+        }
     }
 
     fn begin(&mut self, now: Instant, rtp: Rtp<'_>) -> Seen {

@@ -120,6 +120,8 @@ pub struct Rig {
     pub ng: Vec<Vec<u8>>,
     /// Copies of recorded sessions.
     pub captured: Vec<proto::node::Captured>,
+    /// What the path below was told, since last asked.
+    pub offloads: Vec<proto::offload::Offload>,
     pub sockets: BTreeMap<SocketAddr, SocketId>,
     pub addresses: BTreeMap<SocketId, SocketAddr>,
     /// Sockets emptied so far.
@@ -157,6 +159,7 @@ impl Rig {
             sip: Vec::new(),
             ng: Vec::new(),
             captured: Vec::new(),
+            offloads: Vec::new(),
             sockets: BTreeMap::new(),
             addresses: BTreeMap::new(),
             emptied: Vec::new(),
@@ -190,6 +193,7 @@ impl Rig {
                 Output::Empty { socket } => self.emptied.push(socket),
                 Output::Event(event) => self.events.push(event),
                 Output::Capture(captured) => self.captured.push(*captured),
+                Output::Offload(offload) => self.offloads.push(*offload),
                 other => panic!("unexpected: {other:?}"),
             }
         }

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//
+// Media that the relay need not look at any more: one look-up, new addresses, out. `make kernel-path` compiles it.
+//
+// A rule is a latched RTP stream: exact source address and port, our address and port, SSRC and payload type. Whatever
+// differs in anything (a stranger, STUN, DTLS, RTCP, another codec, a packet that is late or here twice, one that is too
+// large for where it would go) is left to the stack, which hands it to the relay in user space.
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define GO_ON -1 // TCX_NEXT: the next program, then the stack
+#define FRAGMENT 0x3fff // offset, and "more fragments"
+#define DROPOUT 3000 // RFC 3550 A.1: further ahead, it is another stream
+#define IMPLAUSIBLE_US 10000000 // as in proto/src/rtp/statistics.rs
+#define HOPS 64
+
+// IPv4 addresses stand as ::ffff:a.b.c.d. Addresses and ports as on the wire.
+struct ends {
+	__u32 from[4], to[4];
+	__u16 from_port, to_port;
+};
+
+// Written by user space once, read by it; from `packets` on the kernel counts.
+struct flow {
+	struct ends out;
+	__u32 interface, ssrc, clock, payload_type;
+	__u32 burst; // most packets missing in a row
+	__u32 timestamp; // of the newest packet
+	__u32 unused;
+	__u64 packets, bytes;
+	__u64 heard; // CLOCK_MONOTONIC, nanoseconds; 0: not yet
+	__u64 highest; // sequence number with its wraps
+	__u64 jitter; // sixteenths of a microsecond, RFC 3550 A.8
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct ends);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+struct rtp {
+	__u8 first, second;
+	__be16 sequence;
+	__be32 timestamp, ssrc;
+};
+
+static __always_inline void measure(struct flow *flow, __u32 timestamp, __u64 now)
+{
+	__u32 ticks = timestamp - flow->timestamp;
+
+	if (flow->heard && flow->clock && ticks && ticks < 0x80000000u) {
+		__s64 sent = (__u64)ticks * 1000000 / flow->clock;
+		__s64 change = (__s64)((now - flow->heard) / 1000) - sent;
+
+		if (change < 0)
+			change = -change;
+		if (change < IMPLAUSIBLE_US)
+			flow->jitter = flow->jitter - (flow->jitter + 8) / 16 + change;
+	}
+	flow->timestamp = timestamp;
+}
+
+// Whether the relay need not see this packet. Counts it if so.
+static __always_inline int is_plain(struct flow *flow, const struct rtp *rtp, __u32 bytes)
+{
+	__u16 ahead = bpf_ntohs(rtp->sequence) - (__u16)flow->highest;
+	__u64 now;
+
+	if (rtp->first >> 6 != 2 || rtp->ssrc != flow->ssrc || ahead == 0 || ahead >= DROPOUT)
+		return 0;
+	flow->highest += ahead; // the relay counts what it sees itself, but is not ahead of us
+	if ((rtp->second & 0x7f) != flow->payload_type)
+		return 0;
+	if (ahead - 1u > flow->burst)
+		flow->burst = ahead - 1u;
+	now = bpf_ktime_get_ns();
+	measure(flow, bpf_ntohl(rtp->timestamp), now);
+	flow->heard = now;
+	__sync_fetch_and_add(&flow->packets, 1);
+	__sync_fetch_and_add(&flow->bytes, bytes);
+	return 1;
+}
+
+// New addresses and ports; the checksum follows, also one that the device is still to finish.
+static __always_inline int readdress(struct __sk_buff *skb, struct ends *in, struct ends *out, __u32 at, int sum)
+{
+	__u32 check = at + offsetof(struct udphdr, check);
+	__s64 diff = bpf_csum_diff(in->from, 32, out->from, 32, 0);
+	__u32 was = in->from_port | (__u32)in->to_port << 16, is = out->from_port | (__u32)out->to_port << 16;
+
+	if (sum) {
+		bpf_l4_csum_replace(skb, check, 0, diff, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
+		bpf_l4_csum_replace(skb, check, was, is, BPF_F_MARK_MANGLED_0 | 4);
+	}
+	return bpf_skb_store_bytes(skb, at, &is, 4, 0);
+}
+
+static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *end)
+{
+	struct iphdr *ip = data + sizeof(struct ethhdr);
+	struct udphdr *udp = (void *)(ip + 1);
+	struct rtp *rtp = (void *)(udp + 1);
+	struct iphdr head;
+	struct flow *flow;
+	struct ends in = {}, out;
+	__u32 length, mtu = 0;
+	int sum;
+
+	if ((void *)(rtp + 1) > end || ip->ihl != 5 || ip->protocol != IPPROTO_UDP || ip->frag_off & bpf_htons(FRAGMENT))
+		return GO_ON;
+	in.from[2] = in.to[2] = bpf_htonl(0xffff);
+	in.from[3] = ip->saddr;
+	in.to[3] = ip->daddr;
+	in.from_port = udp->source;
+	in.to_port = udp->dest;
+	flow = bpf_map_lookup_elem(&flows, &in);
+	length = bpf_ntohs(ip->tot_len);
+	if (!flow || bpf_ntohs(udp->len) + sizeof(*ip) != length || bpf_check_mtu(skb, flow->interface, &mtu, 0, 0))
+		return GO_ON;
+	if (!is_plain(flow, rtp, length - sizeof(*ip) - sizeof(*udp)))
+		return GO_ON;
+	out = flow->out;
+	sum = udp->check != 0;
+	__builtin_memcpy(&head, ip, sizeof(head));
+	head.saddr = out.from[3];
+	head.daddr = out.to[3];
+	head.ttl = HOPS;
+	head.tos = 0;
+	head.check = 0;
+	__s64 total = bpf_csum_diff(0, 0, (void *)&head, sizeof(head), 0);
+	total = (total & 0xffff) + (total >> 16 & 0xffff);
+	total = (total & 0xffff) + (total >> 16);
+	head.check = ~total;
+	if (readdress(skb, &in, &out, sizeof(struct ethhdr) + sizeof(head), sum) ||
+	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &head, sizeof(head), 0))
+		return 2; // TC_ACT_SHOT: half rewritten
+	return bpf_redirect_neigh(flow->interface, 0, 0, 0);
+}
+
+static __always_inline int forward_v6(struct __sk_buff *skb, void *data, void *end)
+{
+	struct ipv6hdr *ip = data + sizeof(struct ethhdr);
+	struct udphdr *udp = (void *)(ip + 1);
+	struct rtp *rtp = (void *)(udp + 1);
+	struct flow *flow;
+	struct ends in, out;
+	__u32 length, mtu = 0;
+	__u8 hops = HOPS;
+
+	if ((void *)(rtp + 1) > end || ip->nexthdr != IPPROTO_UDP)
+		return GO_ON;
+	__builtin_memcpy(in.from, &ip->saddr, 32);
+	in.from_port = udp->source;
+	in.to_port = udp->dest;
+	flow = bpf_map_lookup_elem(&flows, &in);
+	length = bpf_ntohs(ip->payload_len);
+	if (!flow || bpf_ntohs(udp->len) != length || bpf_check_mtu(skb, flow->interface, &mtu, 0, 0))
+		return GO_ON;
+	if (!is_plain(flow, rtp, length - sizeof(*udp)))
+		return GO_ON;
+	out = flow->out;
+	if (readdress(skb, &in, &out, sizeof(struct ethhdr) + sizeof(*ip), 1) ||
+	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr) + offsetof(struct ipv6hdr, hop_limit), &hops, 1, 0) ||
+	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr) + offsetof(struct ipv6hdr, saddr), out.from, 32, 0))
+		return 2;
+	return bpf_redirect_neigh(flow->interface, 0, 0, 0);
+}
+
+SEC("classifier")
+int forward(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	// Several datagrams in one buffer (GRO).
+	if (skb->gso_size)
+		return GO_ON;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return forward_v4(skb, data, end);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return forward_v6(skb, data, end);
+	return GO_ON;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";
