@@ -47,8 +47,12 @@ struct Stage {
 }
 
 fn stage() -> Option<Stage> {
+    stage_with(CONFIG)
+}
+
+fn stage_with(config: &str) -> Option<Stage> {
     let lab = Lab::up(SITES)?;
-    let postern = lab.service("edge", CONFIG);
+    let postern = lab.service("edge", config);
     let mut alice =
         Phone::new(&lab, "alice", "192.168.1.10:5060", "alice", "pbx.test", &format!("{OUTSIDE}:5060"));
     let mut pbx = Phone::new(&lab, "pbx", "192.168.1.10:5060", "100", "pbx.test", &format!("{INSIDE}:5060"));
@@ -112,5 +116,32 @@ fn scenario_1j_the_pbx_calls_a_phone_outside() {
     );
     both_hear(&s.ears_pbx, &s.ears_alice, told(&call.ok), told(&call.invite));
     call.hang_up(&mut s.pbx, &mut s.alice);
+    drop(s.lab);
+}
+
+/// What is to show the way of a message, and who wrote it, names the outside of Postern and nothing else.
+fn hides_the_lan(message: &Message) {
+    for name in ["Via", "Record-Route", "Contact"] {
+        for value in message.headers(name) {
+            let ours = value.contains(OUTSIDE) && (name == "Via" || value.contains("<sip:hid~"));
+            let own = name == "Via" && value.contains("received=");
+            assert!(ours || own, "{name}: {value} says more than it should:\n{}", message.0);
+        }
+    }
+}
+
+#[test]
+fn a_phone_outside_sees_nothing_of_the_lan_where_topology_is_hidden() {
+    let config = CONFIG.replace("cidr: [0.0.0.0/0] }", "cidr: [0.0.0.0/0], hide-topology: true }");
+    assert_ne!(config, CONFIG);
+    let Some(mut s) = stage_with(&config) else { return };
+    let mut call = Call::place(&mut s.pbx, &mut s.alice, media(), media());
+    hides_the_lan(&call.invite);
+    assert_eq!(call.invite.headers("Via").len(), 1, "{}", call.invite.0);
+    both_hear(&s.ears_pbx, &s.ears_alice, told(&call.ok), told(&call.invite));
+    call.hang_up(&mut s.pbx, &mut s.alice);
+    let mut call = Call::place(&mut s.alice, &mut s.pbx, media(), media());
+    hides_the_lan(&call.ok);
+    call.hang_up(&mut s.alice, &mut s.pbx);
     drop(s.lab);
 }

@@ -23,6 +23,11 @@ struct Town {
 
 /// Alice in the LAN, bob behind a NAT of his own; whoever calls has the script.
 fn town(alice: Script, bob: Script) -> Town {
+    town_where(alice, bob, false)
+}
+
+/// As [`town`]; with `hides`, the outside is to see nothing of the LAN.
+fn town_where(alice: Script, bob: Script, hides: bool) -> Town {
     let mut world = World::new(1);
     let lan = world.lan();
     let edge = world.one_to_one_nat("edge", INTERNET, &[("10.1.0.1", "198.51.100.10")]);
@@ -31,7 +36,9 @@ fn town(alice: Script, bob: Script) -> Town {
     world.address(host, dmz, "10.1.0.1");
 
     let (_, alice) = add_phone(&mut world, (lan, "192.168.5.20"), "alice", INSIDE, alice);
-    let proxy_config = std::sync::Arc::new(proxy_in_two_networks());
+    let mut proxy_config = proxy_in_two_networks();
+    proxy_config.networks[1].hides = hides;
+    let proxy_config = std::sync::Arc::new(proxy_config);
     let birth = move |birth| proxy::Proxy::new(proxy_config.clone(), birth);
     let listeners = [format!("udp {INSIDE}"), format!("udp {OUTSIDE}")];
     let proxy = world.attach(host, "postern", &listeners.each_ref().map(String::as_str), birth);
@@ -63,7 +70,7 @@ fn proxy_in_two_networks() -> proxy::Config {
 }
 
 fn network(name: &str, cidr: &str) -> Network {
-    Network { name: name.to_owned(), cidrs: vec![cidr.parse::<Cidr>().unwrap()] }
+    Network { name: name.to_owned(), cidrs: vec![cidr.parse::<Cidr>().unwrap()], hides: false }
 }
 
 fn relay_in_two_networks(key: proto::node_auth::NodeKey) -> relay::Config {
@@ -126,4 +133,29 @@ fn a_phone_outside_calls_one_on_the_lan() {
     let mut town = town(script(vec![]), bob);
     town.play(town.bob);
     town.assert_audio_and_own_addresses_only();
+}
+
+/// Bob's phone is told nothing of the LAN, in no message and no name: Via, Record-Route and Contact are ours alone.
+#[test]
+fn a_phone_outside_sees_nothing_of_the_lan_where_topology_is_hidden() {
+    for lan_calls in [true, false] {
+        let mut to_alice = alice_calls(3000);
+        to_alice.steps[1].to = Some("sip:alice@example.com".to_owned());
+        let scripts =
+            if lan_calls { (alice_calls(3000), script(vec![])) } else { (script(vec![]), to_alice) };
+        let mut town = town_where(scripts.0, scripts.1, true);
+        town.play(if lan_calls { town.alice } else { town.bob });
+        town.assert_audio_and_own_addresses_only();
+        let received = town.world.packets().iter().filter(|entry| entry.receiver() == Some(town.bob));
+        for message in received.filter_map(Entry::sip) {
+            let text = String::from_utf8_lossy(message.bytes()).into_owned();
+            assert!(!text.contains("192.168.5."), "{text}");
+            assert!(message.vias().count() == 1, "{text}");
+        }
+        let ladder = town.world.ladder_of(Duration::from_secs(1)..=Duration::from_secs(9));
+        insta::assert_snapshot!(
+            format!("hidden_{}", if lan_calls { "outward" } else { "inward" }),
+            without_chance(&ladder)
+        );
+    }
 }

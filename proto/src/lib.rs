@@ -12,12 +12,13 @@
 //! - [`cidr`]: address ranges.
 //! - [`lobby`]: where new work waits when there is too much of it; [`shield`]: limits and bans that stand before everything else.
 //! - [`timers`]: one queue of timers for a whole node.
-//! - [`token`], [`digest`], [`node_auth`]: what proves who sent what.
+//! - [`token`], [`digest`], [`node_auth`]: what proves who sent what; [`hidden`]: names that tell nobody what they stand for.
 
 pub mod cidr;
 pub mod control;
 pub mod digest;
 pub mod event;
+pub mod hidden;
 pub mod lobby;
 pub mod node;
 pub mod node_auth;

@@ -86,6 +86,8 @@ pub struct Network {
     pub name: String,
     /// Its addresses.
     pub cidrs: Vec<Cidr>,
+    /// Whether what leaves towards it tells nothing of the other side: Via, Record-Route, Path and Contact are hidden.
+    pub hides: bool,
 }
 
 /// A socket we listen on.
@@ -216,7 +218,7 @@ pub const SCANNERS: [&str; 11] = [
 impl Default for Config {
     fn default() -> Config {
         Config {
-            networks: vec![Network { name: "default".into(), cidrs: Vec::new() }],
+            networks: vec![Network { name: "default".into(), cidrs: Vec::new(), hides: false }],
             listeners: Vec::new(),
             domains: Vec::new(),
             realm: "postern".into(),
@@ -343,7 +345,7 @@ mod tests {
     use super::*;
 
     fn network(name: &str, cidrs: &[&str]) -> Network {
-        Network { name: name.into(), cidrs: cidrs.iter().map(|c| c.parse().unwrap()).collect() }
+        Network { name: name.into(), cidrs: cidrs.iter().map(|c| c.parse().unwrap()).collect(), hides: false }
     }
 
     #[test]

@@ -293,7 +293,7 @@ fn is_anonymous(message: &Message) -> bool {
 }
 
 /// A Contact value with another URI. Header parameters stay.
-fn with_uri(contact: NameAddr<'_>, uri: &str) -> String {
+pub(crate) fn with_uri(contact: NameAddr<'_>, uri: &str) -> String {
     let mut value = String::with_capacity(uri.len() + contact.params.0.len() + 4);
     if !contact.display.is_empty() {
         value.push_str(contact.display);

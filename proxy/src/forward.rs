@@ -82,6 +82,7 @@ impl Proxy {
             edit = Word { session, peer }.write(edit, &media);
         }
         let message = self.as_trunks_want(&context.flow, &flow, Some(&branch.target), edit.finish());
+        let message = self.veiled_request(&flow, message);
         if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message }
     }
 
@@ -130,6 +131,7 @@ impl Proxy {
             edit = edit.sdp(sdp);
         }
         let message = self.as_trunks_want(&held.flow, &held.to, None, edit.finish());
+        let message = self.veiled_request(&held.to, message);
         self.transactions.send(held.to, message);
     }
 

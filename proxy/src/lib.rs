@@ -83,6 +83,9 @@ mod tokens;
 mod trunk_tests;
 pub mod trunks;
 mod validate;
+mod veil;
+#[cfg(test)]
+mod veil_tests;
 
 pub use config::Config;
 pub use proxy::{Proxy, Status};

@@ -15,7 +15,7 @@ fn alice() -> Phone {
     Phone::public("alice", "198.51.100.7:5060", P1)
 }
 
-fn hidden_alice() -> Phone {
+pub(crate) fn hidden_alice() -> Phone {
     Phone::behind_nat("alice", "198.51.100.1:40001", "10.0.0.2:5060", P1)
 }
 
@@ -32,7 +32,7 @@ fn ring(net: &mut Net, alice: &mut Phone, to: &str) -> Vec<Packet> {
     net.say(&alice.seen_at.clone(), alice.proxy, invite)
 }
 
-fn answer(net: &mut Net, phone: &Phone, request: &Message, status: u16) -> Vec<Packet> {
+pub(crate) fn answer(net: &mut Net, phone: &Phone, request: &Message, status: u16) -> Vec<Packet> {
     let sdp = if (200..300).contains(&status) { phone.sdp() } else { String::new() };
     net.say(&phone.seen_at, phone.proxy, phone.answer(request, status, &sdp))
 }
@@ -158,14 +158,17 @@ fn devices_of_lower_preference_ring_after_the_others_have_declined() {
 
 // Two networks (1j): a PBX inside, phones outside, one-to-one NAT.
 
-const INSIDE: &str = "10.0.0.1:5060";
+pub(crate) const INSIDE: &str = "10.0.0.1:5060";
 const ADVERTISED: &str = "203.0.113.77:5060";
 
-fn two_networks() -> Net {
+pub(crate) fn two_networks() -> Net {
     let mut net = Net::new();
     net.configure(P1, |config| {
-        let network =
-            |name: &str, cidr: &str| Network { name: name.into(), cidrs: vec![cidr.parse().unwrap()] };
+        let network = |name: &str, cidr: &str| Network {
+            name: name.into(),
+            cidrs: vec![cidr.parse().unwrap()],
+            hides: false,
+        };
         config.networks = vec![network("outside", "0.0.0.0/0"), network("inside", "10.0.0.0/8")];
         config.listeners[0].advertise = address(ADVERTISED);
         let (bind, advertise) = (address(INSIDE), address(INSIDE));
@@ -176,12 +179,12 @@ fn two_networks() -> Net {
     net
 }
 
-fn pbx() -> Phone {
+pub(crate) fn pbx() -> Phone {
     Phone::public("pbx", "10.0.0.50:5060", INSIDE)
 }
 
 /// A call from a phone outside to the PBX, or the other way round; both behind their own addresses.
-fn call_over_networks(net: &mut Net, from: &mut Phone, to: &mut Phone) -> (Message, Message) {
+pub(crate) fn call_over_networks(net: &mut Net, from: &mut Phone, to: &mut Phone) -> (Message, Message) {
     to.register(net);
     let got = ring(net, from, &format!("sip:{}@a.example", to.user));
     let invite = asked(&got, to, "INVITE").unwrap_or_else(|| panic!("{:#?}", net.steps())).message;

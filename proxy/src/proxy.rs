@@ -182,7 +182,7 @@ impl Proxy {
                     self.put(Output::Close { flow });
                 }
             }
-            Input::Message { flow, message } => self.receive(cx, flow, message),
+            Input::Message { flow, message } => self.receive(cx, flow, self.unveiled(message)),
             Input::Other { flow, bytes } => self.other(cx, flow, &bytes),
             Input::Closed { flow } => self.closed(cx, flow),
             Input::SendFailed { ticket, flow, error } => {

@@ -43,6 +43,7 @@ impl Proxy {
         }
         let mark = loop_mark(request, &self.keyed);
         validate::check(request, &self.config, &self.faces, || mark)?;
+        self.refuse_forged(request)?;
         let routed = Routed::read(request, &self.config, cx.now.unix());
         let word = Word::read(request, flow, &self.config, cx.now.unix());
         let context = new_context(id, *flow, request.clone(), routed, mark, word);

@@ -225,19 +225,16 @@ impl Proxy {
     pub(crate) fn final_response(&mut self, context: &Context, best: &Final) -> Message {
         match &best.response {
             Some(response) if response.status() == Some(best.status) => {
-                let edit = siblings::strip(response.edit().pop_front(Name::Via), response);
-                let edit = unshifted(edit, &context.request, response);
                 let index = context.branches.iter().position(|b| b.flow.is_some());
                 let came_by = index.and_then(|index| context.branches[index].flow);
+                let edit = self.vias_back(response, came_by.as_ref(), &context.request);
+                let edit = unshifted(siblings::strip(edit, response), &context.request, response);
                 let edit = match index {
                     Some(index) => self.identity_of_response(edit, context, index, response),
                     None => edit,
                 };
-                self.answer_as_trunks_want(
-                    context,
-                    came_by,
-                    with_challenges(edit, response, context).finish(),
-                )
+                let answer = with_challenges(edit, response, context).finish();
+                self.veiled_response(context, self.answer_as_trunks_want(context, came_by, answer))
             }
             _ => {
                 let own = reply(&context.request, best.status, &self.dice.word(10));
@@ -269,7 +266,9 @@ impl Proxy {
         response: &Message,
         sdp: Option<&Bytes>,
     ) {
-        let mut edit = siblings::strip(response.edit().pop_front(Name::Via), response);
+        let came_by = context.branches[index].flow;
+        let edit = self.vias_back(response, came_by.as_ref(), &context.request);
+        let mut edit = siblings::strip(edit, response);
         edit = unshifted(edit, &context.request, response);
         edit = self.turn_record_route(cx, edit, context, index, response);
         edit = self.contact_of_response(cx, edit, context, index, response);
@@ -284,7 +283,8 @@ impl Proxy {
             let session = context.branches[index].session().map(|(_, session)| session);
             edit = Word { session, peer }.write(edit, &[]);
         }
-        let message = self.answer_as_trunks_want(context, context.branches[index].flow, edit.finish());
+        let message = self.answer_as_trunks_want(context, came_by, edit.finish());
+        let message = self.veiled_response(context, message);
         let message = if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message };
         self.transactions.respond(cx.now.at, context.server, message);
     }

@@ -164,8 +164,11 @@ mod tests {
     #[test]
     fn each_network_is_reached_from_the_listener_that_stands_in_it() {
         let mut config = config();
-        let network =
-            |name: &str, cidr: &str| Network { name: name.into(), cidrs: vec![cidr.parse().unwrap()] };
+        let network = |name: &str, cidr: &str| Network {
+            name: name.into(),
+            cidrs: vec![cidr.parse().unwrap()],
+            hides: false,
+        };
         config.networks = vec![network("outside", "0.0.0.0/0"), network("inside", "10.0.0.0/8")];
         let inside = address("10.0.0.1:5060");
         config.listeners.push(Listener { network: 1, bind: inside, ..config.listeners[0].clone() });

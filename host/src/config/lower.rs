@@ -96,7 +96,8 @@ fn scanners(shield: &super::shield::Shield) -> Vec<String> {
 }
 
 fn proxy_network(name: &str, network: &schema::Network) -> proxy::config::Network {
-    proxy::config::Network { name: name.to_owned(), cidrs: network.cidr.iter().map(|cidr| cidr.0).collect() }
+    let cidrs = network.cidr.iter().map(|cidr| cidr.0).collect();
+    proxy::config::Network { name: name.to_owned(), cidrs, hides: network.hide_topology }
 }
 
 /// Name, place in the list and definition of the network with this address; the first when none has it.

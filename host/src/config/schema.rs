@@ -68,6 +68,9 @@ pub struct Network {
     /// Who is in it; none: everybody who is in no other.
     #[serde(default)]
     pub cidr: Vec<Cidr>,
+    /// What leaves towards it tells nothing of the other networks: Via, Record-Route, Path and Contact are hidden.
+    #[serde(default)]
+    pub hide_topology: bool,
 }
 
 /// One socket for SIP.
