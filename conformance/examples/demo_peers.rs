@@ -1,5 +1,5 @@
 //! `make demo-peers`: one simulated peer behind each kind of NAT, all buddies of one another. Prints who is online for
-//! whom, by which path, and why.
+//! whom, by which path, and why. Then two of them call each other while the direct path dies and comes back.
 #![allow(clippy::disallowed_methods, reason = "a program of floor 3")]
 
 use std::process::ExitCode;
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use conformance::cast::SITES;
 use conformance::company::{Company, DOMAIN, Guest};
-use endpoint_sim::peer::PeerReport;
+use conformance::world::Rules;
+use endpoint_sim::peer::{Peer, PeerReport};
 
 fn main() -> ExitCode {
     let names = SITES.map(|(name, _)| name);
@@ -28,7 +29,45 @@ fn main() -> ExitCode {
     reports.iter().for_each(tell);
     let all = reports.iter().all(|report| report.buddies.values().all(|buddy| buddy.online));
     println!("\n{}", if all { "Everybody sees everybody." } else { "SOMEBODY IS NOT SEEN." });
-    ExitCode::from(u8::from(!all))
+    let heard = call();
+    ExitCode::from(u8::from(!all || !heard))
+}
+
+/// A call that begins at the relay, goes over to the direct path, back when that is cut, and over again.
+fn call() -> bool {
+    let mut company = Company::with_proxy(1, &[("port", "addr")]);
+    let guests = [("addr", Rules::ADDRESS_RESTRICTED), ("port", Rules::PORT_RESTRICTED)]
+        .map(|(name, rules)| company.add(name, Some(rules)));
+    company.world.run_for(Duration::from_secs(5));
+    println!("\nport calls addr:");
+    let whom = format!("addr@{DOMAIN}");
+    company.world.with(guests[1].node, |peer: &mut Peer, now| peer.call(now, &whom));
+    company.world.run_for(Duration::from_millis(350));
+    tell_call(&company, guests, "answered");
+    company.world.run_for(Duration::from_secs(3));
+    tell_call(&company, guests, "3 s later");
+    let outside = guests.map(|guest| company.report(guest).external.map(|at| at.ip().to_string()));
+    let [Some(one), Some(other)] = outside else { return false };
+    for (is_cut, seconds, words) in [(true, 1, "the direct path is cut"), (false, 30, "it is whole again")] {
+        company.world.cut(&one, &other, is_cut);
+        company.world.cut(&other, &one, is_cut);
+        company.world.run_for(Duration::from_secs(seconds));
+        tell_call(&company, guests, words);
+    }
+    guests.iter().all(|guest| company.report(*guest).call.phone.audio_both_ways)
+}
+
+fn tell_call(company: &Company, guests: [Guest; 2], what: &str) {
+    println!("  {what}:");
+    for guest in guests {
+        let PeerReport { name, call, .. } = company.report(guest);
+        let (phone, path) = (call.phone, call.path);
+        let (heard, lost, silence) = (phone.received, phone.lost, phone.largest_gap_ms);
+        println!(
+            "    {:5} media {path:6}  {heard} packets heard, {lost} lost, longest silence {silence} ms",
+            short(&name)
+        );
+    }
 }
 
 fn tell(report: &PeerReport) {

@@ -13,10 +13,10 @@ use access::{Access, StunServer};
 use endpoint_sim::peer::{Peer, PeerConfig, PeerReport};
 use proto::peer::ticket::Keys;
 use proto::stun::Server;
-use proto::tables::{Secret, User};
+use proto::tables::{Anchor, Secret, User};
 use reflector::Reflector;
 
-use crate::cast::Site;
+use crate::cast::{P1, Site, add_proxy_with, add_relay, proxy_config};
 use crate::world::{Entry, GatewayId, HostId, INTERNET, NodeId, World};
 
 /// The STUN server's two addresses.
@@ -38,6 +38,8 @@ pub struct Company {
     pub stun: NodeId,
     /// The reflector.
     pub reflector: Option<NodeId>,
+    /// The SIP proxy and its relay.
+    pub proxy: Option<[NodeId; 2]>,
     /// How many peers there are.
     count: u8,
 }
@@ -64,6 +66,17 @@ impl Company {
         Company::build(seed, buddies, true)
     }
 
+    /// With these pairs of buddies, a reflector, and a SIP proxy with a relay that calls go by.
+    pub fn with_proxy(seed: u64, buddies: &[(&str, &str)]) -> Company {
+        let mut company = Company::build(seed, buddies, true);
+        let mut config = proxy::Config { redirects: Vec::new(), ..proxy_config(P1) };
+        // A relay is to stand ready for two in public, too.
+        config.listeners.iter_mut().for_each(|listener| listener.anchor = Some(Anchor::Always));
+        let proxy = add_proxy_with(&mut company.world, "P1", P1, config);
+        company.proxy = Some([proxy, add_relay(&mut company.world, 100)]);
+        company
+    }
+
     fn build(seed: u64, buddies: &[(&str, &str)], reflects: bool) -> Company {
         let mut world = World::new(seed);
         let stun = add_stun(&mut world);
@@ -76,7 +89,7 @@ impl Company {
         let listener = format!("udp {ACCESS}");
         let access =
             world.attach(host, "access", &[&listener], move |birth| Access::new(config.clone(), birth));
-        Company { world, access, stun, reflector, count: 0 }
+        Company { world, access, stun, reflector, proxy: None, count: 0 }
     }
 
     /// A peer comes online.
@@ -96,7 +109,10 @@ impl Company {
             latch: None,
             algorithms: Vec::new(),
         };
-        self.world.tables(self.access).add_user(user);
+        self.world.tables(self.access).add_user(user.clone());
+        if let Some([proxy, _]) = self.proxy {
+            self.world.tables(proxy).add_user(user);
+        }
         let nat = site
             .map(|rules| self.world.nat(&format!("nat-{name}"), INTERNET, &format!("198.51.100.{n}"), rules));
         let (realm, ip) = match nat {
@@ -109,6 +125,7 @@ impl Company {
         config.password = format!("{name}'s secret");
         config.secret = [n; 32];
         config.reflector = self.reflector.map(|_| addr(REFLECTOR));
+        config.proxy = self.proxy.map(|_| addr(P1));
         set(&mut config);
         let birth = move |birth| Peer::new(birth, config.clone());
         let node = self.world.attach(host, name, &[&format!("udp {local}")], birth);

@@ -65,6 +65,12 @@ impl Dialog {
         }
     }
 
+    /// The other party's address of record.
+    pub(crate) fn party(&self) -> Option<&str> {
+        let (_, address) = self.remote.split_once("sip:")?;
+        address.split(['>', ';', '?']).next()
+    }
+
     /// Whether a request belongs to it.
     pub(crate) fn has(&self, request: &Message) -> bool {
         request.call_id() == self.call_id

@@ -4,6 +4,7 @@
 //! [`classifier`] and [`life`] find out about the NAT, [`Surveyor`] is a node that does only that; [`opening`] opens a
 //! path to one other peer. [`Peer`] puts them together.
 
+mod carrier;
 mod channel;
 pub mod classifier;
 mod config;
@@ -13,7 +14,8 @@ mod node;
 pub mod opening;
 mod surveyor;
 mod talk;
+mod voice;
 
-pub use config::{BuddyReport, PeerConfig, PeerReport};
+pub use config::{BuddyReport, CallReport, PeerConfig, PeerReport};
 pub use node::Peer;
 pub use surveyor::Surveyor;

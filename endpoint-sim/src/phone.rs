@@ -305,6 +305,21 @@ impl Phone {
 
 impl Node for Phone {
     fn handle(&mut self, now: Instant, input: Input, _: &mut dyn Tables) {
+        self.take_in(now, input);
+    }
+
+    fn poll(&mut self, _: &mut dyn Tables) -> Option<Output> {
+        self.take_out()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.due()
+    }
+}
+
+/// The contract without tables, for a peer that has a phone inside.
+impl Phone {
+    pub(crate) fn take_in(&mut self, now: Instant, input: Input) {
         self.now = now;
         match input {
             Input::Message { flow, message } => {
@@ -337,14 +352,40 @@ impl Node for Phone {
         self.tick();
     }
 
-    fn poll(&mut self, _: &mut dyn Tables) -> Option<Output> {
+    pub(crate) fn take_out(&mut self) -> Option<Output> {
         self.out.pop_front().or_else(|| self.transactions.poll())
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let call = self.call.as_ref().and_then(Call::deadline);
         let own =
             [self.until, self.step_at(), self.registration.refresh_at, call, self.transactions.deadline()];
         own.into_iter().flatten().min()
+    }
+
+    /// Calls now, whatever the script says.
+    pub(crate) fn call_now(&mut self, now: Instant, to: &str) {
+        self.now = now;
+        self.begin_call(to, false);
+    }
+
+    pub(crate) fn hang_up_now(&mut self, now: Instant) {
+        self.now = now;
+        self.hang_up();
+    }
+
+    /// A call that could not even begin.
+    pub(crate) fn was_not_called(&mut self, status: u16) {
+        self.report.begin_call();
+        (self.report.call_status, self.report.ended_by) = (Some(status), Some(EndedBy::Failure));
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// The address of record of the other party.
+    pub(crate) fn talks_with(&self) -> Option<&str> {
+        self.call.as_ref()?.dialog.party()
     }
 }

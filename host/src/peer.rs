@@ -37,6 +37,10 @@ pub struct PeerPlan {
     pub stun: Option<SocketAddr>,
     /// The reflector, if there is one.
     pub reflector: Option<SocketAddr>,
+    /// The SIP proxy its calls go by, if there is one.
+    pub proxy: Option<SocketAddr>,
+    /// Whom it calls.
+    pub call: Option<String>,
     /// Its own address.
     pub local: Option<SocketAddr>,
     /// How long it stays.
@@ -92,6 +96,8 @@ fn peer(plan: &PeerPlan, local: SocketAddr) -> Peer {
     let mut config = PeerConfig::new(&plan.user, &domain, local, plan.server, stun);
     config.password.clone_from(&plan.password);
     config.reflector = plan.reflector;
+    config.proxy = plan.proxy;
+    config.call.clone_from(&plan.call);
     config.secret = keys::random();
     config.allows.direct = plan.direct;
     config.stay = Some(plan.stay);

@@ -37,6 +37,8 @@ fn plan(server: &Server, user: &str, password: &str, seconds: u64) -> PeerPlan {
         local: None,
         stay: Duration::from_secs(seconds),
         say: Vec::new(),
+        proxy: None,
+        call: None,
         direct: true,
     }
 }
@@ -55,6 +57,22 @@ fn two_peers_log_in_see_one_another_and_talk_directly() {
     assert_eq!(alice.nat, "no NAT");
     assert_eq!(bob.messages, [("alice@127.0.0.1".to_owned(), "hello".to_owned())]);
     assert!(!bob.buddies["alice@127.0.0.1"].online, "she has left, and said so");
+    server.stop();
+}
+
+#[test]
+fn a_peer_calls_a_buddy_directly() {
+    let server = server(61_420);
+    let bob = plan(&server, "bob", "builder", 7);
+    let alice = plan(&server, "alice", "wonderland", 5);
+    let alice = PeerPlan { call: Some("bob@127.0.0.1".to_owned()), ..alice };
+    let bob = std::thread::spawn(move || run(&bob).unwrap());
+    let alice = run(&alice).unwrap();
+    let bob = bob.join().unwrap();
+    for (report, other) in [(&alice, "bob@127.0.0.1"), (&bob, "alice@127.0.0.1")] {
+        assert!(report.call.phone.heard_only(other) && report.call.phone.audio_both_ways, "{report:#?}");
+    }
+    assert!(bob.call.phone.ended_by.is_some(), "she hung up as she left: {bob:#?}");
     server.stop();
 }
 

@@ -209,6 +209,11 @@ impl World {
         self.stream_loss = of_a_thousand;
     }
 
+    /// From now on nothing passes from one address of the internet to another, or it does again.
+    pub fn cut(&mut self, from: &str, to: &str, is_cut: bool) {
+        self.net.cut(ip(from), ip(to), is_cut);
+    }
+
     /// The router reboots: a NAT forgets its mappings, connections through it break, and its external address may be
     /// another from now on.
     pub fn rebind(&mut self, gateway: GatewayId, external: Option<&str>) {

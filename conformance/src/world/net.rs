@@ -1,7 +1,7 @@
 //! The ground packets travel on: realms (networks in which an address means one host), hosts in them, and gateways
 //! between them. Two sites behind NATs are two realms, so their private addresses may be the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ pub(super) struct Net {
     realms: Vec<Network>,
     hosts: Vec<Host>,
     gateways: Vec<Middlebox>,
+    /// Directions of the internet that nothing passes in.
+    cut: BTreeSet<(IpAddr, IpAddr)>,
 }
 
 #[derive(Debug, Default)]
@@ -195,6 +197,13 @@ impl Net {
         nat.rebind(external);
     }
 
+    pub(super) fn cut(&mut self, from: IpAddr, to: IpAddr, is_cut: bool) {
+        match is_cut {
+            true => self.cut.insert((from, to)),
+            false => self.cut.remove(&(from, to)),
+        };
+    }
+
     /// The realm a host's address is in.
     pub(super) fn realm_of(&self, host: HostId, ip: IpAddr) -> Option<Realm> {
         self.hosts[host.0].addresses.get(&ip).copied()
@@ -209,6 +218,9 @@ impl Net {
     pub(super) fn step(&mut self, now: Duration, realm: Realm, packet: &mut Packet, dice: &mut Dice) -> Step {
         if packet.passed.len() >= MAX_HOPS {
             return Step::Dropped("too many gateways".to_owned());
+        }
+        if realm == INTERNET && self.cut.contains(&(packet.src.ip(), packet.dst.ip())) {
+            return Step::Dropped("cut".to_owned());
         }
         let routers = if realm == INTERNET { CORE_HOPS } else { 1 };
         match packet.hops.checked_sub(routers) {

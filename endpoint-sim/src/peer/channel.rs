@@ -29,7 +29,11 @@ impl Bind {
 
 impl Peer {
     fn send_stun(&mut self, way: Way, bytes: Vec<u8>) {
-        let (flow, bytes) = (Flow::udp(self.config.local, way.remote), Bytes::from(bytes));
+        self.send_directly(way, bytes.into());
+    }
+
+    pub(super) fn send_directly(&mut self, way: Way, bytes: Bytes) {
+        let flow = Flow::udp(self.config.local, way.remote);
         self.out.push_back(match way.socket {
             Some(socket) => Output::SendMedia { socket, to: way.remote, bytes },
             None => Output::Send { flow, bytes, ticket: Ticket(0) },
@@ -130,12 +134,12 @@ impl Peer {
         if self.session.as_ref().is_some_and(|session| session.asked == Some(id)) {
             return self.server_answered(message);
         }
-        for link in &mut self.links {
+        for (place, link) in self.links.iter_mut().enumerate() {
             if link.consent.asked == Some(id) && message.is_sealed_with(&link.pair.key) {
                 (link.consent.asked, link.consent.unanswered) = (None, 0);
                 let wait = self.dice.jitter(CONSENT, 10);
                 link.consent.next = Some(self.now + wait);
-                return;
+                return self.path_answered(place);
             }
             if link.opening.as_ref().is_some_and(|opening| opening.has_asked(&id))
                 && let Some(opening) = &mut link.opening
@@ -195,7 +199,7 @@ impl Peer {
         }
     }
 
-    fn ask_consent(&mut self, link: usize, way: Way) {
+    pub(super) fn ask_consent(&mut self, link: usize, way: Way) {
         let id: TransactionId = self.dice.bytes();
         let link = &mut self.links[link];
         link.consent.asked = Some(id);

@@ -8,6 +8,8 @@ use proto::peer::nat::Verdict;
 use proto::peer::words::Allows;
 use serde::Serialize;
 
+use crate::Report;
+
 /// A peer's settings.
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
@@ -25,6 +27,8 @@ pub struct PeerConfig {
     pub stun: SocketAddr,
     /// The reflector, if there is one.
     pub reflector: Option<SocketAddr>,
+    /// The SIP proxy its calls go by, if there is one.
+    pub proxy: Option<SocketAddr>,
     /// Its device key's secret.
     pub secret: [u8; 32],
     /// What it allows others.
@@ -37,6 +41,8 @@ pub struct PeerConfig {
     pub stay: Option<Duration>,
     /// What it says to a buddy once that one is online: to whom, and what.
     pub say: Vec<(String, String)>,
+    /// Whom it calls: a buddy once that one is online, anybody else at once.
+    pub call: Option<String>,
 }
 
 impl PeerConfig {
@@ -56,12 +62,14 @@ impl PeerConfig {
             server,
             stun,
             reflector: None,
+            proxy: None,
             secret: [0; 32],
             allows: Allows::default(),
             remembered: None,
             keeps_alive: true,
             stay: None,
             say: Vec::new(),
+            call: None,
         }
     }
 
@@ -95,6 +103,22 @@ pub struct PeerReport {
     pub reflected: u32,
     /// Punches asked for by the access server.
     pub punches: u32,
+    /// Its last call.
+    pub call: CallReport,
+}
+
+/// A call, as a peer sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CallReport {
+    /// Media goes `direct`, by `relay`, or by `none`.
+    pub path: &'static str,
+    /// How often it went from the relay to the direct path.
+    pub upgrades: u32,
+    /// How often it went back.
+    pub falls: u32,
+    /// What was heard and said.
+    pub phone: Report,
 }
 
 /// One buddy, as a peer sees it.

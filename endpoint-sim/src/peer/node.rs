@@ -21,6 +21,7 @@ use super::classifier::{Classifier, Findings, SCRATCH_TICKET};
 use super::config::{PeerConfig, PeerReport};
 use super::link::{Link, Via, stands_for};
 use super::opening::{Part, SPRAY_TICKET};
+use super::voice::Voice;
 
 /// A peer. See the module.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub struct Peer {
     until: Option<Instant>,
     /// How things stood before it left.
     last: Option<PeerReport>,
+    pub(super) voice: Voice,
     pub(super) report: PeerReport,
 }
 
@@ -116,6 +118,7 @@ impl Peer {
         let mut peer = Peer {
             transactions: Transactions::new(Timers::default(), 1000, &mut dice),
             report: PeerReport { name: config.aor(), ..PeerReport::default() },
+            voice: Voice::new(birth, &config),
             bind: Bind { next: config.reflector.map(|_| birth.now), ..Bind::default() },
             config,
             birth,
@@ -140,7 +143,7 @@ impl Peer {
     /// What it knows and has seen.
     pub fn report(&self) -> PeerReport {
         let buddies = self.links.iter().map(|link| (link.aor.clone(), link.report(self.now)));
-        PeerReport { buddies: buddies.collect(), ..self.report.clone() }
+        PeerReport { buddies: buddies.collect(), call: self.voice.report(), ..self.report.clone() }
     }
 
     /// How things stood just before it left, else how they stand.
@@ -158,6 +161,7 @@ impl Peer {
     pub fn leave(&mut self, now: Instant) {
         self.now = now;
         self.last = Some(self.report());
+        self.voice.phone.hang_up_now(now);
         (self.leaving, self.until) = (true, Some(now + FAREWELL));
         self.links.iter_mut().filter(|link| link.online).for_each(|link| link.announce = Some(false));
         self.registration.at = Some(now);
@@ -181,6 +185,10 @@ impl Peer {
     /// Has a path opened to a buddy whose port is not known, by a spray.
     pub fn open(&mut self, now: Instant, whom: &str) {
         self.wish(now, &words::Wish::Open(whom.to_owned()));
+    }
+
+    pub(super) fn wish_open(&mut self, whom: &str) {
+        self.wish(self.now, &words::Wish::Open(whom.to_owned()));
     }
 
     fn wish(&mut self, now: Instant, wish: &words::Wish) {
@@ -386,6 +394,8 @@ impl Peer {
         self.announce_all();
         self.consents_due();
         self.say_due();
+        self.call_due();
+        self.voice_due();
         if self.until.is_some_and(|until| until <= self.now) {
             match self.leaving {
                 true => self.until = None,
@@ -411,6 +421,9 @@ impl Peer {
             {
                 self.sip(super::talk::Source::Reflector, message);
             }
+            return;
+        }
+        if self.media_directly(by, from, bytes) {
             return;
         }
         if self.classifier.receive(by, bytes) {
@@ -442,6 +455,9 @@ impl Peer {
     }
 
     fn bound(&mut self, ticket: Ticket, socket: SocketId, local: SocketAddr) {
+        if self.phone_bound(ticket, Some((socket, local))) {
+            return;
+        }
         if ticket.0 >= SPRAY_TICKET {
             let waiting = self.links.iter_mut().filter_map(|link| link.opening.as_mut());
             match waiting.max_by_key(|opening| opening.awaited()) {
@@ -475,6 +491,9 @@ impl Node for Peer {
     fn handle(&mut self, now: Instant, input: Input, _: &mut dyn Tables) {
         self.now = now;
         match input {
+            Input::Message { flow, message } if Some(flow.remote) == self.config.proxy => {
+                self.phone_hears(flow, message);
+            }
             Input::Message { flow, message } => {
                 let source = match flow.remote == self.config.server {
                     true => super::talk::Source::Server,
@@ -483,12 +502,17 @@ impl Node for Peer {
                 self.sip(source, message);
             }
             Input::Other { flow, bytes } => self.other(None, flow.remote, &bytes),
+            Input::Media { socket, .. } if self.voice.has(socket) => self.voice.phone.take_in(now, input),
             Input::Media { socket, from, bytes } => match Message::parse(bytes.clone()) {
                 Ok(message) => self.sip(super::talk::Source::direct(Some(socket), from), message),
                 Err(_) => self.other(Some(socket), from, &bytes),
             },
             Input::Bound { ticket, socket, local } => self.bound(ticket, socket, local),
-            Input::BindFailed { ticket, .. } => self.classifier.bound(ticket, None, &mut self.out),
+            Input::BindFailed { ticket, .. } => {
+                if !self.phone_bound(ticket, None) {
+                    self.classifier.bound(ticket, None, &mut self.out);
+                }
+            }
             Input::SendFailed { ticket, flow, error } if ticket != Ticket(0) => {
                 self.transactions.send_failed(now, ticket, flow, error)
             }
@@ -522,6 +546,7 @@ impl Node for Peer {
         let session = self.session.as_ref().and_then(|session| session.keep_alive_at);
         let login = self.registration.at.filter(|_| !self.registration.under_way);
         let own = [
+            self.voice.deadline(),
             self.classifier.deadline(),
             self.transactions.deadline(),
             login,

@@ -15,6 +15,7 @@ use proto::sip::{Builder, Message, Method, Name, reply};
 use super::link::{stand_in, stands_for};
 use super::node::{Peer, Purpose};
 use super::opening::{Part, Way};
+use super::voice::is_of_calls;
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,9 @@ impl Peer {
         };
         let flow = Flow::udp(self.config.local, remote);
         if !message.is_request() {
+            if is_of_calls(message.method()) {
+                return self.phone_hears(flow, message);
+            }
             let received = self.transactions.receive(self.now, flow, message);
             return self.received(received);
         }
@@ -54,6 +58,9 @@ impl Peer {
             None if source == Source::Server && self.is_from_server(&message) => flow,
             None => return self.refuse_stranger(flow, &message),
         };
+        if is_of_calls(message.method()) && stands_for(flow.remote).is_some() {
+            return self.phone_hears(flow, message);
+        }
         let received = self.transactions.receive(self.now, flow, message);
         self.received(received);
     }

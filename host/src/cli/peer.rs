@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use endpoint_sim::peer::PeerReport;
+use endpoint_sim::peer::{CallReport, PeerReport};
 
 use super::exit;
 use crate::config::values::SipAddress;
@@ -39,6 +39,12 @@ pub struct Arguments {
     /// Say something to a buddy once it is online: `NAME:WORDS`
     #[arg(long, value_name = "NAME:WORDS")]
     say: Vec<String>,
+    /// Call this buddy once it is online; with --proxy, anybody the proxy knows
+    #[arg(long, value_name = "NAME")]
+    call: Option<String>,
+    /// The SIP proxy that calls go by; without one buddies call one another directly
+    #[arg(long)]
+    proxy: Option<SocketAddr>,
     /// Never let others learn its address: everything goes through servers
     #[arg(long)]
     hidden: bool,
@@ -74,6 +80,7 @@ fn plan(arguments: &Arguments) -> Result<PeerPlan, String> {
         return Err(format!("peers log in over udp, not {}", server.transport));
     }
     let domain = arguments.domain.clone().unwrap_or_else(|| server.addr.ip().to_string());
+    let call = arguments.call.as_ref().map(|name| named(name, &domain));
     let say = arguments.say.iter().map(|words| said(words, &domain)).collect::<Result<_, _>>()?;
     Ok(PeerPlan {
         user: arguments.user.clone(),
@@ -85,6 +92,8 @@ fn plan(arguments: &Arguments) -> Result<PeerPlan, String> {
         local: arguments.local,
         stay: Duration::from_secs(arguments.seconds),
         say,
+        call,
+        proxy: arguments.proxy,
         direct: !arguments.hidden,
     })
 }
@@ -92,8 +101,31 @@ fn plan(arguments: &Arguments) -> Result<PeerPlan, String> {
 fn said(words: &str, domain: &str) -> Result<(String, String), String> {
     let (name, text) =
         words.split_once(':').ok_or(format!("`{words}` names nobody; expected `NAME:WORDS`"))?;
-    let aor = if name.contains('@') { name.to_owned() } else { format!("{name}@{domain}") };
-    Ok((aor, text.to_owned()))
+    Ok((named(name, domain), text.to_owned()))
+}
+
+fn named(name: &str, domain: &str) -> String {
+    if name.contains('@') { name.to_owned() } else { format!("{name}@{domain}") }
+}
+
+/// A call in words, if there was one.
+fn told_call(call: &CallReport) -> Option<String> {
+    let status = call.phone.call_status?;
+    if !call.phone.answered {
+        return Some(format!("  call: not answered ({status})"));
+    }
+    let heard: Vec<&str> = call.phone.heard.keys().map(String::as_str).collect();
+    let audio = if call.phone.audio_both_ways { "audio both ways" } else { "NO AUDIO both ways" };
+    let moves = match (call.upgrades, call.falls) {
+        (0, 0) => String::new(),
+        (up, down) => format!(", {up} times from the relay to the direct path, {down} times back"),
+    };
+    let (lost, gap) = (call.phone.lost, call.phone.largest_gap_ms);
+    let with = heard.join(" and ");
+    Some(format!(
+        "  call with {with}: {audio}, media {}{moves}; {lost} packets lost, longest silence {gap} ms",
+        call.path
+    ))
 }
 
 /// A report in words.
@@ -108,6 +140,7 @@ fn told(report: &PeerReport) -> Vec<String> {
         let path = if buddy.online { format!(", {}{at} ({})", buddy.path, buddy.why) } else { String::new() };
         lines.push(format!("  {name}: {online}{path}"));
     }
+    lines.extend(told_call(&report.call));
     lines.extend(report.messages.iter().map(|(from, text)| format!("  {from} says: {text}")));
     lines
 }

@@ -1,0 +1,213 @@
+//! Calls of peers in the simulated world: directly where NATs let them, by the relay where not, from one to the other and
+//! back while they talk; and between a peer and a plain phone.
+
+use std::time::Duration;
+
+use conformance::cast::{P1, SITES, add_phone, script};
+use conformance::company::{Company, Guest};
+use conformance::world::{Dependence, Entry, INTERNET, Rules};
+use endpoint_sim::peer::{CallReport, Peer, PeerReport};
+use endpoint_sim::{After, Phone, Step};
+
+const SECOND: Duration = Duration::from_secs(1);
+const NAMES: [&str; 2] = ["e1@example.com", "e2@example.com"];
+
+/// Both are online and see one another.
+fn meet(mut company: Company, sites: [Option<Rules>; 2]) -> (Company, [Guest; 2]) {
+    let e2 = company.add("e2", sites[1]);
+    company.until_logged_in(e2);
+    company.world.run_for(2 * SECOND);
+    let e1 = company.add("e1", sites[0]);
+    company.until_sees(e1, "e2", true, 10 * SECOND);
+    company.until_sees(e2, "e1", true, 10 * SECOND);
+    company.world.run_for(2 * SECOND);
+    (company, [e1, e2])
+}
+
+fn call(company: &mut Company, from: Guest, whom: &str) {
+    company.world.with(from.node, |peer: &mut Peer, now| peer.call(now, whom));
+}
+
+fn calls(company: &Company, guests: [Guest; 2]) -> [CallReport; 2] {
+    guests.map(|guest| company.report(guest).call)
+}
+
+fn assert_heard(company: &Company, guests: [Guest; 2]) {
+    for (call, other) in calls(company, guests).iter().zip([NAMES[1], NAMES[0]]) {
+        let fine = call.phone.heard_only(other) && call.phone.audio_both_ways;
+        assert!(fine, "{call:#?}\n{}", company.world.ladder());
+    }
+}
+
+/// Every packet came, and two at most came late.
+fn assert_no_gap(company: &Company, guests: [Guest; 2], what: &str) {
+    assert_no_gap_but(company, guests, what, 80);
+}
+
+fn assert_no_gap_but(company: &Company, guests: [Guest; 2], what: &str, silence_ms: u64) {
+    for call in calls(company, guests) {
+        assert!(call.phone.lost == 0, "{what}: {} lost\n{call:#?}", call.phone.lost);
+        assert!(call.phone.largest_gap_ms <= silence_ms, "{what}: {} ms", call.phone.largest_gap_ms);
+    }
+}
+
+fn is_media(entry: &Entry) -> bool {
+    entry.bytes.first() == Some(&0x80) && entry.bytes.len() == 172
+}
+
+/// Whether a spray is needed.
+fn apart(one: Option<Rules>, other: Option<Rules>) -> bool {
+    let unknown = |r: Option<Rules>| r.is_some_and(|r| r.mapping != Dependence::Endpoint);
+    let closed = |r: Option<Rules>| r.is_some_and(|r| r.filtering == Dependence::AddressAndPort);
+    unknown(one) && closed(other) || closed(one) && unknown(other)
+}
+
+#[test]
+fn buddies_with_an_open_path_call_without_any_server() {
+    for (from, rules) in SITES {
+        for (to, other) in SITES {
+            let (mut company, guests) = meet(Company::with_reflector(1, &[("e1", "e2")]), [rules, other]);
+            company.world.kill(company.access);
+            company.world.kill(company.stun);
+            let begun = company.world.packets().len();
+            call(&mut company, guests[0], NAMES[1]);
+            company.world.run_for(4 * SECOND);
+            if apart(rules, other) {
+                assert_eq!(calls(&company, guests)[0].phone.call_status, Some(480), "{from} → {to}");
+                assert!(!company.world.packets()[begun..].iter().any(is_media), "{from} → {to}");
+                continue;
+            }
+            assert_heard(&company, guests);
+            assert_no_gap(&company, guests, &format!("{from} → {to}"));
+            company.world.with(guests[1].node, |peer: &mut Peer, now| peer.hang_up(now));
+            company.world.run_for(SECOND);
+            let ended = calls(&company, guests).map(|call| call.phone.ended_by.is_some());
+            assert_eq!(ended, [true; 2], "{from} → {to}\n{}", company.world.ladder());
+        }
+    }
+}
+
+#[test]
+fn every_pair_of_nats_talks_by_the_relay_and_then_directly_where_that_can_be_and_back_when_the_path_dies() {
+    for (from, rules) in SITES {
+        for (to, other) in SITES {
+            let name = format!("{from} → {to}");
+            let (mut company, guests) = meet(Company::with_proxy(1, &[("e1", "e2")]), [rules, other]);
+            call(&mut company, guests[0], NAMES[1]);
+            company.world.run_for(6 * SECOND);
+            assert_heard(&company, guests);
+            assert_no_gap(&company, guests, &name);
+            let both_unknown =
+                [rules, other].iter().all(|r| r.is_some_and(|r| r.mapping != Dependence::Endpoint));
+            let path = calls(&company, guests).map(|call| call.path);
+            if both_unknown {
+                assert_eq!(path, ["relay"; 2], "{name}");
+                continue;
+            }
+            assert_eq!(path, ["direct"; 2], "{name}\n{:#?}", company.report(guests[0]));
+            let begun = company.world.packets().len();
+            company.world.run_for(2 * SECOND);
+            let relay = company.proxy.map(|[_, relay]| relay);
+            let sent = company.world.packets()[begun..].iter().filter(|entry| is_media(entry));
+            let (by_relay, directly): (Vec<_>, Vec<_>) =
+                sent.partition(|entry| Some(entry.from) == relay || entry.receiver() == relay);
+            assert!(directly.len() >= 190 && by_relay.len() <= 10, "{name}: it is only kept warm");
+            cut(&mut company, guests, true);
+            company.world.run_for(2 * SECOND);
+            assert_eq!(calls(&company, guests).map(|call| call.path), ["relay"; 2], "{name}");
+            assert_no_gap(&company, guests, &name);
+            let before = calls(&company, guests).map(|call| call.phone.received);
+            company.world.run_for(5 * SECOND);
+            let after = calls(&company, guests).map(|call| call.phone.received);
+            assert!((0..2).all(|n| after[n] >= before[n] + 240), "{name}: {before:?} {after:?}");
+            assert_no_gap(&company, guests, &name);
+        }
+    }
+}
+
+/// Nothing passes directly between the two any more.
+fn cut(company: &mut Company, guests: [Guest; 2], is_cut: bool) {
+    let outside = guests.map(|guest| company.report(guest).external.expect("logged in").ip().to_string());
+    for [from, to] in [[0, 1], [1, 0]] {
+        company.world.cut(&outside[from], &outside[to], is_cut);
+    }
+}
+
+#[test]
+fn a_path_that_comes_back_is_taken_again() {
+    let sites = [Some(Rules::PORT_RESTRICTED); 2];
+    let (mut company, guests) = meet(Company::with_proxy(1, &[("e1", "e2")]), sites);
+    call(&mut company, guests[0], NAMES[1]);
+    company.world.run_for(4 * SECOND);
+    cut(&mut company, guests, true);
+    company.world.run_for(SECOND / 4);
+    cut(&mut company, guests, false);
+    company.world.run_for(30 * SECOND);
+    for call in calls(&company, guests) {
+        assert_eq!((call.path, call.falls), ("direct", 1), "{call:#?}");
+        assert!(call.upgrades == 2);
+    }
+    assert_no_gap(&company, guests, "back and forth");
+}
+
+#[test]
+fn a_path_that_carries_one_way_only_is_left_by_both() {
+    for direction in [[0, 1], [1, 0]] {
+        let sites = [Some(Rules::PORT_RESTRICTED); 2];
+        let (mut company, guests) = meet(Company::with_proxy(1, &[("e1", "e2")]), sites);
+        call(&mut company, guests[0], NAMES[1]);
+        company.world.run_for(4 * SECOND);
+        let outside = guests.map(|guest| company.report(guest).external.unwrap().ip().to_string());
+        company.world.cut(&outside[direction[0]], &outside[direction[1]], true);
+        company.world.run_for(3 * SECOND);
+        assert_eq!(calls(&company, guests).map(|call| call.path), ["relay"; 2]);
+        // The side that is still heard learns of it by the other's silence, half a round trip later.
+        assert_no_gap_but(&company, guests, "one way", 120);
+    }
+}
+
+#[test]
+fn a_plain_phone_calls_a_peer_and_is_called() {
+    for (from, rules) in SITES {
+        for peer_calls in [true, false] {
+            let mut company = Company::with_proxy(1, &[]);
+            let e1 = company.add("e1", rules);
+            company.until_logged_in(e1);
+            company.world.run_for(SECOND);
+            let nat = company.world.nat("nat-alice", INTERNET, "198.51.100.99", Rules::PORT_RESTRICTED);
+            let home = (company.world.inside(nat), "10.0.0.2");
+            let steps = match peer_calls {
+                true => vec![],
+                false => vec![Step::call("sip:e1@example.com", After::Registered, 500)],
+            };
+            let (_, alice) = add_phone(&mut company.world, home, "alice", P1, script(steps));
+            company.world.run_for(2 * SECOND);
+            if peer_calls {
+                call(&mut company, e1, "alice@example.com");
+            }
+            company.world.run_for(5 * SECOND);
+            let PeerReport { call, .. } = company.report(e1);
+            let fine = call.phone.heard_only("alice@example.com") && call.phone.audio_both_ways;
+            assert!(fine && call.path == "relay", "{from}: {call:#?}\n{}", company.world.ladder());
+            let alice = company.world.node::<Phone>(alice).report();
+            assert!(alice.heard_only("e1@example.com") && alice.audio_both_ways, "{from}: {alice:#?}");
+        }
+    }
+}
+
+/// Whoever is no buddy can't ring without the proxy.
+#[test]
+fn a_stranger_does_not_make_a_peer_ring() {
+    let mut company = Company::with_reflector(1, &[]);
+    let e1 = company.add("e1", None);
+    company.until_logged_in(e1);
+    let e2 = company.add("e2", None);
+    company.until_logged_in(e2);
+    let invite = "INVITE sip:e1@example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bKx\r\n\
+                  From: <sip:e2@example.com>;tag=1\r\nTo: <sip:e1@example.com>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\
+                  Max-Forwards: 70\r\nContact: <sip:e2@192.0.2.20>\r\nContent-Length: 0\r\n\r\n";
+    company.world.inject(e2.node, "192.0.2.20:5060", "192.0.2.10:5060", invite.as_bytes());
+    company.world.run_for(SECOND);
+    let report = company.report(e1);
+    assert_eq!((report.strangers, report.call.phone.call_status), (1, None), "{}", company.world.ladder());
+}

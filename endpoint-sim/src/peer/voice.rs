@@ -1,0 +1,265 @@
+//! Calls of a peer: a [`Phone`] inside it, whose requests and packets take the peer's paths.
+//!
+//! Where a SIP proxy is configured, calls go by it, so plain phones can be called and call; its relay stands ready, and
+//! between buddies the media leaves it for the direct path as soon as there is one. Without a proxy buddies signal to one
+//! another, under the pair's key, and talk on the path that is open between them; where none is, there is no call.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use proto::node::{Birth, Flow, Input, Output, SocketId, Ticket};
+use proto::node_auth::NodeKey;
+use proto::peer::reach::Path;
+use proto::rtp::{Packet, classify};
+use proto::sip::{Message, Method};
+
+use super::carrier::{By, Carrier};
+use super::config::{CallReport, PeerConfig};
+use super::link::{stand_in, stands_for};
+use super::node::Peer;
+use super::opening::Way;
+use crate::{Act, After, Answer, Phone, PhoneConfig, Script, Step};
+
+/// The phone, and how its media goes.
+#[derive(Debug)]
+pub(super) struct Voice {
+    pub(super) phone: Phone,
+    /// Media sockets that are the phone's.
+    sockets: BTreeSet<SocketId>,
+    /// The buddy it talks with.
+    buddy: Option<usize>,
+    /// Its call is signalled under the pair's key; else by the proxy.
+    by_pair: bool,
+    carrier: Carrier,
+    /// The direct path as it was last seen.
+    way: Option<Way>,
+    /// From which address, and to where, its media goes if not directly.
+    relay: Option<(SocketId, SocketAddr)>,
+}
+
+/// Media sockets of the phone; above all other tickets of a peer.
+const PHONE_TICKET: u64 = 1 << 40;
+/// Stands for the proxy where there is none.
+const NOBODY: usize = u32::MAX as usize;
+/// A phone ends by itself; a peer when it is told to.
+const A_YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+
+impl Voice {
+    pub(super) fn new(birth: Birth, config: &PeerConfig) -> Voice {
+        let proxy = config.proxy.unwrap_or(stand_in(NOBODY));
+        let mut phone = PhoneConfig::new(&config.user, &config.domain, config.local, proxy);
+        phone.password = Some(config.password.clone());
+        phone.rtcp_mux = true;
+        let registers = config.proxy.map(|_| Step::new(Act::Register, After::Start, 0));
+        let answer = Answer { after_ms: 200, ..Answer::default() };
+        let script = Script { answer, steps: registers.into_iter().collect(), until_ms: A_YEAR_MS };
+        Voice {
+            phone: Phone::new(birth, phone, script),
+            sockets: BTreeSet::new(),
+            buddy: None,
+            by_pair: false,
+            carrier: Carrier::default(),
+            way: None,
+            relay: None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.phone.due(), self.carrier.deadline()].into_iter().flatten().min()
+    }
+
+    pub(super) fn report(&self) -> CallReport {
+        let path = match (self.carrier.is_direct() || self.by_pair, self.way) {
+            (true, Some(_)) => "direct",
+            (true, None) => "none",
+            (false, _) => "relay",
+        };
+        let Carrier { upgrades, falls, .. } = self.carrier;
+        CallReport { path, upgrades, falls, phone: self.phone.report().clone() }
+    }
+
+    pub(super) fn has(&self, socket: SocketId) -> bool {
+        self.sockets.contains(&socket)
+    }
+}
+
+/// Whether a method belongs to calls.
+pub(super) fn is_of_calls(method: Method<'_>) -> bool {
+    use Method::{Ack, Bye, Cancel, Invite, Refer, Update};
+    matches!(method, Invite | Ack | Bye | Cancel | Update | Refer)
+}
+
+impl Peer {
+    /// Calls somebody: a buddy, or, by the proxy, anybody it knows.
+    pub fn call(&mut self, now: Instant, whom: &str) {
+        self.now = now;
+        self.begin_call(whom);
+        self.tick();
+    }
+
+    fn begin_call(&mut self, whom: &str) {
+        let link = self.links.iter().position(|link| link.aor == whom);
+        let open = link.is_some_and(|link| self.links[link].way.is_some());
+        if self.config.proxy.is_none() && !open {
+            self.voice.phone.was_not_called(480);
+            return;
+        }
+        let spray = |link: usize| matches!(self.links[link].reach.path, Path::Spray | Path::SprayBoth);
+        if !open && link.is_some_and(spray) {
+            self.wish_open(whom);
+        }
+        self.voice.by_pair = self.config.proxy.is_none();
+        self.voice.phone.call_now(self.now, &format!("sip:{whom}"));
+    }
+
+    /// The call it is to make by itself: to a buddy as soon as that one is there, to anybody else as soon as it is
+    /// registered.
+    pub(super) fn call_due(&mut self) {
+        let Some(whom) = &self.config.call else { return };
+        let link = self.links.iter().find(|link| link.aor == *whom);
+        let there = link.is_none_or(|link| link.online);
+        let by_proxy = self.config.proxy.is_some() && self.voice.phone.report().registered;
+        let by_pair = self.config.proxy.is_none() && link.is_some_and(|link| link.way.is_some());
+        if self.report.logged_in
+            && there
+            && (by_proxy || by_pair)
+            && let Some(whom) = self.config.call.take()
+        {
+            self.begin_call(&whom);
+        }
+    }
+
+    /// Ends the call there is.
+    pub fn hang_up(&mut self, now: Instant) {
+        self.now = now;
+        self.voice.phone.hang_up_now(now);
+        self.tick();
+    }
+
+    /// A SIP message of a call, or of the proxy.
+    pub(super) fn phone_hears(&mut self, flow: Flow, message: Message) {
+        if message.is_request() && message.method() == Method::Invite && !self.voice.phone.has_begun() {
+            self.voice.by_pair = stands_for(flow.remote).is_some();
+        }
+        self.voice.phone.take_in(self.now, Input::Message { flow, message });
+    }
+
+    /// A media socket is open, or could not be opened; `false`: it is none of the phone's.
+    pub(super) fn phone_bound(&mut self, ticket: Ticket, bound: Option<(SocketId, SocketAddr)>) -> bool {
+        let Some(own) = ticket.0.checked_sub(PHONE_TICKET).map(Ticket) else { return false };
+        self.voice.sockets.extend(bound.map(|(socket, _)| socket));
+        let input = match bound {
+            Some((socket, local)) => Input::Bound { ticket: own, socket, local },
+            None => Input::BindFailed { ticket: own, local: self.config.local, why: String::new() },
+        };
+        self.voice.phone.take_in(self.now, input);
+        true
+    }
+
+    /// Media that came on the path to the buddy it talks with; `false`: it is none.
+    pub(super) fn media_directly(&mut self, by: Option<SocketId>, from: SocketAddr, bytes: &[u8]) -> bool {
+        let packet = classify(bytes);
+        let (Packet::Rtp(_) | Packet::Rtcp(_)) = packet else { return false };
+        let way = Way { socket: by, remote: from };
+        let buddy = self.voice.buddy.filter(|link| self.links[*link].way == Some(way));
+        let Some(socket) = buddy.and(self.voice.relay.map(|(socket, _)| socket)) else { return true };
+        if let (Packet::Rtp(_), false) = (packet, self.voice.by_pair) {
+            self.voice.carrier.hear(self.now);
+        }
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.voice.phone.take_in(self.now, Input::Media { socket, from, bytes });
+        true
+    }
+
+    /// The path to a buddy has answered.
+    pub(super) fn path_answered(&mut self, link: usize) {
+        if self.voice.buddy == Some(link) {
+            self.voice.carrier.proven(self.now);
+        }
+    }
+
+    /// Everything that is due; what the phone wants is done in the peer's way.
+    pub(super) fn voice_due(&mut self) {
+        self.voice.phone.take_in(self.now, Input::Wake);
+        self.follow_call();
+        self.fall_back();
+        while let Some(output) = self.voice.phone.take_out() {
+            match output {
+                Output::Send { flow, bytes, ticket } => self.phone_sends(flow, bytes, ticket),
+                Output::SendMedia { socket, to, bytes } => self.phone_talks(socket, to, bytes),
+                Output::Bind { ticket, local } => {
+                    self.out.push_back(Output::Bind { ticket: Ticket(PHONE_TICKET + ticket.0), local });
+                }
+                Output::Release { socket } => {
+                    self.voice.sockets.remove(&socket);
+                    self.out.push_back(Output::Release { socket });
+                }
+                other => self.out.push_back(other),
+            }
+        }
+    }
+
+    /// Whom it talks with, and whether there is another path than before.
+    fn follow_call(&mut self) {
+        let with = self.voice.phone.talks_with();
+        let buddy = with.and_then(|aor| self.links.iter().position(|link| link.aor == aor));
+        if self.voice.phone.has_begun() && (buddy != self.voice.buddy) {
+            (self.voice.buddy, self.voice.way, self.voice.relay) = (buddy, None, None);
+            self.voice.carrier = Carrier::default();
+        }
+        let way = self.voice.buddy.and_then(|link| self.links[link].way);
+        if way != self.voice.way {
+            self.voice.way = way;
+            if way.is_some() {
+                self.voice.carrier.proven(self.now);
+            }
+        }
+    }
+
+    fn fall_back(&mut self) {
+        let open = self.voice.way.is_some();
+        let Some(again) = self.voice.carrier.fall(self.now, open).filter(|_| !self.voice.by_pair) else {
+            return;
+        };
+        if let Some((socket, to)) = self.voice.relay {
+            self.out.extend(again.into_iter().map(|bytes| Output::SendMedia { socket, to, bytes }));
+        }
+        if let (Some(link), Some(way)) = (self.voice.buddy, self.voice.way) {
+            self.ask_consent(link, way);
+        }
+    }
+
+    fn phone_talks(&mut self, socket: SocketId, to: SocketAddr, bytes: Bytes) {
+        self.voice.relay = Some((socket, to));
+        let by = match self.voice.by_pair {
+            true => By::Direct,
+            false => self.voice.carrier.next(self.now, &bytes),
+        };
+        if by != By::Relay
+            && let Some(way) = self.voice.way
+        {
+            self.send_directly(way, bytes.clone());
+        }
+        // What a buddy's SDP says without a proxy is an address behind its NAT: nothing is sent there.
+        if by != By::Direct {
+            self.out.push_back(Output::SendMedia { socket, to, bytes });
+        }
+    }
+
+    /// To a buddy under the pair's key, else to the proxy.
+    fn phone_sends(&mut self, flow: Flow, bytes: Bytes, ticket: Ticket) {
+        let to_buddy = stands_for(flow.remote).is_some_and(|link| link != NOBODY);
+        let request = Message::parse(bytes.clone()).ok().filter(Message::is_request);
+        let request = request.filter(|request| self.voice.by_pair && request.method() != Method::Register);
+        let (false, Some(request)) = (to_buddy, request) else {
+            return self.out.push_back(Output::Send { flow, bytes, ticket });
+        };
+        let to = request.to().ok().and_then(|to| to.uri().ok()?.aor());
+        let Some(link) = to.and_then(|to| self.links.iter().position(|link| link.aor == to)) else { return };
+        let signed = NodeKey(self.links[link].pair.key).sign(&request, self.birth.unix_at(self.now));
+        let flow = Flow::udp(self.config.local, stand_in(link));
+        self.out.push_back(Output::Send { flow, bytes: signed.bytes().clone(), ticket: Ticket(0) });
+    }
+}
