@@ -137,12 +137,16 @@ fn find_outside(text: &[u8], wanted: u8) -> Option<usize> {
     None
 }
 
-/// Where the comment that opens at `open` ends. Comments nest; an unclosed parenthesis is a character like others
-/// (user parts may contain one).
+/// How deep comments may nest. Without an end to it every unclosed parenthesis would be followed to the end of the text.
+const MAX_NESTED: usize = 8;
+
+/// Where the comment that opens at `open` ends. Comments nest; a parenthesis that is unclosed, or has too many others in
+/// it, is a character like others (user parts may contain one).
 fn comment_end(text: &[u8], open: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (at, &byte) in text.iter().enumerate().skip(open) {
         match byte {
+            b'(' if depth == MAX_NESTED => break,
             b'(' => depth += 1,
             b')' if depth == 1 => return Some(at + 1),
             b')' => depth -= 1,
@@ -221,6 +225,15 @@ mod tests {
         assert_eq!(values(r#"a, "b, c"#), ["a", r#""b, c"#]);
         assert_eq!(values("a, <b, c"), ["a", "<b, c"]);
         assert_eq!(values("a(b, c"), ["a(b", "c"]);
+    }
+
+    #[test]
+    fn comments_nest_eight_deep_and_what_is_deeper_is_none() {
+        let nested = |depth: usize| format!("{}a, b{}", "(".repeat(depth), ")".repeat(depth));
+        assert_eq!(values(&nested(MAX_NESTED)), [nested(MAX_NESTED)]);
+        // The outermost is a character then, and the others are a comment.
+        assert_eq!(values(&nested(MAX_NESTED + 1)), [nested(MAX_NESTED + 1)]);
+        assert_eq!(values("((((((((( , (a, b)"), ["(((((((((", "(a, b)"]);
     }
 
     #[test]
