@@ -30,8 +30,11 @@ impl Proxy {
         let taken = others.any(|(_, branch)| branch.media == Media::Direct);
         let described = context.request.sdp().is_none() || !siblings::media_of(&context.request).is_empty();
         let unfit = || {
-            let sdp = context.request.sdp().and_then(|(_, sdp)| Sdp::parse(sdp).ok());
-            let named = sdp.and_then(|sdp| sdp.addresses().first().copied());
+            let named = match context.request.sdp() {
+                Some((_, sdp)) => Sdp::parse(sdp).ok().and_then(|sdp| sdp.addresses().first().copied()),
+                // A late offer: the sibling's session meets the callee by the family by which it met us.
+                None => Some(context.flow.remote.ip().to_canonical()),
+            };
             let hop = context.branches[index].hops.front();
             named
                 .zip(hop)

@@ -153,18 +153,26 @@ fn each_party_sees_only_the_relay_and_one_session_serves_both() {
     }
 }
 
-/// The session that P1 made meets the callee by IPv4, as the way to P2 does; a callee with IPv6 needs another.
-#[test]
-fn a_callee_of_another_family_gets_a_session_of_its_own() {
-    const V6: &str = "[2001:db8::2]:5060";
+/// Where P2 listens for phones with IPv6.
+const V6: &str = "[2001:db8::2]:5060";
+
+/// P2 has IPv6, too, and bob is there. Alice is behind her NAT.
+fn bob_by_ipv6() -> (Net, Phone, Phone) {
     let mut net = Net::new();
     net.configure(P2, |config| {
         let (bind, advertise) = (address(V6), address(V6));
         config.listeners.push(Listener { bind, advertise, ..config.listeners[0].clone() });
     });
     net.also_at(V6, P2);
-    let (mut alice, mut bob) = (hidden_alice(), Phone::public("bob", "[2001:db8::50]:5060", V6));
+    let mut bob = Phone::public("bob", "[2001:db8::50]:5060", V6);
     bob.domain = "b.example";
+    (net, hidden_alice(), bob)
+}
+
+/// The session that P1 made meets the callee by IPv4, as the way to P2 does; a callee with IPv6 needs another.
+#[test]
+fn a_callee_of_another_family_gets_a_session_of_its_own() {
+    let (mut net, mut alice, mut bob) = bob_by_ipv6();
     let sdp = alice.sdp();
     let invite = ring(&mut net, &mut alice, &mut bob, &sdp).message;
     let own = net
@@ -188,6 +196,27 @@ fn a_callee_of_another_family_gets_a_session_of_its_own() {
     let done = bob.answer(&bye, 200, "");
     net.say(&bob.seen_at, V6, done);
     assert_eq!(net.relay.sessions.len(), 0);
+}
+
+/// The same before anybody has described any media.
+#[test]
+fn a_late_offer_of_a_callee_of_another_family_is_answered_in_that_family() {
+    let (mut net, mut alice, mut bob) = bob_by_ipv6();
+    let invite = ring(&mut net, &mut alice, &mut bob, "").message;
+    let by_ipv6 = |asks: &Vec<proto::control::Ask>| asks[0].networks[1].ends_with("~6");
+    assert!(net.relay.sessions.values().any(by_ipv6), "P2 asks for IPv6: {:#?}", net.steps());
+    let answer = bob.answer(&invite, 200, &bob.sdp());
+    let got = net.say(&bob.seen_at, V6, answer);
+    let ok = told(&got, &alice).pop().expect("Alice gets an offer");
+    names_only_the_relay(&sdp_of(&ok));
+    let ack = alice.in_dialog("ACK", &ok, &alice.sdp());
+    let got = net.say(NAT_A, P1, ack);
+    let ack = asked(&got, &bob, "ACK").expect("the ACK reaches Bob").message;
+    names_only_the_relay(&sdp_of(&ack));
+    let asked = net.relay.sessions.values().find(|asks| by_ipv6(asks)).unwrap();
+    assert!(
+        asked.iter().any(|ask| ask.leg == Side::Callee) && asked.iter().any(|ask| ask.leg == Side::Caller)
+    );
 }
 
 #[test]
