@@ -101,8 +101,8 @@ pub(crate) enum Answered {
 pub(crate) struct Final {
     /// Its status.
     pub(crate) status: u16,
-    /// As it came; `None`: ours to make.
-    pub(crate) response: Option<Box<Message>>,
+    /// By which branch it came, and as it came; `None`: ours to make.
+    pub(crate) response: Option<(usize, Box<Message>)>,
     /// For one of ours: seconds until trying again makes sense.
     pub(crate) retry_after: Option<u32>,
 }

@@ -101,6 +101,30 @@ fn the_best_failure_goes_back_with_all_challenges() {
     assert_eq!(to(&sent, A)[0].status(), Some(486));
 }
 
+/// RFC 3325 §5: a refusal's identity is believed by who sent that refusal, whichever branch was first.
+#[test]
+fn the_best_failure_has_the_identity_rule_of_its_own_branch() {
+    let identified = "P-Asserted-Identity: <sip:boss@example.com>";
+    for trusted_answers_best in [true, false] {
+        let mut config = plain();
+        crate::bench::trunk(&mut config).trusted = true;
+        crate::bench::trunk(&mut config).sources = vec!["198.51.100.32".parse().unwrap()];
+        config.routes.clear();
+        let mut bench = Bench::new(config);
+        let bindings = vec![binding(DESK, 1000), binding(MOBILE, 1000)];
+        bench.tables.bindings.insert("bob@example.com".into(), bindings);
+        let both = invited(&bench.from(A, &invite("sip:bob@example.com")));
+        let at = |place: &str| both.iter().find(|leg| leg.flow.remote == address(place)).unwrap();
+        let (best, other) =
+            if trusted_answers_best { (at(MOBILE), at(DESK)) } else { (at(DESK), at(MOBILE)) };
+        bench.answer(best, 486, identified, "");
+        let sent = bench.answer(other, 500, identified, "");
+        let refusal = to(&sent, A)[0];
+        assert_eq!(refusal.status(), Some(486));
+        assert_eq!(refusal.text(Name::PAssertedIdentity).is_some(), trusted_answers_best, "{refusal:?}");
+    }
+}
+
 #[test]
 fn somebody_whose_registration_ran_out_is_a_480() {
     let mut gone = binding(DESK, 1000);

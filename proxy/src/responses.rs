@@ -160,7 +160,7 @@ impl Proxy {
                     cx,
                     context,
                     index,
-                    Final { status, response: Some(Box::new(response)), retry_after: None },
+                    Final { status, response: Some((index, Box::new(response))), retry_after: None },
                 );
             }
         }
@@ -174,7 +174,7 @@ impl Proxy {
             context.later.clear();
             self.call_off(cx, context, None);
         }
-        if let Some(response) = &end.response
+        if let Some((_, response)) = &end.response
             && matches!(end.status, 401 | 407)
         {
             remember_challenges(context, response);
@@ -224,15 +224,11 @@ impl Proxy {
 
     pub(crate) fn final_response(&mut self, context: &Context, best: &Final) -> Message {
         match &best.response {
-            Some(response) if response.status() == Some(best.status) => {
-                let index = context.branches.iter().position(|b| b.flow.is_some());
-                let came_by = index.and_then(|index| context.branches[index].flow);
+            Some((index, response)) if response.status() == Some(best.status) => {
+                let came_by = context.branches[*index].flow;
                 let edit = self.vias_back(response, came_by.as_ref(), &context.request);
                 let edit = unshifted(siblings::strip(edit, response), &context.request, response);
-                let edit = match index {
-                    Some(index) => self.identity_of_response(edit, context, index, response),
-                    None => edit,
-                };
+                let edit = self.identity_of_response(edit, context, *index, response);
                 let answer = with_challenges(edit, response, context).finish();
                 self.veiled_response(context, self.answer_as_trunks_want(context, came_by, answer))
             }
