@@ -80,7 +80,30 @@ fn ladder_from(company: &Company, begun: usize) -> String {
     company.world.ladder_of(start..=Duration::MAX)
 }
 
-/// 2b: the same without the instruction. e2 does not hear it, as a host that is cut off from its server.
+/// 2b: both are well and everything else is as in 2a; only what the server says does not reach e2 for a while. Once it
+/// does, e2 learns of e1 after all, be it by the server.
+#[test]
+fn only_the_instruction_is_missing_and_the_notify_is_dropped() {
+    let mut company = Company::new(1, &[("e1", "e2")]);
+    let e2 = company.add("e2", port_restricted());
+    company.until_logged_in(e2);
+    company.world.run_for(5 * SECOND);
+    let server = ACCESS.split_once(':').unwrap().0;
+    company.world.cut(server, "198.51.100.1", true);
+    let begun = company.world.packets().len();
+    let e1 = company.add("e1", port_restricted());
+    company.until_logged_in(e1);
+    company.world.run_for(2 * SECOND);
+    let instruction = company.place(begun, "punch instruction", |e| has_body(e, NOTICE));
+    assert_eq!(company.world.packets()[instruction].fate, Fate::Dropped("cut".to_owned()));
+    let notify = company.place(begun, "NOTIFY", |e| e.title().is_some_and(|t| t.starts_with("NOTIFY")));
+    assert_eq!(company.world.packets()[notify].fate, Fate::Dropped("nat-e2: filtered".to_owned()));
+    assert!(!company.report(e2).buddies["e1@example.com"].online, "{}", company.world.ladder());
+    company.world.cut(server, "198.51.100.1", false);
+    company.until_sees(e2, "e1", true, 10 * SECOND);
+}
+
+/// And when e2 is dead, nothing opens its NAT either.
 #[test]
 fn without_the_punch_the_notify_is_dropped() {
     let mut company = Company::new(1, &[("e1", "e2")]);
