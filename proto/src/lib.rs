@@ -7,6 +7,7 @@
 //! - [`sip`]: one buffer and one index of it; edits are splices, never reprints. Transactions (RFC 3261 §17).
 //! - [`sdp`], [`rtp`], [`rtcp`]: line editor for session descriptions; demultiplexing, reports and statistics of media;
 //!   [`quality`]: how it sounds.
+//! - [`srtp`]: RTP and RTCP under keys, and how SDP carries those.
 //! - [`stun`]: Binding requests, NAT behaviour, checks between peers.
 //! - [`peer`]: what peers, their access server and their reflectors say to one another.
 //! - [`cidr`]: address ranges.
@@ -31,6 +32,7 @@ pub mod rtp;
 pub mod sdp;
 pub mod shield;
 pub mod sip;
+pub mod srtp;
 pub mod stun;
 pub mod tables;
 pub mod timers;

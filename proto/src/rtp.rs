@@ -83,7 +83,7 @@ impl<'a> Rtp<'a> {
     }
 
     /// Fixed header, CSRCs and extension (RFC 3550 §5.3.1) together.
-    fn header_len(&self) -> Option<usize> {
+    pub(crate) fn header_len(&self) -> Option<usize> {
         let fixed = HEADER_LEN + 4 * usize::from(self.byte(0) & 0x0f);
         if self.byte(0) & 0x10 == 0 {
             return Some(fixed);

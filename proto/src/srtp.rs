@@ -1,0 +1,142 @@
+//! RTP and RTCP under keys: RFC 3711 (AES in counter mode with HMAC-SHA1) and RFC 7714 (AES-GCM).
+//!
+//! ```text
+//!  SRTP, AES-CM    header │ encrypted payload │ tag                     tag over header, payload and roll-over counter
+//!  SRTP, GCM       header │ encrypted payload and tag
+//!  SRTCP, AES-CM   8 bytes │ encrypted rest │ E, index │ tag
+//!  SRTCP, GCM      8 bytes │ encrypted rest and tag │ E, index
+//! ```
+//!
+//! A [`Sender`] and a [`Receiver`] each hold one direction under one [`Master`] key, and follow every SSRC's roll-over
+//! counter and replay window. They change packets in place and allocate only when a new SSRC begins. The key derivation
+//! rate is 0, and there is no master key identifier: [`sdes`] refuses what asks for either.
+
+mod index;
+mod keys;
+mod receive;
+pub mod sdes;
+mod send;
+#[cfg(test)]
+mod tests;
+
+pub use receive::Receiver;
+pub use send::Sender;
+
+/// The most bytes protection adds to a packet: a GCM tag and SRTCP's index.
+pub const MAX_GROWTH: usize = 20;
+
+/// SSRCs that one direction follows; a peer with the key can open no more.
+const MAX_STREAMS: usize = 32;
+
+/// Cipher and tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// AES_CM_128_HMAC_SHA1_80.
+    Aes128CmSha1_80,
+    /// AES_CM_128_HMAC_SHA1_32: RTP's tag has 32 bits, RTCP's 80 (RFC 4568 §6.2.2).
+    Aes128CmSha1_32,
+    /// AEAD_AES_128_GCM.
+    AeadAes128Gcm,
+    /// AEAD_AES_256_GCM.
+    AeadAes256Gcm,
+}
+
+impl Profile {
+    /// All there are, strongest first.
+    pub const ALL: [Profile; 4] =
+        [Profile::AeadAes256Gcm, Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80, Profile::Aes128CmSha1_32];
+
+    /// As `a=crypto` names it (RFC 4568 §6.2, RFC 7714 §14.2).
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Aes128CmSha1_80 => "AES_CM_128_HMAC_SHA1_80",
+            Profile::Aes128CmSha1_32 => "AES_CM_128_HMAC_SHA1_32",
+            Profile::AeadAes128Gcm => "AEAD_AES_128_GCM",
+            Profile::AeadAes256Gcm => "AEAD_AES_256_GCM",
+        }
+    }
+
+    /// Bytes of the master key.
+    pub fn key_len(self) -> usize {
+        if self == Profile::AeadAes256Gcm { 32 } else { 16 }
+    }
+
+    /// Bytes of the master salt.
+    pub fn salt_len(self) -> usize {
+        match self {
+            Profile::Aes128CmSha1_80 | Profile::Aes128CmSha1_32 => 14,
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => 12,
+        }
+    }
+}
+
+/// Master key and salt of one direction. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Master {
+    profile: Profile,
+    bytes: [u8; 46],
+}
+
+impl Master {
+    /// Key ‖ salt; `None` when the length is not the profile's.
+    pub fn new(profile: Profile, key_and_salt: &[u8]) -> Option<Master> {
+        let mut bytes = [0; 46];
+        let len = profile.key_len() + profile.salt_len();
+        (key_and_salt.len() == len).then(|| bytes[..len].copy_from_slice(key_and_salt))?;
+        Some(Master { profile, bytes })
+    }
+
+    /// What it is for.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.bytes[..self.profile.key_len()]
+    }
+
+    fn salt(&self) -> &[u8] {
+        &self.bytes[self.profile.key_len()..][..self.profile.salt_len()]
+    }
+
+    fn key_and_salt(&self) -> &[u8] {
+        &self.bytes[..self.profile.key_len() + self.profile.salt_len()]
+    }
+}
+
+impl std::fmt::Debug for Master {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Master({})", self.profile.name())
+    }
+}
+
+/// Why a packet was neither protected nor opened. It may have been changed: it is to be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Too short, or its header's lengths don't fit.
+    Malformed,
+    /// The buffer has no room for the tag.
+    NoRoom,
+    /// The tag is wrong: another key, or somebody else's packet.
+    Forged,
+    /// Its index was seen before, or lies behind the window. When sending: the index would be used twice.
+    Replayed,
+    /// SRTCP that says it is not encrypted, which nobody agreed to.
+    Unencrypted,
+    /// More SSRCs than one direction follows.
+    TooManyStreams,
+    /// All indices under this key are used up (RFC 3711 §9.2).
+    Exhausted,
+}
+
+fn ssrc_at(packet: &[u8], at: usize) -> Option<u32> {
+    packet.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Where the encrypted part of an RTP packet begins, its SSRC and its sequence number.
+fn read_rtp(packet: &[u8]) -> Result<(usize, u32, u16), Refused> {
+    let rtp = crate::rtp::Rtp(packet);
+    let header =
+        rtp.header_len().filter(|&len| packet.len() >= 12 && len <= packet.len() && packet[0] >> 6 == 2);
+    header.map(|len| (len, rtp.ssrc(), rtp.sequence())).ok_or(Refused::Malformed)
+}

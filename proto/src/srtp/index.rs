@@ -1,0 +1,83 @@
+//! Which packet this is, counted over all roll-overs of the sequence number, and whether it came before
+//! (RFC 3711 §3.3.1, §3.3.2, Appendix A).
+
+use super::{MAX_STREAMS, Refused};
+
+/// Packets behind the newest that may still come.
+const WINDOW: u64 = 128;
+
+/// The newest index and which of those behind it were seen: bit 0 is the newest itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    newest: Option<u64>,
+    bits: u128,
+}
+
+impl Seen {
+    /// The 48-bit index that a sequence number most likely means.
+    pub(super) fn guess(&self, sequence: u16) -> Result<u64, Refused> {
+        let Some(newest) = self.newest else { return Ok(u64::from(sequence)) };
+        let (roc, last) = (newest >> 16, newest as u16);
+        let roc = if last < 0x8000 && sequence > last && sequence - last > 0x8000 {
+            roc.checked_sub(1).ok_or(Refused::Replayed)?
+        } else if last >= 0x8000 && sequence < last - 0x8000 {
+            roc + 1
+        } else {
+            roc
+        };
+        if roc > u64::from(u32::MAX) {
+            return Err(Refused::Exhausted);
+        }
+        Ok(roc << 16 | u64::from(sequence))
+    }
+
+    /// Whether an index is new and not too old.
+    pub(super) fn is_new(&self, index: u64) -> bool {
+        match self.newest.and_then(|newest| newest.checked_sub(index)) {
+            None => true,
+            Some(behind) => behind < WINDOW && self.bits >> behind & 1 == 0,
+        }
+    }
+
+    /// Remembers an index that proved to be right.
+    pub(super) fn note(&mut self, index: u64) {
+        let newest = self.newest.unwrap_or(index);
+        if index >= newest {
+            self.bits = u32::try_from(index - newest)
+                .ok()
+                .and_then(|ahead| self.bits.checked_shl(ahead))
+                .unwrap_or(0)
+                | 1;
+            self.newest = Some(index);
+        } else if newest - index < WINDOW {
+            self.bits |= 1 << (newest - index);
+        }
+    }
+}
+
+/// One state for every SSRC, in the order they began: a leg has a few.
+#[derive(Debug)]
+pub(super) struct PerSsrc<T>(Vec<(u32, T)>);
+
+impl<T: Copy + Default> PerSsrc<T> {
+    pub(super) fn new() -> PerSsrc<T> {
+        PerSsrc(Vec::new())
+    }
+
+    /// A copy of the state, fresh for an SSRC not met yet.
+    pub(super) fn state(&self, ssrc: u32) -> Result<T, Refused> {
+        match self.0.iter().find(|(known, _)| *known == ssrc) {
+            Some((_, state)) => Ok(*state),
+            None if self.0.len() < MAX_STREAMS => Ok(T::default()),
+            None => Err(Refused::TooManyStreams),
+        }
+    }
+
+    /// Puts the state back. Only what is authentic gets here, so a stranger opens no streams.
+    pub(super) fn keep(&mut self, ssrc: u32, state: T) {
+        match self.0.iter_mut().find(|(known, _)| *known == ssrc) {
+            Some((_, kept)) => *kept = state,
+            None => self.0.push((ssrc, state)),
+        }
+    }
+}
