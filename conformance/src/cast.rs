@@ -373,6 +373,7 @@ pub fn proxy_config(at: &str) -> proxy::Config {
         authenticate: true,
         anchor: None,
         algorithms: Vec::new(),
+        standing: Default::default(),
     };
     let media = MediaRange { ip: addr(RELAY).ip(), ports: 30_000..=39_999 };
     proxy::Config {

@@ -58,6 +58,7 @@ impl Scene {
             authenticate: true,
             anchor: None,
             algorithms: Vec::new(),
+            standing: Default::default(),
         };
         let config = proxy::Config {
             listeners: vec![listener],

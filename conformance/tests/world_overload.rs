@@ -227,6 +227,7 @@ fn proxy_config() -> proxy::Config {
         authenticate: false,
         anchor: Some(Anchor::Never),
         algorithms: Vec::new(),
+        standing: Default::default(),
     };
     let to = address(CALLEES);
     let next = NextHop { host: to.ip().to_string(), port: Some(to.port()), transport: Some(Transport::Udp) };

@@ -63,6 +63,7 @@ impl Scene {
                 anchor: None,
                 latch: None,
                 algorithms: Vec::new(),
+                standing: Default::default(),
             });
         }
         world.tables(proxy).guard(Policy::default());

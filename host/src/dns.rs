@@ -4,7 +4,7 @@
 //! for a few seconds, so that a dead name does not cost every call the full wait.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use hickory_resolver::TokioResolver;
@@ -12,6 +12,8 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 use proto::node::{Answer, Birth, Dice, Lane, Question, Transport};
 use proto::resolve::{Found, Lookup, Naptr, Resolution, Srv, Step};
 use proxy::numbers::Record;
+
+use crate::lanes::post::PostOffice;
 
 /// The longest a question may take, all its look-ups together.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -23,8 +25,8 @@ const NEGATIVES: usize = 4_096;
 /// Resolves names for all lanes.
 #[derive(Debug)]
 pub struct Names {
-    /// What we can send by, the preferred one first.
-    transports: Vec<Transport>,
+    /// Knows what we can send by.
+    post: Arc<PostOffice>,
     resolver: TokioResolver,
     missing: Mutex<HashMap<Lookup, Instant>>,
     dice: Mutex<Dice>,
@@ -32,12 +34,12 @@ pub struct Names {
 
 impl Names {
     /// With the system's resolver configuration, for who can send by these.
-    pub fn from_system(transports: Vec<Transport>) -> Result<Names, String> {
+    pub fn from_system(post: Arc<PostOffice>) -> Result<Names, String> {
         let builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
         let resolver = builder.build().map_err(|error| error.to_string())?;
         let (now, wall) = (Instant::now(), SystemTime::now());
         let birth = Birth { now, wall, seed: crate::keys::random(), lane: Lane::default() };
-        Ok(Names { transports, resolver, missing: Mutex::default(), dice: Mutex::new(birth.dice(0)) })
+        Ok(Names { post, resolver, missing: Mutex::default(), dice: Mutex::new(birth.dice(0)) })
     }
 
     /// Answers a question, within its deadline.
@@ -46,7 +48,7 @@ impl Names {
             Question::Resolve { host, port, transport, secure } => (host, port, transport, secure),
             Question::Enum { domain, number } => return self.number(&domain, &number).await,
         };
-        let resolution = Resolution::new(&host, port, transport, secure, &self.transports);
+        let resolution = Resolution::new(&host, port, transport, secure, &self.post.transports());
         match tokio::time::timeout(DEADLINE, self.resolve(resolution)).await {
             Ok(targets) if targets.is_empty() => {
                 Answer::Nothing(format!("{host} has no address we can send to"))

@@ -1,15 +1,18 @@
-//! What a running process can't take in from a changed file: what was opened, shared out or derived at its start. Each
-//! is named, with what is done meanwhile, and stays as it was; everything else of the file counts from now on.
+//! A changed file beside the one a process runs by. Listeners, networks and media ports come and go; what was shared out or
+//! derived at the start can't be taken in: each is named, and stays as it was. Everything else counts from now on.
 
 use std::fmt::Display;
 
+use proxy::config::Standing;
+
 use crate::config::schema::{File, Listener, Network, Redirect, Relay};
+use crate::config::values::SipAddress;
 
 /// Puts back what must stay until the next start, and says what that was.
 pub fn keep(running: &File, wanted: &mut File) -> Vec<String> {
     let mut left = services(running, wanted);
-    left.extend(listeners(running, wanted));
-    left.extend(networks(running, wanted));
+    listeners(running, wanted);
+    networks(running, wanted);
     if let (Some(running), Some(wanted)) = (&running.proxy, &mut wanted.proxy) {
         left.extend(stays("proxy.lanes", &running.lanes, &mut wanted.lanes));
     }
@@ -59,60 +62,67 @@ fn comes_or_goes<T: Clone>(name: &str, running: &Option<T>, wanted: &mut Option<
     Some(words)
 }
 
-/// Sockets. Their order is that of the start, since tokens in calls that are up name them by it.
-fn listeners(running: &File, wanted: &mut File) -> Vec<String> {
-    let new = std::mem::take(&mut wanted.listeners);
-    let is_among = |all: &[Listener], one: &Listener| all.iter().any(|other| other.address == one.address);
-    let opened = new.iter().filter(|listener| !is_among(&running.listeners, listener));
-    let mut left: Vec<String> = opened
-        .map(|listener| format!("{} is new: it is not listened on until the next start", listener.address))
-        .collect();
-    for listener in running.listeners.iter().filter(|listener| !is_among(&new, listener)) {
-        left.push(format!(
-            "{} is gone from the file: it is listened on until the next start",
-            listener.address
-        ));
+/// Sockets. One that is gone from the file keeps its place, since tokens in calls that are up name it by that, and closes
+/// when nothing needs it any more. A port 0 stands for the port that was given for it.
+fn listeners(running: &File, wanted: &mut File) {
+    let mut new = std::mem::take(&mut wanted.listeners);
+    for old in &running.listeners {
+        let today = match new.iter().position(|new| is_same(old, new)) {
+            Some(at) => Listener { address: old.address, ..new.remove(at) },
+            None => closing(running, old),
+        };
+        wanted.listeners.push(today);
     }
-    let today = |old: &Listener| new.iter().find(|new| new.address == old.address).unwrap_or(old).clone();
-    wanted.listeners = running.listeners.iter().map(today).collect();
-    left
+    wanted.listeners.extend(new);
 }
 
-/// A relay has opened ports in its networks; what they advertise, and whom they hold, may change.
-fn networks(running: &File, wanted: &mut File) -> Option<String> {
-    let binds = |file: &File| -> Vec<_> {
-        file.networks
-            .iter()
-            .map(|(name, network): (&String, &Network)| (name.clone(), network.bind))
-            .collect()
+fn is_same(old: &Listener, new: &Listener) -> bool {
+    let any_port = new.address.addr.port() == 0 && new.written == old.written;
+    let asked = SipAddress { addr: (new.address.addr.ip(), old.address.addr.port()).into(), ..new.address };
+    old.address == if any_port { asked } else { new.address }
+}
+
+fn closing(running: &File, old: &Listener) -> Listener {
+    let standing = match old.standing {
+        Standing::Closed => Standing::Closed,
+        Standing::Open | Standing::Closing => Standing::Closing,
     };
-    if running.relay.is_none() || binds(running) == binds(wanted) {
-        return None;
+    let here =
+        |(name, network): (&String, &Network)| (network.bind == old.address.addr.ip()).then(|| name.clone());
+    let network = old.network.clone().or_else(|| running.networks.iter().find_map(here));
+    Listener { standing, network, ..old.clone() }
+}
+
+/// A network that is gone stays for the listeners in it that are closing.
+fn networks(running: &File, wanted: &mut File) {
+    let closing = wanted.listeners.iter().filter(|listener| listener.standing == Standing::Closing);
+    for name in closing.filter_map(|listener| listener.network.clone()).collect::<Vec<_>>() {
+        if let (false, Some(network)) = (wanted.networks.contains_key(&name), running.networks.get(&name)) {
+            wanted.networks.insert(name, Network { closing: true, ..network.clone() });
+        }
     }
-    wanted.networks.clone_from(&running.networks);
-    Some(
-        "`networks`: the relay's ports are open at the former addresses, so they stay until the next start"
-            .into(),
-    )
+}
+
+/// Takes out the listeners that nothing needs any more, and the networks that stayed for them alone.
+pub fn close(running: &mut File, done: &[SipAddress]) {
+    for listener in &mut running.listeners {
+        if listener.standing == Standing::Closing && done.contains(&listener.address) {
+            listener.standing = Standing::Closed;
+        }
+    }
+    let former = running.clone();
+    running.networks.retain(|_, network| !network.closing);
+    networks(&former, running);
 }
 
 fn relay(running: &Relay, wanted: &mut Relay) -> Vec<String> {
     let mut left = Vec::new();
     left.extend(stays("relay.address", &running.address, &mut wanted.address));
     left.extend(stays("relay.threads", &running.threads, &mut wanted.threads));
-    if running.ports != wanted.ports {
-        let (first, last) = (running.ports.first, running.ports.last);
-        left.push(format!("`relay.ports` stays {first}-{last} until the next start"));
-        wanted.ports = running.ports;
-    }
     let listens = |relay: &Relay| relay.ng.as_ref().map(|ng| ng.listen.clone());
     if listens(running) != listens(wanted) {
         left.push("`relay.ng` stays as it was until the next start".into());
         wanted.ng.clone_from(&running.ng);
-    }
-    if running.networks != wanted.networks {
-        left.push(format!("`relay.networks` stays [{}] until the next start", running.networks.join(", ")));
-        wanted.networks.clone_from(&running.networks);
     }
     left
 }
@@ -190,15 +200,10 @@ control: /tmp/postern-a.sock
     #[test]
     fn what_needs_a_restart_is_named_and_stays() {
         let table = [
-            ("udp:127.0.0.1:5060", "udp:127.0.0.1:5070", "udp:127.0.0.1:5070 is new"),
-            ("udp:127.0.0.1:5060", "udp:127.0.0.1:5070", "udp:127.0.0.1:5060 is gone from the file"),
             ("lanes: 1", "lanes: 2", "`proxy.lanes` stays 1"),
             ("udp:127.0.0.1:5090", "udp:127.0.0.1:5091", "`relay.address` stays udp:127.0.0.1:5090"),
-            ("20000-20999", "21000-21999", "`relay.ports` stays 20000-20999"),
             ("60 s }", "60 s, threads: 2 }", "`relay.threads` stays 1"),
-            ("60 s }", "60 s, networks: [lan] }", "`relay.networks` stays []"),
             ("60 s }", "60 s, ng: \"udp:127.0.0.1:2223\" }", "`relay.ng` stays"),
-            ("lan: { bind: 127.0.0.1,", "lan: { bind: 127.0.0.2,", "`networks`: the relay's ports"),
             ("udp:127.0.0.1:5080", "udp:127.0.0.1:5081", "`redirect.address` stays udp:127.0.0.1:5080"),
             ("redirect: {", "# redirect: {", "`redirect` is gone from the file"),
             ("node-key: 0", "node-key: 1", "`node-key` stays the former one"),
@@ -221,10 +226,33 @@ control: /tmp/postern-a.sock
             ("media-timeout: 60 s", "media-timeout: 30 s, mode: shared, max-sessions: 5"),
             ("cidr: [127.0.0.0/8]", "cidr: [127.0.0.0/8], advertise: 192.0.2.1"),
             ("tcp:127.0.0.1:5060\" }", "tcp:127.0.0.1:5060\", anchor: never }"),
+            ("20000-20999", "21000-21999"),
+            ("60 s }", "60 s, networks: [lan] }"),
+            ("lan: { bind: 127.0.0.1,", "lan: { bind: 127.0.0.2,"),
+            ("udp:127.0.0.1:5060", "udp:127.0.0.1:5070"),
             ("control:", "log: debug\ndomains: [a.example]\nauth: { algorithms: [sha-256] }\ncontrol:"),
         ] {
             assert_eq!(changed(from, to).0, Vec::<String>::new(), "{to}");
         }
         assert_eq!(changed("max-calls: 10", "max-calls: 11").1.proxy.unwrap().max_calls, 11);
+    }
+
+    #[test]
+    fn a_listener_that_is_gone_keeps_its_place_and_its_network_until_it_is_closed() {
+        let outside = "listeners:\n  - { address: \"udp:127.0.0.2:5060\" }\n";
+        let with_two = RUNNING.replace("listeners:\n", outside);
+        let with_two = with_two.replace("  lan:", "  outside: { bind: 127.0.0.2 }\n  lan:");
+        let mut wanted = file(RUNNING);
+        keep(&file(&with_two), &mut wanted);
+        let standing: Vec<_> = wanted.listeners.iter().map(|listener| listener.standing).collect();
+        assert_eq!(standing, [Standing::Closing, Standing::Open, Standing::Open]);
+        assert!(wanted.networks["outside"].closing && !wanted.networks["lan"].closing);
+        let gone = wanted.listeners[0].address;
+        close(&mut wanted, &[gone]);
+        assert_eq!(wanted.listeners[0].standing, Standing::Closed);
+        assert!(!wanted.networks.contains_key("outside") && wanted.addresses()[0] != gone);
+        let mut again = file(&with_two);
+        keep(&wanted, &mut again);
+        assert_eq!((again.listeners.len(), again.listeners[0].standing), (3, Standing::Open));
     }
 }

@@ -1,11 +1,14 @@
 //! Everything put together: a checked configuration becomes sockets, lanes and threads; nothing starts unless all can.
 
+mod reloading;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,19 +20,17 @@ use serde::{Deserialize, Serialize};
 use crate::capture::{Recorder, View};
 use crate::config::schema::File;
 use crate::config::values::SipAddress;
-use crate::config::{ConfigError, Settings, lower, peers, shield, tls};
+use crate::config::{Settings, lower, peers, shield, tls};
 use crate::events::Collector;
 use crate::history::{Counts, History};
-use crate::journal;
 use crate::kernel::{Handed, Kernel};
 use crate::keys::{self, Keyring};
 use crate::lanes::lane::{Lane, Listener};
 use crate::lanes::mailbox::Mailbox;
 use crate::lanes::post::{Address, PostOffice, Seats};
-use crate::lanes::seat::{CaptureOrder, Command, Configs, LaneReport, Seat, Service};
+use crate::lanes::seat::{CaptureOrder, Command, LaneReport, Seat, Service};
 use crate::net::streams::Streams;
 use crate::net::{Outside, outside, udp};
-use crate::reload;
 use crate::shield::Report;
 use crate::store::Store;
 use crate::tables::{LaneTables, SharedTables};
@@ -80,8 +81,14 @@ pub struct Handle {
     file: PathBuf,
     /// What that said last, with the values it really runs by.
     running: Mutex<File>,
-    /// Where it listens, ports filled in.
-    listening: Vec<SipAddress>,
+    /// The same as it was read, accounts and certificates included.
+    settings: Mutex<Settings>,
+    /// The proxy's.
+    seats: Option<Seats>,
+    outside: Weak<Outside>,
+    /// Whether somebody looks after listeners that are closing.
+    is_closing: AtomicBool,
+    own: Weak<Handle>,
     started: Instant,
     recordings: Option<View>,
     kernel: Arc<Kernel>,
@@ -167,8 +174,8 @@ impl Server {
 
 impl Handle {
     /// Where it listens.
-    pub fn listening(&self) -> &[SipAddress] {
-        &self.listening
+    pub fn listening(&self) -> Vec<SipAddress> {
+        self.running().addresses()
     }
 
     /// The proxy's tables (empty ones, where there is no proxy).
@@ -179,41 +186,6 @@ impl Handle {
     /// What it remembers of calls.
     pub fn history(&self) -> &History {
         &self.history
-    }
-
-    /// Reads the configuration again, and swaps it in when it is right; a bad file changes nothing. The words name what
-    /// stays as it was until the next start ([`reload::keep`]).
-    pub fn reload(&self) -> Result<Vec<String>, ConfigError> {
-        let read = Settings::load(&self.file);
-        match &read {
-            Ok(_) => tracing::info!(file = %self.file.display(), "configuration reloaded"),
-            Err(error) => tracing::error!(%error, "the configuration was not reloaded; the old one stays"),
-        }
-        let left = self.reconfigure(&read?);
-        left.iter().for_each(|words| tracing::warn!(words, "reload"));
-        Ok(left)
-    }
-
-    fn reconfigure(&self, settings: &Settings) -> Vec<String> {
-        let mut settings = settings.listening_on(&self.listening);
-        let mut running = self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let left = reload::keep(&running, &mut settings.file);
-        running.clone_from(&settings.file);
-        let settings = &settings;
-        for tables in self.tables.values() {
-            tables.reconfigure(lower::users(settings), shield::policy(settings));
-        }
-        self.keyroom.swap(tls::lower(settings));
-        journal::show(settings.file.log);
-        let configs = Configs {
-            proxy: lower::proxy(settings, &self.keys).map(Arc::new),
-            relay: lower::relay(settings, &self.keys),
-        };
-        switch_kernel(&self.kernel, settings);
-        for mailbox in self.post.mailboxes() {
-            mailbox.command(Command::Reconfigure(configs.clone()));
-        }
-        left
     }
 
     /// No new work; what is under way may end.
@@ -264,7 +236,7 @@ impl Handle {
         StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed().as_secs(),
-            listening: self.listening.iter().map(SipAddress::to_string).collect(),
+            listening: self.listening().iter().map(SipAddress::to_string).collect(),
             registered: self
                 .tables
                 .iter()
@@ -325,6 +297,7 @@ impl Starting<'_> {
             let thread = std::thread::Builder::new().name(name).spawn(body);
             lanes.push(thread.map_err(|error| no_threads(&error))?);
         }
+        let way_outside = Arc::downgrade(&outside);
         drop((outside, recorder));
         let keyroom = Keyroom::new(tls::lower(&settings));
         let connections = Streams::new(post.clone(), keyroom.clone()).guarded_by(tables["proxy"].clone());
@@ -332,8 +305,10 @@ impl Starting<'_> {
         let outside = outside.map_err(|error| no_threads(&error))?;
         let history = collector.history();
         let (file, started) = (self.settings.path.clone(), Instant::now());
-        let (keys, running) = (self.keys, Mutex::new(settings.file));
-        let handle = Arc::new(Handle {
+        let own_seats = plans.iter().zip(seats_of(&plans)).find(|(plan, _)| plan.name == "proxy");
+        let seats = own_seats.map(|(_, seats)| seats);
+        let (keys, running) = (self.keys, Mutex::new(settings.file.clone()));
+        let handle = Arc::new_cyclic(|own| Handle {
             post,
             history,
             tables,
@@ -341,7 +316,11 @@ impl Starting<'_> {
             keyroom,
             file,
             running,
-            listening,
+            settings: Mutex::new(settings),
+            seats,
+            outside: way_outside,
+            is_closing: AtomicBool::new(false),
+            own: own.clone(),
             started,
             recordings: view,
             kernel,

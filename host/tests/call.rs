@@ -16,15 +16,19 @@ fn server(anchor: &str) -> Server {
 }
 
 fn server_with(anchor: &str, threads: u16) -> Server {
-    let text = format!(
-        "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tcp:127.0.0.1:0\" }}]\nlog: error\n\
-         users: [{{ name: alice, password: wonderland }}, {{ name: bob, password: builder }}]\n\
-         proxy: {{ anchor: {anchor} }}\nrelay: {{ address: \"udp:127.0.0.1:0\", ports: 21000-21999, threads: {threads} }}\n\
-         redirect: {{ address: \"udp:127.0.0.1:0\" }}\n"
-    );
+    let text = text(anchor, threads, "21000-21999");
     let settings =
         Settings::from_text(Path::new("test.yaml"), &text).unwrap_or_else(|error| panic!("{error}"));
     Server::start(&settings).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn text(anchor: &str, threads: u16, ports: &str) -> String {
+    format!(
+        "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tcp:127.0.0.1:0\" }}]\nlog: error\n\
+         users: [{{ name: alice, password: wonderland }}, {{ name: bob, password: builder }}]\n\
+         proxy: {{ anchor: {anchor} }}\nrelay: {{ address: \"udp:127.0.0.1:0\", ports: {ports}, threads: {threads} }}\n\
+         redirect: {{ address: \"udp:127.0.0.1:0\" }}\n"
+    )
 }
 
 fn plan(
@@ -97,6 +101,37 @@ fn an_anchored_call_is_heard_both_ways_and_every_port_comes_back() {
         (counts.answered, counts.anchored) == (1, 1)
     });
     server.stop();
+}
+
+/// The range is changed while they talk: they go on by the ports they have, the next ones get others.
+#[test]
+fn media_ports_change_by_a_reload_under_a_call() {
+    let folder = std::env::temp_dir().join(format!("postern-ports-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("postern.yaml");
+    std::fs::write(&file, text("always", 2, "22000-22199")).unwrap();
+    let server = Server::start(&Settings::load(&file).unwrap()).unwrap();
+    let fleet = phones(&server, Transport::Udp, 15_500);
+    let talk = std::thread::spawn(move || run(&fleet).unwrap());
+    let handle = server.handle();
+    settle("the answer", || {
+        handle.history().counts().anchored == 1 || handle.lanes().iter().any(|l| l.ports > 0)
+    });
+    std::fs::write(&file, text("always", 2, "22300-22499")).unwrap();
+    assert_eq!(handle.reload().unwrap(), Vec::<String>::new());
+    let by = |reports: &[Report], first: u16| {
+        assert_heard(reports);
+        let from = reports.iter().flat_map(|report| &report.sources).map(|from| from.port());
+        assert!(from.clone().all(|port| (first..first + 200).contains(&port)), "{reports:#?}");
+    };
+    by(&talk.join().unwrap(), 22_000);
+    settle("the end of the former ports", || {
+        handle.lanes().iter().all(|lane| lane.lingering == 0)
+            && std::net::UdpSocket::bind("127.0.0.1:22000").is_ok()
+    });
+    by(&run(&phones(&server, Transport::Udp, 15_500)).unwrap(), 22_300);
+    server.stop();
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

@@ -146,12 +146,10 @@ fn a_running_process_tells_its_status_reloads_and_ends_when_told() {
     folder.file(&text("bob"));
     assert_eq!(postern(&["reload", "--control", control]).status.code(), Some(0));
     folder.file(&text("bob").replace("relay: { ", "relay: { ports: 25000-25999, "));
+    assert_eq!(words(&postern(&["reload", "--control", control])).trim(), "reloaded");
+    folder.file(&text("bob").replace("proxy: {", "proxy: { lanes: 2"));
     let reloaded = postern(&["reload", "--control", control]);
-    assert!(
-        words(&reloaded).contains("`relay.ports` stays 20000-29999 until the next start"),
-        "{}",
-        words(&reloaded)
-    );
+    assert!(words(&reloaded).contains("`proxy.lanes` stays 1 until the next start"), "{}", words(&reloaded));
 
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(control).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);

@@ -151,6 +151,40 @@ fn a_callee_that_refuses_is_known_at_once() {
 }
 
 #[test]
+fn a_server_that_takes_a_call_and_hangs_up_the_connection_gives_way_to_the_next() {
+    let (caller, second) = (peer(), peer());
+    let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!(
+        "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tcp:127.0.0.1:0\" }}]\n\
+         auth: {{ required: false }}\nlog: error\n\
+         trunks: {{ carrier: {{ servers: [{{ to: \"tcp:{}\", priority: 1 }}, {{ to: \"udp:{}\", priority: 2 }}], sources: [192.0.2.1], probe: 0s, try-timeout: 30s }} }}\n\
+         proxy: {{ anchor: never, routes: [{{ to: '*', trunks: carrier }}] }}\n",
+        first.local_addr().unwrap(),
+        second.local_addr().unwrap(),
+    );
+    let server = start(&text);
+    let proxy = address(&server, Transport::Udp);
+    let invite = request("INVITE", "cut-off", caller.local_addr().unwrap(), proxy, "UDP");
+    caller.send_to(invite.as_bytes(), proxy).unwrap();
+    first.set_nonblocking(true).unwrap();
+    let mut taken = None;
+    settle("the connection", || {
+        taken = first.accept().ok();
+        taken.is_some()
+    });
+    let (mut connection, _) = taken.unwrap();
+    connection.set_nonblocking(false).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(connection.read(&mut [0; 4096]).unwrap() > 0, "the INVITE has come");
+    drop(connection);
+    // Patience is far shorter than timer B and what the trunk gives a server.
+    let (there, from) = hear_of(&second, "INVITE");
+    second.send_to(answer(&there, "200 OK").as_bytes(), from).unwrap();
+    hear_of(&caller, "SIP/2.0 200");
+    server.stop();
+}
+
+#[test]
 fn tcp_messages_in_pieces_and_together_are_found_and_pings_answered() {
     let callee = peer();
     let server = start(&open_to(callee.local_addr().unwrap(), ""));
@@ -303,6 +337,115 @@ fn a_reload_takes_routes_in_and_a_bad_file_changes_nothing() {
     call(&caller, &second, proxy, "after");
     server.stop();
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A process whose file can be changed: with a listener at 127.0.0.1, and others.
+struct Reloaded {
+    folder: PathBuf,
+    server: Server,
+    callee: UdpSocket,
+}
+
+impl Reloaded {
+    fn start(name: &str, others: &str) -> Reloaded {
+        let (folder, callee) = (folder(name), peer());
+        Reloaded::write(&folder, &callee, others);
+        let server = Server::start(&Settings::load(&folder.join("postern.yaml")).unwrap()).unwrap();
+        Reloaded { folder, server, callee }
+    }
+
+    fn write(folder: &Path, callee: &UdpSocket, others: &str) {
+        let one = "listeners: [{ address: \"udp:127.0.0.1:0\" }";
+        let text = open_to(callee.local_addr().unwrap(), "");
+        let from = text.find("listeners").unwrap()..text.find("auth:").unwrap();
+        let text = text.replace(&text[from], &format!("{one}{others}]\n"));
+        std::fs::write(folder.join("postern.yaml"), text).unwrap();
+    }
+
+    fn reload(&self, others: &str) -> Result<Vec<String>, host::config::ConfigError> {
+        Reloaded::write(&self.folder, &self.callee, others);
+        self.server.handle().reload()
+    }
+
+    /// Where it listens by this transport at this host.
+    fn at(&self, transport: Transport, ip: &str) -> Option<SocketAddr> {
+        let all = self.server.handle().listening();
+        let here = |at: &&host::config::values::SipAddress| {
+            at.transport == transport && at.addr.ip().to_string() == ip
+        };
+        all.iter().find(here).map(|at| at.addr)
+    }
+
+    fn end(self) {
+        self.server.stop();
+        std::fs::remove_dir_all(self.folder).unwrap();
+    }
+}
+
+#[test]
+fn listeners_come_and_go_by_a_reload() {
+    let process = Reloaded::start("listeners", "");
+    let caller = peer();
+    let others = ", { address: \"udp:127.0.0.2:0\" }, { address: \"tcp:127.0.0.2:0\" }";
+    assert_eq!(process.reload(others).unwrap(), Vec::<String>::new());
+    let udp = process.at(Transport::Udp, "127.0.0.2").unwrap();
+    let tcp = process.at(Transport::Tcp, "127.0.0.2").unwrap();
+    call(&caller, &process.callee, udp, "new-listener");
+    let mut stream = TcpStream::connect(tcp).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0; 2]).unwrap();
+
+    process.reload(", { address: \"udp:127.0.0.2:0\" }").unwrap();
+    settle("the end of the TCP listener", || process.at(Transport::Tcp, "127.0.0.2").is_none());
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "its connections are closed");
+    settle("the end of its socket", || TcpStream::connect(tcp).is_err());
+    assert_eq!(process.at(Transport::Udp, "127.0.0.2"), Some(udp), "the port that was given stays given");
+    process.reload(others).unwrap();
+    assert!(TcpStream::connect(process.at(Transport::Tcp, "127.0.0.2").unwrap()).is_ok(), "it is back");
+    process.end();
+}
+
+#[test]
+fn a_call_goes_on_at_a_listener_that_is_gone_from_the_file() {
+    let process = Reloaded::start("leaving", ", { address: \"udp:127.0.0.2:0\" }");
+    let (caller, callee) = (peer(), &process.callee);
+    let gone = process.at(Transport::Udp, "127.0.0.2").unwrap();
+    let own = caller.local_addr().unwrap();
+    caller.send_to(request("INVITE", "stays", own, gone, "UDP").as_bytes(), gone).unwrap();
+    let (there, from) = hear_of(callee, "INVITE");
+    callee.send_to(answer(&there, "200 OK").as_bytes(), from).unwrap();
+    let (ok, _) = hear_of(&caller, "SIP/2.0 200");
+
+    process.reload("").unwrap();
+    caller.send_to(request("INVITE", "late", own, gone, "UDP").as_bytes(), gone).unwrap();
+    hear_of(&caller, "SIP/2.0 503");
+    let routes: Vec<_> = ok.split("\r\n").filter(|line| line.starts_with("Record-Route:")).collect();
+    let routes = routes.join("\r\n").replace("Record-Route:", "Route:");
+    let bye = request("BYE", "stays", own, gone, "UDP").replace("CSeq: 1", "CSeq: 2");
+    let bye = bye.replace(&format!("To: <sip:bob@{gone}>"), &format!("To: <sip:bob@{gone}>;tag=b1"));
+    let bye = bye.replace("Max-Forwards", &format!("{routes}\r\nMax-Forwards"));
+    caller.send_to(bye.as_bytes(), gone).unwrap();
+    let (there, from) = hear_of(callee, "BYE");
+    callee.send_to(answer(&there, "200 OK").as_bytes(), from).unwrap();
+    let (back, by) = hear_of(&caller, "SIP/2.0 200");
+    assert!(back.contains("2 BYE") && by == gone, "{by}: {back}");
+    process.end();
+}
+
+#[test]
+fn a_reload_that_wants_a_port_somebody_else_has_changes_nothing() {
+    let process = Reloaded::start("taken", "");
+    let (caller, taken) = (peer(), peer().local_addr().unwrap());
+    let held = std::net::TcpListener::bind(taken).unwrap();
+    let others = format!(", {{ address: \"udp:127.0.0.2:0\" }}, {{ address: \"tcp:{taken}\" }}");
+    let error = process.reload(&others).unwrap_err();
+    assert!(error.what.contains(&taken.to_string()) && error.remedy.contains("another process"), "{error}");
+    assert_eq!(process.at(Transport::Udp, "127.0.0.2"), None, "what could be opened is closed again");
+    call(&caller, &process.callee, process.at(Transport::Udp, "127.0.0.1").unwrap(), "as-before");
+    drop(held);
+    process.reload(&others).unwrap();
+    process.end();
 }
 
 #[test]

@@ -69,7 +69,8 @@ fn start(text: &str) -> Server {
 
 fn address(server: &Server, transport: Transport, v6: bool) -> SocketAddr {
     let handle = server.handle();
-    let found = handle.listening().iter().find(|at| at.transport == transport && at.addr.is_ipv6() == v6);
+    let all = handle.listening();
+    let found = all.iter().find(|at| at.transport == transport && at.addr.is_ipv6() == v6);
     found.unwrap().addr
 }
 

@@ -84,6 +84,7 @@ pub(crate) fn open() -> Config {
         authenticate: false,
         anchor: None,
         algorithms: Vec::new(),
+        standing: Default::default(),
     };
     Config {
         listeners: vec![listener(Transport::Udp), listener(Transport::Tcp)],

@@ -96,6 +96,14 @@ impl Calls {
         self.by_id.len()
     }
 
+    /// How many have a party on such a path.
+    pub(crate) fn at(&self, here: impl Fn(&Flow) -> bool) -> usize {
+        let parties = |call: &Call| {
+            here(&call.caller.flow) || call.dialogs.iter().any(|dialog| here(&dialog.callee.flow))
+        };
+        self.by_id.values().filter(|call| parties(call)).count()
+    }
+
     /// Takes up a call. `false`: there is one with this Call-ID already (a spiral, or a merged request).
     pub(crate) fn begin(&mut self, call: Call) -> bool {
         let id = call.id.clone();

@@ -107,6 +107,21 @@ pub struct Listener {
     pub anchor: Option<Anchor>,
     /// Digest algorithms offered here, the preferred one first; empty: those of [`Config::algorithms`].
     pub algorithms: Vec<Algorithm>,
+    /// Whether it is there for everything.
+    pub standing: Standing,
+}
+
+/// What a listener is there for. Tokens in calls that are up name listeners by their index, so one that was taken out keeps
+/// its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything.
+    #[default]
+    Open,
+    /// What is under way there.
+    Closing,
+    /// Nothing: it is gone.
+    Closed,
 }
 
 /// A relay's control face and where it sends media from.
@@ -273,7 +288,8 @@ impl Default for Expiries {
 impl Config {
     /// The index of the listener a flow belongs to.
     pub fn listener_at(&self, transport: Transport, local: SocketAddr) -> Option<usize> {
-        self.listeners.iter().position(|l| l.transport == transport && l.bind == local)
+        let is_there = |l: &Listener| l.standing != Standing::Closed;
+        self.listeners.iter().position(|l| l.transport == transport && l.bind == local && is_there(l))
     }
 
     /// The index of the network an address belongs to.
@@ -290,7 +306,8 @@ impl Config {
         let network = self.network_of(remote.ip());
         let fits =
             |l: &&(usize, &Listener)| l.1.transport == transport && l.1.bind.is_ipv4() == remote.is_ipv4();
-        let all: Vec<_> = self.listeners.iter().enumerate().collect();
+        let open = |l: &(usize, &Listener)| l.1.standing == Standing::Open;
+        let all: Vec<_> = self.listeners.iter().enumerate().filter(open).collect();
         let mut fitting = all.iter().filter(fits);
         let first = fitting.clone().next();
         fitting.find(|l| l.1.network == network).or(first).map(|l| l.0)
@@ -299,7 +316,7 @@ impl Config {
     /// Whether a host (of a URI, as written) is one of ours.
     pub fn is_ours(&self, host: &str, port: Option<u16>) -> bool {
         match proto::node::literal(host) {
-            Some(ip) => self.listeners.iter().any(|l| l.is_at(ip, port)),
+            Some(ip) => self.listeners.iter().any(|l| l.standing != Standing::Closed && l.is_at(ip, port)),
             None => self.domains.iter().any(|d| d.eq_ignore_ascii_case(host)),
         }
     }

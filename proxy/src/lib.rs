@@ -15,6 +15,7 @@ mod branches;
 mod breadth;
 mod calls;
 mod cancel;
+mod closing;
 pub mod config;
 mod contact;
 #[cfg(test)]
@@ -87,5 +88,6 @@ mod veil;
 #[cfg(test)]
 mod veil_tests;
 
+pub use closing::Closing;
 pub use config::Config;
 pub use proxy::{Proxy, Status};

@@ -94,6 +94,7 @@ pub(crate) fn proxy_of(domain: &str, at: &str) -> Config {
         authenticate: false,
         anchor: None,
         algorithms: Vec::new(),
+        standing: Default::default(),
     };
     let media = MediaRange { ip: MEDIA.parse().unwrap(), ports: 20000..=29999 };
     let relay = Relay {

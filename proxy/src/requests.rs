@@ -58,6 +58,9 @@ impl Proxy {
         if self.draining && context.is_invite {
             return Err(Refusal::later("draining: no new calls here", 5));
         }
+        if self.is_closing(&context.flow) {
+            return Err(Refusal::new(503, "this address is being given up: use another one"));
+        }
         if context.request.method() == Method::Register && self.is_registrar_of(&context) {
             return match self.config.pbx().is_some() {
                 true => self.register_through(cx, context),

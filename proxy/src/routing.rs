@@ -3,7 +3,7 @@
 use proto::node::Flow;
 use proto::sip::{Edit, Message, Name, NameAddr, Uri};
 
-use crate::config::Config;
+use crate::config::{Config, Listener, Standing};
 use crate::tokens::{Seal, Token};
 
 /// What the Routes of a request come to.
@@ -108,11 +108,12 @@ fn token_in(uri: &str, seal: Seal<'_>) -> Option<Token> {
 /// The path a token names, in today's configuration. Connections are found by their far end.
 pub(crate) fn flow_of(token: &Token, config: &Config) -> Option<Flow> {
     let (listener, remote) = token.path?;
+    let serves = |l: &Listener| l.bind.is_ipv4() == remote.is_ipv4() && l.standing != Standing::Closed;
     let listener = config
         .listeners
         .get(usize::from(listener))
-        .filter(|l| l.bind.is_ipv4() == remote.is_ipv4())
-        .or_else(|| config.listeners.iter().find(|l| l.bind.is_ipv4() == remote.is_ipv4()))?;
+        .filter(|l| serves(l))
+        .or_else(|| config.listeners.iter().find(|l| serves(l)))?;
     let (transport, local) = (listener.transport, listener.bind);
     Some(Flow { transport, local, remote, id: proto::node::FlowId(0) })
 }

@@ -24,6 +24,7 @@ pub(crate) fn config() -> Config {
         authenticate: true,
         anchor: None,
         algorithms: Vec::new(),
+        standing: Default::default(),
     };
     Config {
         listeners: vec![listener(Transport::Udp), listener(Transport::Tcp)],

@@ -13,6 +13,9 @@ use proto::tables::Latch;
 pub struct Config {
     /// Where parties are met. The first one is meant when a request names none.
     pub networks: Vec<Network>,
+    /// Those that ports are lent in, by their index, in the order in which one is meant; empty: all as they stand. Sessions
+    /// may be met in others still.
+    pub lent: Vec<usize>,
     /// This lane's own slice of media ports, in every network.
     pub ports: RangeInclusive<u16>,
     /// The ports of all lanes: what counts as one of ours when somebody's SDP names it.
@@ -79,9 +82,15 @@ impl Config {
 
     /// The network of this name, of this family if there are two; an empty name means the first.
     pub(crate) fn network(&self, name: &str, ipv4: bool) -> Option<usize> {
-        let named = |network: &Network| name.is_empty() || network.name == name;
-        let fits = |network: &Network| named(network) && network.advertise.is_ipv4() == ipv4;
-        self.networks.iter().position(fits).or_else(|| self.networks.iter().position(named))
+        let named = |at: &usize| name.is_empty() || self.networks[*at].name == name;
+        let fits = |at: &usize| named(at) && self.networks[*at].advertise.is_ipv4() == ipv4;
+        self.lent().find(fits).or_else(|| self.lent().find(named))
+    }
+
+    /// The networks ports are lent in.
+    pub(crate) fn lent(&self) -> impl Iterator<Item = usize> + '_ {
+        let all = if self.lent.is_empty() { self.networks.len() } else { 0 };
+        self.lent.iter().copied().chain(0..all)
     }
 }
 
@@ -89,6 +98,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             networks: Vec::new(),
+            lent: Vec::new(),
             ports: 30_000..=39_999,
             all_ports: 30_000..=39_999,
             reserve: 64,

@@ -18,6 +18,7 @@
 //! loopback (unless the network is), multicast, an address of the other family, or the relay itself.
 //!
 //! **Ports** (`ports`) are opened ahead of demand, drawn at random, emptied before they are lent and rested after.
+//! Another range, and other networks, may come at any time: who has ports of the former ones keeps them.
 //!
 //! **Assumptions.** Clocks of our own nodes agree within 60 s (`Node-Auth`). Parties send from where they receive
 //! (symmetric RTP, RFC 4961).
@@ -37,6 +38,7 @@ pub mod ng;
 mod offload;
 mod ports;
 mod quality;
+mod rack;
 mod relay;
 mod reports;
 mod session;

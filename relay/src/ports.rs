@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Once open a port stays open: what arrives at one that rests is dropped without an ICMP error, and the next session
-//! need not wait for a socket. A pair stands on one shelf at a time, so that drawing at random costs the same in a pool
-//! of ten and of ten thousand.
+//! need not wait for a socket. Only when its range or its network is taken out ([`Pool::lend_within`]) it is closed: at
+//! once if nobody uses it, else when its session gives it back. A pair stands on one shelf at a time, so that drawing at
+//! random costs the same in a pool of ten and of ten thousand.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,8 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use proto::node::{Dice, Output, SocketId, Ticket};
+
+use crate::rack::{Rack, Shelf, State};
 
 /// How long a port that could not be opened is left alone.
 const RETRY: Duration = Duration::from_secs(30);
@@ -29,6 +32,7 @@ const SLACK: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PortId {
     network: u8,
+    /// Half the port's number: the same whatever is lent today.
     pair: u16,
     odd: bool,
 }
@@ -80,47 +84,6 @@ pub(crate) enum Shortage {
     Opening,
     /// Every port is lent or resting.
     Exhausted,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Closed,
-    Opening,
-    Idle(SocketId),
-    Leased(SocketId),
-    Resting(SocketId),
-    Failed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shelf {
-    /// Neither half is open: may be.
-    Closed,
-    /// Both halves are idle.
-    Ready,
-    /// One half is idle and the other is in use.
-    Half,
-    /// Nothing to be had here now.
-    Busy,
-}
-
-#[derive(Debug)]
-struct Pair {
-    halves: [State; 2],
-    shelf: Shelf,
-    /// Where on its shelf it stands.
-    place: usize,
-}
-
-/// The ports of one network.
-#[derive(Debug)]
-struct Rack {
-    bind: IpAddr,
-    first: u16,
-    pairs: Vec<Pair>,
-    shelves: [Vec<u16>; 4],
-    opening: usize,
-    leased: usize,
 }
 
 /// How many ports are where.
@@ -189,7 +152,15 @@ impl Pool {
     /// A socket is open. `None`: nobody asked for this one.
     pub(crate) fn bound(&mut self, ticket: Ticket, socket: SocketId) -> Option<PortId> {
         let id = self.known(PortId::from_ticket(ticket))?;
-        (self.state(id) == State::Opening).then(|| self.set(id, State::Idle(socket)))?;
+        let wanted = self.racks[id.network()].lends(id.pair);
+        match self.state(id) {
+            State::Opening if wanted => self.set(id, State::Idle(socket)),
+            State::Opening => {
+                self.set(id, State::Closed);
+                return None;
+            }
+            _ => return None,
+        }
         Some(id)
     }
 
@@ -198,7 +169,8 @@ impl Pool {
         if let Some(id) = self.known(PortId::from_ticket(ticket))
             && self.state(id) == State::Opening
         {
-            self.set(id, State::Failed);
+            let wanted = self.racks[id.network()].lends(id.pair);
+            self.set(id, if wanted { State::Failed } else { State::Closed });
             self.later.insert((now + RETRY, id));
         }
     }
@@ -226,10 +198,8 @@ impl Pool {
 
     /// The port with this number in a network, when it is one of the pool's.
     pub(crate) fn id_of(&self, network: usize, number: u16) -> Option<PortId> {
-        let rack = self.racks.get(network)?;
-        let above = number.checked_sub(rack.first)?;
-        let id = PortId { network: network as u8, pair: above / 2, odd: above % 2 == 1 };
-        self.known(id)
+        let id = PortId { network: network as u8, pair: number / 2, odd: number % 2 == 1 };
+        self.known(id).filter(|id| self.racks[network].lends(id.pair))
     }
 
     /// Asks for the socket of a port that a session had before the process was killed.
@@ -250,8 +220,12 @@ impl Pool {
     }
 
     /// A session is done with a port.
-    pub(crate) fn give_back(&mut self, now: Instant, port: Port) {
+    pub(crate) fn give_back(&mut self, now: Instant, port: Port, out: &mut VecDeque<Output>) {
         debug_assert_eq!(self.state(port.id), State::Leased(port.socket));
+        if !self.racks[port.id.network()].lends(port.id.pair) {
+            self.set(port.id, State::Closed);
+            return out.push_back(Output::Release { socket: port.socket });
+        }
         self.set(port.id, State::Resting(port.socket));
         self.later.insert((now + self.quarantine, port.id));
     }
@@ -264,7 +238,7 @@ impl Pool {
             self.later.pop_first();
             match self.state(id) {
                 State::Resting(socket) => self.set(id, State::Idle(socket)),
-                State::Failed => self.open(id, out),
+                State::Failed if self.racks[id.network()].lends(id.pair) => self.open(id, out),
                 _ => {}
             }
         }
@@ -297,7 +271,7 @@ impl Pool {
 
     fn sum<'a>(racks: impl Iterator<Item = &'a Rack>) -> Ports {
         let mut ports = Ports::default();
-        for state in racks.flat_map(|rack| &rack.pairs).flat_map(|pair| pair.halves) {
+        for state in racks.flat_map(Rack::states) {
             *match state {
                 State::Closed => &mut ports.free,
                 State::Opening => &mut ports.opening,
@@ -308,6 +282,28 @@ impl Pool {
             } += 1;
         }
         ports
+    }
+
+    /// A network more; its ports are opened by and by.
+    pub(crate) fn add(&mut self, bind: IpAddr, range: RangeInclusive<u16>) {
+        self.racks.push(Rack::new(bind, range));
+    }
+
+    /// From now on these ports of a network are lent (`None`: none), and no others. What nobody uses is closed.
+    pub(crate) fn lend_within(
+        &mut self,
+        network: usize,
+        range: Option<RangeInclusive<u16>>,
+        out: &mut VecDeque<Output>,
+    ) {
+        let Some(rack) = self.racks.get_mut(network) else { return };
+        let closed = rack.lend_within(range);
+        out.extend(closed.into_iter().map(|socket| Output::Release { socket }));
+    }
+
+    /// How many ports that are not lent any more are still in use.
+    pub(crate) fn lingering(&self) -> usize {
+        self.racks.iter().map(Rack::lingering).sum()
     }
 
     fn open(&mut self, id: PortId, out: &mut VecDeque<Output>) {
@@ -355,17 +351,15 @@ impl Pool {
     }
 
     fn known(&self, id: PortId) -> Option<PortId> {
-        let rack = self.racks.get(id.network())?;
-        (usize::from(id.pair) < rack.pairs.len()).then_some(id)
+        self.racks.get(id.network())?.has(id.pair).then_some(id)
     }
 
     fn local(&self, id: PortId) -> SocketAddr {
-        let rack = &self.racks[id.network()];
-        SocketAddr::new(rack.bind, rack.first + 2 * id.pair + u16::from(id.odd))
+        SocketAddr::new(self.racks[id.network()].bind, 2 * id.pair + u16::from(id.odd))
     }
 
     fn state(&self, id: PortId) -> State {
-        self.racks[id.network()].pairs[usize::from(id.pair)].halves[usize::from(id.odd)]
+        self.racks[id.network()].state(id.pair, usize::from(id.odd))
     }
 
     fn set(&mut self, id: PortId, state: State) {
@@ -373,274 +367,6 @@ impl Pool {
     }
 }
 
-impl Rack {
-    fn new(bind: IpAddr, range: RangeInclusive<u16>) -> Rack {
-        let first = range.start().saturating_add(range.start() % 2);
-        let count = (u32::from(*range.end()) + 1).saturating_sub(u32::from(first)) / 2;
-        let pair = |place| Pair { halves: [State::Closed; 2], shelf: Shelf::Closed, place };
-        let shelves = [(0..count as u16).collect(), Vec::new(), Vec::new(), Vec::new()];
-        Rack { bind, first, pairs: (0..count as usize).map(pair).collect(), shelves, opening: 0, leased: 0 }
-    }
-
-    fn shelf(&self, shelf: Shelf) -> &[u16] {
-        &self.shelves[shelf as usize]
-    }
-
-    /// Pairs that are ready or will be.
-    fn coming(&self) -> usize {
-        self.shelf(Shelf::Ready).len() + self.opening.div_ceil(2)
-    }
-
-    fn available(&self) -> usize {
-        let [closed, ready, half, _] = &self.shelves;
-        2 * (closed.len() + ready.len()) + half.len() + self.opening
-    }
-
-    fn set(&mut self, pair: u16, half: usize, state: State) {
-        let entry = &mut self.pairs[usize::from(pair)];
-        let before = std::mem::replace(&mut entry.halves[half], state);
-        let shelf = Shelf::of(entry.halves);
-        self.count(before, usize::wrapping_sub);
-        self.count(state, usize::wrapping_add);
-        self.move_to(pair, shelf);
-    }
-
-    fn count(&mut self, state: State, change: fn(usize, usize) -> usize) {
-        match state {
-            State::Opening => self.opening = change(self.opening, 1),
-            State::Leased(_) => self.leased = change(self.leased, 1),
-            _ => {}
-        }
-    }
-
-    fn move_to(&mut self, pair: u16, shelf: Shelf) {
-        let (from, place) = (self.pairs[usize::from(pair)].shelf, self.pairs[usize::from(pair)].place);
-        if from == shelf {
-            return;
-        }
-        let old = &mut self.shelves[from as usize];
-        old.swap_remove(place);
-        if let Some(&moved) = old.get(place) {
-            self.pairs[usize::from(moved)].place = place;
-        }
-        let new = &mut self.shelves[shelf as usize];
-        new.push(pair);
-        let entry = &mut self.pairs[usize::from(pair)];
-        (entry.shelf, entry.place) = (shelf, new.len() - 1);
-    }
-}
-
-impl Shelf {
-    fn of(halves: [State; 2]) -> Shelf {
-        let idle = halves.iter().filter(|half| matches!(half, State::Idle(_))).count();
-        match (halves, idle) {
-            ([State::Closed, State::Closed], _) => Shelf::Closed,
-            (_, 2) => Shelf::Ready,
-            // A half whose sibling is still being opened waits for it: it may become a pair.
-            ([State::Opening, _] | [_, State::Opening], _) => Shelf::Busy,
-            (_, 1) => Shelf::Half,
-            _ => Shelf::Busy,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use proto::node::{Birth, Lane};
-
-    const QUARANTINE: Duration = Duration::from_secs(5);
-
-    #[allow(clippy::disallowed_methods, reason = "a test needs one Instant to count from")]
-    fn start() -> Instant {
-        Instant::now()
-    }
-
-    /// A pool and the operating system it asks for sockets.
-    struct Bench {
-        pool: Pool,
-        out: VecDeque<Output>,
-        sockets: u32,
-        now: Instant,
-    }
-
-    fn bench(range: RangeInclusive<u16>, reserve: usize, seed: u8) -> Bench {
-        let now = start();
-        let wall = std::time::SystemTime::UNIX_EPOCH;
-        let dice = Birth { now, wall, seed: [seed; 32], lane: Lane::default() }.dice(0);
-        let pool = Pool::new(["192.0.2.1".parse().unwrap()].into_iter(), range, reserve, QUARANTINE, dice);
-        let mut bench = Bench { pool, out: VecDeque::new(), sockets: 0, now };
-        bench.refill();
-        bench
-    }
-
-    impl Bench {
-        fn refill(&mut self) {
-            self.pool.refill(0, &mut self.out);
-            while let Some(output) = self.out.pop_front() {
-                if let Output::Bind { ticket, .. } = output {
-                    self.pool.bound(ticket, SocketId(self.sockets)).unwrap();
-                    self.sockets += 1;
-                }
-            }
-        }
-
-        fn lease(&mut self, wants: &[Want]) -> Result<Vec<Lease>, Shortage> {
-            let wants: Vec<_> = wants.iter().map(|&want| (0, want)).collect();
-            self.pool.lease(&wants, &mut self.out)
-        }
-
-        fn give_back(&mut self, lease: &Lease) {
-            for port in [Some(lease.rtp), lease.rtcp].into_iter().flatten() {
-                self.pool.give_back(self.now, port);
-            }
-        }
-
-        fn pass(&mut self, time: Duration) {
-            self.now += time;
-            self.pool.wake(self.now, &mut self.out);
-        }
-    }
-
-    #[test]
-    fn a_pair_is_even_and_the_odd_port_above_it() {
-        let lease = bench(30_001..=30_020, 4, 1).lease(&[Want::Pair]).unwrap()[0];
-        assert_eq!(lease.rtp.number % 2, 0);
-        assert_eq!(lease.rtcp.unwrap().number, lease.rtp.number + 1);
-        assert!((30_002..=30_019).contains(&lease.rtp.number));
-    }
-
-    #[test]
-    fn keeps_its_reserve_ahead_of_demand() {
-        let mut bench = bench(30_000..=30_099, 8, 1);
-        assert_eq!(bench.pool.count(), Ports { reserved: 16, free: 84, ..Ports::default() });
-        bench.lease(&[Want::Pair, Want::Pair]).unwrap();
-        bench.refill();
-        assert_eq!(bench.pool.count(), Ports { leased: 4, reserved: 16, free: 80, ..Ports::default() });
-    }
-
-    #[test]
-    fn what_is_to_be_open_at_the_start_is_and_as_many_again_are_not() {
-        let mut bench = bench(30_000..=30_099, 8, 1);
-        bench.pool.open_at_start(20, &mut bench.out);
-        bench.refill();
-        assert_eq!(bench.pool.count(), Ports { reserved: 40, free: 60, ..Ports::default() });
-        bench.lease(&[Want::Pair; 12]).unwrap();
-        bench.refill();
-        assert_eq!(bench.pool.count(), Ports { leased: 24, reserved: 16, free: 60, ..Ports::default() });
-    }
-
-    #[test]
-    fn lends_all_or_nothing() {
-        let mut bench = bench(30_000..=30_005, 3, 1);
-        assert_eq!(bench.lease(&[Want::Pair; 4]), Err(Shortage::Exhausted));
-        assert_eq!(bench.pool.count().leased, 0);
-        assert!(bench.lease(&[Want::Pair; 3]).is_ok());
-    }
-
-    #[test]
-    fn a_short_reserve_is_no_exhaustion() {
-        let mut bench = bench(30_000..=30_009, 1, 1);
-        assert_eq!(bench.lease(&[Want::Pair; 2]), Err(Shortage::Opening));
-        bench.lease(&[Want::Pair]).unwrap();
-    }
-
-    #[test]
-    fn two_single_ports_are_the_halves_of_one_pair() {
-        let mut bench = bench(30_000..=30_001, 1, 1);
-        let leases = bench.lease(&[Want::Single, Want::Single]).unwrap();
-        let numbers: BTreeSet<u16> = leases.iter().map(|lease| lease.rtp.number).collect();
-        assert_eq!(numbers, BTreeSet::from([30_000, 30_001]));
-        assert_eq!(bench.lease(&[Want::Single]), Err(Shortage::Exhausted));
-    }
-
-    #[test]
-    fn a_port_rests_until_its_quarantine_is_over_and_not_a_millisecond_longer() {
-        let mut bench = bench(30_000..=30_001, 1, 1);
-        let lease = bench.lease(&[Want::Pair]).unwrap()[0];
-        bench.give_back(&lease);
-        bench.pass(QUARANTINE - Duration::from_millis(1));
-        assert_eq!(bench.lease(&[Want::Pair]), Err(Shortage::Exhausted));
-        assert_eq!(bench.pool.deadline(), Some(bench.now + Duration::from_millis(1) + SLACK));
-        bench.pass(Duration::from_millis(1));
-        assert_eq!(bench.lease(&[Want::Pair]).unwrap()[0], lease);
-    }
-
-    #[test]
-    fn a_port_is_emptied_before_it_is_lent() {
-        let mut bench = bench(30_000..=30_001, 1, 1);
-        let lease = bench.lease(&[Want::Pair]).unwrap()[0];
-        let emptied = bench.out.iter().filter_map(|output| match output {
-            Output::Empty { socket } => Some(*socket),
-            _ => None,
-        });
-        assert_eq!(emptied.collect::<Vec<_>>(), [lease.rtp.socket, lease.rtcp.unwrap().socket]);
-    }
-
-    #[test]
-    fn a_port_that_cannot_be_opened_is_left_alone_for_a_while() {
-        let mut bench = bench(30_000..=30_001, 0, 1);
-        bench.pool.refill(1, &mut bench.out);
-        let bind = |output| match output {
-            Output::Bind { ticket, .. } => Some(ticket),
-            _ => None,
-        };
-        let tickets: Vec<_> = bench.out.drain(..).filter_map(bind).collect();
-        bench.pool.bind_failed(bench.now, tickets[0]);
-        bench.pool.bound(tickets[1], SocketId(0)).unwrap();
-        assert_eq!(bench.lease(&[Want::Pair]), Err(Shortage::Exhausted));
-        bench.pass(RETRY - Duration::from_millis(1));
-        assert_eq!(bench.pool.count().failed, 1);
-        bench.pass(Duration::from_millis(1));
-        assert_eq!(bench.pool.count().opening, 1);
-        bench.pool.bound(tickets[0], SocketId(1)).unwrap();
-        assert!(bench.lease(&[Want::Pair]).is_ok());
-    }
-
-    #[test]
-    fn nobody_can_tell_which_port_comes_next() {
-        let draw = |seed| bench(30_000..=30_999, 100, seed).lease(&[Want::Pair]).unwrap()[0].rtp.number;
-        let drawn: BTreeSet<u16> = (0..20).map(draw).collect();
-        assert!(drawn.len() > 15, "{drawn:?}");
-    }
-
-    #[test]
-    fn answers_nobody_asked_for_change_nothing() {
-        let mut bench = bench(30_000..=30_009, 1, 1);
-        let before = bench.pool.count();
-        assert!(bench.pool.bound(Ticket(u64::MAX), SocketId(9)).is_none());
-        assert!(bench.pool.bound(Ticket(0), SocketId(9)).is_none() || before.opening > 0);
-        bench.pool.bind_failed(bench.now, Ticket(7 << 32));
-        assert_eq!(bench.pool.count(), before);
-    }
-
-    proptest! {
-        #[test]
-        fn no_port_is_lent_twice_and_none_is_lost(steps in proptest::collection::vec(0u8..6, 1..200)) {
-            let mut bench = bench(30_000..=30_019, 2, 7);
-            let mut held: Vec<Lease> = Vec::new();
-            for step in steps {
-                match step {
-                    0 | 1 => held.extend(bench.lease(&[Want::Pair]).unwrap_or_default()),
-                    2 => held.extend(bench.lease(&[Want::Single, Want::Pair]).unwrap_or_default()),
-                    3 if !held.is_empty() => {
-                        let lease = held.remove(held.len() / 2);
-                        bench.give_back(&lease);
-                    }
-                    4 => bench.pass(Duration::from_secs(1)),
-                    _ => bench.refill(),
-                }
-                let ports: Vec<u16> =
-                    held.iter().flat_map(|l| [Some(l.rtp), l.rtcp]).flatten().map(|port| port.number).collect();
-                let count = bench.pool.count();
-                prop_assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());
-                prop_assert_eq!(count.leased, ports.len());
-                prop_assert_eq!(count.leased + count.reserved + count.quarantined + count.free, 20);
-            }
-            held.iter().for_each(|lease| bench.give_back(lease));
-            bench.pass(QUARANTINE);
-            prop_assert_eq!(bench.pool.available(), 20);
-        }
-    }
-}
+#[path = "ports_tests.rs"]
+mod tests;

@@ -104,24 +104,37 @@ impl Relay {
         self.birth.lane.index.into()
     }
 
-    /// From now on, these limits, times and advertised addresses. Ports, and the addresses they are opened at, are given
-    /// at birth; so is what rests and waits ([`Config::reserve`], [`Config::quarantine`]).
+    /// From now on, all this, but what rests and waits ([`Config::reserve`], [`Config::quarantine`]). Sessions keep the
+    /// ports they have; those that are not lent any more are closed when they are given back. Poll it afterwards.
     pub fn reconfigure(&mut self, config: &Config) {
-        let mut networks = self.config.networks.clone();
-        for network in &mut networks {
-            let same = |other: &&Network| (&other.name, other.bind) == (&network.name, network.bind);
-            if let Some(today) = config.networks.iter().find(same) {
-                network.advertise = today.advertise;
+        let mut networks = std::mem::take(&mut self.config.networks);
+        let mut lent = Vec::new();
+        for today in config.lent().map(|at| &config.networks[at]) {
+            let same = |other: &Network| (&other.name, other.bind) == (&today.name, today.bind);
+            match networks.iter().position(same) {
+                Some(at) => {
+                    networks[at].advertise = today.advertise;
+                    lent.push(at);
+                }
+                None if networks.len() < MOST_NETWORKS => {
+                    lent.push(networks.len());
+                    networks.push(today.clone());
+                    self.pool.add(today.bind, config.ports.clone());
+                }
+                None => {}
             }
         }
-        self.config = Config {
-            networks,
-            ports: self.config.ports.clone(),
-            all_ports: self.config.all_ports.clone(),
-            reserve: self.config.reserve,
-            quarantine: self.config.quarantine,
-            ..config.clone()
-        };
+        for network in 0..networks.len() {
+            let range = lent.contains(&network).then(|| config.ports.clone());
+            self.pool.lend_within(network, range, &mut self.outputs);
+        }
+        let (reserve, quarantine) = (self.config.reserve, self.config.quarantine);
+        self.config = Config { networks, lent, reserve, quarantine, ..config.clone() };
+    }
+
+    /// How many ports its sessions have that are not lent any more.
+    pub fn lingering(&self) -> usize {
+        self.pool.lingering()
     }
 
     /// Whether the reserve is open (or can't be): the lane is ready to serve.
@@ -224,7 +237,7 @@ impl Relay {
 
     pub(crate) fn return_port(&mut self, now: Instant, port: Port) {
         self.sockets[port.socket.0 as usize] = Use::Idle;
-        self.pool.give_back(now, port);
+        self.pool.give_back(now, port, &mut self.outputs);
     }
 
     /// Ends a session: every port goes back.
@@ -301,6 +314,9 @@ impl Node for Relay {
         .min()
     }
 }
+
+/// Networks in the life of a lane, those that are gone included: a port's identity has a byte for its own.
+const MOST_NETWORKS: usize = 256;
 
 const PORT_DICE: u64 = 1;
 const NAME_DICE: u64 = 2;

@@ -530,7 +530,7 @@ fn after_a_thousand_calls_no_port_is_held() {
     assert_eq!((rig.ports().leased, rig.ports().quarantined), (0, 0));
 }
 
-/// A reload: limits, times and the advertised address count at once, for calls that are up too; ports stay.
+/// A reload: limits, times and the advertised address count at once, for calls that are up too; they keep their ports.
 #[test]
 fn another_configuration_counts_from_the_next_request_on() {
     let mut talk = Talk::new();

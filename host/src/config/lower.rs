@@ -132,6 +132,7 @@ fn proxy_listener(settings: &Settings, listener: &schema::Listener) -> proxy::co
         authenticate: settings.file.auth.required && !settings.has_pbx(),
         anchor: listener.anchor.map(anchor),
         algorithms: algorithms(&listener.algorithms),
+        standing: listener.standing,
     }
 }
 
@@ -186,7 +187,7 @@ pub fn relay_networks<'a>(
         .networks
         .iter()
         .map(|(name, network)| (name.as_str(), network))
-        .filter(move |(name, _)| lends(name))
+        .filter(move |(name, network)| lends(name) && !network.closing)
 }
 
 /// The configuration of each lane of the relay: the ports are shared out among them.

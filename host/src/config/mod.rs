@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use errors::{ConfigError, EX_CONFIG};
 use places::Places;
+use proxy::config::Standing;
 use schema::{File, User, Users};
 use values::SipAddress;
 
@@ -94,21 +95,40 @@ impl Settings {
         settings
     }
 
+    /// The same for a file that takes the place of a running one; listeners are looked after by [`crate::reload`].
+    pub fn give_other_ports(&mut self, running: &File) {
+        let own = |file: &File| if file.proxy.is_some() { file.listeners.len() } else { 0 };
+        let mut given: Vec<SipAddress> =
+            self.file.listeners.iter().map(|listener| listener.address).collect();
+        given.truncate(own(&self.file));
+        let closed = |listener: &&schema::Listener| listener.standing == Standing::Closed;
+        let open = own(running).saturating_sub(running.listeners.iter().filter(closed).count());
+        given.extend(running.addresses().into_iter().skip(open));
+        *self = self.listening_on(&given);
+    }
+
     /// Whether a PBX keeps the accounts, and so judges all credentials.
     pub fn has_pbx(&self) -> bool {
         self.file.proxy.as_ref().is_some_and(|proxy| proxy.mid_registrar.is_some())
     }
 
+    /// See [`File::addresses`].
+    pub fn addresses(&self) -> Vec<SipAddress> {
+        self.file.addresses()
+    }
+}
+
+impl File {
     /// Every address it listens on: the proxy's, the relay's (the ng ones behind it), the redirect server's, the access
     /// server's (STUN's behind it), the reflector's.
     pub fn addresses(&self) -> Vec<SipAddress> {
-        let file = &self.file;
-        let listeners =
-            file.listeners.iter().filter(|_| file.proxy.is_some()).map(|listener| listener.address);
-        let relay = file.relay.iter().flat_map(schema::Relay::addresses);
-        let redirect = file.redirect.iter().map(|redirect| redirect.address);
-        let access = file.access.iter().flat_map(peers::Access::addresses);
-        let reflector = file.reflector.iter().map(|reflector| reflector.address);
+        let there =
+            |listener: &&schema::Listener| self.proxy.is_some() && listener.standing != Standing::Closed;
+        let listeners = self.listeners.iter().filter(there).map(|listener| listener.address);
+        let relay = self.relay.iter().flat_map(schema::Relay::addresses);
+        let redirect = self.redirect.iter().map(|redirect| redirect.address);
+        let access = self.access.iter().flat_map(peers::Access::addresses);
+        let reflector = self.reflector.iter().map(|reflector| reflector.address);
         listeners.chain(relay).chain(redirect).chain(access).chain(reflector).collect()
     }
 }

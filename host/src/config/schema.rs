@@ -71,6 +71,9 @@ pub struct Network {
     /// What leaves towards it tells nothing of the other networks: Via, Record-Route, Path and Contact are hidden.
     #[serde(default)]
     pub hide_topology: bool,
+    /// It is gone from the file, and a listener in it still has calls.
+    #[serde(skip)]
+    pub closing: bool,
 }
 
 /// One socket for SIP.
@@ -97,6 +100,9 @@ pub struct Listener {
     /// The address as written, before a wildcard became this machine's addresses and port 0 a port.
     #[serde(skip)]
     pub written: Option<SipAddress>,
+    /// What it is there for: one that is gone from the file closes when nothing needs it any more.
+    #[serde(skip)]
+    pub standing: proxy::config::Standing,
 }
 
 impl Listener {
@@ -110,6 +116,7 @@ impl Listener {
             tls: ListenerTls::default(),
             origins: Vec::new(),
             written: None,
+            standing: Default::default(),
         }
     }
 }

@@ -56,7 +56,7 @@ pub struct Listener {
 
 /// A datagram that waits for the end of the round.
 #[derive(Debug)]
-struct Outgoing {
+pub(super) struct Outgoing {
     to: SocketAddr,
     bytes: Bytes,
     ticket: Ticket,
@@ -69,9 +69,9 @@ pub struct Lane {
     name: String,
     index: usize,
     seats: Vec<Seat>,
-    listeners: Vec<Listener>,
-    outgoing: Vec<Vec<Outgoing>>,
-    epoll: Epoll,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) outgoing: Vec<Vec<Outgoing>>,
+    pub(super) epoll: Epoll,
     mailbox: Arc<Mailbox>,
     post: Arc<PostOffice>,
     outside: Arc<Outside>,
@@ -222,7 +222,11 @@ impl Lane {
         for event in &ready[..count] {
             match event.data() {
                 MAILBOX => self.read_mailbox(now),
-                listener => self.read_listener(now, listener as usize),
+                // One that was there when the events were read may be gone by now.
+                listener if (listener as usize) < self.listeners.len() => {
+                    self.read_listener(now, listener as usize)
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -278,8 +282,12 @@ impl Lane {
     fn obey(&mut self, now: Instant, command: Command) {
         match command {
             Command::Reconfigure(configs) => {
-                self.seats.iter_mut().for_each(|seat| seat.reconfigure(&configs))
+                self.seats.iter_mut().for_each(|seat| seat.reconfigure(&configs));
+                // Some want something right after it.
+                (0..self.seats.len()).for_each(|seat| self.deliver(now, seat, Input::Wake));
             }
+            Command::Listen(listener) => self.listen(listener),
+            Command::Leave(local) => self.leave(local),
             Command::Drain => (0..self.seats.len()).for_each(|seat| self.deliver(now, seat, Input::Drain)),
             Command::Capture(order, to) => {
                 let _ = to.send(self.seats.iter_mut().map(|seat| seat.capture(&order)).sum());
@@ -549,7 +557,7 @@ impl Lane {
         }
     }
 
-    fn flush_listener(&mut self, number: usize) {
+    pub(super) fn flush_listener(&mut self, number: usize) {
         let mut waiting = std::mem::take(&mut self.outgoing[number]);
         let mut done = 0;
         // An error the network reported earlier (`IP_RECVERR`) is given to the next call, whoever it is for: one retry.

@@ -4,6 +4,7 @@
 //! [`seat`] is one service on a [`lane`]; media moves by a [`media`] path.
 
 pub mod lane;
+mod listening;
 pub mod mailbox;
 pub mod media;
 pub mod pace;

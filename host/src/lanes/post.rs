@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -11,6 +12,8 @@ use proto::sip::Message;
 
 use super::mailbox::{Letter, Mailbox};
 
+/// Addresses in the life of a process, those it has left included: as many as tokens can name.
+const PLACES: usize = 256;
 /// Requests of our own that are remembered at most, to find the lane their responses belong to.
 const ABROAD: usize = 65_536;
 /// How long such a request may be answered.
@@ -28,12 +31,21 @@ pub struct Address {
     pub seat: usize,
 }
 
+/// An address of ours.
+#[derive(Debug)]
+struct Served {
+    at: (Transport, SocketAddr),
+    seats: Seats,
+    is_gone: AtomicBool,
+}
+
 /// Knows every lane and every address of ours.
 #[derive(Debug)]
 pub struct PostOffice {
     lanes: Vec<Arc<Mailbox>>,
-    /// Few, and looked through for every message that leaves: comparing is faster than hashing.
-    served: Box<[((Transport, SocketAddr), Seats)]>,
+    /// Few, and looked through for every message that leaves: comparing is faster than hashing. Filled from the front, and
+    /// nobody waits for a lock.
+    served: Box<[OnceLock<Served>]>,
     /// Keyed, so that nobody can choose a lane, and the same after a restart, so that what a lane took up again is found.
     spread: [u8; 32],
     abroad: DashMap<u64, (Address, Instant)>,
@@ -46,7 +58,39 @@ impl PostOffice {
         served: HashMap<(Transport, SocketAddr), Seats>,
         spread: [u8; 32],
     ) -> PostOffice {
-        PostOffice { lanes, served: served.into_iter().collect(), spread, abroad: DashMap::new() }
+        let places = (0..PLACES.max(served.len())).map(|_| OnceLock::new()).collect();
+        let post = PostOffice { lanes, served: places, spread, abroad: DashMap::new() };
+        for (at, seats) in served {
+            post.serve(at, seats);
+        }
+        post
+    }
+
+    /// An address more; `false`: there have been too many.
+    pub fn serve(&self, at: (Transport, SocketAddr), seats: Seats) -> bool {
+        let mut served = Served { at, seats, is_gone: AtomicBool::new(false) };
+        for place in &self.served {
+            match place.set(served) {
+                Ok(()) => return true,
+                Err(back) => served = back,
+            }
+            if let Some(there) = place.get().filter(|there| there.at == at) {
+                there.is_gone.store(false, Ordering::Relaxed);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An address is no longer ours.
+    pub fn leave(&self, at: (Transport, SocketAddr)) {
+        let there = self.served.iter().map_while(OnceLock::get).filter(|served| served.at == at);
+        there.for_each(|served| served.is_gone.store(true, Ordering::Relaxed));
+    }
+
+    fn served(&self) -> impl Iterator<Item = &Served> {
+        let all = self.served.iter().map_while(OnceLock::get);
+        all.filter(|served| !served.is_gone.load(Ordering::Relaxed))
     }
 
     fn hash(&self, call: &[u8]) -> u64 {
@@ -56,14 +100,13 @@ impl PostOffice {
 
     /// The seats behind an address of ours.
     pub fn seats(&self, transport: Transport, local: SocketAddr) -> Option<&Seats> {
-        let (_, seats) = self.served.iter().find(|(address, _)| *address == (transport, local))?;
-        Some(seats)
+        self.served().find(|served| served.at == (transport, local)).map(|served| &served.seats)
     }
 
     /// What we can send by, the preferred one first. Nobody is connected to over WebSocket (RFC 7118 §5).
     pub fn transports(&self) -> Vec<Transport> {
         let all = [Transport::Udp, Transport::Tcp, Transport::Tls];
-        all.into_iter().filter(|wanted| self.served.iter().any(|((served, _), _)| served == wanted)).collect()
+        all.into_iter().filter(|wanted| self.served().any(|served| served.at.0 == *wanted)).collect()
     }
 
     /// Which of the seats a message is for: the one that owns its Call-ID, or that sent the request it answers.

@@ -1,6 +1,6 @@
 //! A seat: one service on a lane, with its tables, behind a boundary that survives a panic.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -18,7 +18,9 @@ use reflector::Reflector;
 use relay::{Forward, Relay};
 use serde::{Deserialize, Serialize};
 
+use super::lane::Listener;
 use super::media::{MediaPath, Turn};
+use crate::config::values::SipAddress;
 use crate::tables::LaneTables;
 use crate::trunks::TrunkReport;
 
@@ -69,6 +71,10 @@ pub struct Configs {
 pub enum Command {
     /// From now on, these configurations.
     Reconfigure(Configs),
+    /// Listen here, too.
+    Listen(Listener),
+    /// Listen there no more.
+    Leave(SocketAddr),
     /// Take no new work.
     Drain,
     /// Record; how many sessions here it is about.
@@ -123,6 +129,12 @@ pub struct LaneReport {
     pub panics: u64,
     /// Trunks, as this lane sees them.
     pub trunks: Vec<TrunkReport>,
+    /// Listeners that are gone from the file, and how much still needs each.
+    #[serde(default)]
+    pub closing: Vec<(SipAddress, usize)>,
+    /// Media ports that are gone from the file, and still in use.
+    #[serde(default)]
+    pub lingering: usize,
 }
 
 /// One service on a lane.
@@ -301,12 +313,17 @@ impl Seat {
                 report.calls += status.calls;
                 report.transactions += status.transactions;
                 report.sessions += status.relay_sessions;
+                let needs = |it: proxy::Closing| {
+                    (SipAddress { transport: it.transport, addr: it.bind }, it.needed_by)
+                };
+                report.closing.extend(proxy.closing().into_iter().map(needs));
                 report.trunks.extend(proxy.trunks(Instant::now()).iter().map(TrunkReport::of));
             }
             Service::Relay(relay) => {
                 let status = relay.status();
                 report.sessions += status.sessions;
                 report.ports += status.ports.leased;
+                report.lingering += relay.lingering();
             }
             _ => {}
         }

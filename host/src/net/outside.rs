@@ -2,14 +2,15 @@
 //!
 //! Lanes leave errands here and never wait; answers come back through their mailboxes.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use proto::node::{Answer, Flow, Input, Question, Ticket, Transport};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 
 use super::streams::Streams;
 use crate::dns::Names;
@@ -23,6 +24,12 @@ pub enum Errand {
     Send { from: Address, flow: Flow, bytes: Bytes, ticket: Ticket },
     /// Close a connection.
     Close { flow: Flow },
+    /// Take in connections here.
+    Listen { transport: Transport, local: SocketAddr, listener: TcpListener },
+    /// Take in no more connections there.
+    Refuse { transport: Transport, local: SocketAddr },
+    /// Close every connection there.
+    Leave { transport: Transport, local: SocketAddr },
     /// Find something out.
     Ask { from: Address, ticket: Ticket, question: Question },
 }
@@ -50,6 +57,11 @@ impl Outside {
         let _ = self.errands.send(Errand::Close { flow });
     }
 
+    /// Leaves an errand of the process's own.
+    pub fn leave(&self, errand: Errand) {
+        let _ = self.errands.send(errand);
+    }
+
     /// Asks a question.
     pub fn ask(&self, from: Address, ticket: Ticket, question: Question) {
         let _ = self.errands.send(Errand::Ask { from, ticket, question });
@@ -62,7 +74,7 @@ pub fn start(
     post: Arc<PostOffice>,
     streams: Streams,
     listeners: Vec<(Transport, SocketAddr, TcpListener)>,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("outside".into())
@@ -75,13 +87,11 @@ async fn run(
     streams: Streams,
     listeners: Vec<(Transport, SocketAddr, TcpListener)>,
 ) {
+    let mut doors = HashMap::new();
     for (transport, local, listener) in listeners {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::spawn(streams.clone().serve(listener, transport, local))),
-            Err(error) => tracing::error!(%error, %local, "a listener could not be served"),
-        }
+        doors.extend(open(&streams, transport, local, listener));
     }
-    let names = match Names::from_system(post.transports()) {
+    let names = match Names::from_system(post.clone()) {
         Ok(names) => Ok(Arc::new(names)),
         Err(why) => {
             tracing::warn!(why, "no name server is configured: only addresses can be routed to");
@@ -92,12 +102,38 @@ async fn run(
         match errand {
             Errand::Send { from, flow, bytes, ticket } => streams.send(from, flow, bytes, ticket),
             Errand::Close { flow } => streams.close(flow),
+            Errand::Listen { transport, local, listener } => {
+                doors.extend(open(&streams, transport, local, listener));
+            }
+            Errand::Refuse { transport, local } => {
+                doors.remove(&(transport, local)).into_iter().for_each(|door: JoinHandle<()>| door.abort());
+            }
+            Errand::Leave { transport, local } => streams.close_all(transport, local),
             Errand::Ask { from, ticket, question } => {
                 if let Question::Resolve { host, .. } = &question {
                     streams.expect(host);
                 }
                 answer(&names, &post, from, ticket, question);
             }
+        }
+    }
+}
+
+/// Takes in connections at a listener until it is told not to.
+fn open(
+    streams: &Streams,
+    transport: Transport,
+    local: SocketAddr,
+    listener: TcpListener,
+) -> Option<((Transport, SocketAddr), JoinHandle<()>)> {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => {
+            let door = tokio::spawn(streams.clone().serve(listener, transport, local));
+            Some(((transport, local), door))
+        }
+        Err(error) => {
+            tracing::error!(%error, %local, "a listener could not be served");
+            None
         }
     }
 }

@@ -185,12 +185,13 @@ impl Relay {
     }
 
     fn interfaces(&self) -> Vec<Value<'static>> {
-        let interface = |(at, network): (usize, &crate::config::Network)| {
+        let interface = |at: usize| {
+            let network = &self.config.networks[at];
             let ports = self.pool.count_in(at);
             let total = u64::from(*self.config.ports.end() - *self.config.ports.start()) + 1;
             let used = ports.leased as u64;
             let ports = Dict::default()
-                .with("free", number(total - used))
+                .with("free", number(total.saturating_sub(used)))
                 .with("max", number(u64::from(*self.config.ports.end())))
                 .with("min", number(u64::from(*self.config.ports.start())))
                 .with("totals", number(total))
@@ -202,7 +203,7 @@ impl Relay {
                     .with("ports", Value::Dict(ports)),
             )
         };
-        self.config.networks.iter().enumerate().map(interface).collect()
+        self.config.lent().map(interface).collect()
     }
 }
 

@@ -191,6 +191,7 @@ impl Rig {
                     self.sip.push(Message::parse(bytes).unwrap());
                 }
                 Output::Empty { socket } => self.emptied.push(socket),
+                Output::Release { socket } => drop(self.addresses.remove(&socket)),
                 Output::Event(event) => self.events.push(event),
                 Output::Capture(captured) => self.captured.push(*captured),
                 Output::Offload(offload) => self.offloads.push(*offload),

@@ -11,6 +11,7 @@ mod dial;
 mod table;
 mod websocket;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,11 @@ impl Streams {
     /// Closes a connection once what waits in its queue has left.
     pub fn close(&self, flow: Flow) {
         self.table().remove(flow.id);
+    }
+
+    /// Closes every connection of a listener.
+    pub fn close_all(&self, transport: Transport, local: SocketAddr) {
+        self.table().remove_all(transport, local);
     }
 
     fn failed(&self, to: Address, flow: Flow, ticket: Ticket, error: SendError) {

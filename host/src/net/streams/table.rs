@@ -162,6 +162,15 @@ impl Table {
         connection.asked
     }
 
+    /// Forgets every connection of a listener.
+    pub(super) fn remove_all(&mut self, transport: Transport, local: SocketAddr) {
+        let here = |flow: &Flow| (flow.transport, flow.local) == (transport, local);
+        let flows = self.connections.values().map(|connection| connection.flow);
+        for id in flows.filter(here).map(|flow| flow.id).collect::<Vec<_>>() {
+            self.remove(id);
+        }
+    }
+
     /// Who connected to us proved to be these domains.
     pub(super) fn proved(&mut self, id: FlowId, domains: Arc<[String]>) {
         if let Some(connection) = self.connections.get_mut(&id) {

@@ -32,12 +32,13 @@ mod timer;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use slotmap::{Key as _, KeyData, SlotMap, new_key_type};
 
 use super::Message;
-use crate::node::{Dice, Flow, FlowId, Output, SendError, Ticket};
+use crate::node::{Dice, Flow, FlowId, Output, SendError, Ticket, Transport};
 use crate::timers::Queue;
 use client::Client;
 use matching::{Key, Keys};
@@ -228,6 +229,13 @@ impl Transactions {
     /// How many are alive, client and server.
     pub fn len(&self) -> usize {
         self.clients.len() + self.servers.len()
+    }
+
+    /// How many are alive that speak from this socket of ours.
+    pub fn at(&self, transport: Transport, local: SocketAddr) -> usize {
+        let here = |flow: &&Flow| (flow.transport, flow.local) == (transport, local);
+        let clients = self.clients.values().map(Client::flow).filter(here).count();
+        clients + self.servers.values().map(Server::flow).filter(here).count()
     }
 
     /// Whether none is alive.

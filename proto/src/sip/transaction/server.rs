@@ -72,6 +72,10 @@ pub(super) struct Server {
 }
 
 impl Server {
+    pub(super) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
     fn step(&mut self, event: Event) -> &'static [Do] {
         match &mut self.machine {
             Machine::Invite(state) => advance(state, server_invite::step(*state, event)),
