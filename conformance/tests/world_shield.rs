@@ -43,6 +43,7 @@ impl Scene {
             bind: address(PROXY),
             advertise: address(PROXY),
             authenticate: true,
+            standing: Default::default(),
             anchor: None,
             algorithms: vec![digest::Algorithm::Md5],
         };
@@ -63,7 +64,6 @@ impl Scene {
                 anchor: None,
                 latch: None,
                 algorithms: Vec::new(),
-                standing: Default::default(),
             });
         }
         world.tables(proxy).guard(Policy::default());

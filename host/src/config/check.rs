@@ -120,7 +120,10 @@ fn default_network(settings: &mut Settings) {
     ips.retain(|ip| seen.insert(*ip));
     for (index, bind) in ips.into_iter().enumerate() {
         let name = if index == 0 { "default".to_owned() } else { bind.to_string() };
-        file.networks.insert(name, Network { bind, advertise: None, cidr: Vec::new(), hide_topology: false, closing: false });
+        file.networks.insert(
+            name,
+            Network { bind, advertise: None, cidr: Vec::new(), hide_topology: false, closing: false },
+        );
     }
 }
 
