@@ -1,4 +1,4 @@
-//! RFC 3263 with a real name server: the way from a domain's name to whoever answers there.
+//! RFC 3263 and 6116 with a real name server: the way from a domain's name, or from a number, to whoever answers there.
 //!
 //! ```text
 //!   alice 203.0.113.11 ── sbc 198.51.100.20 ── carrier.test: NAPTR → SRV → dead 203.0.113.40, alive 203.0.113.41
@@ -14,13 +14,15 @@ use conformance::lab::wire::Wire;
 use conformance::lab::{Lab, Process};
 
 const DNS: &str = "198.51.100.53";
-const RECORDS: [&str; 6] = [
+const RECORDS: [&str; 8] = [
     "carrier.test NAPTR 10 50 s SIP+D2U - _sip._udp.carrier.test",
     "_sip._udp.carrier.test SRV 10 60 5062 dead.carrier.test",
     "_sip._udp.carrier.test SRV 20 0 5064 alive.carrier.test",
     "dead.carrier.test A 203.0.113.40",
     "alive.carrier.test A 203.0.113.41",
     "alive.carrier.test AAAA 2001:db8::41",
+    r"3.2.1.0.3.9.4.e164.test NAPTR 100 10 u E2U+email:mailto !^.*$!mailto:bob@carrier.test! .",
+    r"3.2.1.0.3.9.4.e164.test NAPTR 100 20 u E2U+sip !^\+4930(.*)$!sip:desk-\1@alive.carrier.test:5064! .",
 ];
 const CONFIG: &str = "\
 listeners:
@@ -28,7 +30,9 @@ listeners:
 domains: [sbc.test]
 users:
   - { name: alice, password: pw-alice }
-proxy: {}
+proxy:
+  routes:
+    - { to: \"+*\", enum: e164.test }
 ";
 
 fn stage() -> Option<(Lab, Process, Phone)> {
@@ -79,4 +83,29 @@ fn that_a_name_is_nobodys_is_remembered_for_a_while() {
     let kinds = 5; // NAPTR, SRV for UDP and TCP, A, AAAA: each asked once
     let asked = questions(&wire, "nobody");
     assert!((1..=kinds).contains(&asked), "{asked} questions for two calls");
+}
+
+#[test]
+fn a_number_leads_by_enum_to_the_uri_that_its_record_makes_of_it() {
+    let Some((lab, _postern, mut alice)) = stage() else { return };
+    let recorder = lab.capture(&["alive", "dns"]);
+    let mut bob = Phone::new(&lab, "alive", "203.0.113.41:5064", "bob", "carrier.test", "198.51.100.20:5060");
+    bob.trusted = true;
+    alice.invite("+4930123@sbc.test", &audio_at("203.0.113.11:4000".parse().unwrap()));
+    let rang = bob.within(Duration::from_secs(5), |m| m.is("INVITE"));
+    let wire = recorder.stop();
+    let rang = rang.unwrap_or_else(|| panic!("the number's URI is not called\n{}", wire.ladder()));
+    assert_eq!(rang.uri(), "sip:desk-123@alive.carrier.test:5064", "the record for mail is passed over");
+    assert!(questions(&wire, "e164") >= 1, "{}", wire.ladder());
+}
+
+#[test]
+fn a_number_that_dns_does_not_know_is_nobody() {
+    let Some((lab, _postern, mut alice)) = stage() else { return };
+    let recorder = lab.capture(&["dns"]);
+    alice.invite("+4930999@sbc.test", &audio_at("203.0.113.11:4000".parse().unwrap()));
+    let answer = alice.within(Duration::from_secs(6), |m| m.status().is_some_and(|status| status >= 300));
+    let wire = recorder.stop();
+    assert!(answer.is_some_and(|answer| matches!(answer.status(), Some(404 | 480))), "{}", wire.ladder());
+    assert!(questions(&wire, "e164") >= 1, "{}", wire.ladder());
 }
