@@ -186,7 +186,7 @@ impl Peer {
         self.follow_call();
         self.fall_back();
         while let Some(output) = self.voice.phone.take_out() {
-            match output {
+            match output.on_the_wire() {
                 Output::Send { flow, bytes, ticket } => self.phone_sends(flow, bytes, ticket),
                 Output::SendMedia { socket, to, bytes } => self.phone_talks(socket, to, bytes),
                 Output::Bind { ticket, local } => {
