@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::lines::{Line, lines, token};
 use super::read::connection;
-use super::{Media, Rewrite, Sdp};
+use super::{Connection, Media, Rewrite, Sdp};
 
 /// See [`Sdp::rewrite`].
 pub(super) fn rewrite(sdp: &Sdp<'_>, sections: &[Option<Rewrite>]) -> Vec<u8> {
@@ -100,13 +100,14 @@ impl<'a> Writer<'a> {
     fn section(&mut self, block: &[u8], media: &Media<'_>, rewrite: &Rewrite, session: Option<IpAddr>) {
         let ip = rewrite.rtp.ip();
         let mut pending = Pending::new(block, media, rewrite, session);
+        // A rejected section holds by a line of its own only: the session's changes without asking it.
+        let own = || lines(block).any(|line| line_connection(&line).is_some());
+        let holds = media.is_blackholed() && (media.port != 0 || own());
         for line in lines(block) {
             pending.flush(self, rank(&line));
             match line.text {
                 [b'm', b'=', ..] => self.port_line(line, media, rewrite.rtp.port()),
-                [b'c', b'=', ..] if media.port != 0 && media.is_blackholed() && !names_somewhere(&line) => {
-                    self.line(line)
-                }
+                [b'c', b'=', ..] if holds && !names_somewhere(&line) => self.line(line),
                 [b'c', b'=', ..] => self.address_line(line, 1, ip, Some("c=IN")),
                 _ if is_rtcp(&line) => self.rtcp_line(line, rewrite),
                 _ if line.is_ice() => {}
@@ -207,8 +208,11 @@ fn rank(line: &Line<'_>) -> u8 {
 }
 
 fn names_somewhere(line: &Line<'_>) -> bool {
-    let connection = line.text_value(b'c').and_then(connection);
-    connection.is_some_and(|c| c.ip.is_none_or(|ip| !ip.is_unspecified()))
+    line_connection(line).is_some_and(|c| c.ip.is_none_or(|ip| !ip.is_unspecified()))
+}
+
+fn line_connection<'a>(line: &Line<'a>) -> Option<Connection<'a>> {
+    line.text_value(b'c').and_then(connection)
 }
 
 fn is_rtcp(line: &Line<'_>) -> bool {

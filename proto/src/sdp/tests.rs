@@ -348,6 +348,16 @@ fn a_connection_line_that_is_not_text_is_written_anew() {
     assert_eq!(out, b"v=0\r\nm=audio 30000 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n");
 }
 
+/// Found by fuzzing: the session's c= holds, and a rejected section's own can't be read.
+#[test]
+fn a_rejected_section_is_rewritten_once_and_for_all() {
+    let text = "v=0\r\no=- 1 1 IN IP4 10.0.0.5\r\ns=-\r\nc=IN IP6 ::\r\nm=audio 0 RTP/AVP 0\r\nc=nowhere\r\n\
+                m=audio 4000 RTP/AVP 0\r\nc=IN IP4 10.0.0.9\r\n";
+    let sections = [to("192.0.2.1:6000"), to("192.0.2.1:6000")];
+    let once = rewritten(text, &sections);
+    assert_eq!(rewritten(&once, &sections), once);
+}
+
 proptest! {
     #[test]
     fn rewriting_nothing_gives_the_same_bytes(text in description(), count in 0usize..12) {

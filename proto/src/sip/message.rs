@@ -8,7 +8,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::index::{Index, Line, scan};
-use super::reads::{AddressAt, ViaAt};
+use super::reads::{AddressAt, ViaAt, readable};
 use super::{CSeq, Edit, Method, Name, NameAddr, Uri, Via, check, lex, multipart};
 
 /// Why bytes are not a SIP message. Knows the status to answer a request with.
@@ -295,18 +295,6 @@ impl Message {
     fn str(&self, from: u32, to: u32) -> &str {
         self.text_of(from as usize..to as usize).unwrap_or("")
     }
-}
-
-/// A value as text. Old phones write display names in Latin-1: the address after one can still be read.
-fn readable(value: &[u8]) -> Result<&str, Malformed> {
-    let bad = Malformed::bad("a header we must read is not UTF-8");
-    std::str::from_utf8(value).or_else(|_| {
-        let open = match value.first() {
-            Some(b'"') => lex::quoted_end(value, 0).ok_or(bad)?,
-            _ => memchr::memchr(b'<', value).ok_or(bad)?,
-        };
-        std::str::from_utf8(&value[open..]).map_err(|_| bad)
-    })
 }
 
 #[cfg(test)]

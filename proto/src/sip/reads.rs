@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Malformed, Message, NameAddr, Params, Via};
+use super::{Malformed, Message, NameAddr, Params, Via, lex};
 
 /// Places by header, relative to the message's first byte; or why it can't be read.
 #[derive(Debug, Default)]
@@ -105,4 +105,16 @@ impl ViaAt {
             branch: self.branch.over(message),
         }
     }
+}
+
+/// A value as text. Old phones write display names in Latin-1: the address after one can still be read.
+pub(super) fn readable(value: &[u8]) -> Result<&str, Malformed> {
+    let bad = Malformed::bad("a header we must read is not UTF-8");
+    std::str::from_utf8(value).or_else(|_| {
+        let open = match value.first() {
+            Some(b'"') => lex::quoted_end(value, 0).ok_or(bad)?,
+            _ => memchr::memchr(b'<', value).ok_or(bad)?,
+        };
+        std::str::from_utf8(&value[open..]).map_err(|_| bad)
+    })
 }
