@@ -386,7 +386,10 @@ fn the_other_end_hears_of_a_close_a_death_and_a_broken_path() {
         }
         site.world.run_for(SECOND);
         let heard = &site.world.node::<Echo>(site.inside).heard;
-        assert!(matches!(heard.last(), Some(Input::Closed { .. })), "{end}: {heard:?}");
+        let (closed, failed) = (heard.iter().rev().nth(1), heard.last());
+        assert!(matches!(closed, Some(Input::Closed { .. })), "{end}: {heard:?}");
+        // Answered or not: the shell does not read along.
+        assert!(matches!(failed, Some(Input::SendFailed { ticket: Ticket(7), .. })), "{end}: {heard:?}");
     }
 }
 
