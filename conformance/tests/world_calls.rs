@@ -262,6 +262,39 @@ fn a_proxy_killed_in_mid_call_routes_the_bye_and_frees_the_relay() {
     }
 }
 
+/// A proxy restarted while bob's phone rings knows nothing of the INVITE: the 200 finds alice all the same (RFC 3261 §16.7), her
+/// ACK finds bob, and what the relay holds is used and freed. Over connections she is met on the one she has opened since.
+#[test]
+fn a_proxy_killed_while_it_rings_brings_the_answer_back() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        for (killed, sites) in [
+            ([true, false], [Some(Rules::PORT_RESTRICTED); 2]),
+            ([false, true], [Some(Rules::PORT_RESTRICTED); 2]),
+            ([true, true], [Some(Rules::PORT_RESTRICTED); 2]),
+            ([true, true], [None; 2]),
+        ] {
+            let mut plot = Plot { alice: alice_calls(8000), transport, sites, ..Plot::default() };
+            plot.bob.answer.after_ms = 60_000;
+            let mut cast = plot.begin();
+            let alice = cast.alice;
+            let ringing =
+                cast.world.run_until(|w| w.node::<Phone>(alice).report().ringing_ms.is_some(), 30 * SECOND);
+            assert!(ringing, "{}", ladder(&cast));
+            cast.world.run_for(SECOND);
+            for (_, proxy) in killed.iter().zip([cast.p1, cast.p2]).filter(|(killed, _)| **killed) {
+                cast.world.kill(proxy);
+                cast.world.restart(proxy);
+            }
+            cast.until_alice_is_done();
+            let which = format!("{transport} {killed:?} {sites:?}");
+            assert_eq!(cast.report(cast.alice).call_status, Some(200), "{which}\n{}", ladder(&cast));
+            cast.assert_audio_both_ways();
+            assert_eq!(cast.report(cast.bob).ended_by, Some(EndedBy::Them), "{which}\n{}", ladder(&cast));
+            cast.assert_clean();
+        }
+    }
+}
+
 /// Acceptance 1g.
 #[test]
 fn an_exhausted_relay_is_a_503_with_retry_after() {

@@ -174,7 +174,7 @@ impl Proxy {
     }
 
     /// The binding by which the party of this name is met on this path.
-    fn own_device(&self, cx: &Cx<'_>, name: &Uri<'_>, met: &Flow) -> Option<Device> {
+    pub(crate) fn own_device(&self, cx: &Cx<'_>, name: &Uri<'_>, met: &Flow) -> Option<Device> {
         let aor = canonical(name, &self.config)?;
         let bindings = cx.tables.bindings(&aor);
         let own = bindings.iter().find(|binding| binding.flow.remote == met.remote)?;

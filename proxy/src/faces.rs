@@ -82,6 +82,11 @@ impl Faces {
         ours.any(|via| mark_in(via.branch()) == Some(mark))
     }
 
+    /// Whether the topmost Via names us, as one of ours does.
+    pub(crate) fn wrote_topmost(&self, response: &Message) -> bool {
+        response.via().is_ok_and(|via| self.is_ours(&via) && mark_in(via.branch()).is_some())
+    }
+
     fn is_ours(&self, via: &Via<'_>) -> bool {
         self.all.iter().any(|face| face.is_in(via))
     }

@@ -66,6 +66,7 @@ mod relay_dialog;
 mod relays;
 mod requests;
 mod responses;
+mod revived;
 pub mod routes;
 mod routing;
 pub mod serving;

@@ -210,6 +210,9 @@ impl Proxy {
             Received::Cancel { id, invite, flow, message } => self.cancel(cx, id, invite, flow, &message),
             Received::Ack { flow, message } => self.ack(cx, flow, message),
             Received::Response { id, flow, message } => self.response(cx, id, flow, message),
+            Received::Stray { flow, message } if !message.is_request() => {
+                self.stray_response(cx, flow, message)
+            }
             Received::Stray { .. } | Received::Absorbed => {}
         }
     }

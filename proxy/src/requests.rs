@@ -176,14 +176,14 @@ impl Proxy {
     }
 
     /// How the sender's relay leg treats it: by its trunk, its account, or the configuration.
-    fn know_sender(&self, context: &mut Context) {
+    pub(crate) fn know_sender(&self, context: &mut Context) {
         let trunk = self.trunk_at(&context.flow);
         context.trusted = trunk.is_some();
         let word = trunk.and_then(|trunk| trunk.latch).or(context.user.as_ref().and_then(|user| user.latch));
         context.latch = word.unwrap_or(self.config.latch);
     }
 
-    fn begin_call(&mut self, cx: &mut Cx<'_>, context: &mut Context) {
+    pub(crate) fn begin_call(&mut self, cx: &mut Cx<'_>, context: &mut Context) {
         let request = &context.request;
         let id: proto::event::Name = request.call_id().into();
         let call = Call {
@@ -286,7 +286,7 @@ impl Proxy {
     }
 }
 
-fn new_context(
+pub(crate) fn new_context(
     server: ServerId,
     flow: Flow,
     request: Message,

@@ -73,6 +73,12 @@ impl<'a> Seal<'a> {
         Seal { keys, unix, call_id: request.call_id(), tags: [request.from_tag(), request.to_tag()] }
     }
 
+    /// For tokens that the callee of this answer was given.
+    pub(crate) fn of_answer(response: &'a Message, keys: &'a Keys, unix: u64) -> Seal<'a> {
+        let tags = [response.to_tag(), response.from_tag()];
+        Seal { tags, ..Seal::of(response, keys, unix) }
+    }
+
     /// What a token that `sender` will carry is bound to. The callee's tag is not known when tokens are made.
     fn bound(&self, sender: Side) -> [&'a str; 2] {
         match sender {

@@ -39,6 +39,7 @@ pub(crate) struct Desk {
     /// Answers to what is broken repeat what was broken, so they are no SIP either.
     pub(crate) broken: Vec<String>,
     now: Instant,
+    passed: Duration,
 }
 
 /// What the proxy sent.
@@ -82,12 +83,16 @@ fn at(address: &str) -> std::net::SocketAddr {
     address.parse().unwrap_or_else(|_| panic!("{address} is no address"))
 }
 
+/// So long after the desk was set up.
+fn birth(now: Instant, passed: Duration, seed: u8) -> Birth {
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600) + passed;
+    Birth { now, wall, seed: [seed; 32], lane: Lane::default() }
+}
+
 impl Desk {
     /// A proxy with this configuration; alice's and bob's password is `secret`.
     pub(crate) fn new(config: Config) -> Desk {
         let now = Instant::now();
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
-        let birth = Birth { now, wall, seed: [3; 32], lane: Lane::default() };
         let mut tables = WorldTables::default();
         for name in ["alice", "bob"] {
             tables.add_user(User {
@@ -100,17 +105,25 @@ impl Desk {
             });
         }
         Desk {
-            proxy: Proxy::new(Arc::new(config), birth),
+            proxy: Proxy::new(Arc::new(config), birth(now, Duration::ZERO, 3)),
             tables,
             questions: Vec::new(),
             broken: Vec::new(),
             now,
+            passed: Duration::ZERO,
         }
     }
 
     /// One that everybody may call through.
     pub(crate) fn open() -> Desk {
         Desk::new(open())
+    }
+
+    /// The proxy is restarted, so much later: what it knew is gone but for its tables.
+    pub(crate) fn restart(&mut self, config: Config, later: Duration) {
+        self.now += later;
+        self.passed += later;
+        self.proxy = Proxy::new(Arc::new(config), birth(self.now, self.passed, 4));
     }
 
     /// A message comes by UDP from here.
@@ -183,6 +196,7 @@ impl Desk {
             sent.extend(self.input(Input::Wake));
         }
         self.now = until;
+        self.passed += time;
         sent
     }
 

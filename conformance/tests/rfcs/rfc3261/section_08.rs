@@ -95,7 +95,7 @@ fn an_unknown_scheme_is_416() {
 }
 
 /// §8.2.2.2: a request that comes a second way, with the same From tag, Call-ID and CSeq, is 482.
-/// Not met: it is served as another request: a proxy may spiral (§16.3), and our own answers (REGISTER, OPTIONS) say the same twice.
+/// Not met: the rule is a user agent server's, and a proxy may spiral (§16.3). Where we answer ourselves (REGISTER, OPTIONS) it is served again: a client that got no answer and tries our other address (RFC 3263 §4.3) sends just that.
 #[test]
 fn a_merged_request_is_served_twice() {
     let mut desk = Desk::open();

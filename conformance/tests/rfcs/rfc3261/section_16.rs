@@ -305,6 +305,55 @@ fn a_response_to_nothing_goes_nowhere() {
     assert!(desk.answer(&stray, 200, &[]).is_empty());
 }
 
+/// An INVITE that a proxy forwarded before it was restarted; the callee rings on.
+fn forwarded_in_a_former_life() -> (Desk, Sent) {
+    let mut desk = Desk::open();
+    let there = desk.forwarded(invite());
+    desk.answer(&there, 180, &[]);
+    desk.restart(open(), Duration::from_secs(5));
+    (desk, there)
+}
+
+/// §16.7, §16.11: an answer to an INVITE that was forwarded before a restart finds the caller, its Vias but ours as they were, and the call is up.
+#[test]
+fn an_answer_to_a_former_life_finds_the_caller() {
+    let (mut desk, there) = forwarded_in_a_former_life();
+    let sent = desk.answer(&there, 200, &[("Contact", &format!("<sip:bob@{B}>"))]);
+    let ok = response(&sent, A);
+    assert_eq!((ok.vias().count(), ok.via().unwrap().branch()), (1, "z9hG4bKINVITE1"));
+    assert_eq!(statuses(&desk.answer(&there, 200, &[]), A), [200], "a repetition as well");
+    let acks = requests(&desk.hear(A, in_dialog("ACK", 1, &ok)), "ACK");
+    assert_eq!(acks[0].flow.remote.to_string(), B);
+    assert_eq!(desk.proxy.status().calls, 1);
+}
+
+/// §16.7, RFC 6026 §8.9: nothing but such an answer is taken up: the way back is our own token in the dialog it was made for, and no Via's word.
+#[test]
+fn a_forged_answer_to_a_former_life_goes_nowhere() {
+    let (mut desk, there) = forwarded_in_a_former_life();
+    for status in [180, 302, 486, 603] {
+        assert!(desk.answer(&there, status, &[]).is_empty(), "{status}");
+    }
+    let route = there.message.text(Name::RecordRoute).unwrap().to_owned();
+    let own_via = there.message.values(Name::Via).next().unwrap().to_owned();
+    let text = String::from_utf8_lossy(there.message.bytes()).into_owned();
+    for (what, forged) in [
+        ("no token", text.replace(&route, &format!("<sip:{PROXY};lr>"))),
+        ("a token somebody else made", text.replace(&route[6..20], "AAAAAAAAAAAAAA")),
+        ("another call's token", text.replace("Call-ID: c1", "Call-ID: c2")),
+        ("another caller's token", text.replace("tag=caller", "tag=victim")),
+        ("a Via that is not ours", text.replace(&own_via, "SIP/2.0/UDP 192.0.2.66:5060;branch=z9hG4bKx")),
+        ("nobody below us", text.replace(&format!("SIP/2.0/UDP {A}"), &format!("SIP/2.0/UDP {A}x bad"))),
+    ] {
+        assert_ne!(forged, text, "{what}");
+        let forged = Sent { message: Message::parse(forged.into()).unwrap(), ..there.clone() };
+        assert!(desk.answer(&forged, 200, &[]).is_empty(), "{what}");
+    }
+    desk.pass(Duration::from_secs(600));
+    assert!(desk.answer(&there, 200, &[]).is_empty(), "nobody rings for so long");
+    assert_eq!(desk.proxy.status(), Default::default());
+}
+
 /// §16.7 step 2: a provisional response from the callee puts timer C off; 100 does not.
 #[test]
 fn ringing_puts_timer_c_off() {

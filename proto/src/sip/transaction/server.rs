@@ -170,6 +170,20 @@ impl Transactions {
         }
     }
 
+    /// The transaction of an INVITE that was received in a former life of this node and is about to be answered; whether it
+    /// had to be made. `None`: its Via can't be read, or there is no room.
+    pub fn take_up(&mut self, now: Instant, flow: Flow, invite: Message) -> Option<(ServerId, bool)> {
+        let (key, place) = self.server_place(&invite, Method::Invite)?;
+        match place {
+            Some(server) => Some((server.into(), false)),
+            None if self.is_full(&invite) => None,
+            None => match self.accept(now, flow, key, invite) {
+                Received::Request { id, .. } => Some((id, true)),
+                _ => None,
+            },
+        }
+    }
+
     fn receive_ack(&mut self, now: Instant, flow: Flow, message: Message) -> Received {
         let Some((key, place)) = self.server_place(&message, Method::Invite) else {
             return Received::Stray { flow, message };
