@@ -12,11 +12,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+mod anonymous;
 mod lines;
 mod reach;
 mod read;
 mod rewrite;
 
+pub use anonymous::anonymous;
 pub use reach::{Reach, reach};
 
 /// A session description, indexed.

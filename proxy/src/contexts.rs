@@ -16,6 +16,7 @@ use proto::timers::Timer;
 use crate::config::Config;
 use crate::decision::Party;
 use crate::nat;
+use crate::privacy::Wish;
 use crate::routing::Routed;
 use crate::siblings::Word;
 use crate::target::Hops;
@@ -50,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) latch: Latch,
     /// The call this request began, or takes part in.
     pub(crate) call: Option<Name>,
+    /// What its sender wants kept from the other side.
+    pub(crate) privacy: Wish,
     /// What it is to the call.
     pub(crate) role: Role,
     /// How old its call is, when that was recorded by a former life of ours, which is forgotten.

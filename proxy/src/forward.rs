@@ -10,6 +10,7 @@ use crate::branches::UNROUTABLE;
 use crate::contexts::{Context, Final, Role, Stage};
 use crate::hops::{is_sips, must_be_secure};
 use crate::outbound::{self, wants_path};
+use crate::privacy::without_person;
 use crate::proxy::{Cx, Owner, Proxy};
 use crate::relays::HeldAck;
 use crate::routing::Routed;
@@ -82,7 +83,8 @@ impl Proxy {
             edit = Word { session, peer }.write(edit, &media);
         }
         let message = self.as_trunks_want(&context.flow, &flow, Some(&branch.target), edit.finish());
-        let message = self.veiled_request(&flow, message);
+        let hidden = self.hidden_from_callee(context, index, Some(&flow));
+        let message = self.veiled_request(&flow, hidden, without_person(message, hidden));
         if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message }
     }
 
@@ -131,7 +133,8 @@ impl Proxy {
             edit = edit.sdp(sdp);
         }
         let message = self.as_trunks_want(&held.flow, &held.to, None, edit.finish());
-        let message = self.veiled_request(&held.to, message);
+        let hidden = self.hidden_by_ack(&held.request, held.routed.privacy, &held.to);
+        let message = self.veiled_request(&held.to, hidden, without_person(message, hidden));
         self.transactions.send(held.to, message);
     }
 
@@ -154,7 +157,8 @@ impl Proxy {
             let there = self.token_there(context, index, flow);
             let (there, second) = there.seal(seal);
             session = session.or(second);
-            edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(inward, &there, secure));
+            let value = context.privacy.onto(self.faces.record_route(inward, &there, secure));
+            edit = edit.push_front(Name::RecordRoute, &value);
         }
         if let Some(session) = session {
             edit = edit.push_front(Name::RecordRoute, &self.faces.record_route(outward, &session, secure));

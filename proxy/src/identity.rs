@@ -1,4 +1,4 @@
-//! Asserted identities (RFC 3325) and the wish not to be known (RFC 3323): what a trunk or a sibling says of a party is
+//! Asserted identities (RFC 3325) and the wish that they be kept (`Privacy: id`; the other wishes are [`crate::privacy`]): what a trunk or a sibling says of a party is
 //! believed and passed on within the house, what anybody else says of itself is not.
 //!
 //! | from | to | P-Asserted-Identity |
@@ -28,8 +28,7 @@ impl Proxy {
     ) -> Edit<'m> {
         let (request, branch) = (&context.request, &context.branches[index]);
         let from_friend = context.word.is_some() || self.is_trunk(&context.flow);
-        let to_friend =
-            branch.leads_to_sibling(to, &self.config) || branch.target.trusted || self.is_trunk(to);
+        let to_friend = self.leads_to_friend(branch, to);
         let edit = between(edit, request, from_friend, to_friend);
         let user = context.user.as_deref().filter(|_| self.config.asserted_identity && !from_friend);
         match user.and_then(|user| self.name_of_account(user, request)) {
@@ -48,14 +47,12 @@ impl Proxy {
         response: &'m Message,
     ) -> Edit<'m> {
         let branch = &context.branches[index];
-        let from_friend = branch.flow.is_some_and(|from| {
-            branch.leads_to_sibling(&from, &self.config) || branch.target.trusted || self.is_trunk(&from)
-        });
+        let from_friend = branch.flow.is_some_and(|from| self.leads_to_friend(branch, &from));
         let to_friend = context.word.is_some() || self.is_trunk(&context.flow);
         between(edit, response, from_friend, to_friend)
     }
 
-    fn is_trunk(&self, flow: &Flow) -> bool {
+    pub(crate) fn is_trunk(&self, flow: &Flow) -> bool {
         self.config.trunk_from(flow.remote.ip()).is_some()
     }
 

@@ -58,6 +58,9 @@ mod outbound_tests;
 pub mod part;
 #[cfg(test)]
 mod plain_tests;
+mod privacy;
+#[cfg(test)]
+mod privacy_tests;
 mod proven;
 pub mod proxy;
 mod redirecting;

@@ -129,10 +129,14 @@ impl Proxy {
         }
     }
 
-    /// What listener, user, trunk and target wish; else what is configured for all. Without relays there is no choice.
+    /// What listener, user, trunk and target wish; else what is configured for all. Without relays there is no choice, and
+    /// with them none where the caller is not to be seen.
     fn wish(&self, context: &Context, index: usize) -> Anchor {
         if self.config.relays.is_empty() {
             return Anchor::Never;
+        }
+        if context.privacy.session {
+            return Anchor::Always;
         }
         let listener = self.config.listeners.get(self.listener_of(&context.flow)).and_then(|l| l.anchor);
         let user = context.user.as_ref().and_then(|user| user.anchor);

@@ -13,6 +13,7 @@ use crate::auth::{Face, Verdict};
 use crate::calls::{Call, End, Peer};
 use crate::contexts::{Answered, Context, Role, Target};
 use crate::faces::loop_mark;
+use crate::privacy::Wish;
 use crate::proxy::{Cx, Proxy};
 use crate::registrar;
 use crate::routes::Sender;
@@ -160,6 +161,7 @@ impl Proxy {
         }
         session_timer::refuse(&context.request, self.config.session_timer)?;
         self.refuse_our_own_relay(&context)?;
+        self.refuse_what_cant_be_hidden(&context)?;
         let from_sibling = context.word.is_some();
         let trunk = self.trunk_at(&context.flow).cloned();
         let sender = Sender { trunk: trunk.as_deref(), ..Sender::of(&context.flow, &self.config) };
@@ -295,6 +297,7 @@ pub(crate) fn new_context(
     word: Option<Word>,
 ) -> Context {
     let is_invite = request.method() == Method::Invite;
+    let privacy = Wish::of(&request).and(routed.privacy);
     Context {
         server,
         flow,
@@ -309,6 +312,7 @@ pub(crate) fn new_context(
         trusted: false,
         latch: proto::tables::Latch::Strict,
         call: None,
+        privacy,
         role: Role::Other,
         former: None,
         session: None,

@@ -13,6 +13,7 @@ use crate::calls::{Dialog, End, Peer};
 use crate::config::Config;
 use crate::contexts::{Answered, Context, Final, Role, Stage};
 use crate::hops::is_sips;
+use crate::privacy::without_person;
 use crate::proxy::{Cx, Proxy};
 use crate::requests::contact_of;
 use crate::session_timer;
@@ -226,11 +227,11 @@ impl Proxy {
         match &best.response {
             Some((index, response)) if response.status() == Some(best.status) => {
                 let came_by = context.branches[*index].flow;
-                let edit = self.vias_back(response, came_by.as_ref(), &context.request);
+                let edit = self.to_whom_it_answers(context, *index, response);
                 let edit = unshifted(siblings::strip(edit, response), &context.request, response);
                 let edit = self.identity_of_response(edit, context, *index, response);
                 let answer = with_challenges(edit, response, context).finish();
-                self.veiled_response(context, self.answer_as_trunks_want(context, came_by, answer))
+                self.with_nothing_hidden(context, self.answer_as_trunks_want(context, came_by, answer))
             }
             _ => {
                 let own = reply(&context.request, best.status, &self.dice.word(10));
@@ -240,6 +241,23 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    /// A response with the Vias and the From of the request it answers.
+    fn to_whom_it_answers<'m>(&self, context: &Context, index: usize, response: &'m Message) -> Edit<'m> {
+        let came_by = context.branches[index].flow;
+        let hidden = self.hidden_from_callee(context, index, came_by.as_ref());
+        let edit = self.vias_back(response, came_by.as_ref(), hidden, &context.request);
+        match context.request.text(Name::From).filter(|_| hidden.user) {
+            Some(from) => edit.set(Name::From, from),
+            None => edit,
+        }
+    }
+
+    /// A response without what its receiver is not to see.
+    fn with_nothing_hidden(&self, context: &Context, response: Message) -> Message {
+        let hidden = self.hidden_from_caller(context, &response);
+        self.veiled_response(context, hidden, without_person(response, hidden))
     }
 
     /// Sends a response of a branch back, its media by way of the relay if there is one.
@@ -263,7 +281,7 @@ impl Proxy {
         sdp: Option<&Bytes>,
     ) {
         let came_by = context.branches[index].flow;
-        let edit = self.vias_back(response, came_by.as_ref(), &context.request);
+        let edit = self.to_whom_it_answers(context, index, response);
         let mut edit = siblings::strip(edit, response);
         edit = unshifted(edit, &context.request, response);
         edit = self.turn_record_route(cx, edit, context, index, response);
@@ -280,7 +298,7 @@ impl Proxy {
             edit = Word { session, peer }.write(edit, &[]);
         }
         let message = self.answer_as_trunks_want(context, came_by, edit.finish());
-        let message = self.veiled_response(context, message);
+        let message = self.with_nothing_hidden(context, message);
         let message = if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message };
         self.transactions.respond(cx.now.at, context.server, message);
     }
@@ -315,7 +333,8 @@ impl Proxy {
         }
         let token = if apart { Token { session: None, ..there } } else { there };
         let (token, _) = token.seal(self.seal(cx, context));
-        let value = self.faces.record_route(listener, &token, is_sips(context.routed.uri(&context.request)));
+        let secure = is_sips(context.routed.uri(&context.request));
+        let value = context.privacy.onto(self.faces.record_route(listener, &token, secure));
         if values.len() == 1 {
             return edit.set(Name::RecordRoute, &value);
         }

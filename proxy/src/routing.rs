@@ -4,6 +4,7 @@ use proto::node::Flow;
 use proto::sip::{Edit, Message, Name, NameAddr, Uri};
 
 use crate::config::{Config, Listener, Standing};
+use crate::privacy::Wish;
 use crate::tokens::{Seal, Token};
 
 /// What the Routes of a request come to.
@@ -18,6 +19,8 @@ pub(crate) struct Routed {
     pub(crate) unstrict: Option<String>,
     /// The flow that our topmost Route names, which was our Path in a registration elsewhere (RFC 5626 §5.3).
     pub(crate) edge: Option<Flow>,
+    /// What the dialog's caller, who sends this, once asked to have hidden.
+    pub(crate) privacy: Wish,
 }
 
 impl Routed {
@@ -42,6 +45,9 @@ impl Routed {
             }
             if routed.ours == 0 && token.is_none() {
                 routed.edge = crate::outbound::open(uri.user, config, unix);
+            }
+            if routed.ours == 0 {
+                routed.privacy = Wish::in_route(&uri.params);
             }
             routed.ours += 1;
             routed.token = match routed.token.take() {

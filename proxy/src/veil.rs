@@ -19,6 +19,7 @@ use proto::sip::{Edit, Message, Method, Name, NameAddr, Uri};
 use crate::config::Config;
 use crate::contexts::Context;
 use crate::hops::is_sips;
+use crate::privacy::Wish;
 use crate::proxy::Proxy;
 use crate::validate::Refusal;
 
@@ -38,11 +39,11 @@ impl Config {
 
 impl Proxy {
     /// A request on its way to somebody who is not to see our inside.
-    pub(crate) fn veiled_request(&self, to: &Flow, message: Message) -> Message {
-        if !self.config.hides_from(to) {
-            return message;
-        }
+    pub(crate) fn veiled_request(&self, to: &Flow, wish: Wish, message: Message) -> Message {
         let mut edit = message.edit();
+        if !self.config.hides_from(to) && !wish.header {
+            return if wish.user { self.hide_contacts(edit, &message, to).finish() } else { message };
+        }
         if let Some(own) = message.values(Name::Via).next() {
             edit = edit.remove(Name::Via).push_front(Name::Via, own);
         }
@@ -53,10 +54,13 @@ impl Proxy {
 
     /// A response on its way back to somebody who is not to see our inside. The Record-Routes its request brought are the
     /// receiver's own.
-    pub(crate) fn veiled_response(&self, context: &Context, response: Message) -> Message {
+    pub(crate) fn veiled_response(&self, context: &Context, wish: Wish, response: Message) -> Message {
         let to = &context.flow;
-        if !self.config.hides_from(to) {
-            return response;
+        if !self.config.hides_from(to) && !wish.header {
+            return match wish.user {
+                true => self.hide_contacts(response.edit(), &response, to).finish(),
+                false => response,
+            };
         }
         let own = context.request.values(Name::RecordRoute).count();
         let edit = self.hide_routes(response.edit(), &response, Name::RecordRoute, own, to);
@@ -68,9 +72,10 @@ impl Proxy {
         &self,
         response: &'m Message,
         from: Option<&Flow>,
+        wish: Wish,
         request: &Message,
     ) -> Edit<'m> {
-        if !from.is_some_and(|from| self.config.hides_from(from)) {
+        if !from.is_some_and(|from| self.config.hides_from(from)) && !wish.header {
             return response.edit().pop_front(Name::Via);
         }
         put_back(response.edit(), Name::Via, request.values(Name::Via))

@@ -9,6 +9,7 @@ mod rfc3261;
 mod rfc3262;
 mod rfc3263;
 mod rfc3311;
+mod rfc3323;
 mod rfc3325;
 mod rfc3326;
 mod rfc3327;
