@@ -125,7 +125,7 @@ impl Bench {
         let networks = ["here".to_owned(), "here".to_owned()];
         let mode = Mode::Split;
         let ask =
-            Ask { session, mode, leg, peer, networks, latch: Latch::Strict, trusted: false, reset: false };
+            Ask { session, mode, leg, peer, networks, latch: Latch::Strict, trusted: false, reset: false, srtp: None };
         let cseq = if leg == Side::Caller { 1 } else { 2 };
         let sdp = format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
@@ -150,8 +150,8 @@ impl Bench {
         let (start, cpu) = (Instant::now(), cpu());
         while start.elapsed() < time {
             let relay = &mut self.relay;
-            let turn = path.turn(Some(Duration::from_millis(100)), &mut |now, socket, from, bytes| {
-                relay.forward(now, socket, from, bytes)
+            let turn = path.turn(Some(Duration::from_millis(100)), &mut |now, socket, from, slot, len| {
+                relay.forward(now, socket, from, slot, len)
             });
             let turn = turn.expect("a turn");
             (received, sent, dropped) = (received + turn.received, sent + turn.sent, dropped + turn.dropped);
@@ -181,7 +181,7 @@ impl Bench {
             packet[4..8].copy_from_slice(&(sequence * 160).to_be_bytes());
             let now = start + Duration::from_millis(20) * sequence;
             for &(socket, from) in &flows {
-                assert!(matches!(self.relay.forward(now, socket, from, &mut packet), Forward::Send { .. }));
+                assert!(matches!(self.relay.forward(now, socket, from, &mut packet, 172), Forward::Send { .. }));
                 count += 1;
             }
             if start.elapsed() > time {

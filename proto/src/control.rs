@@ -24,6 +24,7 @@
 //! | `Relay-Peer` | `203.0.113.9` | where that party's signalling is seen to come from |
 //! | `Relay-Network` | `caller=inside;callee=outside~6` | in which network each party is met; `~6`: by IPv6 |
 //! | `Relay-Policy` | `latch=strict;trust=no;reset=yes` | whom the leg accepts first; `trust`: send before latching; `reset`: a new offer/answer opens one bounded window for a new source |
+//! | `Relay-Srtp` | `caller=dtls;callee=plain;says=offer` | how each party's media is protected (pass, plain, sdes, dtls), and whether this SDP offers or answers; absent: the relay does not look at keys |
 //!
 //! Failures: 503 with Retry-After when no ports are left, 488 for SDP no relay can carry, 481 for an unknown session
 //! in a re-INVITE or BYE, 400 for what can't be read, 403 for what isn't proven.
@@ -44,7 +45,7 @@ use std::time::Duration;
 
 use crate::event::Side;
 use crate::sip::{Builder, Message, Name, Params};
-use crate::tables::Latch;
+use crate::tables::{Latch, Srtp};
 
 /// A relay session's name: 16 hex digits on the wire. Drawn by the proxy that makes the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,6 +97,17 @@ pub struct Ask {
     pub trusted: bool,
     /// Whether this offer or answer may move the party (opens the window).
     pub reset: bool,
+    /// What is to be known of keys; `None`: they are the parties' own affair.
+    pub srtp: Option<Keying>,
+}
+
+/// How the parties' media is protected, and what an SDP is to the other party (RFC 3264).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keying {
+    /// The caller's and the callee's.
+    pub parties: [Srtp; 2],
+    /// The SDP answers the other party's.
+    pub answers: bool,
 }
 
 impl Ask {
@@ -112,7 +124,12 @@ impl Ask {
         };
         let (latch, trust) = (word(&LATCHES, self.latch), word(&SWITCH, self.trusted));
         let reset = word(&SWITCH, self.reset);
-        request.header(Name::RelayPolicy, format_args!("latch={latch};trust={trust};reset={reset}"))
+        let request =
+            request.header(Name::RelayPolicy, format_args!("latch={latch};trust={trust};reset={reset}"));
+        let Some(keying) = self.srtp else { return request };
+        let [caller, callee] = keying.parties.map(|srtp| word(&SRTPS, srtp));
+        let says = word(&SAYS, keying.answers);
+        request.header(Name::RelaySrtp, format_args!("caller={caller};callee={callee};says={says}"))
     }
 
     /// Reads them; the words say what is missing or wrong. Only `Relay-Session` and `Relay-Leg` must be there: without
@@ -134,6 +151,18 @@ impl Ask {
             latch: read_word(&LATCHES, policy.get("latch"), "Relay-Policy: latch is strict, prefix or any")?,
             trusted: read_word(&SWITCH, policy.get("trust"), "Relay-Policy: trust is yes or no")?,
             reset: read_word(&SWITCH, policy.get("reset"), "Relay-Policy: reset is yes or no")?,
+            srtp: request.text(Name::RelaySrtp).map(|text| Keying::read(&Params(text))).transpose()?,
+        })
+    }
+}
+
+impl Keying {
+    fn read(params: &Params<'_>) -> Result<Keying, &'static str> {
+        let party =
+            |side| read_word(&SRTPS, params.get(side), "Relay-Srtp: a party's is pass, plain, sdes or dtls");
+        Ok(Keying {
+            parties: [party("caller")?, party("callee")?],
+            answers: read_word(&SAYS, params.get("says"), "Relay-Srtp: says is offer or answer")?,
         })
     }
 }
@@ -221,6 +250,9 @@ const MODES: [(&str, Mode); 2] = [("split", Mode::Split), ("shared", Mode::Share
 const SIDES: [(&str, Side); 2] = [("caller", Side::Caller), ("callee", Side::Callee)];
 const LATCHES: [(&str, Latch); 3] =
     [("strict", Latch::Strict), ("prefix", Latch::Prefix), ("any", Latch::Any)];
+const SRTPS: [(&str, Srtp); 4] =
+    [("pass", Srtp::Pass), ("plain", Srtp::Plain), ("sdes", Srtp::Sdes), ("dtls", Srtp::Dtls)];
+const SAYS: [(&str, bool); 2] = [("offer", false), ("answer", true)];
 const SWITCH: [(&str, bool); 2] = [("no", false), ("yes", true)];
 /// RFC 3261 §8.1.1.5.
 const MAX_CSEQ: u32 = (1 << 31) - 1;
@@ -240,6 +272,7 @@ mod tests {
             latch: Latch::Prefix,
             trusted: true,
             reset: true,
+            srtp: Some(Keying { parties: [Srtp::Dtls, Srtp::Plain], answers: true }),
         }
     }
 
@@ -260,6 +293,7 @@ mod tests {
             (Name::RelayPeer, "203.0.113.9"),
             (Name::RelayNetwork, "caller=inside;callee=outside"),
             (Name::RelayPolicy, "latch=prefix;trust=yes;reset=yes"),
+            (Name::RelaySrtp, "caller=dtls;callee=plain;says=answer"),
         ];
         for (name, value) in values {
             assert_eq!(message.text(name), Some(value));
@@ -298,6 +332,7 @@ mod tests {
             latch: Latch::Strict,
             trusted: false,
             reset: false,
+            srtp: None,
             ..ask()
         };
         assert_eq!(read, careful);
@@ -325,6 +360,10 @@ mod tests {
             (
                 "Relay-Session: 00c0ffee00c0ffee\r\nRelay-Leg: caller\r\nRelay-Policy: trust=maybe\r\n",
                 "Relay-Policy: trust is yes or no",
+            ),
+            (
+                "Relay-Session: 00c0ffee00c0ffee\r\nRelay-Leg: caller\r\nRelay-Srtp: caller=zrtp\r\n",
+                "Relay-Srtp: a party's is pass, plain, sdes or dtls",
             ),
         ];
         for (headers, wrong) in table {

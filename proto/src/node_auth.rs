@@ -96,6 +96,7 @@ fn is_covered(name: Name) -> bool {
             | RelayPeer
             | RelayPolicy
             | RelaySession
+            | RelaySrtp
             | RelayVerdict
     )
 }

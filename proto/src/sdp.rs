@@ -8,6 +8,7 @@
 //! | `m=` | media, port, protocol, formats | the port (`/count` stays; 0 stays) |
 //! | `a=rtcp` (RFC 3605) | port and address | both, as far as they are written |
 //! | `a=candidate`, `a=ice-…` | that there is ICE | taken out |
+//! | `m=` protocol, `a=crypto`, `a=fingerprint`, `a=setup`, `a=mid` | how its packets are protected | by [`dress`] alone |
 //! | anything else | directions, `rtcp-mux`, BUNDLE, clock rates | never |
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,9 +18,11 @@ mod lines;
 mod reach;
 mod read;
 mod rewrite;
+mod secure;
 
 pub use anonymous::anonymous;
 pub use reach::{Reach, reach};
+pub use secure::{Dress, Protection, dress};
 
 /// A session description, indexed.
 #[derive(Clone, Debug)]
@@ -109,8 +112,20 @@ pub struct Media<'a> {
     pub rtcp_mux: bool,
     /// Has ICE lines (`a=candidate`, `a=ice-ufrag`), here or at session level.
     pub ice: bool,
+    /// Its ICE credentials (RFC 8839 §5.4), here or at session level.
+    pub ice_ufrag: Option<&'a str>,
+    /// See [`Media::ice_ufrag`].
+    pub ice_pwd: Option<&'a str>,
     /// In a BUNDLE group (RFC 9143).
     pub bundled: bool,
+    /// `a=mid` (RFC 5888).
+    pub mid: Option<&'a str>,
+    /// What stands behind `a=crypto:` (RFC 4568), line by line.
+    pub cryptos: Vec<&'a str>,
+    /// What stands behind `a=fingerprint:` (RFC 8122), here or at session level.
+    pub fingerprints: Vec<&'a str>,
+    /// `a=setup` (RFC 4145, RFC 5763), here or at session level.
+    pub setup: Option<&'a str>,
     /// `a=rtpmap`: payload types and their clock rates in Hz, as far as they can be read.
     pub clock_rates: Vec<(u8, u32)>,
     /// The same lines' encodings as written: `PCMU/8000`, `opus/48000/2`.

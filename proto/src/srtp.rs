@@ -86,6 +86,13 @@ impl Master {
         Some(Master { profile, bytes })
     }
 
+    /// A new one.
+    pub fn draw(profile: Profile, dice: &mut crate::node::Dice) -> Master {
+        let mut bytes: [u8; 46] = dice.bytes();
+        bytes[profile.key_len() + profile.salt_len()..].fill(0);
+        Master { profile, bytes }
+    }
+
     /// What it is for.
     pub fn profile(&self) -> Profile {
         self.profile
@@ -108,6 +115,32 @@ impl std::fmt::Debug for Master {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Master({})", self.profile.name())
     }
+}
+
+/// Where one SSRC stands in one direction: the newest index of its packets and of its reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The SSRC.
+    pub ssrc: u32,
+    /// Roll-over counter and sequence number.
+    pub packet: Option<u64>,
+    /// SRTCP's index.
+    pub report: Option<u64>,
+}
+
+fn positions(
+    streams: &index::PerSsrc<index::Seen>,
+    reports: impl Iterator<Item = (u32, u64)>,
+) -> Vec<Position> {
+    let mut out: Vec<Position> =
+        streams.all().map(|(ssrc, seen)| Position { ssrc, packet: seen.newest(), report: None }).collect();
+    for (ssrc, report) in reports {
+        match out.iter_mut().find(|at| at.ssrc == ssrc) {
+            Some(at) => at.report = Some(report),
+            None => out.push(Position { ssrc, packet: None, report: Some(report) }),
+        }
+    }
+    out
 }
 
 /// Why a packet was neither protected nor opened. It may have been changed: it is to be dropped.

@@ -128,6 +128,8 @@ pub struct User {
     pub anchor: Option<Anchor>,
     /// Its own rule for latching, if it has one.
     pub latch: Option<Latch>,
+    /// How its media is protected, if anything is said of it.
+    pub srtp: Option<Srtp>,
     /// The digest algorithms it is offered, the preferred one first; empty: those of the listener.
     pub algorithms: Vec<Algorithm>,
 }
@@ -185,6 +187,20 @@ pub enum Latch {
     Prefix,
     /// Anybody.
     Any,
+}
+
+/// How a party's media is protected on its way to a relay of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Srtp {
+    /// Its keys are the parties' own affair: packets pass as they come. Towards a party of another kind: plain RTP.
+    #[default]
+    Pass,
+    /// Plain RTP.
+    Plain,
+    /// SRTP under keys in the SDP (RFC 4568).
+    Sdes,
+    /// SRTP under keys made by DTLS (RFC 5763), with ICE: a browser.
+    Dtls,
 }
 
 /// Kinds of events that are limited per source.

@@ -29,7 +29,7 @@ pub(crate) struct Word {
 }
 
 /// The headers that only our own nodes write.
-const OURS: [Name; 7] = [
+const OURS: [Name; 8] = [
     Name::NodeAuth,
     Name::RelayVerdict,
     Name::RelayPeer,
@@ -37,6 +37,7 @@ const OURS: [Name; 7] = [
     Name::RelayLeg,
     Name::RelayNetwork,
     Name::RelayPolicy,
+    Name::RelaySrtp,
 ];
 
 impl Word {

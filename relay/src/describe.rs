@@ -72,7 +72,8 @@ impl Relay {
         sdp: &Sdp<'_>,
     ) -> Result<Vec<u8>, Not> {
         let plans = self.take_in(now, session, ask, sdp)?;
-        Ok(sdp.rewrite(&self.rewrites(session, ask.leg.other(), &plans)))
+        let body = sdp.rewrite(&self.rewrites(session, ask.leg.other(), &plans));
+        Ok(self.dress(session, ask, sdp, &plans, body))
     }
 
     /// Takes in what one party says of itself. A refusal changes nothing.
@@ -84,6 +85,7 @@ impl Relay {
         sdp: &Sdp<'_>,
     ) -> Result<Vec<Plan>, Not> {
         let plans = self.plan(session, ask.leg, sdp).map_err(Not::Refused)?;
+        self.check_keys(session, ask, sdp).map_err(Not::Refused)?;
         let leases = self.lend(session, &plans)?;
         session.parties[index(ask.leg)].learn(ask);
         self.carry_out(now, session, ask, sdp, &plans, leases);
@@ -183,6 +185,7 @@ impl Relay {
             }
             if let Some(stream) = session.streams[at] {
                 self.describe_leg(now, session, &stream, ask, media);
+                self.describe_keys(session, ask, media, at);
                 self.settle_mux(now, &stream);
             }
         }

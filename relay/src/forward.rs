@@ -25,6 +25,8 @@ pub enum Forward {
         socket: SocketId,
         /// To here.
         to: SocketAddr,
+        /// So many bytes of it: a tag may have come or gone.
+        len: usize,
     },
     /// Throw it away. It has been counted.
     Drop(Why),
@@ -60,29 +62,28 @@ pub struct Traffic {
 struct Way {
     socket: SocketId,
     to: SocketAddr,
-    /// As what, if not as it came.
-    silence: Option<Silence>,
+    /// So many bytes of the buffer.
+    len: usize,
 }
 
 impl Relay {
-    /// Takes one datagram that came from `from` on `socket`. After a batch, `poll` the node: a packet that made a leg
-    /// latch has raised an Event.
+    /// Takes the datagram in the first `len` bytes of `buffer`, which came from `from` on `socket`. It is changed in place;
+    /// [`proto::srtp::MAX_GROWTH`] bytes behind it are room for a tag, or packets that need one are dropped. After a
+    /// batch, `poll` the node: a packet that made a leg latch has raised an Event.
     #[inline]
     pub fn forward(
         &mut self,
         now: Instant,
         socket: SocketId,
         from: SocketAddr,
-        packet: &mut [u8],
+        buffer: &mut [u8],
+        len: usize,
     ) -> Forward {
-        match self.route(now, socket, from, packet) {
-            Ok(Way { socket, to, silence }) => {
-                if let Some(silence) = silence {
-                    silence.fill(packet);
-                }
+        match self.route(now, socket, from, buffer, len) {
+            Ok(Way { socket, to, len }) => {
                 self.traffic.forwarded += 1;
-                self.traffic.bytes += packet.len() as u64;
-                Forward::Send { socket, to }
+                self.traffic.bytes += len as u64;
+                Forward::Send { socket, to, len }
             }
             Err(why) => {
                 self.traffic.dropped[why as usize] += 1;
@@ -92,14 +93,27 @@ impl Relay {
     }
 
     #[inline]
-    fn route(&mut self, now: Instant, socket: SocketId, from: SocketAddr, bytes: &[u8]) -> Result<Way, Why> {
-        let packet = classify(bytes);
+    fn route(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        from: SocketAddr,
+        buffer: &mut [u8],
+        mut len: usize,
+    ) -> Result<Way, Why> {
+        let bytes = buffer.get(..len).ok_or(Why::Invalid)?;
         let (at, part) = match self.sockets.get(socket.0 as usize).copied().unwrap_or(Use::Closed) {
             Use::Leg(leg, part) => (leg, part),
-            Use::Shared(legs, part) => (self.whose(legs, part, from, &packet), part),
+            Use::Shared(legs, part) => (self.whose(legs, part, from, &classify(bytes)), part),
             Use::Idle => return Err(Why::Idle),
             Use::Closed => return Err(Why::Unknown),
         };
+        let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
+        if leg.keys.is_some() {
+            len = self.unprotect(now, at, part, from, buffer, len)?;
+        }
+        let bytes = &buffer[..len];
+        let packet = classify(bytes);
         let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
         let (config, network) = (&self.config, leg.media.port.id.network());
         let may = |from: SocketAddr| match config.is_own(from) {
@@ -125,8 +139,16 @@ impl Relay {
         if is_rtcp {
             self.hear_report(now, at, other, bytes);
         }
-        let out = self.legs.get(other as usize).and_then(|leg| leg.way_out(is_rtcp)).ok_or(Why::Held)?;
-        Ok(Way { socket: out.port.socket, to: out.target.ok_or(Why::Held)?, silence })
+        if let Some(silence) = silence {
+            silence.fill(&mut buffer[..len]);
+        }
+        let leg = self.legs.get(other as usize).ok_or(Why::Held)?;
+        let out = leg.way_out(is_rtcp).ok_or(Why::Held)?;
+        let (socket, to) = (out.port.socket, out.target.ok_or(Why::Held)?);
+        if leg.keys.is_some() {
+            len = self.protect(other, is_rtcp, buffer, len)?;
+        }
+        Ok(Way { socket, to, len })
     }
 
     /// Which of the two parties that share a port sent this: the one heard from there; else the one that said it would;

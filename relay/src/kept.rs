@@ -14,6 +14,7 @@ use proto::node::{Flow, FlowId, Transport};
 use proto::sdp::Kind;
 use proto::tables::{Latch, Tables};
 
+use crate::keys::Keys;
 use crate::latch::Rule;
 use crate::leg::{Channel, Leg};
 use crate::ng::bencode;
@@ -122,6 +123,12 @@ impl Relay {
             .with("refreshed", moment(session.refreshed))
             .with("shared", flag(session.mode == Mode::Shared))
             .with("streams", Value::List(streams.collect()));
+        if let Some(protocols) = &session.bridges {
+            let party = |words: &Vec<String>| {
+                Value::List(words.iter().map(|word| Value::text(word.clone())).collect())
+            };
+            dict.set("protocols", Value::List(protocols.iter().map(party).collect()));
+        }
         match &session.dialog {
             Some(dialog) => dict.set("dialog", Value::Dict(pack_dialog(dialog))),
             None => dict.set("ng", Value::Dict(self.ng.calls.pack(session.id))),
@@ -180,6 +187,7 @@ impl Relay {
             dialog: kept.dict("dialog").and_then(|dialog| unpack_dialog(&dialog)),
             refreshed: moment("refreshed"),
             recorded: kept.flag("recorded"),
+            bridges: unpack_protocols(kept),
             ..Session::new(id, mode, parties, moment("born"))
         };
         for stream in kept.list("streams") {
@@ -237,6 +245,14 @@ impl Relay {
     }
 }
 
+fn unpack_protocols(kept: &Kept<'_>) -> Option<[Vec<String>; 2]> {
+    let party = |party: &Value<'_>| match party {
+        Value::List(words) => words.iter().filter_map(Value::as_text).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    kept.list("protocols").iter().map(party).collect::<Vec<_>>().try_into().ok()
+}
+
 fn pack_dialog(dialog: &Dialog) -> Dict<'static> {
     Dict::default()
         .with("contact", Value::text(dialog.contact.clone()))
@@ -271,6 +287,9 @@ fn pack_leg(leg: &Leg) -> Dict<'static> {
         .with("switches", Value::Int(leg.switches.bits().into()));
     if let Some(rtcp) = &leg.rtcp {
         dict.set("rtcp", Value::Dict(pack_channel(rtcp)));
+    }
+    if let Some(keys) = &leg.keys {
+        dict.set("keys", Value::Dict(keys.pack()));
     }
     if let Some(wants) = leg.wants_mux {
         dict.set("wants mux", flag(wants));
@@ -319,6 +338,10 @@ fn unpack_leg(
     leg.wants_mux = kept.0.value("wants mux").map(|_| kept.flag("wants mux"));
     leg.switches = Switches::of_bits(kept.number("switches").unwrap_or(0) as u8);
     leg.clocks = Clocks::unpack(kept.0.text("clocks").unwrap_or_default());
+    leg.keys = match kept.dict("keys") {
+        Some(keys) => Some(Box::new(Keys::unpack(keys.0)?)),
+        None => None,
+    };
     Some(leg)
 }
 

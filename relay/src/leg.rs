@@ -11,6 +11,7 @@ use proto::rtp::{Packet, Rtp};
 use proto::sdp::{Direction, Kind};
 use proto::tables::Latch;
 
+use crate::keys::Keys;
 use crate::latch::{Guard, Rule};
 use crate::offload::Below;
 use crate::ports::{Lease, Port};
@@ -41,12 +42,26 @@ pub enum Why {
     Loop,
     /// A controller has blocked it.
     Blocked,
+    /// Its tag is not the party's, or it came before.
+    Forged,
+    /// The keys it is to be opened or protected with are not agreed on yet, or are used up.
+    Unkeyed,
 }
 
 impl Why {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Why; 8] =
-        [Why::Unknown, Why::Idle, Why::Stranger, Why::Invalid, Why::Stun, Why::Held, Why::Loop, Why::Blocked];
+    pub const ALL: [Why; 10] = [
+        Why::Unknown,
+        Why::Idle,
+        Why::Stranger,
+        Why::Invalid,
+        Why::Stun,
+        Why::Held,
+        Why::Loop,
+        Why::Blocked,
+        Why::Forged,
+        Why::Unkeyed,
+    ];
 
     /// A word for status pages and metrics.
     pub fn as_str(self) -> &'static str {
@@ -59,6 +74,8 @@ impl Why {
             Why::Held => "held",
             Why::Loop => "loop",
             Why::Blocked => "blocked",
+            Why::Forged => "forged",
+            Why::Unkeyed => "unkeyed",
         }
     }
 }
@@ -118,6 +135,8 @@ pub(crate) struct Leg {
     pub(crate) told_silent: bool,
     /// What a controller switched; see `switches`.
     pub(crate) switches: Switches,
+    /// How its packets are protected; `None`: that is the parties' own affair. See `keys`.
+    pub(crate) keys: Option<Box<Keys>>,
     /// Media goes where the SDP says, wherever it is heard from.
     pub(crate) pinned: bool,
     pub(crate) window: Option<Instant>,
@@ -165,6 +184,7 @@ impl Leg {
             mux: false,
             told_silent: false,
             switches: Switches::default(),
+            keys: None,
             pinned: false,
             window: None,
             heard: None,
@@ -222,6 +242,18 @@ impl Leg {
                 channel.target = channel.latched.or(channel.target);
             }
         }
+    }
+
+    /// Whether a packet from here is worth the work of checking its tag: the party is heard from there, or may be, or
+    /// it claims one of its streams.
+    pub(crate) fn listens_to(&self, now: Instant, part: Part, from: SocketAddr, packet: &Packet<'_>) -> bool {
+        let channel = self.way_in(part);
+        let latched = channel.and_then(|channel| channel.latched);
+        let open = latched.is_none() || self.window.is_some_and(|until| now < until);
+        latched == Some(from)
+            || open && (self.rule.admits(from.ip()) || part == Part::Rtcp)
+            || matches!(packet, Packet::Rtp(rtp) if self.sends(rtp))
+            || self.is_its_rtcp(packet)
     }
 
     /// Decides whether a packet on one of this leg's ports is its party's, and counts it. `may` says whether media may
@@ -364,7 +396,7 @@ impl Leg {
         }
     }
 
-    fn turn_away(&mut self, now: Instant, from: SocketAddr) {
+    pub(crate) fn turn_away(&mut self, now: Instant, from: SocketAddr) {
         self.strangers += 1;
         if self.media.latched.is_none() {
             self.stranger.get_or_insert((now, from));

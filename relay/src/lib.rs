@@ -23,7 +23,8 @@
 //! **Assumptions.** Clocks of our own nodes agree within 60 s (`Node-Auth`). Parties send from where they receive
 //! (symmetric RTP, RFC 4961).
 //!
-//! **Left out.** ICE is stripped by the SDP editor, so STUN checks are dropped and counted. SRTP is passed, not opened.
+//! **Left out.** ICE is stripped by the SDP editor, so STUN checks are dropped and counted. SRTP is passed, not opened, unless a
+//! session says how its parties' media is protected (`keys`).
 //! m= sections that do not run over UDP stay as they are.
 
 mod config;
@@ -32,6 +33,7 @@ mod describe;
 mod ended;
 mod forward;
 mod kept;
+mod keys;
 mod latch;
 mod leg;
 pub mod ng;

@@ -156,7 +156,8 @@ impl Relay {
     /// Where a leg's media comes from and goes to, if nothing else happens to it on the way.
     fn ends(&self, leg: &Leg) -> Option<(SocketAddr, SocketAddr)> {
         let other = self.legs.get(leg.other as usize)?;
-        let undisturbed = leg.kind == Kind::Rtp && !leg.switches.any() && leg.window.is_none();
+        let keyed = leg.keys.is_some() || other.keys.is_some();
+        let undisturbed = leg.kind == Kind::Rtp && !keyed && !leg.switches.any() && leg.window.is_none();
         let (from, to) = (leg.media.latched.filter(|_| undisturbed)?, other.media.target?);
         (from.is_ipv4() == to.is_ipv4() && !self.config.is_own(to)).then_some((from, to))
     }

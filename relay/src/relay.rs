@@ -7,6 +7,7 @@ use proto::control;
 use proto::event::{Event, Release};
 use proto::node::{Birth, Dice, Input, Node, Output, SocketId};
 use proto::sip::transaction::{ClientId, Timers, Transactions};
+use proto::srtp::MAX_GROWTH;
 use proto::tables::Tables;
 
 use crate::config::{Config, Network};
@@ -148,8 +149,11 @@ impl Relay {
     }
 
     fn media(&mut self, now: Instant, socket: SocketId, from: std::net::SocketAddr, bytes: &[u8]) {
+        let len = bytes.len();
         let mut bytes = bytes.to_vec();
-        if let Forward::Send { socket, to } = self.forward(now, socket, from, &mut bytes) {
+        bytes.resize(len + MAX_GROWTH, 0);
+        if let Forward::Send { socket, to, len } = self.forward(now, socket, from, &mut bytes, len) {
+            bytes.truncate(len);
             self.outputs.push_back(Output::SendMedia { socket, to, bytes: bytes.into() });
         }
     }

@@ -87,6 +87,8 @@ pub(crate) struct Session {
     pub(crate) bye: Option<ClientId>,
     /// It is recorded.
     pub(crate) recorded: bool,
+    /// The relay stands between different ways to protect media: by party, the protocol of each of its m= sections.
+    pub(crate) bridges: Option<[Vec<String>; 2]>,
     /// Until then silence isn't reported (again).
     pub(crate) quiet_until: Option<Instant>,
 }
@@ -107,6 +109,7 @@ impl Session {
             watch: None,
             bye: None,
             recorded: false,
+            bridges: None,
             quiet_until: None,
         }
     }

@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
 
 /// A relay request whose headers are the lines of a text.
 fn with_headers(text: &str) -> Message {
-    let names = [Name::RelaySession, Name::RelayLeg, Name::RelayPeer, Name::RelayNetwork, Name::RelayPolicy];
+    let names = [Name::RelaySession, Name::RelayLeg, Name::RelayPeer, Name::RelayNetwork, Name::RelayPolicy, Name::RelaySrtp];
     let lines = text.split('\n').map(|line| line.trim().replace('\r', " "));
     let request = Builder::request("INVITE", "sip:relay").header(Name::CallId, "c");
     names.into_iter().zip(lines).fold(request, |request, (name, value)| request.header(name, value)).finish()

@@ -25,8 +25,9 @@ const READY: usize = 256;
 /// What the lane's other sources are called in epoll's answers.
 const CONTROL: u64 = u64::MAX;
 
-/// What becomes of a datagram: asked for each, with the time of the batch.
-pub type Decide<'a> = dyn FnMut(Instant, SocketId, SocketAddr, &mut [u8]) -> Forward + 'a;
+/// What becomes of a datagram: asked for each, with the time of the batch. The slice has room behind the datagram, whose
+/// length stands beside it.
+pub type Decide<'a> = dyn FnMut(Instant, SocketId, SocketAddr, &mut [u8], usize) -> Forward + 'a;
 
 /// What a turn brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,8 +78,8 @@ pub struct EpollPath {
     ready: Vec<EpollEvent>,
     receiver: Receiver,
     sender: Sender,
-    /// Of the batch in hand: which datagrams go on, by which socket, and where to.
-    onward: Vec<(usize, SocketId, SocketAddr)>,
+    /// Of the batch in hand: which datagrams go on, by which socket, where to, and how many bytes of them.
+    onward: Vec<(usize, SocketId, SocketAddr, usize)>,
 }
 
 impl EpollPath {
@@ -108,12 +109,12 @@ impl EpollPath {
         turn.received += taken as u64;
         self.onward.clear();
         for index in 0..taken {
-            let Some((source, bytes)) = self.receiver.datagram(index) else {
+            let Some((source, slot, len)) = self.receiver.slot(index) else {
                 turn.dropped += 1;
                 continue;
             };
-            if let Forward::Send { socket, to } = decide(now, from, source, bytes) {
-                self.onward.push((index, socket, to));
+            if let Forward::Send { socket, to, len } = decide(now, from, source, slot, len) {
+                self.onward.push((index, socket, to, len));
             }
         }
         self.send_onward(turn);
@@ -121,8 +122,8 @@ impl EpollPath {
 
     fn send_onward(&mut self, turn: &mut Turn) {
         let mut start = 0;
-        while let Some(&(_, by, _)) = self.onward.get(start) {
-            let run = self.onward[start..].iter().take_while(|(_, socket, _)| *socket == by).count();
+        while let Some(&(_, by, ..)) = self.onward.get(start) {
+            let run = self.onward[start..].iter().take_while(|(_, socket, ..)| *socket == by).count();
             let sent = self.send_run(by, start..start + run);
             turn.sent += sent as u64;
             turn.dropped += (run - sent) as u64;
@@ -137,7 +138,7 @@ impl EpollPath {
         while at < run.end {
             let receiver = &self.receiver;
             let datagrams =
-                self.onward[at..run.end].iter().map(|&(index, _, to)| (to, receiver.bytes(index)));
+                self.onward[at..run.end].iter().map(|&(index, _, to, len)| (to, receiver.bytes(index, len)));
             match self.sender.send(socket.as_fd(), datagrams) {
                 Ok(count) => (sent, at) = (sent + count, at + count.max(1)),
                 Err(_) => at += 1,
@@ -250,11 +251,11 @@ mod tests {
             let to = bob.local_addr().unwrap();
             let mut sent = 0;
             while sent < 2 {
-                let turn = path.turn(Some(Duration::from_secs(5)), &mut |_, socket, from, bytes| {
+                let turn = path.turn(Some(Duration::from_secs(5)), &mut |_, socket, from, slot, len| {
                     assert_eq!((socket, from), (in_port, alice.local_addr().unwrap()));
-                    match &*bytes {
+                    match &slot[..len] {
                         b"two" => Forward::Drop(relay::Why::Stranger),
-                        _ => Forward::Send { socket: out_port, to },
+                        _ => Forward::Send { socket: out_port, to, len },
                     }
                 });
                 sent += turn.unwrap().sent;
@@ -284,7 +285,7 @@ mod tests {
             let (socket, local) = path.bind("127.0.0.1:0".parse().unwrap()).unwrap();
             peer().send_to(b"old", local).unwrap();
             path.empty(socket);
-            let turn = path.turn(Some(Duration::ZERO), &mut |_, _, _, _| panic!("nothing is left")).unwrap();
+            let turn = path.turn(Some(Duration::ZERO), &mut |_, _, _, _, _| panic!("nothing is left")).unwrap();
             assert_eq!(turn.received, 0);
         }
     }

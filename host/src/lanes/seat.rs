@@ -192,8 +192,8 @@ impl Seat {
     ) -> std::io::Result<Turn> {
         let Service::Relay(relay) = &mut self.service else { return Ok(Turn::default()) };
         let mut panics = 0;
-        let turn = path.turn(wait, &mut |now, socket, from, bytes| {
-            let decide = AssertUnwindSafe(|| relay.forward(now, socket, from, bytes));
+        let turn = path.turn(wait, &mut |now, socket, from, slot, len| {
+            let decide = AssertUnwindSafe(|| relay.forward(now, socket, from, slot, len));
             catch_unwind(decide).unwrap_or_else(|_| {
                 panics += 1;
                 Forward::Drop(relay::Why::Idle)
@@ -218,8 +218,9 @@ impl Seat {
         wait: Option<Duration>,
         out: &mut Vec<Output>,
     ) -> std::io::Result<Turn> {
-        path.turn(wait, &mut |now, socket, from, bytes| {
-            self.handle(now, Input::Media { socket, from, bytes: Bytes::copy_from_slice(bytes) }, out);
+        path.turn(wait, &mut |now, socket, from, slot, len| {
+            let bytes = Bytes::copy_from_slice(&slot[..len]);
+            self.handle(now, Input::Media { socket, from, bytes }, out);
             Forward::Drop(relay::Why::Idle)
         })
     }

@@ -145,8 +145,8 @@ impl UringPath {
         let mut heard = false;
         let until = Instant::now() + TRIAL;
         while !heard && Instant::now() < until {
-            path.turn(Some(TRIAL), &mut |_, _, from, bytes| {
-                heard |= from == local && bytes == b"knock";
+            path.turn(Some(TRIAL), &mut |_, _, from, slot, len| {
+                heard |= from == local && slot[..len] == *b"knock";
                 Forward::Drop(relay::Why::Idle)
             })?;
         }
@@ -261,9 +261,10 @@ impl UringPath {
         if current && result > 0 {
             turn.received += 1;
             match self.buffers.datagram(buffer, result as usize, &self.template) {
-                Some((from, bytes)) => {
-                    if let Forward::Send { socket, to } = decide(now, SocketId(number), from, bytes) {
-                        onward = Some((socket, to, bytes.as_mut_ptr(), bytes.len()));
+                Some((from, slot, len)) => {
+                    let decided = decide(now, SocketId(number), from, slot, len);
+                    if let Forward::Send { socket, to, len } = decided {
+                        onward = Some((socket, to, slot.as_mut_ptr(), len.min(slot.len())));
                     }
                 }
                 None => turn.dropped += 1,
@@ -448,15 +449,21 @@ impl Buffers {
         }
     }
 
-    /// What a receive wrote into a buffer: where from, and the datagram; `None` when it was cut off.
-    fn datagram(&mut self, buffer: u16, len: usize, template: &msghdr) -> Option<(SocketAddr, &mut [u8])> {
-        // SAFETY: the kernel has handed this buffer back and written `len` bytes of it; nobody else has it until it is
-        // given back, which needs `&mut self`.
-        let slot = unsafe { std::slice::from_raw_parts_mut(self.slot(buffer), len.min(SLOT)) };
-        let out = RecvMsgOut::parse(slot, template).ok()?;
+    /// What a receive wrote into a buffer: where from, the datagram with the room behind it, and its length; `None` when
+    /// it was cut off.
+    fn datagram(
+        &mut self,
+        buffer: u16,
+        len: usize,
+        template: &msghdr,
+    ) -> Option<(SocketAddr, &mut [u8], usize)> {
+        // SAFETY: the kernel has handed this buffer back and written `len` bytes of it, the rest were zero or written
+        // before; nobody else has it until it is given back, which needs `&mut self`.
+        let slot = unsafe { std::slice::from_raw_parts_mut(self.slot(buffer), SLOT) };
+        let out = RecvMsgOut::parse(slot.get(..len)?, template).ok()?;
         let (from, cut) = (source(out.name_data())?, out.is_payload_truncated());
         let len = out.payload_data().len();
-        (!cut).then(|| slot.get_mut(HEAD..HEAD + len)).flatten().map(|bytes| (from, bytes))
+        (!cut).then(|| slot.get_mut(HEAD..)).flatten().map(|room| (from, room, len))
     }
 }
 

@@ -74,6 +74,12 @@ impl Receiver {
 
     /// The datagram at `index` of the last call: where from, and its bytes; `None` when it was cut off.
     pub fn datagram(&mut self, index: usize) -> Option<(SocketAddr, &mut [u8])> {
+        let (from, slot, len) = self.slot(index)?;
+        Some((from, &mut slot[..len]))
+    }
+
+    /// The same with the room behind it, and its length.
+    pub fn slot(&mut self, index: usize) -> Option<(SocketAddr, &mut [u8], usize)> {
         let header = &self.headers[index];
         if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
             return None;
@@ -81,15 +87,15 @@ impl Receiver {
         let from = from_storage(&self.names[index])?;
         let len = (header.msg_len as usize).min(self.size);
         let start = index * self.size;
-        Some((from, &mut self.bytes[start..start + len]))
+        Some((from, &mut self.bytes[start..start + self.size], len))
     }
 }
 
 impl Receiver {
-    /// The bytes of a datagram that [`Receiver::datagram`] gave out.
-    pub fn bytes(&self, index: usize) -> &[u8] {
+    /// The first bytes of a slot that [`Receiver::slot`] gave out.
+    pub fn bytes(&self, index: usize, len: usize) -> &[u8] {
         let start = index * self.size;
-        &self.bytes[start..start + (self.headers[index].msg_len as usize).min(self.size)]
+        &self.bytes[start..start + len.min(self.size)]
     }
 }
 

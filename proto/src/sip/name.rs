@@ -140,6 +140,7 @@ names! {
     RelayNetwork "Relay-Network",
     RelayPeer "Relay-Peer",
     RelayPolicy "Relay-Policy",
+    RelaySrtp "Relay-Srtp",
     RelaySession "Relay-Session",
     RelayVerdict "Relay-Verdict",
     Replaces "Replaces",

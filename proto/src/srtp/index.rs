@@ -6,6 +6,10 @@ use super::{MAX_STREAMS, Refused};
 /// Packets behind the newest that may still come.
 const WINDOW: u64 = 128;
 
+/// Positions are noted down every 2^14 packets: half of what a roll-over counter can still be guessed from, so that what is
+/// noted may be as old again.
+const NOTED: u32 = 14;
+
 /// The newest index and which of those behind it were seen: bit 0 is the newest itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
@@ -14,6 +18,21 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// As after a packet of this index, of which nothing behind it may come any more.
+    pub(super) fn resumed(newest: u64) -> Seen {
+        Seen { newest: Some(newest), bits: u128::MAX }
+    }
+
+    /// The newest index.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.newest
+    }
+
+    /// Whether this index lies so far beyond the newest one that whoever wants to go on from there should note it down.
+    pub(super) fn is_far(&self, index: u64) -> bool {
+        self.newest.is_none_or(|newest| newest >> NOTED < index >> NOTED)
+    }
+
     /// The 48-bit index that a sequence number most likely means.
     pub(super) fn guess(&self, sequence: u16) -> Result<u64, Refused> {
         let Some(newest) = self.newest else { return Ok(u64::from(sequence)) };
@@ -56,7 +75,7 @@ impl Seen {
 }
 
 /// One state for every SSRC, in the order they began: a leg has a few.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PerSsrc<T>(Vec<(u32, T)>);
 
 impl<T: Copy + Default> PerSsrc<T> {
@@ -71,6 +90,11 @@ impl<T: Copy + Default> PerSsrc<T> {
             None if self.0.len() < MAX_STREAMS => Ok(T::default()),
             None => Err(Refused::TooManyStreams),
         }
+    }
+
+    /// Every SSRC with its state.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, T)> + '_ {
+        self.0.iter().copied()
     }
 
     /// Puts the state back. Only what is authentic gets here, so a stranger opens no streams.

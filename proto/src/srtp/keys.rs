@@ -21,6 +21,7 @@ pub(super) enum Of {
 }
 
 /// The cipher of one protocol in one direction.
+#[derive(Clone)]
 pub(super) enum Cipher {
     CounterMode { aes: Aes128Enc, salt: [u8; 14], hmac: Hmac<Sha1>, tag: usize },
     Gcm128 { gcm: Box<Aes128Gcm>, salt: [u8; 12] },

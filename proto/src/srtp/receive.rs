@@ -4,14 +4,16 @@ use constant_time_eq::constant_time_eq;
 
 use super::index::{PerSsrc, Seen};
 use super::keys::{Cipher, GCM_TAG, Of, authenticate};
-use super::{Master, Refused, read_rtp, ssrc_at};
+use super::{Master, Position, Refused, positions, read_rtp, ssrc_at};
 
 /// Opens one direction.
+#[derive(Clone)]
 pub struct Receiver {
     pub(super) rtp: Cipher,
     pub(super) rtcp: Cipher,
     streams: PerSsrc<Seen>,
     reports: PerSsrc<Seen>,
+    moved: bool,
 }
 
 impl Receiver {
@@ -22,6 +24,26 @@ impl Receiver {
             rtcp: Cipher::new(master, Of::Rtcp),
             streams: PerSsrc::new(),
             reports: PerSsrc::new(),
+            moved: false,
+        }
+    }
+
+    /// Where it stands, for [`Receiver::resume`].
+    pub fn position(&self) -> Vec<Position> {
+        let reports = self.reports.all().filter_map(|(ssrc, seen)| Some((ssrc, seen.newest()?)));
+        positions(&self.streams, reports)
+    }
+
+    /// Whether a position noted down before is too old to go on from; asked once, it is not any more.
+    pub fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Goes on from a position that may be somewhat older than where it really stood.
+    pub fn resume(&mut self, position: &[Position]) {
+        for at in position {
+            at.packet.into_iter().for_each(|newest| self.streams.keep(at.ssrc, Seen::resumed(newest)));
+            at.report.into_iter().for_each(|newest| self.reports.keep(at.ssrc, Seen::resumed(newest)));
         }
     }
 
@@ -34,6 +56,7 @@ impl Receiver {
             return Err(Refused::Replayed);
         }
         let end = open_rtp(&self.rtp, packet, header, ssrc, index)?;
+        self.moved |= seen.is_far(index);
         seen.note(index);
         self.streams.keep(ssrc, seen);
         Ok(end)

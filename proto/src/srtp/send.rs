@@ -2,15 +2,17 @@
 
 use super::index::{PerSsrc, Seen};
 use super::keys::{Cipher, GCM_TAG, Of, authenticate};
-use super::{Master, Refused, read_rtp, ssrc_at};
+use super::{Master, Position, Refused, positions, read_rtp, ssrc_at};
 
 /// Protects one direction. No index is used twice, whatever the sequence numbers do: the same key stream over two
 /// payloads would tell both.
+#[derive(Clone)]
 pub struct Sender {
     pub(super) rtp: Cipher,
     pub(super) rtcp: Cipher,
     streams: PerSsrc<Seen>,
     pub(super) reports: PerSsrc<u32>,
+    moved: bool,
 }
 
 impl Sender {
@@ -21,6 +23,27 @@ impl Sender {
             rtcp: Cipher::new(master, Of::Rtcp),
             streams: PerSsrc::new(),
             reports: PerSsrc::new(),
+            moved: false,
+        }
+    }
+
+    /// Where it stands, for [`Sender::resume`]: SSRC, newest packet, newest report.
+    pub fn position(&self) -> Vec<Position> {
+        positions(&self.streams, self.reports.all().map(|(ssrc, index)| (ssrc, u64::from(index))))
+    }
+
+    /// Whether a position noted down before is too old to go on from; asked once, it is not any more.
+    pub fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Goes on from a position that may be somewhat older than where it really stood. Reports leap over all that may have
+    /// been used meanwhile: no index is used twice.
+    pub fn resume(&mut self, position: &[Position]) {
+        for at in position {
+            at.packet.into_iter().for_each(|newest| self.streams.keep(at.ssrc, Seen::resumed(newest)));
+            let report = at.report.map(|index| u32::try_from(index).unwrap_or(u32::MAX).saturating_add(LEAP));
+            report.into_iter().for_each(|index| self.reports.keep(at.ssrc, index));
         }
     }
 
@@ -33,6 +56,7 @@ impl Sender {
             return Err(Refused::Replayed);
         }
         let end = seal_rtp(&self.rtp, buffer, (header, len), ssrc, index)?;
+        self.moved |= seen.is_far(index);
         seen.note(index);
         self.streams.keep(ssrc, seen);
         Ok(end)
@@ -46,10 +70,14 @@ impl Sender {
             return Err(Refused::Exhausted);
         }
         let end = seal_rtcp(&self.rtcp, buffer, len, ssrc, index)?;
+        self.moved |= index.is_multiple_of(LEAP / 2);
         self.reports.keep(ssrc, index);
         Ok(end)
     }
 }
+
+/// Reports that may be sent between two notes of a position, twice over.
+const LEAP: u32 = 1 << 14;
 
 fn seal_rtp(
     cipher: &Cipher,

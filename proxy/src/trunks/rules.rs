@@ -102,6 +102,7 @@ pub fn is_forbidden(name: &str) -> bool {
             | RelayNetwork
             | RelayPeer
             | RelayPolicy
+            | RelaySrtp
             | RelaySession
             | RelayVerdict
     )

@@ -367,6 +367,7 @@ fn ask(session: &Session, side: Side, flags: &Flags) -> Ask {
         latch: party.latch,
         trusted: true,
         reset: true,
+        srtp: None,
     }
 }
 

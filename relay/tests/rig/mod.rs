@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use proto::control::{Ask, Mode, Session, tag};
+use proto::control::{Ask, Keying, Mode, Session, tag};
 use proto::event::{Event, Side};
 use proto::node::{Birth, Flow, Input, Lane, Node, Output, SocketId, Ticket};
 use proto::node_auth::NodeKey;
@@ -372,6 +372,8 @@ pub struct Phone {
     pub trusted: bool,
     pub reset: bool,
     pub mode: Mode,
+    /// What its requests say of keys.
+    pub srtp: Option<Keying>,
     /// Lines added to its m= section.
     pub lines: String,
 }
@@ -388,6 +390,7 @@ pub fn public(media: &str) -> Phone {
         trusted: false,
         reset: false,
         mode: Mode::Split,
+        srtp: None,
         lines: String::new(),
     }
 }
@@ -412,6 +415,7 @@ impl Phone {
             latch: self.latch,
             trusted: self.trusted,
             reset: self.reset,
+            srtp: self.srtp,
         }
     }
 
