@@ -14,7 +14,7 @@ use endpoint_sim::{Act, After, Answer, Phone, PhoneConfig, Report, Script, Step}
 use proto::control::Mode;
 use proto::node::Transport;
 use proto::node_auth::NodeKey;
-use proto::tables::{Secret, User};
+use proto::tables::{Secret, Srtp, User};
 use proxy::config::{Listener, MediaRange, Siblings};
 
 use crate::world::{Entry, Fate, GatewayId, HostId, INTERNET, NodeId, Realm, Rules, World};
@@ -59,6 +59,8 @@ pub struct Plot {
     pub bob_by: Option<Transport>,
     /// How many ports a relay session has.
     pub mode: Mode,
+    /// Who of alice and bob talks SRTP alone.
+    pub srtp: [bool; 2],
 }
 
 impl Default for Plot {
@@ -74,6 +76,7 @@ impl Default for Plot {
             transport: Transport::Udp,
             bob_by: None,
             mode: Mode::Split,
+            srtp: [false; 2],
         }
     }
 }
@@ -121,14 +124,25 @@ impl Plot {
                 homes[n] = (world.inside(nat), "10.0.0.2");
             }
         }
-        let by = |transport| move |config: &mut PhoneConfig| config.transport = transport;
-        let (alice_by, bob_by) = (by(self.transport), by(self.bob_by.unwrap_or(self.transport)));
+        let by = |transport, srtp| {
+            move |config: &mut PhoneConfig| (config.transport, config.srtp) = (transport, srtp)
+        };
+        let alice_by = by(self.transport, self.srtp[0]);
+        let bob_by = by(self.bob_by.unwrap_or(self.transport), self.srtp[1]);
         let proxy = |at| proxy::Config { relay_mode: self.mode, ..proxy_config(at) };
         let (a, alice) = add_phone_with(&mut world, homes[0], "alice", P1, self.alice, alice_by);
         let p1 = add_proxy_with(&mut world, "P1", P1, proxy(P1));
         let relay = add_relay(&mut world, self.relay_sessions);
         let redirect = add_redirect(&mut world);
         let p2 = add_proxy_with(&mut world, "P2", P2, proxy(P2));
+        for (name, proxy) in ["alice", "bob"]
+            .into_iter()
+            .zip([p1, p2])
+            .zip(self.srtp)
+            .filter_map(|(who, srtp)| srtp.then_some(who))
+        {
+            world.tables(proxy).add_user(User { srtp: Some(Srtp::Sdes), ..user(name) });
+        }
         let (b, bob) = add_phone_with(&mut world, homes[1], "bob", P2, self.bob, bob_by);
         Cast { world, p1, p2, relay, redirect, alice, bob, mobile: None, hosts: [a, b], nats }
     }
@@ -352,14 +366,19 @@ pub const ALL: [Transport; 5] =
 /// Accounts of alice, bob and carol.
 pub fn add_users(world: &mut World, proxy: NodeId) {
     for name in ["alice", "bob", "carol"] {
-        world.tables(proxy).add_user(User {
-            name: name.to_owned(),
-            secret: Secret::Password(format!("{name}'s secret")),
-            aors: vec![format!("{name}@example.com")],
-            anchor: None,
-            latch: None,
-            algorithms: Vec::new(),
-        });
+        world.tables(proxy).add_user(user(name));
+    }
+}
+
+fn user(name: &str) -> User {
+    User {
+        name: name.to_owned(),
+        secret: Secret::Password(format!("{name}'s secret")),
+        aors: vec![format!("{name}@example.com")],
+        anchor: None,
+        srtp: None,
+        latch: None,
+        algorithms: Vec::new(),
     }
 }
 
@@ -372,6 +391,7 @@ pub fn proxy_config(at: &str) -> proxy::Config {
         advertise: addr(at),
         authenticate: true,
         anchor: None,
+        srtp: None,
         algorithms: Vec::new(),
         standing: Default::default(),
     };

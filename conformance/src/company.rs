@@ -106,6 +106,7 @@ impl Company {
             secret: Secret::Password(format!("{name}'s secret")),
             aors: vec![format!("{name}@{DOMAIN}")],
             anchor: None,
+            srtp: None,
             latch: None,
             algorithms: Vec::new(),
         };

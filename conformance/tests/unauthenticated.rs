@@ -57,6 +57,7 @@ impl Scene {
             advertise: bind,
             authenticate: true,
             anchor: None,
+            srtp: None,
             algorithms: Vec::new(),
             standing: Default::default(),
         };

@@ -226,6 +226,7 @@ fn proxy_config() -> proxy::Config {
         advertise: bind,
         authenticate: false,
         anchor: Some(Anchor::Never),
+        srtp: None,
         algorithms: Vec::new(),
         standing: Default::default(),
     };

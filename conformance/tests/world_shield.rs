@@ -45,6 +45,7 @@ impl Scene {
             authenticate: true,
             standing: Default::default(),
             anchor: None,
+            srtp: None,
             algorithms: vec![digest::Algorithm::Md5],
         };
         let config = Arc::new(proxy::Config {
@@ -62,6 +63,7 @@ impl Scene {
                 secret: Secret::Password(format!("pw-{name}")),
                 aors: vec![format!("{name}@example.com")],
                 anchor: None,
+                srtp: None,
                 latch: None,
                 algorithms: Vec::new(),
             });

@@ -235,6 +235,7 @@ fn add_user(world: &mut World, proxy: NodeId, name: &str) {
         secret: proto::tables::Secret::Password(format!("{name}'s secret")),
         aors: vec![format!("{name}@example.com")],
         anchor: None,
+        srtp: None,
         latch: None,
         algorithms: Vec::new(),
     });

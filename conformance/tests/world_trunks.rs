@@ -84,6 +84,7 @@ fn account(world: &mut World, proxy: NodeId, name: &str, domain: &str) {
         secret: Secret::Password(format!("{name}'s secret")),
         aors: vec![format!("{name}@{domain}")],
         anchor: None,
+        srtp: None,
         latch: None,
         algorithms: Vec::new(),
     });

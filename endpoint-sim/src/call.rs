@@ -85,8 +85,8 @@ impl Call {
     }
 
     /// The other side's description in a message, if there is one we understand.
-    pub(crate) fn described(message: &Message) -> Option<Remote> {
-        offer::read(message.sdp()?.1)
+    pub(crate) fn described(&self, message: &Message) -> Option<Remote> {
+        offer::read(message.sdp()?.1, self.media.keys.is_some())
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

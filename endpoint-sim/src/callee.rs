@@ -8,6 +8,7 @@ use proto::sip::{Builder, Message, Method, Name, reply};
 use crate::call::{Call, Repeated, Stage};
 use crate::caller::ALLOW;
 use crate::dialog::Dialog;
+use crate::offer;
 use crate::phone::{Phone, T1, T2};
 use crate::report::EndedBy;
 use crate::script::After;
@@ -67,7 +68,7 @@ impl Phone {
             let response = self.reply(&invite, 420).header(Name::Unsupported, required).finish();
             return self.transactions.respond(self.now, id, response);
         }
-        let remote = Call::described(&invite);
+        let remote = invite.sdp().and_then(|(_, sdp)| offer::read(sdp, self.config.srtp));
         if invite.sdp().is_some() && remote.is_none() {
             return self.respond(id, &invite, 488);
         }
@@ -149,7 +150,7 @@ impl Phone {
     pub(crate) fn acknowledged(&mut self, ack: &Message) {
         let Some(call) = self.call.as_mut().filter(|call| call.dialog.has(ack)) else { return };
         call.unacknowledged = None;
-        if let Some(remote) = Call::described(ack).filter(|_| std::mem::take(&mut call.late_offer)) {
+        if let Some(remote) = call.described(ack).filter(|_| std::mem::take(&mut call.late_offer)) {
             call.media.follow(self.now, remote);
         }
     }

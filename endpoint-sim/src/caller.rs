@@ -30,7 +30,7 @@ impl Phone {
         self.report.begin_call();
         self.milestones
             .retain(|milestone, _| !matches!(milestone, After::Ringing | After::Answered | After::Ended));
-        let media = Media::new(self.config.name(), self.config.rtcp_mux, &mut self.dice);
+        let media = Media::new(&self.config, &mut self.dice);
         Call::new(self.now, dialog, media, stage)
     }
 
@@ -57,7 +57,7 @@ impl Phone {
         }
         let ringing = self.now.saturating_duration_since(call.begun).as_millis() as u64;
         self.report.ringing_ms.get_or_insert(ringing);
-        if let Some(remote) = Call::described(response) {
+        if let Some(remote) = call.described(response) {
             call.media.follow(self.now, remote);
         }
         self.reached(After::Ringing);
@@ -80,7 +80,7 @@ impl Phone {
         call.dialog.confirm(response);
         let given_up = call.stage == Stage::Cancelling;
         call.stage = Stage::Up;
-        let remote = Call::described(response);
+        let remote = call.described(response);
         if let Some(remote) = remote {
             call.media.follow(self.now, remote);
         }
@@ -189,7 +189,8 @@ impl Call {
         self.media.direction = direction;
         let offer = self.media.remote.as_ref().filter(|_| answers);
         let Media { origin, mux, .. } = self.media;
-        let sdp = offer::write(Ours { local: sockets.local, origin, direction, mux }, offer);
+        let crypto = self.media.keys.as_ref().map(|keys| &keys.own);
+        let sdp = offer::write(Ours { local: sockets.local, origin, direction, mux, crypto }, offer);
         self.media.origin.version += 1;
         builder.body("application/sdp", &sdp)
     }

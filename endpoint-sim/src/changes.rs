@@ -3,7 +3,7 @@
 use proto::sip::transaction::ServerId;
 use proto::sip::{Message, Method, Name};
 
-use crate::call::{Call, Stage};
+use crate::call::Stage;
 use crate::media;
 use crate::phone::{Phone, Purpose};
 use crate::script::{Act, After, Step};
@@ -43,7 +43,7 @@ impl Phone {
         if let Some(old) = call.moved_from.take() {
             media::release(old, &mut self.out);
         }
-        if let Some(remote) = Call::described(response) {
+        if let Some(remote) = call.described(response) {
             call.media.follow(self.now, remote);
         }
         if act != Act::Update {
@@ -76,7 +76,7 @@ impl Phone {
             return self.respond(id, &request, 491);
         }
         call.dialog.follow_target(&request);
-        let (remote, has_offer) = (Call::described(&request), request.sdp().is_some());
+        let (remote, has_offer) = (call.described(&request), request.sdp().is_some());
         if has_offer && remote.is_none() {
             return self.respond(id, &request, 488);
         }

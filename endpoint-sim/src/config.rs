@@ -27,6 +27,8 @@ pub struct PhoneConfig {
     pub media_port: u16,
     /// Whether it offers and takes RTCP on the RTP port (RFC 5761).
     pub rtcp_mux: bool,
+    /// Whether it talks SRTP under keys in its descriptions (RFC 4568), and nothing else.
+    pub srtp: bool,
     /// Wanted life of a registration, in seconds.
     pub expires: u32,
     /// How much this device is wanted among those of its user, in thousandths (RFC 3261 §10.2.1.2).
@@ -47,6 +49,7 @@ impl PhoneConfig {
             media_ip: local.ip(),
             media_port: 40_000,
             rtcp_mux: false,
+            srtp: false,
             expires: 300,
             q: 1000,
         }

@@ -30,6 +30,7 @@ mod caller;
 mod changes;
 mod config;
 mod dialog;
+mod keys;
 mod marker;
 mod media;
 mod offer;

@@ -10,6 +10,8 @@ use proto::rtcp::{self, Block};
 use proto::rtp::{self, Header, Packet, Rtp, Seen, Statistics};
 use proto::sdp::Direction;
 
+use crate::config::PhoneConfig;
+use crate::keys::Keys;
 use crate::marker::{self, FRAME, Marker};
 use crate::offer::{EVENTS, Origin, PCMU, Remote};
 use crate::report::Report;
@@ -34,6 +36,8 @@ pub(crate) struct Media {
     pub(crate) origin: Origin,
     /// Whether we offer and take RTCP on the RTP port (RFC 5761).
     pub(crate) mux: bool,
+    /// What protects it, in both directions; `None`: nothing.
+    pub(crate) keys: Option<Keys>,
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
@@ -57,10 +61,11 @@ const DIGIT_PACKETS: u8 = 8;
 const DIGIT_ENDS: u8 = 3;
 
 impl Media {
-    pub(crate) fn new(name: String, mux: bool, dice: &mut Dice) -> Media {
+    pub(crate) fn new(config: &PhoneConfig, dice: &mut Dice) -> Media {
         Media {
-            name,
-            mux,
+            name: config.name(),
+            mux: config.rtcp_mux,
+            keys: config.srtp.then(|| Keys::new(dice)),
             sockets: None,
             remote: None,
             direction: Direction::SendRecv,
@@ -82,6 +87,9 @@ impl Media {
 
     /// The other side's description: from now on, talk there.
     pub(crate) fn follow(&mut self, now: Instant, remote: Remote) {
+        if let (Some(keys), Some(theirs)) = (&mut self.keys, &remote.crypto) {
+            keys.follow(theirs);
+        }
         self.remote = Some(remote);
         // Silence on hold is no gap.
         self.heard_at = None;
@@ -128,7 +136,8 @@ impl Media {
             // A long pause is not made good by a burst.
             let late = now.saturating_duration_since(due) > PACKET_TIME * 10;
             self.next_packet = Some(if late { now } else { due } + PACKET_TIME);
-            let bytes = Bytes::from(self.packet());
+            let packet = self.packet();
+            let Some(bytes) = self.protected(packet) else { continue };
             report.sent += 1;
             out.push_back(Output::SendMedia { socket, to, bytes });
         }
@@ -191,8 +200,9 @@ impl Media {
             Some(_) => rtcp::sender_report(self.ssrc, sender, &blocks, &self.name),
             None => rtcp::receiver_report(self.ssrc, &blocks, &self.name),
         };
+        let Some(bytes) = self.protected(bytes) else { return };
         report.rtcp_sent += 1;
-        out.push_back(Output::SendMedia { socket, to, bytes: bytes.into() });
+        out.push_back(Output::SendMedia { socket, to, bytes });
     }
 
     /// Where reports go, and from which port.
@@ -216,12 +226,28 @@ impl Media {
 
     /// Takes in a datagram of one of our sockets.
     pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], report: &mut Report) {
+        let opened = match &mut self.keys {
+            Some(keys) => keys.open(bytes),
+            None => Some(bytes.to_vec()),
+        };
+        let Some(bytes) = &opened else {
+            report.unopened += 1;
+            return;
+        };
         match rtp::classify(bytes) {
             Packet::Rtp(packet) => self.hear(now, from, packet, report),
             Packet::Rtcp(bytes) => self.read_report(now, bytes, report),
             _ => {}
         }
         report.audio_both_ways = report.received > 0 && report.heard_of_us > 0;
+    }
+
+    /// As it leaves.
+    fn protected(&mut self, packet: Vec<u8>) -> Option<Bytes> {
+        match &mut self.keys {
+            Some(keys) => keys.seal(packet).map(Bytes::from),
+            None => Some(packet.into()),
+        }
     }
 
     fn hear(&mut self, now: Instant, from: SocketAddr, packet: Rtp<'_>, report: &mut Report) {
@@ -283,7 +309,8 @@ impl Media {
     /// Says goodbye and gives the ports back.
     pub(crate) fn end(&mut self, out: &mut VecDeque<Output>) {
         if let Some((socket, to)) = self.reports_to() {
-            out.push_back(Output::SendMedia { socket, to, bytes: rtcp::bye(self.ssrc).into() });
+            let bytes = self.protected(rtcp::bye(self.ssrc));
+            out.extend(bytes.map(|bytes| Output::SendMedia { socket, to, bytes }));
         }
         let Some(sockets) = self.sockets.take() else { return };
         release(sockets, out);

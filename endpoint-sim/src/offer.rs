@@ -3,11 +3,16 @@
 use std::net::SocketAddr;
 
 use proto::sdp::{Direction, Sdp};
+use proto::srtp::Profile;
+use proto::srtp::sdes::Crypto;
 
 /// PCMU's payload type.
 pub(crate) const PCMU: u8 = 0;
 /// The payload type we give telephone events in offers of ours.
 pub(crate) const EVENTS: u8 = 101;
+
+/// The suite a phone knows that talks SRTP.
+pub(crate) const SUITE: Profile = Profile::Aes128CmSha1_80;
 
 /// What the other side describes, as far as it matters to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +23,8 @@ pub(crate) struct Remote {
     pub(crate) rtcp: Option<SocketAddr>,
     /// Whether it takes RTCP on its RTP port.
     pub(crate) mux: bool,
+    /// The key it protects what it sends with, if it does.
+    pub(crate) crypto: Option<Crypto>,
     /// Seen from it.
     pub(crate) direction: Direction,
     /// Its payload type for telephone events.
@@ -26,10 +33,13 @@ pub(crate) struct Remote {
     others: Vec<(usize, String)>,
 }
 
-/// Reads a description; `None` when there is no audio we can talk.
-pub(crate) fn read(bytes: &[u8]) -> Option<Remote> {
+/// Reads a description; `None` when there is no audio we can talk, in plain RTP or `secure`.
+pub(crate) fn read(bytes: &[u8], secure: bool) -> Option<Remote> {
     let sdp = Sdp::parse(bytes).ok()?;
-    let ours = sdp.media.iter().position(|m| m.media == "audio" && m.formats.contains(&"0"))?;
+    let wanted = if secure { "RTP/SAVP" } else { "RTP/AVP" };
+    let fits =
+        |m: &proto::sdp::Media<'_>| m.media == "audio" && m.formats.contains(&"0") && m.protocol == wanted;
+    let ours = sdp.media.iter().position(fits)?;
     let audio = &sdp.media[ours];
     let refused = |(at, m): (usize, &proto::sdp::Media<'_>)| {
         (at, format!("m={} 0 {} {}\r\n", m.media, m.protocol, m.formats.join(" ")))
@@ -39,6 +49,12 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Remote> {
         rtp: audio.address(),
         rtcp: proto::sdp::Media { rtcp_mux: false, ..audio.clone() }.rtcp_address(),
         mux: audio.rtcp_mux,
+        crypto: match secure {
+            true => Some(audio.cryptos.iter().find_map(|line| {
+                Crypto::parse(line).ok().filter(|crypto| crypto.master.profile() == SUITE)
+            })?),
+            false => None,
+        },
         direction,
         events: events_type(bytes),
         others: sdp.media.iter().enumerate().filter(|(at, _)| *at != ours).map(refused).collect(),
@@ -63,16 +79,18 @@ pub(crate) struct Origin {
 
 /// What we describe.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ours {
+pub(crate) struct Ours<'a> {
     pub(crate) local: SocketAddr,
     pub(crate) origin: Origin,
     pub(crate) direction: Direction,
     pub(crate) mux: bool,
+    /// What it protects what it sends with.
+    pub(crate) crypto: Option<&'a Crypto>,
 }
 
 /// Writes a description; in answer to `offer`, if there was one.
-pub(crate) fn write(ours: Ours, offer: Option<&Remote>) -> Vec<u8> {
-    let Ours { local, origin, direction, mux } = ours;
+pub(crate) fn write(ours: Ours<'_>, offer: Option<&Remote>) -> Vec<u8> {
+    let Ours { local, origin, direction, mux, crypto } = ours;
     let family = if local.is_ipv4() { "IP4" } else { "IP6" };
     let (ip, port) = (local.ip(), local.port());
     let Origin { session, version } = origin;
@@ -82,7 +100,10 @@ pub(crate) fn write(ours: Ours, offer: Option<&Remote>) -> Vec<u8> {
     let others = offer.map_or(&[][..], |offer| &offer.others);
     let place = (0..).find(|at| others.iter().all(|(other, _)| other != at)).unwrap_or(0);
     others.iter().filter(|(at, _)| *at < place).for_each(|(_, line)| text += line);
-    text += &audio(port, events, direction);
+    let offered = offer.and_then(|offer| offer.crypto.as_ref());
+    let crypto =
+        crypto.map(|ours| Crypto { tag: offered.map_or(ours.tag, |theirs| theirs.tag), ..ours.clone() });
+    text += &audio(port, events, direction, crypto);
     if mux && offer.is_none_or(|offer| offer.mux) {
         text += "a=rtcp-mux\r\n";
     }
@@ -90,7 +111,7 @@ pub(crate) fn write(ours: Ours, offer: Option<&Remote>) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn audio(port: u16, events: Option<u8>, direction: Direction) -> String {
+fn audio(port: u16, events: Option<u8>, direction: Direction, crypto: Option<Crypto>) -> String {
     let format = events.map_or(String::new(), |events| format!(" {events}"));
     let map = events.map_or(String::new(), |events| {
         format!("a=rtpmap:{events} telephone-event/8000\r\na=fmtp:{events} 0-15\r\n")
@@ -101,8 +122,10 @@ fn audio(port: u16, events: Option<u8>, direction: Direction) -> String {
         Direction::RecvOnly => "recvonly",
         Direction::Inactive => "inactive",
     };
+    let protocol = if crypto.is_some() { "RTP/SAVP" } else { "RTP/AVP" };
+    let crypto = crypto.map_or(String::new(), |crypto| format!("a=crypto:{crypto}\r\n"));
     format!(
-        "m=audio {port} RTP/AVP 0{format}\r\na=rtpmap:0 PCMU/8000\r\n{map}a=ptime:20\r\na={direction}\r\n"
+        "m=audio {port} {protocol} 0{format}\r\na=rtpmap:0 PCMU/8000\r\n{map}a=ptime:20\r\n{crypto}a={direction}\r\n"
     )
 }
 
@@ -120,19 +143,20 @@ pub(crate) fn answering(offered: Direction, we_hold: bool) -> Direction {
 mod tests {
     use super::*;
 
-    fn ours(local: &str, direction: Direction) -> Ours {
+    fn ours(local: &str, direction: Direction) -> Ours<'static> {
         Ours {
             local: local.parse().unwrap(),
             origin: Origin { session: 1, version: 2 },
             direction,
             mux: true,
+            crypto: None,
         }
     }
 
     #[test]
     fn what_is_offered_is_read() {
         let offer = write(ours("192.0.2.1:4000", Direction::SendOnly), None);
-        let remote = read(&offer).unwrap();
+        let remote = read(&offer, false).unwrap();
         assert_eq!(
             (remote.rtp, remote.rtcp),
             (Some("192.0.2.1:4000".parse().unwrap()), Some("192.0.2.1:4001".parse().unwrap()))
@@ -144,7 +168,7 @@ mod tests {
     fn an_answer_refuses_other_media_in_its_place() {
         let offer = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=video 5000 RTP/AVP 31\r\n\
             m=audio 4000 RTP/AVP 8 0\r\nm=image 6000 udptl t38\r\n";
-        let remote = read(offer).unwrap();
+        let remote = read(offer, false).unwrap();
         let answer = write(ours("[::1]:7000", Direction::SendRecv), Some(&remote));
         let sdp = Sdp::parse(&answer).unwrap();
         let seen: Vec<_> = sdp.media.iter().map(|m| (m.media, m.port)).collect();
@@ -153,6 +177,6 @@ mod tests {
 
     #[test]
     fn without_our_codec_there_is_nothing_to_talk() {
-        assert_eq!(read(b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4 RTP/AVP 8\r\n"), None);
+        assert_eq!(read(b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4 RTP/AVP 8\r\n", false), None);
     }
 }

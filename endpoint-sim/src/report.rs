@@ -41,6 +41,8 @@ pub struct Report {
     pub heard: BTreeMap<String, u64>,
     /// RTP packets without a marker: another make of phone.
     pub unmarked: u64,
+    /// Datagrams that our keys did not open.
+    pub unopened: u64,
     /// How many of our packets the other side says it heard (by its markers, or its RTCP).
     pub heard_of_us: u64,
     /// We heard the other side, and it says it heard us.

@@ -124,8 +124,17 @@ impl Bench {
         let peer = Some("127.0.0.1".parse().expect("an address"));
         let networks = ["here".to_owned(), "here".to_owned()];
         let mode = Mode::Split;
-        let ask =
-            Ask { session, mode, leg, peer, networks, latch: Latch::Strict, trusted: false, reset: false, srtp: None };
+        let ask = Ask {
+            session,
+            mode,
+            leg,
+            peer,
+            networks,
+            latch: Latch::Strict,
+            trusted: false,
+            reset: false,
+            srtp: None,
+        };
         let cseq = if leg == Side::Caller { 1 } else { 2 };
         let sdp = format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
@@ -181,7 +190,10 @@ impl Bench {
             packet[4..8].copy_from_slice(&(sequence * 160).to_be_bytes());
             let now = start + Duration::from_millis(20) * sequence;
             for &(socket, from) in &flows {
-                assert!(matches!(self.relay.forward(now, socket, from, &mut packet, 172), Forward::Send { .. }));
+                assert!(matches!(
+                    self.relay.forward(now, socket, from, &mut packet, 172),
+                    Forward::Send { .. }
+                ));
                 count += 1;
             }
             if start.elapsed() > time {

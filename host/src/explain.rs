@@ -275,6 +275,7 @@ fn because(decided: &MediaDecided) -> String {
         Rule::Unknown => "too little is known of the callee to be sure",
         Rule::DecidedTooLate => "only the answer showed that a relay is needed, too late for this call",
         Rule::Sticky => "the dialog was anchored already, and stays so",
+        Rule::KeysDiffer => "the parties protect their media differently (`srtp`): the relay stands between",
         Rule::NoSdp => "there was no address to compare with where the caller is seen",
     };
     words.into()

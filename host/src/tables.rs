@@ -284,8 +284,15 @@ mod tests {
         let tables = tables();
         let aors = vec!["alice@".to_owned(), "boss@example.org".to_owned()];
         let secret = Secret::Password("x".into());
-        let user =
-            User { name: "alice".into(), secret, aors, anchor: None, latch: None, algorithms: Vec::new() };
+        let user = User {
+            name: "alice".into(),
+            secret,
+            aors,
+            anchor: None,
+            latch: None,
+            srtp: None,
+            algorithms: Vec::new(),
+        };
         tables.0.reconfigure(vec![user], Policy::default());
         assert!(tables.owner("alice@192.0.2.1").is_some());
         assert!(tables.owner("boss@example.org").is_some());

@@ -127,7 +127,7 @@ impl Ask {
         let request =
             request.header(Name::RelayPolicy, format_args!("latch={latch};trust={trust};reset={reset}"));
         let Some(keying) = self.srtp else { return request };
-        let [caller, callee] = keying.parties.map(|srtp| word(&SRTPS, srtp));
+        let [caller, callee] = keying.parties.map(Srtp::as_str);
         let says = word(&SAYS, keying.answers);
         request.header(Name::RelaySrtp, format_args!("caller={caller};callee={callee};says={says}"))
     }
@@ -158,8 +158,9 @@ impl Ask {
 
 impl Keying {
     fn read(params: &Params<'_>) -> Result<Keying, &'static str> {
-        let party =
-            |side| read_word(&SRTPS, params.get(side), "Relay-Srtp: a party's is pass, plain, sdes or dtls");
+        let party = |side| {
+            read_word(&Srtp::WORDS, params.get(side), "Relay-Srtp: a party's is pass, plain, sdes or dtls")
+        };
         Ok(Keying {
             parties: [party("caller")?, party("callee")?],
             answers: read_word(&SAYS, params.get("says"), "Relay-Srtp: says is offer or answer")?,
@@ -250,8 +251,6 @@ const MODES: [(&str, Mode); 2] = [("split", Mode::Split), ("shared", Mode::Share
 const SIDES: [(&str, Side); 2] = [("caller", Side::Caller), ("callee", Side::Callee)];
 const LATCHES: [(&str, Latch); 3] =
     [("strict", Latch::Strict), ("prefix", Latch::Prefix), ("any", Latch::Any)];
-const SRTPS: [(&str, Srtp); 4] =
-    [("pass", Srtp::Pass), ("plain", Srtp::Plain), ("sdes", Srtp::Sdes), ("dtls", Srtp::Dtls)];
 const SAYS: [(&str, bool); 2] = [("offer", false), ("answer", true)];
 const SWITCH: [(&str, bool); 2] = [("no", false), ("yes", true)];
 /// RFC 3261 §8.1.1.5.

@@ -166,6 +166,8 @@ pub enum Rule {
     Sticky,
     /// No SDP to decide on.
     NoSdp,
+    /// The parties protect their media differently: keys have to be translated.
+    KeysDiffer,
 }
 
 /// The record of a call.

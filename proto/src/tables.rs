@@ -203,6 +203,22 @@ pub enum Srtp {
     Dtls,
 }
 
+impl Srtp {
+    /// Each with its word in configuration and headers; the first is meant where nothing is said.
+    pub const WORDS: [(&'static str, Srtp); 4] =
+        [("pass", Srtp::Pass), ("plain", Srtp::Plain), ("sdes", Srtp::Sdes), ("dtls", Srtp::Dtls)];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        Srtp::WORDS.iter().find(|(_, srtp)| *srtp == self).map_or("", |(word, _)| word)
+    }
+
+    /// By its word, in lower case.
+    pub fn from_name(name: &str) -> Option<Srtp> {
+        Srtp::WORDS.iter().find(|(word, _)| *word == name).map(|(_, srtp)| *srtp)
+    }
+}
+
 /// Kinds of events that are limited per source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Limit {

@@ -90,7 +90,7 @@ impl Proxy {
         }
         let Some(flow) = self.relay_flow(relay) else { return false };
         let mut held = Held::new(relay, session, flow, networks);
-        held.dialog.confirmed = true;
+        (held.dialog.confirmed, held.taken_up) = (true, true);
         self.relays.sessions.insert(session, Box::new(held));
         true
     }

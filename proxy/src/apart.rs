@@ -24,7 +24,7 @@ use crate::siblings::{self, Word};
 
 impl Proxy {
     /// Whether a branch needs a session of its own: another one has the session that the sibling made, or its callee is
-    /// not of the address family which that names.
+    /// not of the address family which that names, or protects its media otherwise than that offers.
     pub(crate) fn stands_apart(&self, context: &Context, index: usize) -> bool {
         let mut others = context.branches.iter().enumerate().filter(|(other, _)| *other != index);
         let taken = others.any(|(_, branch)| branch.media == Media::Direct);
@@ -40,7 +40,7 @@ impl Proxy {
                 .zip(hop)
                 .is_some_and(|(named, hop)| named.is_ipv4() != hop.remote.ip().to_canonical().is_ipv4())
         };
-        (taken || unfit()) && described && !self.config.relays.is_empty()
+        (taken || unfit() || self.keys_differ(context, index)) && described && !self.config.relays.is_empty()
     }
 
     /// The caller as a relay must see it: its network, and its SDP with its own addresses.

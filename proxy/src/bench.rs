@@ -83,6 +83,7 @@ pub(crate) fn open() -> Config {
         advertise: address(PROXY),
         authenticate: false,
         anchor: None,
+        srtp: None,
         algorithms: Vec::new(),
         standing: Default::default(),
     };

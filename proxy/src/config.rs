@@ -12,7 +12,7 @@ use proto::digest::Algorithm;
 use proto::node::Transport;
 use proto::node_auth::NodeKey;
 use proto::sip::transaction::Timers;
-use proto::tables::{Anchor, Latch};
+use proto::tables::{Anchor, Latch, Srtp};
 use proto::token::Keys;
 
 pub use crate::mid_registrar::MidRegistrar;
@@ -37,6 +37,8 @@ pub struct Config {
     pub anchor: Anchor,
     /// Whom a relay leg accepts first, unless trunk or user say otherwise.
     pub latch: Latch,
+    /// How media is protected, unless user, trunk or listener say otherwise.
+    pub srtp: Srtp,
     /// Two parties behind one public address talk directly.
     pub same_nat_direct: bool,
     /// Relays, tried in order of weight and health.
@@ -105,6 +107,8 @@ pub struct Listener {
     pub authenticate: bool,
     /// The media rule for parties met here.
     pub anchor: Option<Anchor>,
+    /// How media of parties met here is protected.
+    pub srtp: Option<Srtp>,
     /// Digest algorithms offered here, the preferred one first; empty: those of [`Config::algorithms`].
     pub algorithms: Vec<Algorithm>,
     /// Whether it is there for everything.
@@ -240,6 +244,7 @@ impl Default for Config {
             algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             anchor: Anchor::Auto,
             latch: Latch::Strict,
+            srtp: Srtp::Pass,
             same_nat_direct: false,
             relays: Vec::new(),
             relay_mode: Mode::Split,

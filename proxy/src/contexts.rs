@@ -10,7 +10,7 @@ use proto::event::{Name, Side};
 use proto::node::{Flow, Ticket};
 use proto::sip::Message;
 use proto::sip::transaction::{ClientId, ServerId};
-use proto::tables::{Anchor, Latch, User};
+use proto::tables::{Anchor, Latch, Srtp, User};
 use proto::timers::Timer;
 
 use crate::config::Config;
@@ -49,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) trusted: bool,
     /// See `trusted`.
     pub(crate) latch: Latch,
+    /// How the sender's media is protected.
+    pub(crate) srtp: Srtp,
     /// The call this request began, or takes part in.
     pub(crate) call: Option<Name>,
     /// What its sender wants kept from the other side.
@@ -140,6 +142,8 @@ pub(crate) struct Target {
     pub(crate) anchor: Option<Anchor>,
     /// Its latch rule.
     pub(crate) latch: Option<Latch>,
+    /// How its media is protected.
+    pub(crate) srtp: Option<Srtp>,
     /// A flow that ends here, of a device that is registered elsewhere (RFC 5626 §5).
     pub(crate) at_edge: bool,
     /// Other flows to the same device (RFC 5626 §7), for when this one is gone.
@@ -174,6 +178,7 @@ impl Target {
             device: None,
             trusted: false,
             anchor: None,
+            srtp: None,
             latch: None,
             at_edge: false,
             flows: VecDeque::new(),

@@ -6,6 +6,7 @@
 //! | | what is seen | decides | rule |
 //! |---|---|---|---|
 //! | 1 | `anchor: never` / `anchor: always` | direct / anchor | [`Rule::ConfiguredNever`], [`Rule::ConfiguredAlways`] |
+//! | 1 | the callee's media is to be protected otherwise than the offer's (`srtp`) | anchor | [`Rule::KeysDiffer`] |
 //! | 2 | no SDP address to compare (late offer, hold, names) | anchor | [`Rule::NoSdp`] |
 //! | 3 | both behind the same public address | anchor; direct with `same-nat: direct` | [`Rule::SameNat`] |
 //! | 4 | SDP names an address nobody outside can reach, from a public source | anchor | [`Rule::UnreachableAddress`] |
@@ -77,6 +78,8 @@ pub struct Seen {
     pub same_nat_direct: bool,
     /// An earlier call showed that the callee's media needs a relay.
     pub remembered: bool,
+    /// The callee protects its media otherwise than the offer does: a relay has to stand between.
+    pub keys_differ: bool,
 }
 
 /// What was decided, by which row of the table, and whose facts decided.
@@ -93,6 +96,7 @@ pub struct Decision {
 /// Decides. `None` only with [`Callee::NotYet`], when the callee matters.
 pub fn decide(seen: &Seen) -> Option<Decision> {
     let early = configured(seen)
+        .or_else(|| keys_differ(seen))
         .or_else(|| nothing_to_compare(seen))
         .or_else(|| same_nat(seen))
         .or_else(|| mismatch(seen))
@@ -250,6 +254,11 @@ fn same_nat(seen: &Seen) -> Option<Decision> {
 fn mismatch(seen: &Seen) -> Option<Decision> {
     let of = |side| Some(anchor(seen.party(side)?.mismatch()?, side));
     of(Side::Caller).or_else(|| of(Side::Callee))
+}
+
+/// Rule 1, where nothing is configured: keys have to be translated.
+fn keys_differ(seen: &Seen) -> Option<Decision> {
+    seen.keys_differ.then_some(anchor(Rule::KeysDiffer, Side::Callee))
 }
 
 /// Rule 6.

@@ -36,6 +36,7 @@ fn registered(source: &str) -> Party {
 
 fn scene(caller: Party, callee: Party) -> Seen {
     Seen {
+        keys_differ: false,
         anchor: Anchor::Auto,
         caller: Some(caller),
         callee: Callee::Known(callee),

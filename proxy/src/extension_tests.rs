@@ -152,6 +152,7 @@ fn alice_calls(config: Config, from: &str, headers: &str) -> Message {
         secret: Secret::Password("secret".into()),
         aors: vec!["alice@".into(), "desk@example.com".into()],
         anchor: None,
+        srtp: None,
         latch: None,
         algorithms: Vec::new(),
     };

@@ -80,7 +80,8 @@ impl Proxy {
             let session = session.or(context.word.and_then(|word| word.session));
             let begins = session.is_some() && context.role == Role::Begins;
             let media = if begins { self.callers_media(context) } else { Vec::new() };
-            edit = Word { session, peer }.write(edit, &media);
+            let srtp = self.srtp_beyond(context);
+            edit = Word { session, peer, srtp }.write(edit, &media);
         }
         let message = self.as_trunks_want(&context.flow, &flow, Some(&branch.target), edit.finish());
         let hidden = self.hidden_from_callee(context, index, Some(&flow));

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use proto::control::Session;
 use proto::event::{Event, Side, Sighting};
 use proto::node::Flow;
-use proto::sdp::Sdp;
+use proto::sdp::{Kind, Media as Section, Protection, Sdp};
 use proto::sip::{Message, Method, Uri};
-use proto::tables::{Anchor, Fact};
+use proto::tables::{Anchor, Fact, Srtp};
 
 use crate::aor::canonical;
 use crate::branches::Step;
@@ -83,6 +83,7 @@ impl Proxy {
             peer: self.peer_of(context.word, &context.flow),
             policy: Some((context.latch, context.trusted)),
             reset,
+            answers: false,
             sdp: Some(sdp),
             then: Then::Forward(context.server, index),
         }
@@ -126,7 +127,20 @@ impl Proxy {
             callee: self.callee_party(context, index),
             same_nat_direct: self.config.same_nat_direct,
             remembered,
+            keys_differ: anchor == Anchor::Auto && self.keys_differ(context, index),
         }
+    }
+
+    /// Whether the callee protects its media otherwise than the offer does, as far as either is known.
+    pub(crate) fn keys_differ(&self, context: &Context, index: usize) -> bool {
+        let parties = self.srtp_of(context, index);
+        let offer = context.request.sdp().and_then(|(_, sdp)| Sdp::parse(sdp).ok());
+        let theirs = Protection::wanted(parties[1]);
+        let differs = |media: &Section<'_>| {
+            let own = Protection::of(media);
+            media.port != 0 && media.kind == Kind::Rtp && (own != theirs || own == Protection::Dtls)
+        };
+        parties != [Srtp::Pass; 2] && offer.is_some_and(|sdp| sdp.media.iter().any(differs))
     }
 
     /// What listener, user, trunk and target wish; else what is configured for all. Without relays there is no choice, and
@@ -184,7 +198,9 @@ impl Proxy {
         decision: Decision,
     ) -> Step {
         let (network, sdp) = self.caller_at_relay(context);
-        let networks = [network, self.callee_network(context, index)];
+        let [caller, callee] = self.srtp_of(context, index);
+        let callee = Met { srtp: callee, ..self.callee_network(context, index) };
+        let networks = [Met { srtp: caller, ..network }, callee];
         let told = context.call.clone().map(|call| decision.event(call, seen, sighting(context, seen)));
         let errand = Errand { sdp, ..self.errand_of(context, Bytes::new(), index, false) };
         context.branches[index].stage = Stage::AtRelay;
@@ -207,12 +223,41 @@ impl Proxy {
     }
 
     pub(crate) fn met_at(&self, flow: &Flow) -> Met {
-        Met { network: self.network_at(flow), six: flow.remote.ip().to_canonical().is_ipv6() }
+        let six = flow.remote.ip().to_canonical().is_ipv6();
+        Met { network: self.network_at(flow), six, srtp: self.srtp_at(flow) }
+    }
+
+    /// How media of parties met here is protected, where nothing else is known of them.
+    pub(crate) fn srtp_at(&self, flow: &Flow) -> Srtp {
+        let listener = self.config.listeners.get(self.listener_of(flow));
+        listener.and_then(|listener| listener.srtp).unwrap_or(self.config.srtp)
+    }
+
+    /// How caller and callee of a branch protect their media. What another proxy serves is that one's to translate, which
+    /// knows both; but what only the caller's own first hop can end is plain RTP beyond it.
+    fn srtp_of(&self, context: &Context, index: usize) -> [Srtp; 2] {
+        let branch = &context.branches[index];
+        let elsewhere = branch
+            .hops
+            .front()
+            .map_or(branch.target.lookup, |hop| branch.leads_to_sibling(hop, &self.config));
+        if elsewhere {
+            let beyond = self.srtp_beyond(context);
+            return if beyond == context.srtp { [Srtp::Pass; 2] } else { [context.srtp, beyond] };
+        }
+        let met = || branch.hops.front().map_or(self.config.srtp, |hop| self.srtp_at(hop));
+        [context.srtp, branch.target.srtp.unwrap_or_else(met)]
+    }
+
+    /// How a caller's media is protected for whoever is behind another proxy of ours.
+    pub(crate) fn srtp_beyond(&self, context: &Context) -> Srtp {
+        if context.srtp == Srtp::Dtls { Srtp::Plain } else { context.srtp }
     }
 
     /// Where somebody is met of whom only the address is known.
     pub(crate) fn met_from(&self, ip: IpAddr) -> Met {
-        Met { network: self.config.network_of(ip), six: ip.to_canonical().is_ipv6() }
+        let (network, six) = (self.config.network_of(ip), ip.to_canonical().is_ipv6());
+        Met { network, six, srtp: self.config.srtp }
     }
 
     /// A relay's answer (or refusal) goes on with what waited for it.
@@ -337,6 +382,7 @@ impl Proxy {
             policy: begins
                 .then_some((branch.target.latch.unwrap_or(self.config.latch), branch.target.trusted)),
             reset: !begins,
+            answers: context.request.sdp().is_some(),
             sdp: Some(Bytes::copy_from_slice(sdp)),
             then: Then::Back(context.server, index, Box::new(response.clone())),
         }
@@ -399,6 +445,7 @@ impl Proxy {
             peer: self.peer_of(word, flow),
             policy: None,
             reset: false,
+            answers: true,
             sdp: Some(Bytes::copy_from_slice(sdp)),
             then: Then::Ack(Box::new(held)),
         };

@@ -93,6 +93,7 @@ pub(crate) fn proxy_of(domain: &str, at: &str) -> Config {
         advertise: address(at),
         authenticate: false,
         anchor: None,
+        srtp: None,
         algorithms: Vec::new(),
         standing: Default::default(),
     };

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::control::{Ask, SIX, Session};
+use proto::control::{Ask, Keying, SIX, Session};
 use proto::event::{Event, Name as EventName, Side};
 use proto::node::{Dice, Flow};
 use proto::sip::Message;
 use proto::sip::transaction::{ClientId, ServerId};
-use proto::tables::Latch;
+use proto::tables::{Latch, Srtp};
 use proto::timers::Timer;
 
 use crate::config::Config;
@@ -74,6 +74,8 @@ pub(crate) struct Held {
     pub(crate) call: Option<EventName>,
     /// To be ended as soon as nothing is under way.
     pub(crate) ending: bool,
+    /// A former life of ours made it: what is known of its parties is not all there was.
+    pub(crate) taken_up: bool,
 }
 
 /// Where a party is met.
@@ -83,6 +85,8 @@ pub(crate) struct Met {
     pub(crate) network: usize,
     /// Whether it is met by IPv6 there.
     pub(crate) six: bool,
+    /// How its media is protected.
+    pub(crate) srtp: Srtp,
 }
 
 /// One thing to ask of a relay.
@@ -96,6 +100,8 @@ pub(crate) struct Errand {
     pub(crate) policy: Option<(Latch, bool)>,
     /// Whether the party may have moved.
     pub(crate) reset: bool,
+    /// Whether what it says answers the other party's offer.
+    pub(crate) answers: bool,
     /// What it says.
     pub(crate) sdp: Option<Bytes>,
     /// What waits for the answer.
@@ -169,6 +175,7 @@ impl Held {
             decided: None,
             call: None,
             ending: false,
+            taken_up: false,
         }
     }
 
@@ -179,6 +186,7 @@ impl Held {
             let name = config.networks.get(met.network).map_or("", |network| &network.name);
             if met.six { format!("{name}{SIX}") } else { name.to_owned() }
         };
+        let parties = self.networks.map(|met| met.srtp);
         Ask {
             session: self.dialog.session,
             mode: config.relay_mode,
@@ -188,6 +196,8 @@ impl Held {
             latch: policy.0,
             trusted: policy.1,
             reset: errand.reset,
+            srtp: (self.taken_up || parties != [Srtp::Pass; 2])
+                .then_some(Keying { parties, answers: errand.answers }),
         }
     }
 }

@@ -183,6 +183,11 @@ impl Proxy {
         context.trusted = trunk.is_some();
         let word = trunk.and_then(|trunk| trunk.latch).or(context.user.as_ref().and_then(|user| user.latch));
         context.latch = word.unwrap_or(self.config.latch);
+        let srtp = trunk.and_then(|trunk| trunk.srtp).or(context.user.as_ref().and_then(|user| user.srtp));
+        context.srtp = match context.word {
+            Some(word) => word.srtp,
+            None => srtp.unwrap_or_else(|| self.srtp_at(&context.flow)),
+        };
     }
 
     pub(crate) fn begin_call(&mut self, cx: &mut Cx<'_>, context: &mut Context) {
@@ -311,6 +316,7 @@ pub(crate) fn new_context(
         word,
         trusted: false,
         latch: proto::tables::Latch::Strict,
+        srtp: proto::tables::Srtp::Pass,
         call: None,
         privacy,
         role: Role::Other,

@@ -7,6 +7,7 @@ use proto::event::{CallEnded, EndedBy, Event, Side};
 use proto::node::Flow;
 use proto::sip::transaction::ServerId;
 use proto::sip::{Edit, Message, Method, Name, NameAddr, reply};
+use proto::tables::Srtp;
 
 use crate::alarms::Alarm;
 use crate::calls::{Dialog, End, Peer};
@@ -295,7 +296,7 @@ impl Proxy {
         if to_sibling {
             let peer = context.branches[index].flow.map(|flow| flow.remote.ip());
             let session = context.branches[index].session().map(|(_, session)| session);
-            edit = Word { session, peer }.write(edit, &[]);
+            edit = Word { session, peer, srtp: Srtp::Pass }.write(edit, &[]);
         }
         let message = self.answer_as_trunks_want(context, came_by, edit.finish());
         let message = self.with_nothing_hidden(context, message);

@@ -126,7 +126,7 @@ impl Proxy {
         let routed = Routed::default();
         let sibling = self.config.is_sibling(origin.caller.remote.ip());
         let session = origin.token.session.map(|(_, session)| session);
-        let word = sibling.then_some(Word { session, peer: None });
+        let word = sibling.then_some(Word { session, peer: None, srtp: Default::default() });
         let mut context = Box::new(new_context(server, origin.caller, invite, routed, 0, word));
         self.know_sender(&mut context);
         if origin.token.of_record && self.calls.len() < self.config.limits.calls {

@@ -16,6 +16,7 @@ use proto::control::Session;
 use proto::node::Flow;
 use proto::node_auth::Proof;
 use proto::sip::{Edit, Message, Name, Params};
+use proto::tables::Srtp;
 
 use crate::config::Config;
 
@@ -26,6 +27,8 @@ pub(crate) struct Word {
     pub(crate) session: Option<Session>,
     /// Where it was observed.
     pub(crate) peer: Option<IpAddr>,
+    /// How its media is protected, as it comes from the sibling.
+    pub(crate) srtp: Srtp,
 }
 
 /// The headers that only our own nodes write.
@@ -52,7 +55,8 @@ impl Word {
         }
         let (session, params) = verdict_of(message);
         let peer = params.get("peer").and_then(|peer| peer.parse().ok());
-        Some(Word { session, peer })
+        let srtp = params.get("srtp").and_then(Srtp::from_name).unwrap_or_default();
+        Some(Word { session, peer, srtp })
     }
 
     /// Adds it to a message that goes to a sibling, to be signed afterwards; `media`: where an anchored caller wants its
@@ -64,6 +68,9 @@ impl Word {
         };
         if let Some(peer) = self.peer {
             verdict.push_str(&format!(";peer={peer}"));
+        }
+        if self.srtp != Srtp::Pass {
+            verdict.push_str(&format!(";srtp={}", self.srtp.as_str()));
         }
         if !media.is_empty() {
             verdict.push_str(";media=");
@@ -136,7 +143,7 @@ mod tests {
 
     fn sent(media: &[Option<SocketAddr>]) -> Message {
         let invite = crate::bench::message(&crate::bench::invite("sip:b@b.example"));
-        let word = Word { session: Some(Session(0x00c0_ffee_00c0_ffee)), peer: None };
+        let word = Word { session: Some(Session(0x00c0_ffee_00c0_ffee)), peer: None, srtp: Srtp::Pass };
         word.write(invite.edit(), media).finish()
     }
 

@@ -294,6 +294,7 @@ fn of_server(chosen: Chosen, uri: &Uri<'_>, route: &Route, config: &Config) -> T
         trusted: trunk.trusted,
         anchor: trunk.anchor,
         latch: trunk.latch,
+        srtp: trunk.srtp,
         ..Target::by(of_next_hop(&server.next, config))
     }
     .of(chosen)
@@ -309,6 +310,7 @@ pub(crate) fn of_binding(aor: &str, binding: &Binding, owner: Option<&User>, con
         device: Some(Device { mark: binding_mark(binding), behind_nat: binding.behind_nat, aor: aor.into() }),
         anchor: owner.and_then(|user| user.anchor),
         latch: owner.and_then(|user| user.latch),
+        srtp: owner.and_then(|user| user.srtp),
         ..Target::by(Hops::Ready(vec![flow]))
     }
 }

@@ -23,6 +23,7 @@ pub(crate) fn config() -> Config {
         advertise: address("203.0.113.1:5060"),
         authenticate: true,
         anchor: None,
+        srtp: None,
         algorithms: Vec::new(),
         standing: Default::default(),
     };
@@ -41,6 +42,7 @@ pub(crate) fn user(name: &str, aors: &[&str]) -> User {
         secret: Secret::Password("secret".into()),
         aors: aors.iter().map(|aor| aor.to_string()).collect(),
         anchor: None,
+        srtp: None,
         latch: None,
         algorithms: Vec::new(),
     }

@@ -100,6 +100,7 @@ impl Desk {
                 secret: Secret::Password("secret".into()),
                 aors: vec![format!("{name}@example.com")],
                 anchor: None,
+                srtp: None,
                 latch: None,
                 algorithms: Vec::new(),
             });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::control::Mode;
 use proto::digest::Algorithm;
 use proto::node::Transport;
-use proto::tables::{Anchor, Latch, Secret, User};
+use proto::tables::{Anchor, Latch, Secret, Srtp, User};
 use proxy::config::MediaRange;
 
 use super::trunks::lower as trunks;
@@ -48,6 +48,7 @@ fn user(user: &schema::User, realm: &str, offered: &[Algorithm]) -> User {
         aors,
         anchor: user.anchor.map(anchor),
         latch: user.latch.map(latch),
+        srtp: user.srtp.map(srtp),
         algorithms: algorithms(&user.algorithms),
     }
 }
@@ -64,6 +65,7 @@ pub fn proxy(settings: &Settings, keys: &Keyring) -> Option<proxy::Config> {
         algorithms: algorithms(&file.auth.algorithms),
         anchor: anchor(own.anchor),
         latch: latch(own.latch),
+        srtp: srtp(own.srtp),
         same_nat_direct: own.same_nat == schema::SameNat::Direct,
         relays: relays(settings, own),
         relay_mode: file.relay.as_ref().map_or(Mode::Split, |relay| mode(relay.mode)),
@@ -131,6 +133,7 @@ fn proxy_listener(settings: &Settings, listener: &schema::Listener) -> proxy::co
         advertise: SocketAddr::new(seen_as, bind.port()),
         authenticate: settings.file.auth.required && !settings.has_pbx(),
         anchor: listener.anchor.map(anchor),
+        srtp: listener.srtp.map(srtp),
         algorithms: algorithms(&listener.algorithms),
         standing: listener.standing,
     }
@@ -285,6 +288,15 @@ pub(super) fn latch(latch: schema::Latch) -> Latch {
         schema::Latch::Strict => Latch::Strict,
         schema::Latch::Prefix => Latch::Prefix,
         schema::Latch::Any => Latch::Any,
+    }
+}
+
+/// As the services have it.
+pub(super) fn srtp(srtp: schema::Srtp) -> Srtp {
+    match srtp {
+        schema::Srtp::Pass => Srtp::Pass,
+        schema::Srtp::Plain => Srtp::Plain,
+        schema::Srtp::Sdes => Srtp::Sdes,
     }
 }
 

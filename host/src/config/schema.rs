@@ -88,6 +88,9 @@ pub struct Listener {
     /// When media of calls that come in here is anchored; none: as the proxy says.
     #[serde(default)]
     pub anchor: Option<Anchor>,
+    /// How media of parties met here is protected; none: as the proxy says.
+    #[serde(default)]
+    pub srtp: Option<Srtp>,
     /// Digest algorithms offered here, in this order; none: as `auth` says.
     #[serde(default)]
     pub algorithms: Vec<Algorithm>,
@@ -112,6 +115,7 @@ impl Listener {
             address,
             network: None,
             anchor: None,
+            srtp: None,
             algorithms: Vec::new(),
             tls: ListenerTls::default(),
             origins: Vec::new(),
@@ -209,6 +213,19 @@ pub enum Latch {
     Any,
 }
 
+/// `pass`, `plain` or `sdes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Srtp {
+    /// Keys are the parties' own affair.
+    #[default]
+    Pass,
+    /// Plain RTP.
+    Plain,
+    /// SRTP under keys in the SDP.
+    Sdes,
+}
+
 /// Accounts: a list, or the name of a file with one (relative to the configuration).
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
@@ -272,6 +289,9 @@ pub struct User {
     /// Its own rule for latching.
     #[serde(default)]
     pub latch: Option<Latch>,
+    /// How its media is protected.
+    #[serde(default)]
+    pub srtp: Option<Srtp>,
     /// Digest algorithms offered to it, in this order; none: as the listener says.
     #[serde(default)]
     pub algorithms: Vec<Algorithm>,
@@ -325,6 +345,8 @@ pub struct Proxy {
     pub anchor: Anchor,
     /// Whom relay legs accept first.
     pub latch: Latch,
+    /// How media is protected, where user, trunk and listener say nothing.
+    pub srtp: Srtp,
     /// Two parties behind one public address.
     pub same_nat: SameNat,
     /// Relays to ask, in this order; none: the one in this file, if there is one.
@@ -358,6 +380,7 @@ impl Default for Proxy {
         Proxy {
             anchor: Anchor::default(),
             latch: Latch::default(),
+            srtp: Srtp::default(),
             same_nat: SameNat::default(),
             relays: Vec::new(),
             redirect: None,

@@ -285,7 +285,8 @@ mod tests {
             let (socket, local) = path.bind("127.0.0.1:0".parse().unwrap()).unwrap();
             peer().send_to(b"old", local).unwrap();
             path.empty(socket);
-            let turn = path.turn(Some(Duration::ZERO), &mut |_, _, _, _, _| panic!("nothing is left")).unwrap();
+            let turn =
+                path.turn(Some(Duration::ZERO), &mut |_, _, _, _, _| panic!("nothing is left")).unwrap();
             assert_eq!(turn.received, 0);
         }
     }

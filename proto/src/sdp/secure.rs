@@ -3,6 +3,7 @@
 
 use super::lines::{Line, lines, token};
 use super::{Kind, Media};
+use crate::tables::Srtp;
 
 /// How a section's packets are protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,15 @@ impl Protection {
             }
             Kind::Rtp if secure => Protection::Sdes,
             _ => Protection::Plain,
+        }
+    }
+
+    /// Towards a party of this kind. Who has said nothing of keys gets plain RTP from somebody who has.
+    pub fn wanted(srtp: Srtp) -> Protection {
+        match srtp {
+            Srtp::Pass | Srtp::Plain => Protection::Plain,
+            Srtp::Sdes => Protection::Sdes,
+            Srtp::Dtls => Protection::Dtls,
         }
     }
 

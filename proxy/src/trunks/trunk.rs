@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proto::cidr::Cidr;
 use proto::event::Name;
-use proto::tables::{Anchor, Latch};
+use proto::tables::{Anchor, Latch, Srtp};
 
 use super::login::Credentials;
 use super::rules::Rule;
@@ -30,6 +30,8 @@ pub struct Trunk {
     pub anchor: Option<Anchor>,
     /// Its latch rule.
     pub latch: Option<Latch>,
+    /// How its media is protected.
+    pub srtp: Option<Srtp>,
     /// How often each server is asked with OPTIONS whether it is there; zero: never.
     pub probe: Duration,
     /// How long a server may say nothing at all before the next one is tried.
@@ -96,6 +98,7 @@ impl Trunk {
             sources: Vec::new(),
             certificates: Vec::new(),
             anchor: None,
+            srtp: None,
             latch: None,
             probe: Duration::ZERO,
             try_timeout: TRY_TIMEOUT,

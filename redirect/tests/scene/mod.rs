@@ -229,6 +229,7 @@ impl Tables for Maps {
             secret: Secret::Password(String::new()),
             aors: vec![aor.clone()],
             anchor: None,
+            srtp: None,
             latch: None,
             algorithms: Vec::new(),
         };

@@ -184,10 +184,11 @@ impl Relay {
         };
         let own = Protection::of(media);
         let other = ask.leg.other();
-        let wish = wanted(keying.parties[index(other)]);
+        let wish = Protection::wanted(keying.parties[index(other)]);
         let theirs = keys(other).map_or(wish, |keys| keys.protection);
         let stands = keys(ask.leg).is_some() || keys(other).is_some();
-        let asked = keying.parties != [Srtp::Pass; 2] && !keying.answers && own != theirs;
+        let differ = own != theirs || own == Protection::Dtls;
+        let asked = keying.parties != [Srtp::Pass; 2] && !keying.answers && differ;
         (media.kind == Kind::Rtp && (stands || asked)).then_some([own, theirs])
     }
 
@@ -259,7 +260,8 @@ impl Relay {
             let stream = session.streams.get(at).copied().flatten();
             let leg = stream.and_then(|stream| self.legs.get_mut(stream.legs[other] as usize));
             let keys = leg.and_then(|leg| leg.keys.as_mut());
-            let protection = keys.as_ref().map_or(wanted(keying.parties[other]), |keys| keys.protection);
+            let protection =
+                keys.as_ref().map_or(Protection::wanted(keying.parties[other]), |keys| keys.protection);
             let offered = protocols[other].get(at).filter(|_| keying.answers);
             let protocol = match offered {
                 Some(protocol) => protocol.clone(),
@@ -289,15 +291,6 @@ fn has_keys_at(relay: &Relay, session: &Session, at: usize) -> bool {
     stream.is_some_and(|stream| {
         stream.legs.iter().any(|leg| relay.legs.get(*leg as usize).is_some_and(|leg| leg.keys.is_some()))
     })
-}
-
-/// Who has nothing said of its keys gets plain RTP from somebody who has.
-fn wanted(srtp: Srtp) -> Protection {
-    match srtp {
-        Srtp::Pass | Srtp::Plain => Protection::Plain,
-        Srtp::Sdes => Protection::Sdes,
-        Srtp::Dtls => Protection::Dtls,
-    }
 }
 
 fn refused(why: Refused) -> Why {

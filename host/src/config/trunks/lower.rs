@@ -10,7 +10,7 @@ use proxy::trunks::rules::{self, Act, Direction, Part, Rule};
 use proxy::trunks::trunk::Registering;
 
 use super::{HeaderRule, On, Register, Route, Trunk};
-use crate::config::lower::{anchor, latch, realm, transport};
+use crate::config::lower::{anchor, latch, realm, srtp, transport};
 use crate::config::values::SipAddress;
 use crate::config::{Settings, schema, values};
 
@@ -125,6 +125,7 @@ fn trunk(name: &str, trunk: &Trunk) -> proxy::config::Trunk {
         certificates: trunk.certificate_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
         anchor: trunk.anchor.map(anchor),
         latch: trunk.latch.map(latch),
+        srtp: trunk.srtp.map(srtp),
         probe: trunk.probe.0,
         try_timeout: trunk.try_timeout.0,
         caps: Caps { calls: limit(trunk.max_calls), per_second: limit(trunk.calls_per_second) },
@@ -239,6 +240,7 @@ fn via(route: &Route) -> proxy::config::Trunk {
         sources: sources(&route.sources, &servers),
         anchor: route.anchor.map(anchor),
         latch: route.latch.map(latch),
+        srtp: route.srtp.map(srtp),
         servers,
         ..proxy::config::Trunk::named(&format!("{} → {via}", route.to))
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::schema::{Anchor, Latch, RouteTls, Transport};
+use super::schema::{Anchor, Latch, RouteTls, Srtp, Transport};
 use super::values::{Cidr, Listed, Span};
 
 /// A carrier, a PBX or a peer.
@@ -30,6 +30,8 @@ pub struct Trunk {
     pub anchor: Option<Anchor>,
     /// Its own rule for latching.
     pub latch: Option<Latch>,
+    /// How its media is protected.
+    pub srtp: Option<Srtp>,
     /// How often each server is asked with OPTIONS whether it is there; 0: never.
     pub probe: Span,
     /// How long a server may say nothing at all before the next one is tried.
@@ -60,6 +62,7 @@ impl Default for Trunk {
             sources: Vec::new(),
             certificate_names: Vec::new(),
             anchor: None,
+            srtp: None,
             latch: None,
             probe: span(30),
             try_timeout: span(4),
@@ -292,6 +295,8 @@ pub struct Route {
     pub anchor: Option<Anchor>,
     /// For `via`: its own rule for latching.
     pub latch: Option<Latch>,
+    /// For `via`: how its media is protected.
+    pub srtp: Option<Srtp>,
     /// For `via`: certificates towards it.
     pub tls: Option<RouteTls>,
 }
@@ -312,6 +317,7 @@ impl Default for Route {
             trusted: false,
             sources: Vec::new(),
             anchor: None,
+            srtp: None,
             latch: None,
             tls: None,
         }
