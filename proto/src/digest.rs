@@ -10,15 +10,14 @@
 //! §22.4 item 8 keeps them welcome), never for SHA-256; their nonce has no count, so it should serve once. The `-sess`
 //! variants are neither offered nor answered.
 
-use constant_time_eq::constant_time_eq;
-use sha2::Digest as _;
-
 use crate::sip::Auth;
 use crate::tables::Secret;
 
+mod credentials;
 mod nonce;
 mod quoted;
 
+pub use credentials::Credentials;
 pub use nonce::{LIFE, NonceCheck, Nonces};
 use quoted::{quote, unquote};
 
@@ -46,19 +45,52 @@ impl Algorithm {
         [Algorithm::Sha256, Algorithm::Md5].into_iter().find(|a| a.as_str().eq_ignore_ascii_case(name))
     }
 
-    /// The hash of the parts joined by colons, in lower-case hex.
-    fn hash(self, parts: &[&[u8]]) -> String {
-        let joined = parts.join(&b':');
+    /// The hash of the parts joined by colons.
+    fn hash(self, parts: &[&[u8]]) -> Hex {
         match self {
-            Algorithm::Sha256 => hex(&sha2::Sha256::digest(joined)),
-            Algorithm::Md5 => hex(&md5::Md5::digest(joined)),
+            Algorithm::Sha256 => Hex::of(&joined::<sha2::Sha256>(parts)),
+            Algorithm::Md5 => Hex::of(&joined::<md5::Md5>(parts)),
         }
+    }
+}
+
+fn joined<D: sha2::Digest>(parts: &[&[u8]]) -> impl AsRef<[u8]> {
+    let mut hasher = D::new();
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            hasher.update(b":");
+        }
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+/// A hash in lower-case hex.
+#[derive(Clone, Copy, Debug)]
+struct Hex {
+    digits: [u8; 64],
+    length: usize,
+}
+
+impl Hex {
+    fn of(hash: &impl AsRef<[u8]>) -> Hex {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = Hex { digits: [b'0'; 64], length: 0 };
+        for (pair, byte) in hex.digits.chunks_exact_mut(2).zip(hash.as_ref()) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            hex.length += 2;
+        }
+        hex
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.digits[..self.length]).unwrap_or_default()
     }
 }
 
 /// What an account's [`Secret::Hashed`] holds for this algorithm: `H(user:realm:password)` in lower-case hex.
 pub fn hashed(algorithm: Algorithm, user: &str, realm: &str, password: &str) -> String {
-    algorithm.hash(&[user.as_bytes(), realm.as_bytes(), password.as_bytes()])
+    algorithm.hash(&[user.as_bytes(), realm.as_bytes(), password.as_bytes()]).as_str().to_owned()
 }
 
 /// The value of a WWW-Authenticate or Proxy-Authenticate header.
@@ -76,34 +108,10 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
-/// Whether the credentials (the value of Authorization or Proxy-Authorization) prove the secret for this request.
-/// `uri` is taken from the credentials; the caller checks that it fits the request URI. Constant-time compare.
+/// Whether the credentials (the value of Authorization or Proxy-Authorization) prove the secret for this request: see
+/// [`Credentials::prove`].
 pub fn verify(credentials: &str, secret: &Secret, request: Request<'_>) -> bool {
-    expected(Auth(credentials), secret, request).is_some_and(|expected| {
-        let given = Auth(credentials).get("response").unwrap_or_default().to_ascii_lowercase();
-        constant_time_eq(expected.as_bytes(), given.as_bytes())
-    })
-}
-
-/// The response these credentials should carry; `None` when they lack something or ask for what we don't do.
-fn expected(credentials: Auth<'_>, secret: &Secret, request: Request<'_>) -> Option<String> {
-    let is_digest = credentials.scheme().eq_ignore_ascii_case("Digest");
-    let algorithm = Algorithm::from_name(credentials.get("algorithm")).filter(|_| is_digest)?;
-    let value = |name| credentials.get(name).map(unquote);
-    let ha1 = secret_hash(secret, algorithm, &value("username")?, &value("realm")?)?;
-    let quality = Quality::of_credentials(credentials, algorithm)?;
-    Some(response(algorithm, &ha1, &value("nonce")?, quality, &value("uri")?, request))
-}
-
-/// `H(user:realm:password)`.
-fn secret_hash(secret: &Secret, algorithm: Algorithm, user: &str, realm: &str) -> Option<String> {
-    match (secret, algorithm) {
-        (Secret::Password(password), _) => Some(hashed(algorithm, user, realm, password)),
-        (Secret::Hashed { md5, .. }, Algorithm::Md5) => md5.as_ref().map(|hash| hash.to_ascii_lowercase()),
-        (Secret::Hashed { sha256, .. }, Algorithm::Sha256) => {
-            sha256.as_ref().map(|hash| hash.to_ascii_lowercase())
-        }
-    }
+    Credentials::read(credentials).prove(secret, request)
 }
 
 /// What a response covers beyond the secret, nonce, method and URI.
@@ -115,17 +123,6 @@ enum Quality<'a> {
     Present { qop: &'a str, count: &'a str, cnonce: &'a str },
 }
 
-impl<'a> Quality<'a> {
-    fn of_credentials(credentials: Auth<'a>, algorithm: Algorithm) -> Option<Quality<'a>> {
-        let Some(qop) = credentials.get("qop") else {
-            return (algorithm == Algorithm::Md5).then_some(Quality::Absent);
-        };
-        let known = ["auth", "auth-int"].iter().any(|known| known.eq_ignore_ascii_case(qop));
-        let (count, cnonce) = (credentials.get("nc")?, credentials.get("cnonce")?);
-        known.then_some(Quality::Present { qop, count, cnonce })
-    }
-}
-
 /// RFC 7616 §3.4.1.
 fn response(
     algorithm: Algorithm,
@@ -134,18 +131,20 @@ fn response(
     quality: Quality<'_>,
     uri: &str,
     request: Request<'_>,
-) -> String {
-    let mut a2 = vec![request.method.as_bytes(), uri.as_bytes()];
-    let body = algorithm.hash(&[request.body]);
-    if matches!(quality, Quality::Present { qop, .. } if qop.eq_ignore_ascii_case("auth-int")) {
-        a2.push(body.as_bytes());
-    }
-    let ha2 = algorithm.hash(&a2);
+) -> Hex {
+    let (method, uri) = (request.method.as_bytes(), uri.as_bytes());
+    let ha2 = match quality {
+        Quality::Present { qop, .. } if qop.eq_ignore_ascii_case("auth-int") => {
+            algorithm.hash(&[method, uri, algorithm.hash(&[request.body]).as_str().as_bytes()])
+        }
+        _ => algorithm.hash(&[method, uri]),
+    };
+    let ha2 = ha2.as_str();
     match quality {
-        Quality::Absent => algorithm.hash(&[ha1.as_bytes(), nonce.as_bytes(), ha2.as_bytes()]),
+        Quality::Absent => algorithm.hash(&[ha1, nonce, ha2].map(str::as_bytes)),
         Quality::Present { qop, count, cnonce } => {
             let cnonce = unquote(cnonce);
-            algorithm.hash(&[ha1, nonce, count, &cnonce, qop, &ha2].map(str::as_bytes))
+            algorithm.hash(&[ha1, nonce, count, &cnonce, qop, ha2].map(str::as_bytes))
         }
     }
 }
@@ -169,7 +168,7 @@ pub fn answer(
     };
     let ha1 = hashed(asked.algorithm, user, &unquote(asked.realm), password);
     let response = response(asked.algorithm, &ha1, &unquote(asked.nonce), quality, uri, request);
-    Some(asked.credentials(user, uri, &response, quality))
+    Some(asked.credentials(user, uri, response.as_str(), quality))
 }
 
 /// The strongest challenge of several that we can answer (RFC 8760 §2.4: the server's order counts).
@@ -231,12 +230,6 @@ impl<'a> Asked<'a> {
 fn best_qop(offered: &str) -> Option<&'static str> {
     let offers = |qop| offered.split(',').any(|offer| offer.trim().eq_ignore_ascii_case(qop));
     ["auth", "auth-int"].into_iter().find(|qop| offers(qop))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    nibbles.map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use proto::event::Event;
 use proto::node::Flow;
 use proto::node_auth::Proof;
 use proto::shield::{Deed, Outcome, Ruling, What};
-use proto::sip::{Auth, Message, Method, Name, NameAddr, Uri, reply};
+use proto::sip::{Message, Method, Name, NameAddr, Uri, reply};
 use proto::tables::{Secret, Tables, User};
 
 use crate::aor;
@@ -146,7 +146,7 @@ impl Gate {
     fn credentials(&self, visit: &Visit<'_>, tables: &mut dyn Tables) -> Credentials {
         let mut outcome = Credentials::Absent;
         for credentials in visit.credentials().take(MAX_CREDENTIALS) {
-            outcome = self.one_credential(visit, credentials, tables);
+            outcome = self.one_credential(visit, &credentials, tables);
             if matches!(outcome, Credentials::Proven(_) | Credentials::Misplaced | Credentials::Shielded(_)) {
                 break;
             }
@@ -155,9 +155,13 @@ impl Gate {
     }
 
     /// The nonce first: without one of ours for this source, nothing else of them matters.
-    fn one_credential(&self, visit: &Visit<'_>, text: &str, tables: &mut dyn Tables) -> Credentials {
-        let credentials = Auth(text);
-        let (name, nonce) = (credentials.get("username").unwrap_or_default(), credentials.get("nonce"));
+    fn one_credential(
+        &self,
+        visit: &Visit<'_>,
+        credentials: &digest::Credentials<'_>,
+        tables: &mut dyn Tables,
+    ) -> Credentials {
+        let (name, nonce) = (credentials.username.unwrap_or_default(), credentials.nonce);
         let Some(nonce) = nonce.filter(|nonce| !nonce.is_empty()) else { return Credentials::Absent };
         let check = self.nonces.check(visit.now.unix_ms(), &visit.config.realm, visit.source(), nonce);
         if check == NonceCheck::Foreign {
@@ -225,7 +229,7 @@ impl<'a> Visit<'a> {
     /// The account these credentials prove. An unknown one costs as much work as a wrong password.
     fn account(
         &self,
-        credentials: Auth<'_>,
+        credentials: &digest::Credentials<'_>,
         name: &str,
         nobody: &Secret,
         tables: &dyn Tables,
@@ -234,7 +238,7 @@ impl<'a> Visit<'a> {
         let secret = user.as_ref().map_or(nobody, |user| &user.secret);
         let (method, body) = (self.request.method(), self.request.body());
         let request = digest::Request { method: method.as_str(), body };
-        let proven = digest::verify(credentials.0, secret, request);
+        let proven = credentials.prove(secret, request);
         user.filter(|user| proven && self.offers(credentials, Some(user)))
     }
 
@@ -273,21 +277,21 @@ impl<'a> Visit<'a> {
     }
 
     /// The credentials this request brings for our realm.
-    fn credentials(&self) -> impl Iterator<Item = &'a str> {
+    fn credentials(&self) -> impl Iterator<Item = digest::Credentials<'a>> {
         let name = match self.face {
             Face::Proxy => Name::ProxyAuthorization,
             Face::Registrar => Name::Authorization,
         };
         let realm = self.config.realm.as_str();
         let lines = self.request.headers().filter(move |header| header.name == name);
-        lines.filter_map(|header| std::str::from_utf8(header.value).ok()).filter(move |value| {
-            Auth(value).scheme().eq_ignore_ascii_case("digest") && Auth(value).get("realm") == Some(realm)
-        })
+        let texts = lines.filter_map(|header| std::str::from_utf8(header.value).ok());
+        let all = texts.map(digest::Credentials::read);
+        all.filter(move |credentials| credentials.is_digest && credentials.realm == Some(realm))
     }
 
     /// Whether the credentials use an algorithm we offer: a weaker one is not let in by asking for it.
-    fn offers(&self, credentials: Auth<'_>, user: Option<&User>) -> bool {
-        let used = Algorithm::from_name(credentials.get("algorithm"));
+    fn offers(&self, credentials: &digest::Credentials<'_>, user: Option<&User>) -> bool {
+        let used = Algorithm::from_name(credentials.algorithm);
         used.is_some_and(|used| self.algorithms(user).contains(&used))
     }
 
@@ -312,8 +316,8 @@ impl<'a> Visit<'a> {
     }
 
     /// RFC 7616 §3.4.6. Some phones write only the domain, or our address; another user is another call.
-    fn is_for_this_uri(&self, credentials: Auth<'_>) -> bool {
-        let written = credentials.get("uri").unwrap_or_default();
+    fn is_for_this_uri(&self, credentials: &digest::Credentials<'_>) -> bool {
+        let written = credentials.uri.unwrap_or_default();
         if written == self.request.request_uri() {
             return true;
         }
@@ -364,7 +368,12 @@ fn shielded(deed: &Deed<'_>, ruling: Ruling) -> Option<Verdict> {
 
 /// Whether the nonce is young, and this count of it was never seen. Only asked for credentials that prove an account,
 /// so that nobody else makes us remember nonces.
-fn is_fresh(visit: &Visit<'_>, check: NonceCheck, credentials: Auth<'_>, tables: &mut dyn Tables) -> bool {
+fn is_fresh(
+    visit: &Visit<'_>,
+    check: NonceCheck,
+    credentials: &digest::Credentials<'_>,
+    tables: &mut dyn Tables,
+) -> bool {
     match (check, count(credentials)) {
         (NonceCheck::Fresh(id), Some(count)) => tables.use_nonce(visit.now.at, id, count),
         _ => false,
@@ -372,8 +381,8 @@ fn is_fresh(visit: &Visit<'_>, check: NonceCheck, credentials: Auth<'_>, tables:
 }
 
 /// The nonce count; 1 for credentials of RFC 2069, which have none: their nonce serves once. `None`: unreadable.
-fn count(credentials: Auth<'_>) -> Option<u32> {
-    match credentials.get("nc") {
+fn count(credentials: &digest::Credentials<'_>) -> Option<u32> {
+    match credentials.count {
         Some(nc) => u32::from_str_radix(nc, 16).ok(),
         None => Some(1),
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proto::digest::answer;
 use proto::shield::{Measure, Policy, why};
+use proto::sip::Auth;
 
 use super::*;
 use crate::config::Trunk;

@@ -115,6 +115,7 @@ fn a_qop_nobody_knows_proves_nothing() {
         let ha1 = hashed(Algorithm::Md5, "a", "x", "secret");
         let quality = Quality::Present { qop, count: "00000001", cnonce: "c" };
         let response = response(Algorithm::Md5, &ha1, "n", quality, "sip:x", GET);
+        let response = response.as_str();
         let credentials = format!(
             "Digest username=\"a\", realm=\"x\", nonce=\"n\", uri=\"sip:x\", nc=00000001, cnonce=\"c\", qop={qop}, \
              response=\"{response}\""

@@ -244,8 +244,12 @@ impl<'a> Auth<'a> {
 
     /// A parameter, quotes removed (escapes left).
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        let mut params = lex::list(self.parts().1).map(name_value);
-        params.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.unwrap_or(""))
+        self.params().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All parameters in order, quotes removed (escapes left).
+    pub fn params(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        lex::list(self.parts().1).map(name_value).map(|(name, value)| (name, value.unwrap_or("")))
     }
 
     fn parts(&self) -> (&'a str, &'a str) {
