@@ -91,7 +91,7 @@ impl Access {
             Received::Cancel { id, message, .. } => {
                 self.transactions.respond(now, id, reply(&message, 481, "none").finish());
             }
-            Received::Ack { .. } | Received::Stray { .. } | Received::Absorbed => {}
+            Received::Ack { .. } | Received::Stray { .. } | Received::Again { .. } | Received::Absorbed => {}
         }
     }
 

@@ -152,7 +152,7 @@ impl Phone {
             Received::Cancel { id, invite, message, .. } => self.cancelled(id, invite, &message),
             Received::Ack { message, .. } => self.acknowledged(&message),
             Received::Response { id, message, .. } => self.answered(id, message),
-            Received::Stray { .. } | Received::Absorbed => {}
+            Received::Stray { .. } | Received::Again { .. } | Received::Absorbed => {}
         }
     }
 

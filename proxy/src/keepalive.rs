@@ -1,13 +1,15 @@
 //! Keeps NAT mappings of registered devices open: OPTIONS every 25 s ± jitter to UDP bindings behind a NAT, from the
 //! socket they registered on. Three unanswered mark a binding unreachable; an answer clears it (DESIGN §4).
 //!
-//! A device costs one timer and a few words here; what is known of it stands in the tables, and is read when its time
-//! comes. So nothing needs to be undone when a binding goes by another way: its timer finds nothing to do. Each lane
+//! A device costs a timer and a few words here; what is known of it stands in the tables, and is read when its time
+//! comes. So nothing needs to be undone when a binding goes by another way: its timer finds nothing to do. A refresh leaves
+//! the time at which its address of record is looked at as it is: the look then finds when the next is due. Each lane
 //! pings what it registered; after a restart the lanes share all bindings by a hash of the address of record.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use proto::event::{Event, Name};
 use proto::node::{Dice, Flow, FlowId, Lane};
@@ -16,6 +18,7 @@ use proto::tables::{Binding, Tables};
 use proto::timers::{Queue, Timer};
 
 use crate::config::Config;
+use crate::hashing::{Keyed, Map};
 use crate::moment::Moment;
 use crate::part::{Outcome, RequestId, Want};
 use crate::registrar;
@@ -31,37 +34,34 @@ const JITTER: u32 = 10;
 pub struct KeepAlive {
     dice: Dice,
     lane: Lane,
-    watched: BTreeMap<Name, Watched>,
+    watched: Map<Name, Watched>,
     /// Who registered by a connection; names that left it in the meantime do no harm.
-    connections: BTreeMap<FlowId, BTreeSet<Name>>,
-    alarms: Queue<Alarm>,
+    connections: BTreeSet<(FlowId, Name)>,
+    /// When a binding of an address of record may be over; what its [`Watched`] doesn't know of is passed over.
+    expiries: BinaryHeap<Reverse<(Instant, Name)>>,
+    pings: Queue<Ping>,
     asked: BTreeMap<RequestId, Asked>,
     asked_so_far: u64,
     wants: VecDeque<Want>,
 }
 
-/// What is to be done when a time comes.
+/// Whom to ping when a time comes.
 #[derive(Clone, Debug)]
-enum Alarm {
-    /// Ping this Contact of this address of record.
-    Ping(Name, Name),
-    /// A binding of this address of record may be over.
-    Expiry(Name),
+struct Ping {
+    aor: Name,
+    made_by: u64,
 }
 
 /// An address of record some of whose bindings are ours to look after.
 #[derive(Debug, Default)]
 struct Watched {
-    devices: Vec<Device>,
-    expiry: Option<Timer>,
+    expiry: Option<Instant>,
+    devices: Box<[Device]>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Device {
-    contact: Name,
-    /// The REGISTER that made the binding; another one means that another lane has taken it over.
-    call_id: String,
-    cseq: u32,
+    made_by: u64,
     timer: Timer,
 }
 
@@ -75,13 +75,14 @@ struct Asked {
 
 impl KeepAlive {
     /// Nothing scheduled yet.
-    pub fn new(dice: Dice) -> KeepAlive {
+    pub(crate) fn new(dice: Dice, keyed: Keyed) -> KeepAlive {
         KeepAlive {
             dice,
             lane: Lane::default(),
-            watched: BTreeMap::new(),
-            connections: BTreeMap::new(),
-            alarms: Queue::default(),
+            watched: Map::with_hasher(keyed),
+            connections: BTreeSet::new(),
+            expiries: BinaryHeap::new(),
+            pings: Queue::default(),
             asked: BTreeMap::new(),
             asked_so_far: 0,
             wants: VecDeque::new(),
@@ -104,27 +105,39 @@ impl KeepAlive {
 
     /// The bindings of an address of record changed.
     pub fn changed(&mut self, now: Moment, aor: &str, config: &Config, tables: &dyn Tables) {
-        let bindings = tables.bindings(aor);
-        self.watch(now, aor, &bindings, |dice| dice.jitter(config.keep_alive, JITTER), config);
+        self.changed_to(now, aor, &tables.bindings(aor), config);
+    }
+
+    /// The bindings of an address of record changed, and are these now.
+    pub fn changed_to(&mut self, now: Moment, aor: &str, bindings: &[Binding], config: &Config) {
+        self.watch(now, aor, bindings, |dice| dice.jitter(config.keep_alive, JITTER), config);
     }
 
     /// A connection is gone: the addresses of record that may have a binding made by it.
     pub fn closed(&mut self, flow: &Flow) -> Vec<String> {
-        let aors = self.connections.remove(&flow.id).unwrap_or_default();
-        aors.iter().map(|aor| aor.to_string()).collect()
+        let there = self.connections.range((flow.id, Name::from(""))..).take_while(|(id, _)| *id == flow.id);
+        let there: Vec<_> = there.cloned().collect();
+        for entry in &there {
+            self.connections.remove(entry);
+        }
+        there.into_iter().map(|(_, aor)| aor.to_string()).collect()
     }
 
     /// Time has come.
     pub fn wake(&mut self, now: Moment, config: &Config, tables: &mut dyn Tables) {
-        while let Some(alarm) = self.alarms.pop(now.at) {
-            match alarm {
-                Alarm::Ping(aor, contact) => self.ping(now, aor, contact, config, tables),
-                Alarm::Expiry(aor) => {
-                    let told = registrar::expired(now, &aor, tables);
-                    self.wants.extend(told.into_iter().map(Want::Event));
-                    self.changed(now, &aor, config, tables);
-                }
-            }
+        while let Some(Reverse((at, aor))) = self.expiries.peek().filter(|next| next.0.0 <= now.at).cloned() {
+            self.expiries.pop();
+            let Some(watched) = self.watched.get_mut(&aor).filter(|watched| watched.expiry == Some(at))
+            else {
+                continue;
+            };
+            watched.expiry = None;
+            let told = registrar::expired(now, &aor, tables);
+            self.wants.extend(told.into_iter().map(Want::Event));
+            self.changed(now, &aor, config, tables);
+        }
+        while let Some(ping) = self.pings.pop(now.at) {
+            self.ping(now, ping, config, tables);
         }
     }
 
@@ -168,7 +181,8 @@ impl KeepAlive {
 
     /// When to call [`KeepAlive::wake`].
     pub fn deadline(&self) -> Option<Instant> {
-        self.alarms.deadline()
+        let expiry = self.expiries.peek().map(|Reverse((at, _))| *at);
+        [expiry, self.pings.deadline()].into_iter().flatten().min()
     }
 
     /// Schedules what is new or refreshed, `wait` from now; leaves alone what is scheduled and hasn't changed.
@@ -177,69 +191,71 @@ impl KeepAlive {
         now: Moment,
         aor: &str,
         bindings: &[Binding],
-        wait: impl Fn(&mut Dice) -> std::time::Duration,
+        wait: impl Fn(&mut Dice) -> Duration,
         config: &Config,
     ) {
-        let (aor, mut before) =
+        let (aor, mut watched) =
             self.watched.remove_entry(aor).unwrap_or_else(|| (aor.into(), Watched::default()));
+        let mut before = std::mem::take(&mut watched.devices).into_vec();
         let mut devices = vec![];
         for binding in bindings.iter().filter(|binding| needs_pings(binding, now.wall, config)) {
-            let same = before.devices.iter().position(|device| device.is_made_by(binding));
+            let made_by = maker(binding);
+            let same = before.iter().position(|device| device.made_by == made_by);
             devices.push(match same {
-                Some(index) => before.devices.swap_remove(index),
+                Some(index) => before.swap_remove(index),
                 None => {
-                    let contact: Name = binding.contact.as_str().into();
                     let at = now.at + wait(&mut self.dice);
-                    let timer = self.alarms.set(at, Alarm::Ping(aor.clone(), contact.clone()));
-                    Device { contact, call_id: binding.call_id.clone(), cseq: binding.cseq, timer }
+                    Device { made_by, timer: self.pings.set(at, Ping { aor: aor.clone(), made_by }) }
                 }
             });
         }
-        let stale = before.devices.iter().map(|device| device.timer).chain(before.expiry);
-        stale.for_each(|timer| drop(self.alarms.cancel(timer)));
-        if bindings.is_empty() {
-            return;
-        }
-        let expiry = self.expiry(now, &aor, bindings);
+        before.into_iter().for_each(|device| drop(self.pings.cancel(device.timer)));
+        watched.devices = devices.into();
+        self.look_again(now, &aor, &mut watched, bindings);
         for id in bindings.iter().map(|binding| binding.flow.id).filter(|id| id.is_connection()) {
-            self.connections.entry(id).or_default().insert(aor.clone());
+            self.connections.insert((id, aor.clone()));
         }
-        self.watched.insert(aor, Watched { devices, expiry });
+        if watched.expiry.is_some() {
+            self.watched.insert(aor, watched);
+        }
     }
 
-    /// A timer for the first of these bindings to end.
-    fn expiry(&mut self, now: Moment, aor: &Name, bindings: &[Binding]) -> Option<Timer> {
-        let first = bindings.iter().map(|binding| binding.expires).min()?;
-        let left = first.duration_since(now.wall).unwrap_or_default();
-        Some(self.alarms.set(now.at + left, Alarm::Expiry(aor.clone())))
+    /// Sees to it that the address of record is looked at when the first of these bindings ends, at the latest.
+    fn look_again(&mut self, now: Moment, aor: &Name, watched: &mut Watched, bindings: &[Binding]) {
+        let Some(first) = bindings.iter().map(|binding| binding.expires).min() else { return };
+        let at = now.at + first.duration_since(now.wall).unwrap_or_default();
+        if watched.expiry.is_none_or(|expiry| at < expiry) {
+            watched.expiry = Some(at);
+            self.expiries.push(Reverse((at, aor.clone())));
+        }
     }
 
-    fn ping(&mut self, now: Moment, aor: Name, contact: Name, config: &Config, tables: &dyn Tables) {
-        let Some(watched) = self.watched.get_mut(&aor) else { return };
-        let Some(index) = watched.devices.iter().position(|device| device.contact == contact) else { return };
-        let bindings = tables.bindings(&aor);
-        let device = &mut watched.devices[index];
-        let found = bindings
-            .iter()
-            .find(|binding| device.is_made_by(binding) && needs_pings(binding, now.wall, config));
-        let Some(binding) = found else {
-            watched.devices.swap_remove(index);
+    fn ping(&mut self, now: Moment, ping: Ping, config: &Config, tables: &dyn Tables) {
+        let Some(watched) = self.watched.get_mut(&ping.aor) else { return };
+        let is_it = |device: &Device| device.made_by == ping.made_by;
+        let Some(index) = watched.devices.iter().position(is_it) else { return };
+        let made =
+            |binding: &Binding| maker(binding) == ping.made_by && needs_pings(binding, now.wall, config);
+        let Some(binding) = tables.bindings(&ping.aor).into_iter().find(made) else {
+            watched.devices = watched.devices.iter().filter(|device| !is_it(device)).copied().collect();
             return;
         };
         let next = now.at + self.dice.jitter(config.keep_alive, JITTER);
-        device.timer = self.alarms.set(next, Alarm::Ping(aor.clone(), contact.clone()));
+        watched.devices[index].timer = self.pings.set(next, ping.clone());
         self.asked_so_far += 1;
         let id = RequestId(self.asked_so_far);
-        let message = options(binding, &self.dice.word(20), config);
+        let message = options(&binding, &self.dice.word(20), config);
         self.wants.push_back(Want::Request { flow: binding.flow, message, id });
-        self.asked.insert(id, Asked { aor, contact, flow: binding.flow });
+        let contact = binding.contact.as_str().into();
+        self.asked.insert(id, Asked { aor: ping.aor, contact, flow: binding.flow });
     }
 }
 
-impl Device {
-    fn is_made_by(&self, binding: &Binding) -> bool {
-        *binding.contact == *self.contact && binding.call_id == self.call_id && binding.cseq == self.cseq
-    }
+/// The REGISTER that made a binding, and the device; another REGISTER means that another lane may have taken it over.
+fn maker(binding: &Binding) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&binding.contact, &binding.call_id, binding.cseq).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Only a UDP mapping dies of silence, and only one on the way from us to the device: behind a Path it is somebody

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::event::Registration;
 use proto::node::Transport;
 use proto::sip::{Message, Method};
 
@@ -19,7 +20,11 @@ struct Scene {
 
 fn scene() -> Scene {
     let clock = Clock::new();
-    Scene { config: config(), clock, tables: Maps::default(), part: KeepAlive::new(clock.dice()) }
+    Scene { config: config(), clock, tables: Maps::default(), part: part(&clock) }
+}
+
+fn part(clock: &Clock) -> KeepAlive {
+    KeepAlive::new(clock.dice(), Keyed::new(&mut clock.dice()))
 }
 
 /// A ping that left: when, where to, its name.
@@ -239,8 +244,27 @@ fn a_removed_binding_is_not_pinged() {
     let phone = scene.phone(3600);
     scene.bind(ALICE, vec![phone]);
     scene.bind(ALICE, vec![]);
-    assert!(scene.pings(100.0).is_empty());
-    assert_eq!(scene.part.deadline(), None);
+    assert!(scene.pings(4000.0).is_empty());
+    assert_eq!((scene.part.deadline(), scene.part.watched.len()), (None, 0), "nothing is left of it");
+}
+
+#[test]
+fn a_refresh_costs_no_timer_and_an_earlier_end_is_met_in_time() {
+    let mut scene = scene();
+    let ends = |seconds| Binding { behind_nat: false, ..scene.phone(seconds) };
+    let (long, longer, short) = (ends(3600), ends(7200), ends(60));
+    for bindings in [long.clone(), longer, long].map(|binding| vec![binding]) {
+        scene.bind(ALICE, bindings);
+    }
+    assert_eq!(scene.part.expiries.len(), 1);
+    scene.bind(ALICE, vec![short]);
+    assert!(scene.run(59.9).is_empty());
+    assert!(matches!(
+        scene.run(0.2)[..],
+        [(_, Want::Event(Event::Registered { change: Registration::Lost, .. }))]
+    ));
+    scene.run(3600.0);
+    assert_eq!((scene.part.deadline(), scene.part.watched.len()), (None, 0));
 }
 
 #[test]
@@ -288,7 +312,7 @@ fn lanes_share_what_a_former_life_left() {
     let mut all = vec![];
     for index in 0..3 {
         let mut scene = scene();
-        scene.part = KeepAlive::new(scene.clock.dice()).of_lane(Lane { index, count: 3 });
+        scene.part = part(&scene.clock).of_lane(Lane { index, count: 3 });
         for n in 0..60 {
             let phone = scene.phone(3600);
             scene.tables.bindings.insert(format!("u{n}@example.com"), vec![phone]);

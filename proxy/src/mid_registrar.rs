@@ -154,7 +154,9 @@ impl Proxy {
         let (tag, request) = (self.dice.word(10), &context.request);
         let done = registrar::register(cx.now, &context.flow, request, None, &tag, &config, cx.tables);
         done.events.into_iter().for_each(|event| self.tell(event));
-        self.bindings_changed(cx, &done.changed);
+        if let Some((aor, bindings)) = done.changed {
+            self.bindings_changed_to(cx, &aor, &bindings);
+        }
         Some(done.response)
     }
 

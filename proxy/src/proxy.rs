@@ -9,7 +9,7 @@ use proto::event::Event;
 use proto::node::{Answer, Birth, Dice, Flow, FlowId, Input, Node, Output, Ticket};
 use proto::sip::Message;
 use proto::sip::transaction::{ClientId, Happened, Received, ServerId, Transactions};
-use proto::tables::{Limit, Tables};
+use proto::tables::{Binding, Limit, Tables};
 use proto::timers::Queue;
 
 use crate::alarms::Alarm;
@@ -122,7 +122,7 @@ impl Proxy {
             trunks: Trunks::new(birth.dice(4), birth.dice(5), birth.dice(6), birth.lane),
             alarms: Queue::default(),
             draining: false,
-            keep_alive: KeepAlive::new(birth.dice(2)).of_lane(birth.lane),
+            keep_alive: KeepAlive::new(birth.dice(2), keyed).of_lane(birth.lane),
             serving: Serving::new(birth.dice(3)).of_lane(birth.lane),
             resumed: false,
             followed: false,
@@ -213,6 +213,7 @@ impl Proxy {
             Received::Stray { flow, message } if !message.is_request() => {
                 self.stray_response(cx, flow, message)
             }
+            Received::Again { flow, message, tag } => self.register_again(cx, flow, message, &tag),
             Received::Stray { .. } | Received::Absorbed => {}
         }
     }
@@ -315,6 +316,12 @@ impl Proxy {
             self.keep_alive.changed(cx.now, aor, &self.config, cx.tables);
             self.serving.changed(cx.now, aor, &self.config, cx.tables);
         }
+    }
+
+    /// The same for one, whose bindings are known.
+    pub(crate) fn bindings_changed_to(&mut self, cx: &mut Cx<'_>, aor: &str, bindings: &[Binding]) {
+        self.keep_alive.changed_to(cx.now, aor, bindings, &self.config);
+        self.serving.changed(cx.now, aor, &self.config, cx.tables);
     }
 
     /// Everything that follows by itself from what was taken in.

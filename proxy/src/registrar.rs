@@ -31,8 +31,9 @@ pub struct Registered {
     pub response: Message,
     /// What to tell.
     pub events: Vec<Event>,
-    /// Addresses of record whose bindings changed, so that keep-alives and the redirect server hear of it.
-    pub changed: Vec<String>,
+    /// The address of record whose bindings changed, and what they are now, so that keep-alives and the redirect server hear
+    /// of it.
+    pub changed: Option<(String, Vec<Binding>)>,
 }
 
 /// What the loss of a connection did.
@@ -59,6 +60,26 @@ pub fn register(
         Ok(done) => visit.accept(done, to_tag),
         Err(refusal) => visit.refuse(refusal, to_tag),
     }
+}
+
+/// The answer to a REGISTER that was served already, by what is bound now.
+pub fn register_again(
+    now: Moment,
+    flow: &Flow,
+    request: &Message,
+    to_tag: &str,
+    config: &Config,
+    tables: &dyn Tables,
+) -> Message {
+    let visit = Visit { now, flow, request, config, by_outbound: outbound::is_asked(request) };
+    let aor = visit.address_of_record(None);
+    let done = aor.map(|aor| Done {
+        bindings: visit.live(&tables.bindings(&aor)),
+        aor,
+        events: vec![],
+        changed: false,
+    });
+    done.map_or_else(|refusal| visit.refuse(refusal, to_tag), |done| visit.accept(done, to_tag)).response
 }
 
 /// A connection is gone: its bindings with it (DESIGN §4). `aors` are those that may have one made by it.
@@ -138,14 +159,15 @@ impl Visit<'_> {
             let bindings = self.live(&tables.bindings(&aor));
             return Ok(Done { aor, bindings, events: vec![], changed: false });
         }
-        let mut outcome = Err(refusal(500, "the table of bindings did not answer"));
+        let (mut asked, mut outcome) =
+            (Some(asked), Err(refusal(500, "the table of bindings did not answer")));
         tables.edit_bindings(&aor, &mut |bindings| {
-            outcome = self.change(&aor, &self.live(bindings), &asked);
-            if let Ok(done) = &outcome {
-                bindings.clone_from(&done.bindings);
-            }
+            let Some(asked) = asked.take() else { return };
+            let changed = self.change(&aor, bindings, asked);
+            outcome = changed.map(|events| (events, bindings.clone()));
         });
-        outcome
+        let (events, bindings) = outcome?;
+        Ok(Done { aor, bindings, events, changed: true })
     }
 
     /// §10.3 step 2, and RFC 3327 §5.3: a Path that the device doesn't know of is refused, for it would never learn
@@ -245,29 +267,45 @@ impl Visit<'_> {
     }
 
     /// §10.3 step 6 and 7 as one change from what is bound to what shall be: all of it, or a refusal.
-    fn change(&self, aor: &str, before: &[Binding], asked: &Asked) -> Result<Done, Refusal> {
-        let (mut bindings, mut events) = (before.to_vec(), vec![]);
+    fn change(&self, aor: &str, bindings: &mut Vec<Binding>, asked: Asked) -> Result<Vec<Event>, Refusal> {
+        self.all_in_order(bindings, &asked)?;
+        let is_live = |binding: &Binding| binding.is_live(self.now.wall);
+        let mut events = vec![];
         match asked {
             Asked::List => {}
             Asked::ClearAll => {
-                before.iter().try_for_each(|binding| self.in_order(binding))?;
-                events.extend(bindings.drain(..).map(|old| told(aor, &old, Registration::Removed)));
+                let live = bindings.drain(..).filter(is_live);
+                events.extend(live.map(|old| told(aor, &old, Registration::Removed)));
             }
             Asked::Bind(wishes) => {
+                let may_be_many = bindings.len() + wishes.len() > self.config.limits.bindings;
+                let before = may_be_many.then(|| bindings.clone());
+                bindings.retain(is_live);
                 for (wish, seconds) in wishes {
-                    before
-                        .iter()
-                        .filter(|old| is_same_device(old, wish))
-                        .try_for_each(|old| self.in_order(old))?;
-                    let old = bindings.iter().position(|old| is_same_device(old, wish));
+                    let old = bindings.iter().position(|old| is_same_device(old, &wish));
                     let old = old.map(|index| bindings.remove(index));
-                    events.extend(told_of_change(aor, old.as_ref(), wish, *seconds));
-                    bindings.extend((*seconds > 0).then(|| wish.clone()));
+                    events.extend(told_of_change(aor, old.as_ref(), &wish, seconds));
+                    bindings.extend((seconds > 0).then_some(wish));
                 }
-                self.make_room(&mut bindings)?;
+                let refused = self.make_room(bindings);
+                if let (Some(before), Err(_)) = (before, &refused) {
+                    *bindings = before;
+                }
+                refused?;
             }
         }
-        Ok(Done { aor: aor.to_string(), bindings, events, changed: true })
+        Ok(events)
+    }
+
+    /// Whether it comes after what made the bindings it is about.
+    fn all_in_order(&self, bindings: &[Binding], asked: &Asked) -> Result<(), Refusal> {
+        let is_about = |old: &&Binding| match asked {
+            Asked::List => false,
+            Asked::ClearAll => true,
+            Asked::Bind(wishes) => wishes.iter().any(|(wish, _)| is_same_device(old, wish)),
+        };
+        let mut live = bindings.iter().filter(|binding| binding.is_live(self.now.wall)).filter(is_about);
+        live.try_for_each(|old| self.in_order(old))
     }
 
     /// Under the same Call-ID a request must be younger than what made the binding (§10.3 step 7).
@@ -302,7 +340,7 @@ impl Visit<'_> {
         let date = (Name::Date, Date(self.now.wall).to_string());
         let response =
             with(reply(self.request, 200, to_tag), contacts.chain(path).chain(more).chain([date])).finish();
-        let changed = if done.changed { vec![done.aor] } else { vec![] };
+        let changed = done.changed.then_some((done.aor, done.bindings));
         Registered { response, events: done.events, changed }
     }
 
@@ -317,7 +355,7 @@ impl Visit<'_> {
         let (call, method) = (self.request.call_id().into(), "REGISTER".into());
         let event =
             Event::Refused { call, method, flow: *self.flow, status: refusal.status, why: refusal.why };
-        Registered { response, events: vec![event], changed: vec![] }
+        Registered { response, events: vec![event], changed: None }
     }
 }
 

@@ -119,7 +119,7 @@ impl Proxy {
 
     fn register(&mut self, cx: &mut Cx<'_>, context: &Context) -> Result<(), Refusal> {
         let Some(user) = self.pass_gate(cx, context, Face::Registrar)? else { return Ok(()) };
-        let (tag, request) = (self.dice.word(10), &context.request);
+        let (tag, request) = (self.transactions.stateless_tag(context.server), &context.request);
         let done = registrar::register(
             cx.now,
             &context.flow,
@@ -129,10 +129,22 @@ impl Proxy {
             &self.config,
             cx.tables,
         );
-        self.transactions.respond(cx.now.at, context.server, done.response);
+        match done.response.status() {
+            Some(200) => self.transactions.answer_and_recall(cx.now.at, context.server, done.response),
+            _ => self.transactions.respond(cx.now.at, context.server, done.response),
+        }
         done.events.into_iter().for_each(|event| self.tell(event));
-        self.bindings_changed(cx, &done.changed);
+        if let Some((aor, bindings)) = done.changed {
+            self.bindings_changed_to(cx, &aor, &bindings);
+        }
         Ok(())
+    }
+
+    /// The retransmission of a REGISTER that was answered 200: the same again, by what is bound now.
+    pub(crate) fn register_again(&mut self, cx: &mut Cx<'_>, flow: Flow, request: Message, tag: &str) {
+        let request = self.as_routes_see_it(&flow, request);
+        let response = registrar::register_again(cx.now, &flow, &request, tag, &self.config, cx.tables);
+        self.transactions.send(flow, response);
     }
 
     /// The PBX behind us keeps the accounts: it hears of what it must.

@@ -125,6 +125,9 @@ impl Serving {
     /// The bindings of an address of record changed.
     pub fn changed(&mut self, now: Moment, aor: &str, config: &Config, tables: &dyn Tables) {
         self.follow(config);
+        if self.lines.is_empty() {
+            return;
+        }
         let aor = Name::from(aor);
         for line in 0..self.lines.len() {
             self.consider(now, &aor, line, tables);

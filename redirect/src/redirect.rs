@@ -73,6 +73,7 @@ impl Redirect {
             Received::Ack { .. }
             | Received::Response { .. }
             | Received::Stray { .. }
+            | Received::Again { .. }
             | Received::Absorbed => {}
         }
     }

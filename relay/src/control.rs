@@ -63,7 +63,7 @@ impl Relay {
             Received::Cancel { id, invite, message, .. } => self.cancel(now, id, invite, &message),
             Received::Ack { message, .. } => self.acknowledged(&message),
             Received::Response { id, message, .. } => self.answered(now, id, message.status().unwrap_or(0)),
-            Received::Stray { .. } | Received::Absorbed => {}
+            Received::Stray { .. } | Received::Again { .. } | Received::Absorbed => {}
         }
     }
 

@@ -172,7 +172,7 @@ impl Transactions {
         };
         match self.index.get(&self.keys.client(&via, response.method()))? {
             Place::Client(key) => Some((*key, event)),
-            Place::Server(_) => None,
+            Place::Server(_) | Place::Answered(_) => None,
         }
     }
 

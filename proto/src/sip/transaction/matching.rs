@@ -5,9 +5,9 @@
 //! asks for: the Call-ID too, because phones behind different NATs share private addresses, and simple ones count
 //! their branches from 1.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash as _, Hasher};
 
-use crate::node::{Dice, Transport};
+use crate::node::{Dice, Flow, Transport};
 use crate::sip::{Message, Method, Via};
 
 /// A transaction's identity.
@@ -45,6 +45,14 @@ impl Keys {
             key.before_rfc_3261(request, method, via.branch())?;
         }
         Some(key.finish())
+    }
+
+    /// A request as it came: each byte, and from where to where.
+    pub(super) fn mark(&self, flow: &Flow, bytes: &[u8]) -> u64 {
+        let mut hash = Hash(self.0.clone());
+        flow.hash(&mut hash.field("mark").0);
+        hash.0.write(bytes);
+        hash.finish().0
     }
 
     /// The To tag of a response that is sent without a transaction: the same for every retransmission.

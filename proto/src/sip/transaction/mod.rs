@@ -24,6 +24,7 @@ mod client_invite;
 mod client_non_invite;
 mod derived;
 mod matching;
+mod recalled;
 mod server;
 mod server_invite;
 mod server_non_invite;
@@ -42,6 +43,7 @@ use crate::node::{Dice, Flow, FlowId, Output, SendError, Ticket, Transport};
 use crate::timers::Queue;
 use client::Client;
 use matching::{Key, Keys};
+use recalled::Recalled;
 use server::Server;
 use timer::Timer;
 
@@ -62,6 +64,7 @@ pub struct Transactions {
     index: HashMap<Key, Place, BuildHasherDefault<AlreadyHashed>>,
     clients: SlotMap<ClientKey, Client>,
     servers: SlotMap<ServerKey, Server>,
+    recalled: Recalled,
     queue: Queue<Fire>,
     outputs: VecDeque<Output>,
     happened: VecDeque<Happened>,
@@ -88,6 +91,9 @@ pub enum Received {
     /// A response that matches nothing (RFC 6026: a proxy drops it), or a request whose Via can't be read, which
     /// nobody could be answered for.
     Stray { flow: Flow, message: Message },
+    /// The retransmission of a request that was answered by [`Transactions::answer_and_recall`]: answer it again by
+    /// [`Transactions::send`], with this To tag, and change nothing.
+    Again { flow: Flow, message: Message, tag: String },
     /// A retransmission, the ACK of a failure, or a refused request: dealt with.
     Absorbed,
 }
@@ -130,6 +136,8 @@ new_key_type! {
 enum Place {
     Client(ClientKey),
     Server(ServerKey),
+    /// A hash of the request that was answered.
+    Answered(u64),
 }
 
 /// What a timer of the queue is for.
@@ -152,6 +160,7 @@ impl Transactions {
             index: HashMap::default(),
             clients: SlotMap::with_key(),
             servers: SlotMap::with_key(),
+            recalled: Recalled::new(),
             queue: Queue::default(),
             outputs: VecDeque::new(),
             happened: VecDeque::new(),
@@ -178,6 +187,7 @@ impl Transactions {
 
     /// Time has come.
     pub fn wake(&mut self, now: Instant) {
+        self.forget_recalled(now);
         while let Some(fire) = self.queue.pop(now) {
             match fire {
                 Fire::Client(key, timer) => self.client_timer(now, key, timer),
@@ -193,6 +203,7 @@ impl Transactions {
         match Place::of_ticket(ticket) {
             Some(Place::Client(key)) => self.client_unsent(now, key, error),
             Some(Place::Server(key)) => self.server_unsent(now, key),
+            Some(Place::Answered(_)) => {}
             None if ticket == Ticket(0) => {
                 if self.broken.is_empty() {
                     self.queue.set(now + BROKEN_WAIT, Fire::Broken);
@@ -276,6 +287,7 @@ impl Place {
         match self {
             Place::Client(key) => Ticket(key.data().as_ffi() | CLIENT_BIT),
             Place::Server(key) => Ticket(key.data().as_ffi()),
+            Place::Answered(_) => Ticket(0),
         }
     }
 

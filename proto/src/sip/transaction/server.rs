@@ -76,6 +76,14 @@ impl Server {
         &self.flow
     }
 
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(super) fn request(&self) -> Option<&Message> {
+        self.request.as_deref()
+    }
+
     fn step(&mut self, event: Event) -> &'static [Do] {
         match &mut self.machine {
             Machine::Invite(state) => advance(state, server_invite::step(*state, event)),
@@ -206,12 +214,19 @@ impl Transactions {
                 self.drive_server(now, server, Event::Again, None);
                 Received::Absorbed
             }
-            Some((key, None)) if self.is_full(&message) => {
-                self.refuse(flow, key, &message);
-                Received::Absorbed
+            Some((key, None)) => {
+                let again = self.again(now, flow, key, &message);
+                again.unwrap_or_else(|| self.receive_first(now, flow, key, message))
             }
-            Some((key, None)) => self.accept(now, flow, key, stamped(message, flow.remote)),
         }
+    }
+
+    fn receive_first(&mut self, now: Instant, flow: Flow, key: Key, message: Message) -> Received {
+        if self.is_full(&message) {
+            self.refuse(flow, key, &message);
+            return Received::Absorbed;
+        }
+        self.accept(now, flow, key, stamped(message, flow.remote))
     }
 
     /// A request's key, were its method `method`, and the transaction it belongs to. `None`: it can't be told.

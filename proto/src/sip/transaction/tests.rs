@@ -158,6 +158,7 @@ fn word(received: &Received) -> &'static str {
         Received::Cancel { invite: None, .. } => "cancel of nothing",
         Received::Ack { .. } => "ack",
         Received::Response { .. } => "response",
+        Received::Again { .. } => "again",
         Received::Stray { .. } => "stray",
         Received::Absorbed => "absorbed",
     }

@@ -232,3 +232,41 @@ fn a_response_goes_to_the_via_when_its_connection_is_gone() {
     bench.respond(5, id, &answer(&options(), 200));
     assert_eq!(bench.sends().remove(0).0, around);
 }
+
+/// A layer that answered OPTIONS and recalls it.
+fn recalling(mut bench: Bench) -> Bench {
+    let id = bench.accept(0, &options());
+    let response = reply(&options(), 200, &bench.layer.stateless_tag(id)).finish();
+    bench.layer.answer_and_recall(bench.at(0), id, response);
+    assert!(bench.layer.is_empty(), "no transaction is left");
+    bench
+}
+
+#[test]
+fn what_can_be_answered_anew_comes_up_again_for_64_t1() {
+    for (ms, taken) in [(1, "again"), (31_999, "again"), (32_000, "request")] {
+        assert_eq!(word(&recalling(Bench::udp()).receive(ms, &options())), taken, "{ms} ms");
+    }
+}
+
+#[test]
+fn it_comes_up_with_the_tag_it_was_answered_with() {
+    let mut bench = recalling(Bench::udp());
+    let answer = Message::parse(bench.sends()[0].1.clone()).unwrap();
+    let again = bench.receive(1, &options());
+    assert!(matches!(again, Received::Again { tag, .. } if tag == answer.to_tag()));
+}
+
+#[test]
+fn nothing_but_the_same_bytes_from_the_same_place_is_recalled() {
+    let other = options().edit().set(Name::To, "<sip:carol@example.com>").finish();
+    assert_eq!(word(&recalling(Bench::udp()).receive(1, &other)), "request");
+    let mut elsewhere = recalling(Bench::udp());
+    elsewhere.flow.remote.set_port(1);
+    assert_eq!(word(&elsewhere.receive(1, &options())), "request");
+}
+
+#[test]
+fn over_tcp_nothing_is_recalled() {
+    assert_eq!(word(&recalling(Bench::tcp()).receive(1, &options())), "request");
+}
