@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use host::bindings::Bindings;
 use host::tables::{LaneTables, SharedTables};
 use proto::node::{Birth, Flow, Input, Lane, Node, Output, Transport};
 use proto::sip::Message;
@@ -69,7 +70,7 @@ impl Scene {
         };
         let now = Instant::now();
         let birth = Birth { now, wall: SystemTime::now(), seed: [7; 32], lane: Lane::default() };
-        let tables = LaneTables(SharedTables::new(Vec::new(), None));
+        let tables = LaneTables(SharedTables::new(Bindings::default(), None));
         Scene { proxy: Proxy::new(Arc::new(config), birth), tables, now, challenged: 0 }
     }
 

@@ -12,6 +12,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime};
 
+use host::bindings::Bindings;
 use host::lanes::media::{EpollPath, MediaPath};
 use host::lanes::uring::UringPath;
 use host::tables::{LaneTables, SharedTables};
@@ -80,7 +81,7 @@ impl Bench {
         let relay = Relay::new(birth, config);
         let mut bench = Bench {
             relay,
-            tables: LaneTables(SharedTables::new(Vec::new(), None)),
+            tables: LaneTables(SharedTables::new(Bindings::default(), None)),
             flows: Vec::new(),
             sockets: Vec::new(),
             _sinks: (0..sessions).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a sink")).collect(),

@@ -10,6 +10,7 @@ use endpoint_sim::{Phone, PhoneConfig, Report, Script};
 use proto::node::{Birth, Lane as LaneNumber};
 use serde::Deserialize;
 
+use crate::bindings::Bindings;
 use crate::config::values::SipAddress;
 use crate::events::Collector;
 use crate::keys;
@@ -85,7 +86,7 @@ pub fn run(fleet: &Fleet) -> Result<Vec<Report>, StartError> {
     ));
     let collector = Collector::start(phones.len()).map_err(|error| no_threads(&error))?;
     let (outside, errands) = Outside::new();
-    let tables = SharedTables::new(Vec::new(), None);
+    let tables = SharedTables::new(Bindings::default(), None);
 
     let mut lanes = Vec::new();
     for (index, (phone, listener)) in phones.into_iter().zip(listeners).enumerate() {

@@ -6,14 +6,16 @@
 //! - [`config`]: one strict YAML file, lowered to the services' configurations;
 //! - [`lanes`]: threads that own services; [`net`]: sockets and connections; [`tls`]: certificates;
 //!   [`dns`]: names;
-//! - [`tables`], [`store`], [`keys`]: what services must know at once, and what outlives the process;
+//! - [`tables`], [`bindings`], [`store`], [`keys`]: what services must know at once, and what outlives the process;
 //! - [`events`], [`history`], [`journal`]: what happened, for logs and for [`explain`], over the [`admin`] socket;
 //! - [`server`]: all of it put together; [`reload`]: what a changed file can't change; [`endpoint`]: phones on sockets; [`peer`]: peers; [`cli`]: the `postern` command.
 //!
 //! It assumes Linux (epoll, `recvmmsg`, eventfd).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod accounts;
 pub mod admin;
+pub mod bindings;
 pub mod capture;
 pub mod cli;
 pub mod config;
@@ -26,7 +28,9 @@ pub mod journal;
 pub mod kernel;
 pub mod keys;
 pub mod lanes;
+mod memory;
 pub mod net;
+mod nonces;
 pub mod peer;
 pub mod reload;
 pub mod server;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use endpoint_sim::peer::{Peer, PeerConfig, PeerReport};
 use proto::node::{Birth, Lane as LaneNumber, Transport};
 
+use crate::bindings::Bindings;
 use crate::config::values::SipAddress;
 use crate::endpoint::towards;
 use crate::events::Collector;
@@ -64,7 +65,7 @@ pub fn run(plan: &PeerPlan) -> Result<PeerReport, StartError> {
     let post = Arc::new(PostOffice::new(vec![Arc::new(mailbox)], served, crate::keys::random()));
     let collector = Collector::start(1).map_err(|error| no_threads(&error))?;
     let (outside, errands) = Outside::new();
-    let tables = SharedTables::new(Vec::new(), None);
+    let tables = SharedTables::new(Bindings::default(), None);
 
     let seat = Seat::new(Service::Peer(Box::new(peer(plan, local))), LaneTables(tables));
     let listeners = vec![Listener { socket, local, seats }];

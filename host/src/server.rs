@@ -13,10 +13,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use proto::node::{Birth, Lane as LaneNumber, Transport};
-use proto::tables::Binding;
 use proxy::dry_run;
 use serde::{Deserialize, Serialize};
 
+use crate::accounts::Accounts;
+use crate::bindings::Bindings;
 use crate::capture::{Recorder, View};
 use crate::config::schema::File;
 use crate::config::values::SipAddress;
@@ -81,7 +82,7 @@ pub struct Handle {
     file: PathBuf,
     /// What that said last, with the values it really runs by.
     running: Mutex<File>,
-    /// The same as it was read, accounts and certificates included.
+    /// The same as it was read, with certificates and without accounts: those are in the tables.
     settings: Mutex<Settings>,
     /// The proxy's.
     seats: Option<Seats>,
@@ -281,7 +282,8 @@ impl Starting<'_> {
         let kernel = Kernel::new();
         switch_kernel(&kernel, self.settings);
         let mut lanes = Vec::new();
-        let settings = self.settings.listening_on(&listening);
+        let mut settings = self.settings.listening_on(&listening);
+        settings.forget_users();
         let seats = self.seats(&settings, &plans, count, &tables);
         for (index, (name, seats)) in seats.into_iter().enumerate() {
             let own = std::mem::take(&mut listeners[index]);
@@ -339,10 +341,11 @@ impl Starting<'_> {
     /// Tables for each service, with what the store remembers.
     fn tables(&self) -> Result<HashMap<&'static str, Arc<SharedTables>>, StartError> {
         let mut all = HashMap::new();
+        let accounts = Arc::new(Accounts::new(lower::users(self.settings)));
         for name in ["proxy", "relay", "redirect", "access", "reflector"] {
             let kept = match &self.store {
                 Some(store) => store.bindings(name).map_err(|error| store_error(self.settings, &error))?,
-                None => Vec::<(String, Vec<Binding>)>::new(),
+                None => Bindings::default(),
             };
             let sessions = match self.store.as_ref().filter(|_| name == "relay") {
                 Some(store) => store.sessions().map_err(|error| store_error(self.settings, &error))?,
@@ -350,7 +353,7 @@ impl Starting<'_> {
             };
             let writer = self.store.as_ref().map(|store| store.writer(name));
             let tables = SharedTables::with_sessions(kept, sessions, writer);
-            tables.reconfigure(lower::users(self.settings), shield::policy(self.settings));
+            tables.reconfigure(&accounts, shield::policy(self.settings));
             all.insert(name, tables);
         }
         Ok(all)

@@ -4,20 +4,18 @@
 //! one commit; the newest change of an address of record wins.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use proto::node::{Flow, FlowId, Transport};
-use proto::tables::{Binding, UNREACHABLE};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
+
+use crate::bindings::Bindings;
 
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
-/// Namespace, a zero byte, the address of record → its bindings as JSON.
+/// Namespace, a zero byte, the address of record → its bindings, as [`Bindings`] has them.
 const BINDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bindings");
 /// Relay session → what its relay left behind of it.
 const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("relay-sessions");
@@ -35,7 +33,7 @@ pub struct Store {
 /// What the writer's thread is told.
 #[derive(Debug)]
 enum Change {
-    /// Bindings of an address of record (namespace in front) as JSON; `None`: there are none any more.
+    /// Bindings of an address of record (namespace in front); `None`: there are none any more.
     Bindings(String, Option<Vec<u8>>),
     /// A relay session; `None`: it has ended.
     Session(u64, Option<Vec<u8>>),
@@ -74,23 +72,21 @@ impl Store {
     }
 
     /// Every binding of a namespace. Records that can't be read are left out, and logged.
-    pub fn bindings(&self, namespace: &str) -> Result<Vec<(String, Vec<Binding>)>, redb::Error> {
+    pub fn bindings(&self, namespace: &str) -> Result<Bindings, redb::Error> {
         let read = self.database.begin_read()?;
         let table = read.open_table(BINDINGS)?;
-        let mut found = Vec::new();
-        for entry in table.iter()? {
-            let (key, value) = entry?;
-            let Some(aor) = key.value().strip_prefix(namespace).and_then(|rest| rest.strip_prefix('\0'))
-            else {
-                continue;
-            };
-            match serde_json::from_slice::<Vec<Stored>>(value.value()) {
-                Ok(stored) => found
-                    .push((aor.to_owned(), stored.into_iter().filter_map(Stored::into_binding).collect())),
-                Err(error) => tracing::warn!(%error, "a stored registration can't be read and is left out"),
+        let bindings = Bindings::default();
+        // The zero byte behind the namespace is the least there is, so a one ends what begins with it.
+        for entry in table.range(format!("{namespace}\0").as_str()..format!("{namespace}\u{1}").as_str())? {
+            let (key, record) = entry?;
+            let aor = &key.value()[namespace.len() + 1..];
+            if !bindings.restore(aor, record.value()) {
+                tracing::warn!(
+                    "a stored registration can't be read and is left out: its phone will register anew"
+                );
             }
         }
-        Ok(found)
+        Ok(bindings)
     }
 
     /// Every relay session that was left behind.
@@ -126,11 +122,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// These are the bindings now.
-    pub fn bindings(&self, aor: &str, bindings: &[Binding]) {
+    /// This is the record of the bindings now; an empty one: there are none.
+    pub fn bindings(&self, aor: &str, record: &[u8]) {
         let key = format!("{}\0{aor}", self.namespace);
-        let stored: Vec<Stored> = bindings.iter().map(Stored::from_binding).collect();
-        let value = if stored.is_empty() { None } else { serde_json::to_vec(&stored).ok() };
+        let value = (!record.is_empty()).then(|| record.to_vec());
         // Only fails when the process is on its way out.
         let _ = self.changes.send(Change::Bindings(key, value));
     }
@@ -201,104 +196,12 @@ fn commit(database: &Database, changes: &Changes) -> Result<(), redb::Error> {
     Ok(write.commit()?)
 }
 
-/// A binding as it lies on disk.
-#[derive(Deserialize, Serialize)]
-struct Stored {
-    contact: String,
-    call_id: String,
-    cseq: u32,
-    q: u16,
-    /// Milliseconds since the epoch.
-    expires: u64,
-    transport: String,
-    local: SocketAddr,
-    remote: SocketAddr,
-    flow: u64,
-    sent_by: String,
-    behind_nat: bool,
-    path: Vec<String>,
-    instance: Option<String>,
-    reg_id: Option<u32>,
-    agent: Option<String>,
-}
-
-impl Stored {
-    fn from_binding(binding: &Binding) -> Stored {
-        let expires = binding.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Stored {
-            contact: binding.contact.clone(),
-            call_id: binding.call_id.clone(),
-            cseq: binding.cseq,
-            q: binding.q,
-            expires: expires.as_millis() as u64,
-            transport: binding.flow.transport.to_string(),
-            local: binding.flow.local,
-            remote: binding.flow.remote,
-            flow: binding.flow.id.0,
-            sent_by: binding.sent_by.clone(),
-            behind_nat: binding.behind_nat,
-            path: binding.path.clone(),
-            instance: binding.instance.clone(),
-            reg_id: binding.reg_id,
-            agent: binding.agent.clone(),
-        }
-    }
-
-    /// As it was; but whoever registered by a connection is unreachable until it registers again, for connections end
-    /// with the process, and their identities are never given out again.
-    fn into_binding(self) -> Option<Binding> {
-        let transport = Transport::from_name(&self.transport)?;
-        let unanswered = if self.flow == 0 { 0 } else { UNREACHABLE };
-        Some(Binding {
-            contact: self.contact,
-            call_id: self.call_id,
-            cseq: self.cseq,
-            q: self.q,
-            expires: SystemTime::UNIX_EPOCH + Duration::from_millis(self.expires),
-            flow: Flow { transport, local: self.local, remote: self.remote, id: FlowId(self.flow) },
-            sent_by: self.sent_by,
-            behind_nat: self.behind_nat,
-            path: self.path,
-            instance: self.instance,
-            reg_id: self.reg_id,
-            agent: self.agent,
-            unanswered,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::tables::Binding;
 
-    fn binding(contact: &str) -> Binding {
-        Binding {
-            contact: contact.into(),
-            call_id: "c".into(),
-            cseq: 1,
-            q: 1000,
-            expires: SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000),
-            flow: Flow::udp(([192, 0, 2, 1], 5060).into(), ([198, 51, 100, 7], 1024).into()),
-            sent_by: "10.0.0.1:5060".into(),
-            behind_nat: true,
-            path: vec!["<sip:edge.example;lr>".into()],
-            instance: Some("urn:uuid:1".into()),
-            reg_id: Some(1),
-            agent: None,
-            unanswered: 0,
-        }
-    }
-
-    #[test]
-    fn whoever_registered_by_a_connection_is_unreachable_in_the_next_life() {
-        let by = |id| Binding {
-            flow: Flow { transport: Transport::Tcp, id: FlowId(id), ..binding("sip:a@10.0.0.1").flow },
-            ..binding("sip:a@10.0.0.1")
-        };
-        let again = |binding: &Binding| Stored::from_binding(binding).into_binding().unwrap();
-        assert!(again(&by(7)).is_unreachable());
-        assert_eq!(again(&by(0)), by(0));
-    }
+    use crate::bindings::tests::binding;
 
     #[test]
     fn bindings_and_the_secret_outlive_the_process() {
@@ -307,18 +210,24 @@ mod tests {
         let file = folder.join("test.redb");
         let store = Store::open(&file).unwrap();
         let secret = store.secret().unwrap();
-        let writer = store.writer("proxy");
-        writer.bindings("alice@example.org", &[binding("sip:a@10.0.0.1")]);
-        writer.bindings("bob@example.org", &[binding("sip:b@10.0.0.1")]);
-        writer.bindings("bob@example.org", &[]);
-        drop(writer);
+        let (bindings, alice) = (Bindings::default(), [binding("sip:a@10.0.0.1")]);
+        let put = |aor: &str, some: &[Binding]| {
+            let writer = store.writer("proxy");
+            bindings.edit(aor, &mut |there| *there = some.to_vec(), |record| writer.bindings(aor, record));
+        };
+        put("alice@example.org", &alice);
+        put("bob@example.org", &[binding("sip:b@10.0.0.1")]);
+        put("bob@example.org", &[]);
         drop(store);
 
         let store = Store::open(&file).unwrap();
         assert_eq!(store.secret().unwrap(), secret);
-        let alice = vec![("alice@example.org".to_owned(), vec![binding("sip:a@10.0.0.1")])];
-        assert_eq!(store.bindings("proxy").unwrap(), alice);
-        assert_eq!(store.bindings("redirect").unwrap(), Vec::new());
+        let kept = store.bindings("proxy").unwrap();
+        assert_eq!(
+            (kept.aors(), kept.of("alice@example.org")),
+            (vec!["alice@example.org".into()], alice.into())
+        );
+        assert!(["redirect", "prox", "proxy2"].iter().all(|other| store.bindings(other).unwrap().is_empty()));
         drop(store);
         std::fs::remove_dir_all(&folder).unwrap();
     }

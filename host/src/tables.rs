@@ -3,8 +3,6 @@
 //! Every service has tables of its own (a namespace in the store). Maps that strangers can make grow are bounded: what
 //! is old goes when they are full.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -15,40 +13,23 @@ use proto::cidr::Cidr;
 use proto::shield::{Ban, Deed, Policy, Ruling, Shield};
 use proto::tables::{Binding, Fact, Limit, Tables, User};
 
+use crate::accounts::Accounts;
+use crate::bindings::Bindings;
+use crate::nonces::Nonces;
 use crate::shield::Report;
 use crate::store::Writer;
 
-/// Nonces that are remembered at most.
-const REMEMBERED: usize = 100_000;
 /// Facts about targets that are remembered at most.
 const FACTS: usize = 100_000;
-/// How long a used nonce matters: longer than any nonce is good for.
-const NONCE_LIFE: Duration = Duration::from_secs(600);
-
-/// Accounts by digest name and by address of record.
-#[derive(Debug, Default)]
-struct Accounts {
-    by_name: HashMap<String, Arc<User>>,
-    by_aor: HashMap<String, Arc<User>>,
-}
-
-/// The counts of one nonce that were used: the highest, and which of the 64 up to it.
-#[derive(Clone, Copy, Debug)]
-struct Used {
-    seen: Instant,
-    highest: u32,
-    mask: u64,
-}
-
 /// The tables of one service.
 #[derive(Debug)]
 pub struct SharedTables {
-    bindings: DashMap<String, Vec<Binding>>,
+    bindings: Bindings,
     accounts: RwLock<Arc<Accounts>>,
     shield: Mutex<Shield>,
     /// Whether the shield could shut anybody out at all; every packet asks.
     armed: AtomicBool,
-    nonces: DashMap<u64, Used>,
+    nonces: Mutex<Nonces>,
     facts: DashMap<(Fact, String), ()>,
     writer: Option<Writer>,
     /// Relay sessions a process before this one left behind.
@@ -57,36 +38,33 @@ pub struct SharedTables {
 
 impl SharedTables {
     /// Tables that begin with `bindings` and tell `writer` of changes.
-    pub fn new(bindings: Vec<(String, Vec<Binding>)>, writer: Option<Writer>) -> Arc<SharedTables> {
+    pub fn new(bindings: Bindings, writer: Option<Writer>) -> Arc<SharedTables> {
         SharedTables::with_sessions(bindings, Vec::new(), writer)
     }
 
     /// The same with relay sessions that were left behind.
     pub fn with_sessions(
-        bindings: Vec<(String, Vec<Binding>)>,
+        bindings: Bindings,
         left_behind: Vec<(u64, Vec<u8>)>,
         writer: Option<Writer>,
     ) -> Arc<SharedTables> {
         Arc::new(SharedTables {
             left_behind,
-            bindings: bindings.into_iter().collect(),
+            bindings,
             accounts: RwLock::default(),
             shield: Mutex::new(Shield::new(Instant::now(), secret(), Policy::default())),
             armed: AtomicBool::new(false),
-            nonces: DashMap::new(),
+            nonces: Mutex::new(Nonces::new(Instant::now())),
             facts: DashMap::new(),
             writer,
         })
     }
 
     /// Other accounts and limits from now on.
-    pub fn reconfigure(&self, users: Vec<User>, policy: Policy) {
-        let mut accounts = Accounts::default();
-        for user in users.into_iter().map(Arc::new) {
-            accounts.by_aor.extend(user.aors.iter().map(|aor| (aor.clone(), user.clone())));
-            accounts.by_name.insert(user.name.clone(), user);
-        }
-        *self.accounts.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(accounts);
+    pub fn reconfigure(&self, accounts: &Arc<Accounts>, policy: Policy) {
+        let mut there = self.accounts.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *there = accounts.clone();
+        drop(there);
         self.shield(|shield| shield.reconfigure(policy));
     }
 
@@ -144,7 +122,7 @@ pub struct LaneTables(pub Arc<SharedTables>);
 
 impl Tables for LaneTables {
     fn bindings(&self, aor: &str) -> Vec<Binding> {
-        self.0.bindings.get(aor).map(|found| found.value().clone()).unwrap_or_default()
+        self.0.bindings.of(aor)
     }
 
     fn keeps_sessions(&self) -> bool {
@@ -160,31 +138,22 @@ impl Tables for LaneTables {
     }
 
     fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) {
-        // The entry is locked while it changes, and told to the store in the same order.
-        let mut entry = self.0.bindings.entry(aor.to_owned()).or_default();
-        edit(entry.value_mut());
-        if let Some(writer) = &self.0.writer {
-            writer.bindings(aor, entry.value());
-        }
-        let empty = entry.value().is_empty();
-        drop(entry);
-        if empty {
-            self.0.bindings.remove_if(aor, |_, bindings| bindings.is_empty());
-        }
+        let tell = |record: &[u8]| self.0.writer.iter().for_each(|writer| writer.bindings(aor, record));
+        self.0.bindings.edit(aor, edit, tell);
     }
 
     fn aors(&self) -> Vec<String> {
-        self.0.bindings.iter().map(|entry| entry.key().clone()).collect()
+        self.0.bindings.aors()
     }
 
     fn user(&self, name: &str) -> Option<Arc<User>> {
-        self.0.accounts().by_name.get(name).cloned()
+        self.0.accounts().named(name).map(Arc::new)
     }
 
     fn owner(&self, aor: &str) -> Option<Arc<User>> {
         let accounts = self.0.accounts();
-        let anywhere = || accounts.by_aor.get(&aor[..=aor.rfind('@')?]);
-        accounts.by_aor.get(aor).or_else(anywhere).cloned()
+        let anywhere = || accounts.owner(&aor[..=aor.rfind('@')?]);
+        accounts.owner(aor).or_else(anywhere).map(Arc::new)
     }
 
     fn admit(&mut self, now: Instant, kind: Limit, source: IpAddr) -> bool {
@@ -203,10 +172,8 @@ impl Tables for LaneTables {
     }
 
     fn use_nonce(&mut self, now: Instant, nonce: u64, count: u32) -> bool {
-        make_room(&self.0.nonces, REMEMBERED, |used| now.saturating_duration_since(used.seen) > NONCE_LIFE);
-        let mut used = self.0.nonces.entry(nonce).or_insert(Used { seen: now, highest: 0, mask: 0 });
-        used.seen = now;
-        used.take(count)
+        let mut nonces = self.0.nonces.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        nonces.take(now, nonce, count)
     }
 
     fn remember(&mut self, fact: Fact, target: &str) {
@@ -220,33 +187,6 @@ impl Tables for LaneTables {
     }
 }
 
-impl Used {
-    /// Marks a count as used; `false` when it was, or is too old to tell.
-    fn take(&mut self, count: u32) -> bool {
-        if count > self.highest {
-            let shift = count - self.highest;
-            self.mask = self.mask.checked_shl(shift).unwrap_or(0) | 1;
-            self.highest = count;
-            return true;
-        }
-        let bit = 1u64.checked_shl(self.highest - count).unwrap_or(0);
-        let fresh = count > 0 && bit != 0 && self.mask & bit == 0;
-        self.mask |= bit;
-        fresh
-    }
-}
-
-/// Lets go of what is old when a map is full; of everything when all of it is young.
-fn make_room<K: Eq + Hash, V>(map: &DashMap<K, V>, most: usize, is_old: impl Fn(&V) -> bool) {
-    if map.len() < most {
-        return;
-    }
-    map.retain(|_, value| !is_old(value));
-    if map.len() >= most {
-        map.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proto::tables::Secret;
@@ -254,19 +194,7 @@ mod tests {
     use super::*;
 
     fn tables() -> LaneTables {
-        LaneTables(SharedTables::new(Vec::new(), None))
-    }
-
-    #[test]
-    fn a_nonce_count_serves_once_within_its_window() {
-        let (mut tables, now) = (tables(), Instant::now());
-        assert!(tables.use_nonce(now, 7, 1));
-        assert!(!tables.use_nonce(now, 7, 1));
-        assert!(tables.use_nonce(now, 7, 66));
-        assert!(tables.use_nonce(now, 7, 3), "63 back is inside");
-        assert!(!tables.use_nonce(now, 7, 2), "64 back is outside");
-        assert!(!tables.use_nonce(now, 7, 0));
-        assert!(tables.use_nonce(now, 8, 1), "another nonce counts for itself");
+        LaneTables(SharedTables::new(Bindings::default(), None))
     }
 
     #[test]
@@ -293,7 +221,7 @@ mod tests {
             srtp: None,
             algorithms: Vec::new(),
         };
-        tables.0.reconfigure(vec![user], Policy::default());
+        tables.0.reconfigure(&Arc::new(Accounts::new([user].into_iter())), Policy::default());
         assert!(tables.owner("alice@192.0.2.1").is_some());
         assert!(tables.owner("boss@example.org").is_some());
         assert!(tables.owner("boss@example.net").is_none());

@@ -214,7 +214,7 @@ fn algorithms_of_accounts_and_listeners_arrive_in_their_order() {
     let text = "proxy: {}\nlisteners: [{ address: \"127.0.0.1:5060\", algorithms: [sha-256, md5] }]\n\
                 users:\n  - { name: a, password: b, algorithms: [sha-256] }\n  - { name: c, password: d }\n";
     let settings = Settings::from_text(Path::new("test.yaml"), text).unwrap();
-    let users = host::config::lower::users(&settings);
+    let users: Vec<_> = host::config::lower::users(&settings).collect();
     assert_eq!((&users[0].algorithms, &users[1].algorithms), (&vec![Sha256], &Vec::new()));
     let keys = host::keys::Keyring::from_secret(&[1; 32], None);
     let proxy = host::config::lower::proxy(&settings, &keys).unwrap();

@@ -10,8 +10,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::{check, exit};
 use crate::admin::{self, Admin};
 use crate::config::{ConfigError, Settings};
-use crate::journal;
 use crate::server::{Handle, Server};
+use crate::{journal, memory};
 
 /// How long calls in progress may take to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_millis(250);
 
 /// Runs until told to stop.
 pub fn run(file: &Path, json: bool) -> u8 {
-    let settings = match Settings::load(file) {
+    let mut settings = match Settings::load(file) {
         Ok(settings) => settings,
         Err(error) => return check::refuse(&error, json),
     };
@@ -36,6 +36,8 @@ pub fn run(file: &Path, json: bool) -> u8 {
             );
         }
     };
+    settings.forget_users();
+    memory::give_back();
     let code = serve(&server, &settings, json);
     server.stop();
     tracing::info!("stopped");

@@ -15,14 +15,14 @@ use super::{Settings, schema};
 use crate::keys::Keyring;
 
 /// The accounts, as tables hold them: hashed once, here, and not at every request.
-pub fn users(settings: &Settings) -> Vec<User> {
+pub fn users(settings: &Settings) -> impl Iterator<Item = User> {
     let realm = realm(settings);
     let listeners = settings.file.listeners.iter().flat_map(|listener| &listener.algorithms);
     let offered = settings.file.auth.algorithms.iter().chain(listeners).copied().map(algorithm);
     // Peers log in by SHA-256, whatever phones are offered.
     let peers = settings.file.access.iter().map(|_| Algorithm::Sha256);
     let offered: Vec<Algorithm> = offered.chain(peers).collect();
-    settings.users.iter().map(|account| user(account, &realm, &offered)).collect()
+    settings.users.iter().map(move |account| user(account, &realm, &offered))
 }
 
 fn user(user: &schema::User, realm: &str, offered: &[Algorithm]) -> User {

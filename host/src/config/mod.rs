@@ -14,6 +14,7 @@ pub mod trunks;
 pub mod values;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use errors::{ConfigError, EX_CONFIG};
 use places::Places;
@@ -29,7 +30,7 @@ pub struct Settings {
     /// As written, wildcards expanded.
     pub file: File,
     /// The accounts, wherever they were written.
-    pub users: Vec<User>,
+    pub users: Arc<Vec<User>>,
     /// Every file it was made of: what a watcher watches.
     pub sources: Vec<PathBuf>,
     /// What its certificates came to.
@@ -58,7 +59,7 @@ impl Settings {
             }
         };
         let mut settings =
-            Settings { path: path.to_owned(), file, users, sources, tls: tls::Read::default() };
+            Settings { path: path.to_owned(), file, users: users.into(), sources, tls: tls::Read::default() };
         check::check(&mut settings, &context)?;
         Ok(settings)
     }
@@ -93,6 +94,11 @@ impl Settings {
             }
         }
         settings
+    }
+
+    /// Lets go of the accounts: tables have them by now, in less room.
+    pub fn forget_users(&mut self) {
+        self.users = Arc::default();
     }
 
     /// The same for a file that takes the place of a running one; listeners are looked after by [`crate::reload`].

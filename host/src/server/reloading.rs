@@ -10,6 +10,7 @@ use proto::node::Transport;
 use proxy::config::Standing;
 
 use super::{Handle, StartError, open_tcp, open_udp, switch_kernel};
+use crate::accounts::Accounts;
 use crate::config::schema::{File, Listener as Wanted};
 use crate::config::values::SipAddress;
 use crate::config::{ConfigError, Settings, lower, shield, tls};
@@ -17,7 +18,7 @@ use crate::lanes::lane::Listener;
 use crate::lanes::post::Seats;
 use crate::lanes::seat::{Command, Configs};
 use crate::net::outside::Errand;
-use crate::{journal, reload};
+use crate::{journal, memory, reload};
 
 /// How often it is asked whether what is closing is still needed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -42,6 +43,7 @@ impl Handle {
             }
             Err(error) => tracing::error!(%error, "the configuration was not reloaded; the old one stays"),
         }
+        memory::give_back();
         read
     }
 
@@ -73,13 +75,16 @@ impl Handle {
 
     /// Everything but sockets.
     fn swap(&self, settings: &Settings) {
+        let accounts = Arc::new(Accounts::new(lower::users(settings)));
         for tables in self.tables.values() {
-            tables.reconfigure(lower::users(settings), shield::policy(settings));
+            tables.reconfigure(&accounts, shield::policy(settings));
         }
         self.keyroom.swap(tls::lower(settings));
         journal::show(settings.file.log);
         self.configure(settings);
-        *self.settings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = settings.clone();
+        let mut kept = self.settings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        kept.clone_from(settings);
+        kept.forget_users();
     }
 
     fn configure(&self, settings: &Settings) {

@@ -1,0 +1,145 @@
+//! What a phone that registers costs in memory: counted in bytes the allocator has lent out, which no other load on the machine
+//! changes. Its account, its binding, and all that a proxy remembers of it, when it is new and after refreshes.
+#![allow(unsafe_code, clippy::disallowed_methods)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use host::accounts::Accounts;
+use host::bindings::Bindings;
+use host::config::{Settings, lower};
+use host::keys::Keyring;
+use host::tables::{LaneTables, SharedTables};
+use proto::digest;
+use proto::node::{Birth, Flow, Input, Lane, Node, Output};
+use proto::shield::Policy;
+use proto::sip::{Message, Name};
+use proto::tables::Tables;
+use proxy::Proxy;
+
+/// The system's allocator, and how much it has lent out.
+struct Counting;
+
+static LENT: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: every call is handed to the system's allocator as it came; only numbers are kept.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LENT.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LENT.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: `at` came from `alloc` above with the same layout.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn lent() -> isize {
+    LENT.load(Ordering::Relaxed)
+}
+
+const PROXY: &str = "127.0.0.1:5060";
+const PHONES: usize = 5_000;
+
+struct Scene {
+    proxy: Proxy,
+    tables: LaneTables,
+    now: Instant,
+}
+
+fn name(phone: usize) -> String {
+    format!("phone{phone:06}")
+}
+
+/// What `conformance/bench` runs with, and the bytes its accounts take.
+fn scene() -> (Scene, isize) {
+    let mut text = String::from(
+        "listeners: [{ address: \"127.0.0.1:5060\" }]\ndomains: [bench.test]\nproxy: {}\nusers:\n",
+    );
+    for phone in 0..PHONES {
+        writeln!(text, "- {{ name: {}, password: secret }}", name(phone)).unwrap();
+    }
+    let settings = Settings::from_text(Path::new("bench.yaml"), &text).unwrap();
+    let config = lower::proxy(&settings, &Keyring::from_secret(&[7; 32], None)).unwrap();
+    let before = lent();
+    let accounts = Arc::new(Accounts::new(lower::users(&settings)));
+    let accounts_take = lent() - before;
+    let tables = LaneTables(SharedTables::new(Bindings::default(), None));
+    tables.0.reconfigure(&accounts, Policy { enabled: false, ..Policy::default() });
+    let now = Instant::now();
+    let birth = Birth { now, wall: SystemTime::now(), seed: [7; 32], lane: Lane::default() };
+    (Scene { proxy: Proxy::new(Arc::new(config), birth), tables, now }, accounts_take)
+}
+
+impl Scene {
+    fn register(&mut self, phone: usize, cseq: u32, authorization: &str) -> Message {
+        let (name, branch) = (name(phone), format!("z9hG4bK{phone}-{cseq}"));
+        let text = format!(
+            "REGISTER sip:bench.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5081;branch={branch};rport\r\n\
+             From: <sip:{name}@bench.test>;tag=h{phone}\r\nTo: <sip:{name}@bench.test>\r\nCall-ID: hold-{phone}\r\n\
+             CSeq: {cseq} REGISTER\r\nContact: <sip:{name}@127.0.0.1:5081>\r\nExpires: 3600\r\nMax-Forwards: 70\r\n\
+             User-Agent: Example Phone 1.2.3\r\n{authorization}Content-Length: 0\r\n\r\n"
+        );
+        self.now += Duration::from_micros(100);
+        let message = Message::parse(Bytes::from(text)).unwrap();
+        let flow = Flow::udp(PROXY.parse().unwrap(), SocketAddr::from(([127, 0, 0, 1], 5081)));
+        self.proxy.handle(self.now, Input::Message { flow, message }, &mut self.tables);
+        let outputs: Vec<Output> = std::iter::from_fn(|| self.proxy.poll(&mut self.tables)).collect();
+        let sent = outputs.into_iter().find_map(|output| match output.on_the_wire() {
+            Output::Send { bytes, .. } => Some(bytes),
+            _ => None,
+        });
+        Message::parse(sent.expect("an answer")).unwrap()
+    }
+
+    fn challenge(&mut self) -> String {
+        let challenged = self.register(0, 1, "");
+        challenged.text(Name::WwwAuthenticate).expect("a challenge").to_owned()
+    }
+
+    /// All phones register under one nonce.
+    fn all(&mut self, cseq: u32) {
+        let challenge = self.challenge();
+        for phone in 0..PHONES {
+            let covered = digest::Request { method: "REGISTER", body: b"" };
+            let count = phone as u32 + 1;
+            let proof =
+                digest::answer(&challenge, &name(phone), "secret", "sip:bench.test", covered, count, "0123");
+            let answer = self.register(phone, cseq, &format!("Authorization: {}\r\n", proof.unwrap()));
+            assert_eq!(answer.status(), Some(200), "phone {phone}");
+        }
+    }
+}
+
+#[test]
+fn an_account_takes_70_bytes_and_a_phone_450_however_often_it_registers() {
+    let (mut scene, accounts) = scene();
+    let each = |bytes: isize| bytes / PHONES as isize;
+    let before = lent();
+    scene.all(2);
+    let fresh = lent() - before;
+    assert_eq!(scene.tables.aors().len(), PHONES);
+    assert_eq!(scene.proxy.status().transactions, 0);
+    for cseq in 3..6 {
+        // Longer than the answers are recalled, and than a nonce is good.
+        scene.now += Duration::from_secs(301);
+        scene.all(cseq);
+    }
+    let refreshed = lent() - before;
+    println!("bytes: account {}, phone {}, after refreshes {}", each(accounts), each(fresh), each(refreshed));
+    assert!(each(accounts) <= 70, "{} bytes an account", each(accounts));
+    assert!(each(fresh) <= 450, "{} bytes a phone", each(fresh));
+    assert!(refreshed <= fresh + 4096, "{} bytes more a phone by refreshes", each(refreshed - fresh));
+}
