@@ -1,4 +1,4 @@
-//! Real programs over connections: baresip over TLS to baresip over UDP, a browser over secure WebSocket, sipsak.
+//! Real programs over connections: baresip over TLS to baresip over UDP, browsers over secure WebSocket, sipsak.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::path::PathBuf;
@@ -76,6 +76,39 @@ fn two_phones_in_a_browser_register_over_wss_and_call_each_other() {
             "{report}"
         );
     }
+}
+
+/// A browser speaks ICE and DTLS-SRTP on one port, a plain phone behind a NAT speaks RTP on two: the relay translates, in both
+/// directions of the call, and what each sent is counted at the other.
+#[test]
+fn a_browser_and_a_plain_phone_call_each_other() {
+    let Some(jssip) = jssip() else { return };
+    let parties = "-p web=203.0.113.10 -s office:symmetric:bob";
+    let Some(stage) = Sbc::secure(parties, "proxy: {}\n") else { return };
+    let bob = stage.baresip("bob", 16, &["--tone", "600", "--at", "5:dial sip:alice@sbc.test"]);
+    stage.registered("bob");
+    let (call, url) = (peer("browser/call"), format!("wss://{SBC}:8443"));
+    let jssip = jssip.to_string_lossy();
+    let mut page = stage.lab.spawn("web", &[call.as_str(), &jssip, &url, "sbc.test", "phone.html"]);
+    page.wait(Duration::from_secs(60));
+    let (report, bob) = (page.report(), report_of(bob));
+    assert!(report["failed"].is_null() && report["registered"] == true, "{report}\n{bob}");
+    let calls = report["calls"].as_array().expect("calls");
+    let by: Vec<_> = calls.iter().filter_map(|call| call["by"].as_str()).collect();
+    assert_eq!(by, ["alice", "bob"], "{report}\n{bob}");
+    for call in calls {
+        let number = |name: &str| call[name].as_i64().unwrap_or(0);
+        assert!(number("sent") > 100 && number("received") > 100, "{report}\n{bob}");
+        assert!(number("lost") < 5, "{report}");
+    }
+    let sum = |name: &str| calls.iter().filter_map(|call| call[name].as_i64()).sum::<i64>();
+    let number = |name: &str| bob[name].as_i64().unwrap_or(0);
+    let near = |sent: i64, received: i64| (received - sent).abs() <= 40 + sent / 10;
+    assert!(
+        near(sum("sent"), number("received")) && near(number("sent"), sum("received")),
+        "{report}\n{bob}"
+    );
+    stage.nothing_stays_lent();
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The keys of a process: made once, kept in the store, so that tokens and challenges outlive a restart.
 
+use std::sync::Arc;
+
 use proto::node_auth::NodeKey;
 use proto::token::Keys;
+use relay::dtls::Handshakes;
 
 /// All of them.
 #[derive(Clone)]
@@ -18,6 +21,8 @@ pub struct Keyring {
     pub pair: [u8; 32],
     /// What access servers mint and reflectors take.
     pub ticket: [u8; 32],
+    /// What ends DTLS-SRTP; this one is new at every start.
+    pub dtls: Option<Arc<dyn Handshakes>>,
 }
 
 impl std::fmt::Debug for Keyring {
@@ -38,6 +43,13 @@ impl Keyring {
             spread: blake3::derive_key("postern spread v1", secret),
             pair: blake3::derive_key("postern pair v1", secret),
             ticket: blake3::derive_key("postern ticket v1", &shared.unwrap_or(*secret)),
+            dtls: match crate::dtls::Maker::new() {
+                Ok(maker) => Some(Arc::new(maker)),
+                Err(error) => {
+                    tracing::error!(%error, "browsers can't be talked to");
+                    None
+                }
+            },
         }
     }
 

@@ -20,6 +20,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod dns;
+pub mod dtls;
 pub mod endpoint;
 pub mod events;
 pub mod explain;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use host::config::{ConfigError, Settings};
+use proto::tables::Srtp;
 use serde_yaml::Value;
 
 /// A copy of the shipped folder with the certificates its files tell one to make.
@@ -371,4 +372,19 @@ fn a_route_may_ask_dns_for_the_number_before_its_trunks() {
     let keys = host::keys::Keyring::from_secret(&[1; 32], None);
     let proxy = host::config::lower::proxy(&settings, &keys).unwrap();
     assert_eq!(proxy.routes[0].goes, proxy::config::Goes::Enum("e164.arpa".into(), vec![0]));
+}
+
+#[test]
+fn who_comes_by_websocket_is_a_browser_unless_the_listener_says_otherwise() {
+    let text = "listeners:\n  - address: \"udp:127.0.0.1:0\"\n  - address: \"ws:127.0.0.1:0\"\n\
+                \x20 - { address: \"ws:127.0.0.2:0\", srtp: plain }\nproxy: { srtp: sdes }\n";
+    let settings = Settings::from_text(Path::new("test.yaml"), text).unwrap();
+    let keys = host::keys::Keyring::from_secret(&[1; 32], None);
+    let proxy = host::config::lower::proxy(&settings, &keys).unwrap();
+    let found: Vec<_> = proxy.listeners.iter().map(|listener| listener.srtp).collect();
+    assert_eq!(found, [None, Some(Srtp::Dtls), Some(Srtp::Plain)]);
+    assert_eq!(proxy.srtp, Srtp::Sdes);
+    let error = Settings::from_text(Path::new("test.yaml"), "proxy: { srtp: zrtp }\n").unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("zrtp") && said.contains("sdes"), "{said}");
 }

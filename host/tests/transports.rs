@@ -76,10 +76,11 @@ fn address(server: &Server, transport: Transport, v6: bool) -> SocketAddr {
 
 const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
 
-/// A proxy with every transport at 127.0.0.1 and [::1].
+/// A proxy with every transport at 127.0.0.1 and [::1]. These phones are no browsers, not even those on WebSocket.
 fn everywhere(certificates: &Certificates, more: &str) -> String {
     let listeners = ALL.iter().flat_map(|transport| {
-        ["127.0.0.1", "[::1]"].map(|host| format!("  - address: \"{transport}:{host}:0\"\n"))
+        ["127.0.0.1", "[::1]"]
+            .map(|host| format!("  - {{ address: \"{transport}:{host}:0\", srtp: pass }}\n"))
     });
     format!(
         "listeners:\n{}auth: {{ required: false }}\nlog: error\ntls: {{ {}{more} }}\nproxy: {{}}\n\

@@ -11,6 +11,7 @@
 //! counter and replay window. They change packets in place and allocate only when a new SSRC begins. The key derivation
 //! rate is 0, and there is no master key identifier: [`sdes`] refuses what asks for either.
 
+pub mod fingerprint;
 mod index;
 mod keys;
 mod receive;
@@ -84,6 +85,19 @@ impl Master {
         let len = profile.key_len() + profile.salt_len();
         (key_and_salt.len() == len).then(|| bytes[..len].copy_from_slice(key_and_salt))?;
         Some(Master { profile, bytes })
+    }
+
+    /// Ours and theirs, of what a DTLS handshake exported (RFC 5764 §4.2): client's key, server's key, client's salt,
+    /// server's salt. `client`: we were that.
+    pub fn exported(profile: Profile, material: &[u8], client: bool) -> Option<[Master; 2]> {
+        let (key, salt) = (profile.key_len(), profile.salt_len());
+        let of = |n: usize| {
+            let (key_at, salt_at) = (n * key, 2 * key + n * salt);
+            let (key, salt) = (material.get(key_at..key_at + key)?, material.get(salt_at..salt_at + salt)?);
+            Master::new(profile, &[key, salt].concat())
+        };
+        let [clients, servers] = [of(0)?, of(1)?];
+        Some(if client { [clients, servers] } else { [servers, clients] })
     }
 
     /// A new one.

@@ -21,6 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
 use sha2::Sha256;
 
 pub use server::{Answer, Server};
@@ -114,15 +115,16 @@ impl<'a> Message<'a> {
         id
     }
 
-    /// The first attribute of a type. What stands behind MESSAGE-INTEGRITY-SHA256 does not count (RFC 8489 §14.6), but
-    /// FINGERPRINT.
+    /// The first attribute of a type. What stands behind a MESSAGE-INTEGRITY of either kind does not count (RFC 8489 §14.5,
+    /// §14.6), but the other kind and FINGERPRINT.
     pub fn attribute(&self, kind: u16) -> Option<&'a [u8]> {
         let mut sealed = false;
         for (at, found, value) in self.attributes() {
-            if found == kind && (!sealed || kind == attribute::FINGERPRINT) {
+            let always = matches!(kind, attribute::FINGERPRINT | attribute::MESSAGE_INTEGRITY_SHA256);
+            if found == kind && (!sealed || always) {
                 return self.bytes.get(at + 4..at + 4 + value.len());
             }
-            sealed |= found == attribute::MESSAGE_INTEGRITY_SHA256;
+            sealed |= matches!(found, attribute::MESSAGE_INTEGRITY | attribute::MESSAGE_INTEGRITY_SHA256);
         }
         None
     }
@@ -174,6 +176,13 @@ impl<'a> Message<'a> {
         let seal = self.attributes().find(|(_, kind, _)| *kind == attribute::MESSAGE_INTEGRITY_SHA256);
         let Some((at, _, value)) = seal.filter(|(_, _, value)| value.len() == SEAL) else { return false };
         constant_time_eq(value, &seal_of(key, &self.bytes[..at]))
+    }
+
+    /// Whether MESSAGE-INTEGRITY proves this key (RFC 8489 §14.5): what ICE's checks carry (RFC 8445 §7.1). Constant-time
+    /// compare.
+    pub fn is_signed_with(&self, key: &[u8]) -> bool {
+        let signed = self.attributes().find(|(_, kind, _)| *kind == attribute::MESSAGE_INTEGRITY);
+        signed.is_some_and(|(at, _, value)| constant_time_eq(value, &signature_of(key, &self.bytes[..at])))
     }
 
     /// Attributes that must be understood and are not (RFC 8489 §6.3.1).
@@ -303,6 +312,16 @@ const SEAL: usize = 32;
 fn seal_of(key: &[u8], before: &[u8]) -> [u8; SEAL] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     update_with_length(before, SEAL, |part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+/// Length of MESSAGE-INTEGRITY.
+const SIGNATURE: usize = 20;
+
+/// The same for MESSAGE-INTEGRITY.
+fn signature_of(key: &[u8], before: &[u8]) -> [u8; SIGNATURE] {
+    let mut mac = Hmac::<Sha1>::new_from_slice(key).expect("HMAC takes a key of any length");
+    update_with_length(before, SIGNATURE, |part| mac.update(part));
     mac.finalize().into_bytes().into()
 }
 

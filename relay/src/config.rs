@@ -40,6 +40,8 @@ pub struct Config {
     pub control: Vec<Cidr>,
     /// Whether latched streams are handed to the path below ([`proto::offload`]).
     pub offload: bool,
+    /// What ends DTLS-SRTP here; `None`: nothing does.
+    pub dtls: Option<std::sync::Arc<dyn crate::dtls::Handshakes>>,
     /// The ng protocol; `None`: not spoken.
     pub ng: Option<crate::ng::Config>,
     /// What proves requests; `None`: only loopback (or TLS from `control`) is believed.
@@ -111,6 +113,7 @@ impl Default for Config {
             quarantine: Duration::from_secs(5),
             control: Vec::new(),
             offload: false,
+            dtls: None,
             ng: None,
             key: None,
         }

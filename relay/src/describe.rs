@@ -136,7 +136,8 @@ impl Relay {
     /// Which legs of a stream need an RTCP port that they don't have.
     fn lacks_rtcp(&self, stream: &Stream, side: Side, media: &Media<'_>, kind: Kind) -> [bool; 2] {
         let needed = kind == Kind::Rtp && !(media.rtcp_mux && self.wants_mux(stream, side.other()));
-        stream.legs.map(|leg| needed && self.legs.get(leg as usize).is_some_and(|leg| leg.rtcp.is_none()))
+        let alone = |leg: u32| needed && !self.is_by_dtls(leg);
+        stream.legs.map(|leg| alone(leg) && self.legs.get(leg as usize).is_some_and(|leg| leg.rtcp.is_none()))
     }
 
     fn wants_mux(&self, stream: &Stream, side: Side) -> bool {
@@ -184,9 +185,10 @@ impl Relay {
                 Plan::Leave | Plan::Close | Plan::With(_) => self.close(now, session, at),
             }
             if let Some(stream) = session.streams[at] {
+                self.describe_keys(now, session, ask, media, at);
                 self.describe_leg(now, session, &stream, ask, media);
-                self.describe_keys(session, ask, media, at);
                 self.settle_mux(now, &stream);
+                stream.legs.into_iter().for_each(|leg| self.begin_if_active(now, leg));
             }
         }
         (plans.len()..session.streams.len()).for_each(|at| self.close(now, session, at));
@@ -243,10 +245,11 @@ impl Relay {
     ) {
         let signalled = [media.address(), media.rtcp_address()];
         let party = &session.parties[index(ask.leg)];
+        let ice = self.legs[stream.legs[index(ask.leg)] as usize].does_ice();
         let said = Described {
             kind: media.kind,
             signalled,
-            early: signalled.map(|address| address.filter(|&to| self.may_send_early(party, to))),
+            early: signalled.map(|address| address.filter(|&to| !ice && self.may_send_early(party, to))),
             held: media.is_blackholed() || is_held(media.direction),
             reset: ask.reset,
         };
@@ -272,9 +275,12 @@ impl Relay {
 
     /// RTCP shares the media port once both parties have said so (RFC 5761 §5.1.1): its own ports go back.
     fn settle_mux(&mut self, now: Instant, stream: &Stream) {
-        let mux = [Side::Caller, Side::Callee].into_iter().all(|side| self.wants_mux(stream, side));
+        let both = [Side::Caller, Side::Callee].into_iter().all(|side| self.wants_mux(stream, side));
+        let by_dtls = stream.legs.map(|leg| self.is_by_dtls(leg));
         for (at, leg) in stream.legs.into_iter().enumerate() {
             let leg = &mut self.legs[leg as usize];
+            // A browser has one port for both, whatever its other party has.
+            let mux = if by_dtls.contains(&true) { by_dtls[at] } else { both };
             leg.mux = mux;
             if mux
                 && let Some(rtcp) = leg.rtcp.take()

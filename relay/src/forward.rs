@@ -30,7 +30,7 @@ pub enum Forward {
     },
     /// Throw it away. It has been counted.
     Drop(Why),
-    /// It was for the relay itself: hand it to [`proto::node::Node::handle`].
+    /// It was for the relay itself, which has dealt with it: `poll` for what comes of it.
     Control,
 }
 
@@ -80,7 +80,8 @@ impl Relay {
         len: usize,
     ) -> Forward {
         match self.route(now, socket, from, buffer, len) {
-            Ok(Way { socket, to, len }) => {
+            Ok(None) => Forward::Control,
+            Ok(Some(Way { socket, to, len })) => {
                 self.traffic.forwarded += 1;
                 self.traffic.bytes += len as u64;
                 Forward::Send { socket, to, len }
@@ -100,7 +101,7 @@ impl Relay {
         from: SocketAddr,
         buffer: &mut [u8],
         mut len: usize,
-    ) -> Result<Way, Why> {
+    ) -> Result<Option<Way>, Why> {
         let bytes = buffer.get(..len).ok_or(Why::Invalid)?;
         let (at, part) = match self.sockets.get(socket.0 as usize).copied().unwrap_or(Use::Closed) {
             Use::Leg(leg, part) => (leg, part),
@@ -110,7 +111,8 @@ impl Relay {
         };
         let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
         if leg.keys.is_some() {
-            len = self.unprotect(now, at, part, from, buffer, len)?;
+            let Some(plain) = self.unprotect(now, at, part, from, buffer, len)? else { return Ok(None) };
+            len = plain;
         }
         let bytes = &buffer[..len];
         let packet = classify(bytes);
@@ -146,9 +148,9 @@ impl Relay {
         let out = leg.way_out(is_rtcp).ok_or(Why::Held)?;
         let (socket, to) = (out.port.socket, out.target.ok_or(Why::Held)?);
         if leg.keys.is_some() {
-            len = self.protect(other, is_rtcp, buffer, len)?;
+            len = self.protect(now, other, is_rtcp, buffer, len)?;
         }
-        Ok(Way { socket, to, len })
+        Ok(Some(Way { socket, to, len }))
     }
 
     /// Which of the two parties that share a port sent this: the one heard from there; else the one that said it would;
@@ -185,7 +187,14 @@ impl Relay {
 
     /// Tells what a packet changed, and looks at the session anew.
     #[cold]
-    fn note(&mut self, now: Instant, at: u32, part: Part, from: SocketAddr, change: Result<Change, Why>) {
+    pub(crate) fn note(
+        &mut self,
+        now: Instant,
+        at: u32,
+        part: Part,
+        from: SocketAddr,
+        change: Result<Change, Why>,
+    ) {
         let Some(leg) = self.legs.get(at as usize) else { return };
         let (whose, heard) = (leg.whose, change.is_ok());
         let Some(name) = self.sessions.get(&whose.session.0).map(|session| session.name.clone()) else {

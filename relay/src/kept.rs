@@ -14,7 +14,7 @@ use proto::node::{Flow, FlowId, Transport};
 use proto::sdp::Kind;
 use proto::tables::{Latch, Tables};
 
-use crate::keys::Keys;
+use crate::keys::{Keys, Said};
 use crate::latch::Rule;
 use crate::leg::{Channel, Leg};
 use crate::ng::bencode;
@@ -123,11 +123,10 @@ impl Relay {
             .with("refreshed", moment(session.refreshed))
             .with("shared", flag(session.mode == Mode::Shared))
             .with("streams", Value::List(streams.collect()));
-        if let Some(protocols) = &session.bridges {
-            let party = |words: &Vec<String>| {
-                Value::List(words.iter().map(|word| Value::text(word.clone())).collect())
-            };
-            dict.set("protocols", Value::List(protocols.iter().map(party).collect()));
+        if let Some(bridges) = &session.bridges {
+            let section = |said: &Said| Value::text(format!("{} {}", said.protocol, said.mid));
+            let party = |said: &Vec<Said>| Value::List(said.iter().map(section).collect());
+            dict.set("bridges", Value::List(bridges.iter().map(party).collect()));
         }
         match &session.dialog {
             Some(dialog) => dict.set("dialog", Value::Dict(pack_dialog(dialog))),
@@ -187,7 +186,7 @@ impl Relay {
             dialog: kept.dict("dialog").and_then(|dialog| unpack_dialog(&dialog)),
             refreshed: moment("refreshed"),
             recorded: kept.flag("recorded"),
-            bridges: unpack_protocols(kept),
+            bridges: unpack_bridges(kept),
             ..Session::new(id, mode, parties, moment("born"))
         };
         for stream in kept.list("streams") {
@@ -245,12 +244,16 @@ impl Relay {
     }
 }
 
-fn unpack_protocols(kept: &Kept<'_>) -> Option<[Vec<String>; 2]> {
+fn unpack_bridges(kept: &Kept<'_>) -> Option<[Vec<Said>; 2]> {
+    let section = |said: &Value<'_>| {
+        let (protocol, mid) = said.as_text()?.split_once(' ')?;
+        Some(Said { protocol: protocol.to_owned(), mid: mid.to_owned() })
+    };
     let party = |party: &Value<'_>| match party {
-        Value::List(words) => words.iter().filter_map(Value::as_text).map(str::to_owned).collect(),
+        Value::List(sections) => sections.iter().filter_map(section).collect(),
         _ => Vec::new(),
     };
-    kept.list("protocols").iter().map(party).collect::<Vec<_>>().try_into().ok()
+    kept.list("bridges").iter().map(party).collect::<Vec<_>>().try_into().ok()
 }
 
 fn pack_dialog(dialog: &Dialog) -> Dict<'static> {
@@ -342,6 +345,11 @@ fn unpack_leg(
         Some(keys) => Some(Box::new(Keys::unpack(keys.0)?)),
         None => None,
     };
+    if let (Some(keys), Some(_)) = (&mut leg.keys, leg.media.latched)
+        && let Some(ice) = &mut keys.terms.ice
+    {
+        ice.checked = Some(now);
+    }
     Some(leg)
 }
 

@@ -46,11 +46,13 @@ pub enum Why {
     Forged,
     /// The keys it is to be opened or protected with are not agreed on yet, or are used up.
     Unkeyed,
+    /// Its party has not said for a while that it wants to be sent anything (RFC 7675).
+    Unwanted,
 }
 
 impl Why {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Why; 10] = [
+    pub const ALL: [Why; 11] = [
         Why::Unknown,
         Why::Idle,
         Why::Stranger,
@@ -61,6 +63,7 @@ impl Why {
         Why::Blocked,
         Why::Forged,
         Why::Unkeyed,
+        Why::Unwanted,
     ];
 
     /// A word for status pages and metrics.
@@ -76,6 +79,7 @@ impl Why {
             Why::Blocked => "blocked",
             Why::Forged => "forged",
             Why::Unkeyed => "unkeyed",
+            Why::Unwanted => "unwanted",
         }
     }
 }
@@ -249,11 +253,25 @@ impl Leg {
     pub(crate) fn listens_to(&self, now: Instant, part: Part, from: SocketAddr, packet: &Packet<'_>) -> bool {
         let channel = self.way_in(part);
         let latched = channel.and_then(|channel| channel.latched);
+        if self.does_ice() {
+            return latched == Some(from);
+        }
         let open = latched.is_none() || self.window.is_some_and(|until| now < until);
         latched == Some(from)
             || open && (self.rule.admits(from.ip()) || part == Part::Rtcp)
             || matches!(packet, Packet::Rtp(rtp) if self.sends(rtp))
             || self.is_its_rtcp(packet)
+    }
+
+    /// Whether the party's checks alone say where it is.
+    pub(crate) fn does_ice(&self) -> bool {
+        self.keys.as_ref().is_some_and(|keys| keys.terms.ice.is_some())
+    }
+
+    /// The party has nominated where it is.
+    pub(crate) fn nominate(&mut self, now: Instant, from: SocketAddr) {
+        self.heard = Some(now);
+        self.latch(now, Part::Media, from);
     }
 
     /// Decides whether a packet on one of this leg's ports is its party's, and counts it. `may` says whether media may

@@ -23,15 +23,19 @@
 //! **Assumptions.** Clocks of our own nodes agree within 60 s (`Node-Auth`). Parties send from where they receive
 //! (symmetric RTP, RFC 4961).
 //!
-//! **Left out.** ICE is stripped by the SDP editor, so STUN checks are dropped and counted. SRTP is passed, not opened, unless a
-//! session says how its parties' media is protected (`keys`).
+//! **Keys** (`keys`, `dtls`, `ice`). SRTP is passed, not opened, unless a session says how its parties' media is protected; then
+//! each party gets its own kind, a browser ICE and DTLS-SRTP.
+//!
+//! **Left out.** Other parties' ICE is stripped by the SDP editor, so their STUN checks are dropped and counted.
 //! m= sections that do not run over UDP stay as they are.
 
 mod config;
 mod control;
 mod describe;
+pub mod dtls;
 mod ended;
 mod forward;
+mod ice;
 mod kept;
 mod keys;
 mod latch;

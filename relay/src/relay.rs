@@ -12,6 +12,7 @@ use proto::tables::Tables;
 
 use crate::config::{Config, Network};
 use crate::control::{Unacked, Waiting};
+use crate::dtls::Association;
 use crate::ended::Ended;
 use crate::forward::{Forward, Traffic, Use};
 use crate::kept::Restoring;
@@ -50,6 +51,10 @@ pub struct Relay {
     pub(crate) restoring: Restoring,
     /// Streams that a path below carries.
     pub(crate) offloads: Offloads,
+    /// Handshakes under way, by leg.
+    pub(crate) associations: BTreeMap<u32, Association>,
+    /// When one of them wants to be woken, at the earliest.
+    pub(crate) next_handshake: Option<Instant>,
     /// Sessions yet to begin that are to be recorded.
     pub(crate) record_next: usize,
 }
@@ -94,6 +99,8 @@ impl Relay {
             changed: BTreeSet::new(),
             restoring: Restoring::default(),
             offloads: Offloads::default(),
+            associations: BTreeMap::new(),
+            next_handshake: None,
             config,
         };
         relay.pool.open_at_start(relay.config.open_at_start, &mut relay.outputs);
@@ -188,6 +195,7 @@ impl Relay {
         self.look(now);
         self.delete_due(now);
         self.tend_offloads(now);
+        self.wake_handshakes(now);
         self.try_again(now);
     }
 
@@ -235,6 +243,7 @@ impl Relay {
             if side == 0 || !stream.shared {
                 self.legs[leg as usize].ports().for_each(|port| self.return_port(now, port));
             }
+            self.associations.remove(&leg);
             self.free_legs.push(leg);
         }
     }
@@ -312,6 +321,7 @@ impl Node for Relay {
             unacked,
             self.commands_deadline(),
             self.offloads.next,
+            self.next_handshake,
         ]
         .into_iter()
         .flatten()

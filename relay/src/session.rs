@@ -9,6 +9,7 @@ use proto::node::Flow;
 use proto::sip::transaction::ClientId;
 use proto::tables::Latch;
 
+use crate::keys::Said;
 use crate::latch::Rule;
 
 /// Which session and side a leg belongs to.
@@ -87,8 +88,8 @@ pub(crate) struct Session {
     pub(crate) bye: Option<ClientId>,
     /// It is recorded.
     pub(crate) recorded: bool,
-    /// The relay stands between different ways to protect media: by party, the protocol of each of its m= sections.
-    pub(crate) bridges: Option<[Vec<String>; 2]>,
+    /// The relay stands between different ways to protect media: by party, what each of its m= sections said or was told.
+    pub(crate) bridges: Option<[Vec<Said>; 2]>,
     /// Until then silence isn't reported (again).
     pub(crate) quiet_until: Option<Instant>,
 }

@@ -133,7 +133,7 @@ fn proxy_listener(settings: &Settings, listener: &schema::Listener) -> proxy::co
         advertise: SocketAddr::new(seen_as, bind.port()),
         authenticate: settings.file.auth.required && !settings.has_pbx(),
         anchor: listener.anchor.map(anchor),
-        srtp: listener.srtp.map(srtp),
+        srtp: listener.srtp.map(srtp).or(browsers(listener.address.transport)),
         algorithms: algorithms(&listener.algorithms),
         standing: listener.standing,
     }
@@ -215,6 +215,7 @@ pub fn relay(settings: &Settings, keys: &Keyring) -> Vec<relay::Config> {
             media_timeout: own.media_timeout.0,
             open_at_start: own.open_at_start as usize,
             offload: own.kernel_path,
+            dtls: keys.dtls.clone(),
             ng: own.ng.as_ref().map(ng),
             key: Some(keys.node.clone()),
             ..relay::Config::default()
@@ -291,12 +292,18 @@ pub(super) fn latch(latch: schema::Latch) -> Latch {
     }
 }
 
+/// Who comes by WebSocket is a browser, which speaks nothing else.
+fn browsers(transport: Transport) -> Option<Srtp> {
+    matches!(transport, Transport::Ws | Transport::Wss).then_some(Srtp::Dtls)
+}
+
 /// As the services have it.
 pub(super) fn srtp(srtp: schema::Srtp) -> Srtp {
     match srtp {
         schema::Srtp::Pass => Srtp::Pass,
         schema::Srtp::Plain => Srtp::Plain,
         schema::Srtp::Sdes => Srtp::Sdes,
+        schema::Srtp::Dtls => Srtp::Dtls,
     }
 }
 

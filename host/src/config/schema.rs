@@ -88,7 +88,7 @@ pub struct Listener {
     /// When media of calls that come in here is anchored; none: as the proxy says.
     #[serde(default)]
     pub anchor: Option<Anchor>,
-    /// How media of parties met here is protected; none: as the proxy says.
+    /// How media of parties met here is protected; none: as the proxy says, for WS and WSS `dtls`.
     #[serde(default)]
     pub srtp: Option<Srtp>,
     /// Digest algorithms offered here, in this order; none: as `auth` says.
@@ -213,7 +213,7 @@ pub enum Latch {
     Any,
 }
 
-/// `pass`, `plain` or `sdes`.
+/// `pass`, `plain`, `sdes` or `dtls`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Srtp {
@@ -224,6 +224,8 @@ pub enum Srtp {
     Plain,
     /// SRTP under keys in the SDP.
     Sdes,
+    /// SRTP under keys made by DTLS, with ICE: a browser.
+    Dtls,
 }
 
 /// Accounts: a list, or the name of a file with one (relative to the configuration).

@@ -141,12 +141,11 @@ fn is_bundle(name: &str, value: &str) -> bool {
 }
 
 const KEYS: [&str; 5] = ["crypto", "fingerprint", "setup", "tls-id", "connection"];
-const BROWSER: [&str; 14] = [
+const BROWSER: [&str; 13] = [
     "rtcp-mux",
     "rtcp-mux-only",
     "rtcp-rsize",
     "rtcp-fb",
-    "rtcp",
     "mid",
     "msid",
     "msid-semantic",

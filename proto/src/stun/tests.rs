@@ -170,3 +170,20 @@ proptest! {
         prop_assert_eq!(Message::parse(&bytes).unwrap().mapped(), Some(address));
     }
 }
+
+/// RFC 5769 §2.1: a check of ICE as an independent implementation wrote it.
+#[test]
+fn a_check_of_rfc_5769_proves_its_password_and_no_other() {
+    let request = b"\x00\x01\x00\x58\x21\x12\xa4\x42\xb7\xe7\xa7\x01\xbc\x34\xd6\x86\xfa\x87\xdf\xae\
+\x80\x22\x00\x10STUN test client\x00\x24\x00\x04\x6e\x00\x01\xff\
+\x80\x29\x00\x08\x93\x2f\xf9\xb1\x51\x26\x3b\x36\x00\x06\x00\x09\x65\x76\x74\x6a\x3a\x68\x36\x76\x59\x20\x20\x20\
+\x00\x08\x00\x14\x9a\xea\xa7\x0c\xbf\xd8\xcb\x56\x78\x1e\xf2\xb5\xb2\xd3\xf2\x49\xc1\xb5\x71\xa2\
+\x80\x28\x00\x04\xe5\x7a\x3b\xcf";
+    let message = Message::parse(request).unwrap();
+    assert_eq!(message.username(), Some("evtj:h6vY"));
+    assert!(message.is_signed_with(b"VOkJxbRl1RmTxUk/WvJxBt"));
+    assert!(!message.is_signed_with(b"VOkJxbRl1RmTxUk/WvJxBu"));
+    let signed = Writer::request([1; 12]).attribute(attribute::USERNAME, b"a:b").sign(b"key");
+    assert!(Message::parse(&signed).unwrap().is_signed_with(b"key"));
+    assert!(!Message::parse(&Writer::request([1; 12]).finish()).unwrap().is_signed_with(b"key"));
+}

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Change, Class, HEADER, SEAL, TransactionId, attribute, fingerprint, mask, seal_of, type_of};
+use super::{
+    Change, Class, HEADER, SEAL, SIGNATURE, TransactionId, attribute, fingerprint, mask, seal_of,
+    signature_of, type_of,
+};
 
 /// Writes a Binding message attribute by attribute.
 #[derive(Clone, Debug)]
@@ -66,6 +69,12 @@ impl Writer {
     pub fn seal(self, key: &[u8]) -> Vec<u8> {
         let seal: [u8; SEAL] = seal_of(key, &self.bytes);
         self.attribute(attribute::MESSAGE_INTEGRITY_SHA256, &seal).finish()
+    }
+
+    /// Signed under a key as ICE does it, with FINGERPRINT: whole.
+    pub fn sign(self, key: &[u8]) -> Vec<u8> {
+        let signature: [u8; SIGNATURE] = signature_of(key, &self.bytes);
+        self.attribute(attribute::MESSAGE_INTEGRITY, &signature).finish()
     }
 
     /// With FINGERPRINT: whole.

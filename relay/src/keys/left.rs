@@ -5,6 +5,7 @@ use proto::srtp::sdes::Crypto;
 use proto::srtp::{Position, Receiver, Sender};
 
 use super::Keys;
+use super::terms::{Ice, Terms};
 use crate::ng::value::{Dict, Value};
 
 const WORDS: [(&str, Protection); 3] =
@@ -25,6 +26,7 @@ impl Keys {
             .with("offered", lines(&self.offered))
             .with("protection", Value::text(word.map_or("", |(word, _)| word)))
             .with("sent", positions(&sent))
+            .with("terms", self.terms.pack())
     }
 
     /// From a record; `None`: it is not one, and its session can't go on.
@@ -45,7 +47,39 @@ impl Keys {
             sender.insert(Sender::new(&ours.master)).resume(&places("sent")?);
             receiver.insert(Receiver::new(&theirs.master)).resume(&places("heard")?);
         }
-        Some(Keys { protection, offered: lines("offered")?, agreed, sender, receiver })
+        let terms = Terms::unpack(&list("terms"));
+        Some(Keys { protection, offered: lines("offered")?, agreed, sender, receiver, terms })
+    }
+}
+
+impl Terms {
+    /// `active`, `ice UFRAG PWD UFRAG PWD`, `fingerprint HASH VALUE`.
+    fn pack(&self) -> Value<'static> {
+        let mut lines = Vec::new();
+        lines.extend(self.active.map(|active| format!("active {active}")));
+        if let Some(ice) = &self.ice {
+            let (ufrag, pwd) = ice.theirs.clone().unwrap_or_default();
+            lines.push(format!("ice {} {} {ufrag} {pwd}", ice.ufrag, ice.pwd));
+        }
+        lines.extend(self.fingerprints.iter().map(|line| format!("fingerprint {line}")));
+        Value::List(lines.into_iter().map(Value::text).collect())
+    }
+
+    fn unpack(lines: &[&str]) -> Terms {
+        let mut terms = Terms::default();
+        for (name, value) in lines.iter().filter_map(|line| line.split_once(' ')) {
+            match name {
+                "active" => terms.active = value.parse().ok(),
+                "fingerprint" => terms.fingerprints.push(value.to_owned()),
+                _ => {
+                    let mut words = value.split(' ').map(str::to_owned);
+                    let mut pair = || Some((words.next()?, words.next()?));
+                    let (ours, theirs) = (pair(), pair().filter(|(ufrag, _)| !ufrag.is_empty()));
+                    terms.ice = ours.map(|(ufrag, pwd)| Ice { ufrag, pwd, theirs, checked: None });
+                }
+            }
+        }
+        terms
     }
 }
 

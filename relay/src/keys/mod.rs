@@ -11,6 +11,7 @@
 //! process (see `kept`).
 
 mod left;
+pub(crate) mod terms;
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -25,9 +26,11 @@ use proto::srtp::{Master, Profile, Receiver, Refused, Sender};
 use proto::tables::Srtp;
 
 use crate::describe::{Plan, Refusal};
-use crate::leg::{Part, Why};
+use crate::ice::CONSENT;
+use crate::leg::{Change, Part, Why};
 use crate::relay::Relay;
 use crate::session::{Session, index};
+use terms::Terms;
 
 /// What we offer, the one every phone knows first: some look at the first line alone.
 const OFFERED: [Profile; 4] =
@@ -44,6 +47,8 @@ pub(crate) struct Keys {
     pub(crate) agreed: Option<[Crypto; 2]>,
     pub(crate) sender: Option<Sender>,
     pub(crate) receiver: Option<Receiver>,
+    /// Where keys are made by DTLS.
+    pub(crate) terms: Terms,
 }
 
 impl std::fmt::Debug for Keys {
@@ -53,10 +58,6 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    fn new(protection: Protection) -> Keys {
-        Keys { protection, ..Keys::default() }
-    }
-
     /// Which of a party's lines is taken, or why none can be.
     fn choose(&self, cryptos: &[&str], answers: bool) -> Result<Crypto, &'static str> {
         let mut lines = cryptos.iter().filter_map(|line| Crypto::parse(line).ok());
@@ -119,7 +120,7 @@ fn own(theirs: &Crypto, dice: &mut Dice) -> Crypto {
 }
 
 impl Relay {
-    /// Opens a packet of a leg that has keys; gives its length as plain RTP or RTCP.
+    /// Opens a packet of a leg that has keys; gives its length as plain RTP or RTCP. `None`: it was for us.
     pub(crate) fn unprotect(
         &mut self,
         now: Instant,
@@ -128,34 +129,69 @@ impl Relay {
         from: SocketAddr,
         buffer: &mut [u8],
         len: usize,
-    ) -> Result<usize, Why> {
+    ) -> Result<Option<usize>, Why> {
         let bytes = buffer.get_mut(..len).ok_or(Why::Invalid)?;
         let packet = classify(bytes);
         let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
-        let Some(keys) = &leg.keys else { return Ok(len) };
+        let Some(keys) = &leg.keys else { return Ok(Some(len)) };
         if keys.protection == Protection::Plain || leg.kind != Kind::Rtp {
-            return Ok(len);
+            return Ok(Some(len));
         }
         let is_rtcp = part == Part::Rtcp || matches!(packet, Packet::Rtcp(_));
-        if !is_rtcp && !matches!(packet, Packet::Rtp(_)) {
-            return Ok(len);
+        match packet {
+            Packet::Stun if keys.terms.ice.is_some() => {
+                return self.checked(now, at, part, from, bytes).map(|()| None);
+            }
+            Packet::Dtls if keys.protection == Protection::Dtls => {
+                return self.shake_hands(now, at, part, from, bytes).map(|()| None);
+            }
+            Packet::Rtp(_) | Packet::Rtcp(_) => {}
+            _ if is_rtcp => {}
+            _ => return Ok(Some(len)),
         }
         if !leg.listens_to(now, part, from, &packet) {
             leg.turn_away(now, from);
             return Err(Why::Stranger);
         }
-        let Some(keys) = &mut leg.keys else { return Ok(len) };
+        let Some(keys) = &mut leg.keys else { return Ok(Some(len)) };
         let receiver = keys.receiver.as_mut().ok_or(Why::Unkeyed)?;
         let opened = if is_rtcp { receiver.rtcp(bytes) } else { receiver.rtp(bytes) };
         if receiver.has_moved() {
             self.changed.insert(leg.whose.session.0);
         }
-        opened.map_err(refused)
+        opened.map(Some).map_err(refused)
+    }
+
+    /// A DTLS datagram counts where its party is heard; where nobody is yet, it may be what shows where it is.
+    fn shake_hands(
+        &mut self,
+        now: Instant,
+        at: u32,
+        part: Part,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), Why> {
+        let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
+        if !leg.listens_to(now, part, from, &Packet::Dtls) {
+            leg.turn_away(now, from);
+            return Err(Why::Stranger);
+        }
+        if !leg.does_ice() {
+            let network = &self.config.networks[leg.media.port.id.network()];
+            let may = self.config.is_own(from).then_some(Why::Loop);
+            let may = may.or((!network.may_send_to(from)).then_some(Why::Stranger)).map_or(Ok(()), Err);
+            let change = leg.accept(now, part, from, bytes, &Packet::Dtls, |_| may)?;
+            if change != Change::None {
+                self.note(now, at, part, from, Ok(change));
+            }
+        }
+        self.handshake(now, at, part, from, bytes)
     }
 
     /// Protects a packet for the party of a leg that has keys; gives its new length.
     pub(crate) fn protect(
         &mut self,
+        now: Instant,
         at: u32,
         is_rtcp: bool,
         buffer: &mut [u8],
@@ -165,6 +201,11 @@ impl Relay {
         let Some(keys) = leg.keys.as_mut().filter(|_| leg.kind == Kind::Rtp) else { return Ok(len) };
         if keys.protection == Protection::Plain {
             return Ok(len);
+        }
+        if let Some(ice) = &keys.terms.ice
+            && ice.checked.is_none_or(|at| now.saturating_duration_since(at) > CONSENT)
+        {
+            return Err(Why::Unwanted);
         }
         let sender = keys.sender.as_mut().ok_or(Why::Unkeyed)?;
         let sealed = if is_rtcp { sender.rtcp(buffer, len) } else { sender.rtp(buffer, len) };
@@ -198,8 +239,8 @@ impl Relay {
         let Some(keying) = ask.srtp else { return Ok(()) };
         for (at, media) in sdp.media.iter().enumerate().filter(|(_, media)| media.port != 0) {
             let Some([own, theirs]) = self.bridged(session, ask, media, at) else { continue };
-            if own == Protection::Dtls || theirs == Protection::Dtls {
-                return refuse("this relay does not terminate DTLS-SRTP");
+            if [own, theirs].contains(&Protection::Dtls) && self.config.dtls.is_none() {
+                return refuse("this relay does not end DTLS-SRTP");
             }
             let none = Keys::default();
             let stream = session.streams.get(at).copied().flatten();
@@ -207,6 +248,9 @@ impl Relay {
             let keys = leg.and_then(|leg| leg.keys.as_deref()).unwrap_or(&none);
             if keying.answers && own != keys.protection {
                 return refuse("the answer protects media otherwise than the offer asked for");
+            }
+            if own == Protection::Dtls && !has_terms(media) {
+                return refuse("DTLS-SRTP needs a=fingerprint with SHA-256 or better, and a=rtcp-mux");
             }
             if own == Protection::Sdes
                 && let Err(why) = keys.choose(&media.cryptos, keying.answers)
@@ -218,23 +262,48 @@ impl Relay {
     }
 
     /// Takes in what a section, whose stream stands, says of keys.
-    pub(crate) fn describe_keys(&mut self, session: &Session, ask: &Ask, media: &Media<'_>, at: usize) {
+    pub(crate) fn describe_keys(
+        &mut self,
+        now: Instant,
+        session: &Session,
+        ask: &Ask,
+        media: &Media<'_>,
+        at: usize,
+    ) {
         let Some(bridged) = self.bridged(session, ask, media, at) else { return };
         let Some(stream) = session.streams.get(at).copied().flatten() else { return };
         let sides = [ask.leg, ask.leg.other()];
         for (side, protection) in sides.into_iter().zip(bridged) {
-            let Some(leg) = self.legs.get_mut(stream.legs[index(side)] as usize) else { return };
+            let at = stream.legs[index(side)];
+            let Some(leg) = self.legs.get_mut(at as usize) else { return };
             if leg.keys.as_ref().is_none_or(|keys| keys.protection != protection) {
-                leg.keys = Some(Box::new(Keys::new(protection)));
+                let terms = match protection {
+                    Protection::Dtls => Terms::to_offer(&mut self.dice),
+                    _ => Terms::default(),
+                };
+                leg.keys = Some(Box::new(Keys { protection, terms, ..Keys::default() }));
+                self.associations.remove(&at);
             }
         }
         let answers = ask.srtp.is_some_and(|keying| keying.answers);
-        let leg = self.legs.get_mut(stream.legs[index(ask.leg)] as usize);
-        let Some(keys) = leg.and_then(|leg| leg.keys.as_mut()) else { return };
-        if keys.protection == Protection::Sdes
-            && let Ok(theirs) = keys.choose(&media.cryptos, answers)
-        {
-            keys.agree(theirs, answers, &mut self.dice);
+        let own = stream.legs[index(ask.leg)];
+        let Some(keys) = self.legs.get_mut(own as usize).and_then(|leg| leg.keys.as_deref_mut()) else {
+            return;
+        };
+        match keys.protection {
+            Protection::Plain => {}
+            Protection::Sdes => {
+                if let Ok(theirs) = keys.choose(&media.cryptos, answers) {
+                    keys.agree(theirs, answers, &mut self.dice);
+                }
+            }
+            Protection::Dtls => {
+                if keys.terms.learn(media, answers, &mut self.dice) {
+                    (keys.agreed, keys.sender, keys.receiver) = (None, None, None);
+                    self.associations.remove(&own);
+                }
+                self.take_keys(now, own);
+            }
         }
     }
 
@@ -253,36 +322,70 @@ impl Relay {
             return body;
         }
         let [own, other] = [ask.leg, ask.leg.other()].map(index);
-        let mut protocols = session.bridges.take().unwrap_or_default();
-        protocols[own] = sdp.media.iter().map(|media| media.protocol.to_owned()).collect();
-        let mut sections = Vec::new();
+        let mut bridges = session.bridges.take().unwrap_or_default();
+        bridges[own] = sdp.media.iter().map(Said::of).collect();
+        let host = self.config.networks[session.parties[other].network].advertise;
+        let (mut sections, mut told, mut browser, mut ice) = (Vec::new(), Vec::new(), false, false);
         for (at, (media, _)) in sdp.media.iter().zip(plans).enumerate() {
+            let before = bridges[other].get(at).filter(|_| keying.answers);
             let stream = session.streams.get(at).copied().flatten();
+            browser |= stream.is_some_and(|stream| stream.legs.iter().any(|leg| self.is_by_dtls(*leg)));
             let leg = stream.and_then(|stream| self.legs.get_mut(stream.legs[other] as usize));
-            let keys = leg.and_then(|leg| leg.keys.as_mut());
+            let port = leg.as_ref().map_or(0, |leg| leg.media.port.number);
+            let keys = leg.and_then(|leg| leg.keys.as_deref_mut());
             let protection =
                 keys.as_ref().map_or(Protection::wanted(keying.parties[other]), |keys| keys.protection);
-            let offered = protocols[other].get(at).filter(|_| keying.answers);
-            let protocol = match offered {
-                Some(protocol) => protocol.clone(),
-                None if media.kind == Kind::Rtp => protection.protocol(media.protocol).to_owned(),
-                None => media.protocol.to_owned(),
+            let said = match before {
+                Some(said) => said.clone(),
+                None => Said::offered(media, protection, at),
             };
             let lines = match keys {
-                Some(keys) if protection == Protection::Sdes => keys.lines(&mut self.dice),
+                Some(keys) if protection == Protection::Sdes => {
+                    keys.lines(&mut self.dice).iter().map(|line| format!("crypto:{line}")).collect()
+                }
+                Some(keys) if protection == Protection::Dtls => {
+                    ice |= keys.terms.ice.is_some();
+                    let fingerprint = self.config.dtls.as_ref().map_or("", |maker| maker.fingerprint());
+                    keys.terms.lines(keying.answers, &said.mid, fingerprint, SocketAddr::new(host, port))
+                }
                 _ => Vec::new(),
             };
-            let lines = lines.iter().map(|line| format!("crypto:{line}")).collect();
             let dressed = media.kind == Kind::Rtp && (media.port == 0 || has_keys_at(self, session, at));
-            sections.push(dressed.then_some(Dress { protocol, lines }));
+            sections.push(dressed.then(|| Dress { protocol: said.protocol.clone(), lines }));
+            told.push(said);
         }
-        protocols[other] = sections
-            .iter()
-            .zip(&sdp.media)
-            .map(|(dress, media)| dress.as_ref().map_or(media.protocol, |dress| &dress.protocol).to_owned())
-            .collect();
-        session.bridges = Some(protocols);
-        dress(&body, &sections, false, &[])
+        bridges[other] = told;
+        session.bridges = Some(bridges);
+        let at_session: &[String] = if ice { &["ice-lite".to_owned()] } else { &[] };
+        dress(&body, &sections, browser, at_session)
+    }
+
+    /// Whether a leg's keys are made by DTLS.
+    pub(crate) fn is_by_dtls(&self, leg: u32) -> bool {
+        let keys = self.legs.get(leg as usize).and_then(|leg| leg.keys.as_ref());
+        keys.is_some_and(|keys| keys.protection == Protection::Dtls)
+    }
+}
+
+/// What an m= section has said or was told that its answer has to repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) protocol: String,
+    /// `a=mid`.
+    pub(crate) mid: String,
+}
+
+impl Said {
+    fn of(media: &Media<'_>) -> Said {
+        Said { protocol: media.protocol.to_owned(), mid: media.mid.unwrap_or_default().to_owned() }
+    }
+
+    fn offered(media: &Media<'_>, protection: Protection, at: usize) -> Said {
+        let protocol = match media.kind {
+            Kind::Rtp => protection.protocol(media.protocol),
+            _ => media.protocol,
+        };
+        Said { protocol: protocol.to_owned(), mid: at.to_string() }
     }
 }
 
@@ -291,6 +394,12 @@ fn has_keys_at(relay: &Relay, session: &Session, at: usize) -> bool {
     stream.is_some_and(|stream| {
         stream.legs.iter().any(|leg| relay.legs.get(*leg as usize).is_some_and(|leg| leg.keys.is_some()))
     })
+}
+
+/// What a party has to say whose keys are made by DTLS.
+fn has_terms(media: &Media<'_>) -> bool {
+    let strong = |line: &&str| !line.to_ascii_lowercase().starts_with("sha-1 ");
+    media.rtcp_mux && media.fingerprints.iter().any(strong)
 }
 
 fn refused(why: Refused) -> Why {
