@@ -78,6 +78,25 @@ fn two_phones_in_a_browser_register_over_wss_and_call_each_other() {
     }
 }
 
+/// Each browser's ICE and DTLS end at the relay, section by section: neither hears of the other's address.
+#[test]
+fn two_phones_in_a_browser_see_and_hear_each_other_through_the_relay() {
+    let Some(jssip) = jssip() else { return };
+    let Some(stage) = Sbc::secure("-p web=203.0.113.10", "proxy: {}\n") else { return };
+    let (call, url) = (peer("browser/call"), format!("wss://{SBC}:8443"));
+    let jssip = jssip.to_string_lossy();
+    let page = [call.as_str(), &jssip, &url, "sbc.test", "page.html", "&video="];
+    let mut page = stage.lab.spawn("web", &page);
+    page.wait(Duration::from_secs(60));
+    let report = page.report();
+    assert!(report["failed"].is_null(), "{report}");
+    for (name, kind) in [("alice", "audio"), ("alice", "video"), ("bob", "audio"), ("bob", "video")] {
+        let count = report["packets"][name][kind].as_i64();
+        assert!(count.is_some_and(|count| count > 25), "{name} got little {kind}: {report}");
+    }
+    stage.nothing_stays_lent();
+}
+
 /// A browser speaks ICE and DTLS-SRTP on one port, a plain phone behind a NAT speaks RTP on two: the relay translates, in both
 /// directions of the call, and what each sent is counted at the other.
 #[test]
