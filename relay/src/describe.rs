@@ -73,7 +73,7 @@ impl Relay {
     ) -> Result<Vec<u8>, Not> {
         let plans = self.take_in(now, session, ask, sdp)?;
         let body = sdp.rewrite(&self.rewrites(session, ask.leg.other(), &plans));
-        Ok(self.dress(session, ask, sdp, &plans, body))
+        Ok(self.dress(session, ask, sdp, &plans, body, None))
     }
 
     /// Takes in what one party says of itself. A refusal changes nothing.

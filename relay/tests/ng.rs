@@ -293,25 +293,63 @@ fn media_and_digits_can_be_blocked_and_sound_silenced() {
     assert_eq!(unknown.text("error-reason"), Some("Unknown call-ID"));
 }
 
+const CRYPTO: &str = "a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n";
+
 #[test]
-fn what_needs_srtp_on_one_side_is_refused_and_srtp_on_both_passes() {
+fn transport_protocol_puts_the_relay_between_srtp_and_plain_rtp() {
     let mut rig = rig();
-    let entries = |sdp: &str, protocol: &str| {
-        let protocol = ("transport-protocol", text(protocol));
-        [
-            ("command", text("offer")),
-            ("call-id", text("s")),
-            ("from-tag", text("a")),
-            ("sdp", text(sdp)),
-            protocol,
-        ]
-    };
-    let refused = rig.command(&entries(ALICE, "RTP/SAVP"));
-    assert!(refused.text("error-reason").unwrap().contains("does not terminate SRTP"));
+    let offer = rig.ng_offer(ALICE, &[("transport-protocol", text("RTP/SAVP"))]);
+    assert!(offer.contains(" RTP/SAVP "), "{offer}");
+    assert_eq!(offer.matches("a=crypto:").count(), 4, "{offer}");
+    let bob = BOB.replace("RTP/AVP", "RTP/SAVP") + &CRYPTO.replace(":3 ", ":1 ");
+    let answer = rig.ng_answer(&bob, &[]);
+    assert!(answer.contains(" RTP/AVP ") && !answer.contains("crypto"), "{answer}");
+    // Nothing that is not under his key is Bob's.
+    assert_eq!(rig.packet("192.0.2.20:5000", outside(port(&offer)), &rtp(0xb, 1)), None);
+}
+
+#[test]
+fn an_answer_in_plain_rtp_to_an_offer_of_srtp_is_refused_in_words() {
+    let mut rig = rig();
+    rig.ng_offer(ALICE, &[("transport-protocol", text("RTP/SAVP"))]);
+    let answer = [
+        ("command", text("answer")),
+        ("call-id", text("c1")),
+        ("from-tag", text("a")),
+        ("to-tag", text("b")),
+        ("sdp", text(BOB)),
+    ];
+    let refused = rig.command(&answer);
+    assert!(refused.text("error-reason").unwrap().contains("otherwise than the offer"), "{refused:?}");
+}
+
+#[test]
+fn srtp_on_both_sides_passes_with_the_parties_own_keys() {
+    let mut rig = rig();
+    let secure = ALICE.replace("RTP/AVP", "RTP/SAVP") + CRYPTO;
+    let passed = rig.ng_offer(&secure, &[("transport-protocol", text("RTP/SAVP"))]);
+    assert!(passed.contains(CRYPTO), "{passed}");
+    let plain = rig.ng_offer(&secure, &[("transport-protocol", text("RTP/AVP"))]);
+    assert!(plain.contains(" RTP/AVP ") && !plain.contains("crypto"), "{plain}");
+    let answer = rig.ng_answer(BOB, &[]);
+    assert!(
+        answer.contains(" RTP/SAVP ") && answer.contains("a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn who_has_no_handshakes_offers_none() {
+    let mut rig = rig();
+    let refused = rig.command(&[
+        ("command", text("offer")),
+        ("call-id", text("s")),
+        ("from-tag", text("a")),
+        ("sdp", text(ALICE)),
+        ("transport-protocol", text("UDP/TLS/RTP/SAVPF")),
+    ]);
+    assert!(refused.text("error-reason").unwrap().contains("DTLS-SRTP"), "{refused:?}");
     assert_eq!(rig.relay.status().sessions, 0);
-    let secure = ALICE.replace("RTP/AVP", "RTP/SAVP") + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:key\r\n";
-    let passed = said(&rig.command(&entries(&secure, "RTP/SAVP")));
-    assert!(passed.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:key\r\n"), "{passed}");
 }
 
 #[test]

@@ -307,7 +307,8 @@ impl Relay {
         }
     }
 
-    /// What the other party shall read of keys, in a description whose addresses are ours already.
+    /// What the other party shall read of keys, in a description whose addresses are ours already. `protocol`: what an
+    /// offer's m= lines shall say, if not the plainest that fits.
     pub(crate) fn dress(
         &mut self,
         session: &mut Session,
@@ -315,6 +316,7 @@ impl Relay {
         sdp: &Sdp<'_>,
         plans: &[Plan],
         body: Vec<u8>,
+        protocol: Option<&str>,
     ) -> Vec<u8> {
         let Some(keying) = ask.srtp else { return body };
         let has_keys = |leg: u32| self.legs.get(leg as usize).is_some_and(|leg| leg.keys.is_some());
@@ -337,7 +339,7 @@ impl Relay {
                 keys.as_ref().map_or(Protection::wanted(keying.parties[other]), |keys| keys.protection);
             let said = match before {
                 Some(said) => said.clone(),
-                None => Said::offered(media, protection, at),
+                None => Said::offered(media, protection, protocol, at),
             };
             let lines = match keys {
                 Some(keys) if protection == Protection::Sdes => {
@@ -380,9 +382,9 @@ impl Said {
         Said { protocol: media.protocol.to_owned(), mid: media.mid.unwrap_or_default().to_owned() }
     }
 
-    fn offered(media: &Media<'_>, protection: Protection, at: usize) -> Said {
+    fn offered(media: &Media<'_>, protection: Protection, protocol: Option<&str>, at: usize) -> Said {
         let protocol = match media.kind {
-            Kind::Rtp => protection.protocol(media.protocol),
+            Kind::Rtp => protocol.unwrap_or_else(|| protection.protocol(media.protocol)),
             _ => media.protocol,
         };
         Said { protocol: protocol.to_owned(), mid: at.to_string() }

@@ -78,7 +78,7 @@ impl Terms {
             (true, _) => "passive",
         };
         let mut lines = vec![format!("mid:{mid}"), "rtcp-mux".to_owned()];
-        lines.extend([format!("fingerprint:{fingerprint}"), format!("setup:{setup}")]);
+        lines.extend([format!("setup:{setup}"), format!("fingerprint:{fingerprint}")]);
         if let Some(ice) = &self.ice {
             // RFC 8445 §5.1.2.1: a host candidate's type preference, full local preference, component 1.
             lines.extend([

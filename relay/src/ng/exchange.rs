@@ -5,7 +5,7 @@ use std::time::Instant;
 use proto::control::{Ask, Mode, Session as SessionId};
 use proto::event::{Event, MediaDecided, Rule, Side, Sighting};
 use proto::node::{Flow, Transport};
-use proto::sdp::{Connection, Kind, Media, Rewrite, Sdp};
+use proto::sdp::{Connection, Kind, Media, Protection, Rewrite, Sdp};
 use proto::tables::Anchor;
 
 use super::calls::{Dialog, Said};
@@ -25,14 +25,14 @@ impl Relay {
         if self.is_marked(describe) {
             return Ok(with_sdp(describe.sdp.clone()));
         }
-        let secure = check_protocols(&sdp, &describe.flags)?;
+        let same = has_protocol(&sdp, &describe.flags);
         let known =
             self.ng.calls.by_id.get(&describe.target.call).and_then(|call| call.offered(&describe.target));
         let (id, side, new) = match known {
             Some((at, side)) => (self.dialog(describe, at).ok_or(LOST)?.session, side, false),
             None => (self.begin_dialog(now, describe)?, Side::Caller, true),
         };
-        let taken = self.take(now, id, side, describe, &sdp, &|media| media);
+        let taken = self.take(now, id, side, describe, &sdp, false, &|media| media);
         if taken.is_err() && new {
             self.ng.ended.rejected += u64::from(!matches!(taken, Err(Refused::Yet(_))));
             self.drop_unborn(id);
@@ -42,8 +42,8 @@ impl Relay {
             self.register(now, flow, id, describe);
         }
         self.remember(now, id, side, describe, &sdp);
-        let sections = self.sections(id, side, &sdp, &plans, &describe.flags, false, secure);
-        self.finish(id, side, describe, &sdp, &sections, false)
+        let sections = self.sections(id, side, &sdp, &plans, &describe.flags, false, same);
+        self.finish(id, side, describe, &sdp, &sections, &plans, false)
     }
 
     /// The second half. Its tags are those of the offer.
@@ -62,12 +62,14 @@ impl Relay {
         let offers = &dialog.ends[index(offerer)];
         let accept = offers.mux_accept || describe.flags.mux_accept || describe.flags.mux_demux;
         let reject = offers.mux_reject || describe.flags.mux_reject;
-        check_answer(&sdp, &theirs)?;
+        if self.sessions.get(&id.0).is_none_or(|session| session.bridges.is_none()) {
+            check_answer(&sdp, &theirs)?;
+        }
         let mux = mux_of(&sdp, &theirs, &told, accept, reject);
         let both = |at: usize| mux.get(at).is_some_and(|[offerer, answerer]| *offerer && *answerer);
-        let plans = self.take(now, id, side, describe, &sdp, &|mut media| {
+        let plans = self.take(now, id, side, describe, &sdp, true, &|mut media| {
             for (at, media) in media.iter_mut().enumerate() {
-                media.rtcp_mux = both(at);
+                media.rtcp_mux = both(at) || media.rtcp_mux && Protection::of(media) == Protection::Dtls;
             }
             media
         })?;
@@ -82,7 +84,7 @@ impl Relay {
             section.protocol = said.map(|said| said.protocol.clone());
             section.offered = said.map(|said| said.codecs.clone());
         }
-        self.finish(id, side, describe, &sdp, &sections, true)
+        self.finish(id, side, describe, &sdp, &sections, &plans, true)
     }
 
     /// A session without streams, between the networks the flags name.
@@ -130,6 +132,7 @@ impl Relay {
         watched.map(|at| self.watches.remove(&(at, id.0)));
     }
 
+    #[allow(clippy::too_many_arguments)]
     /// Takes in what a party says. `view` may show the session something else than was said.
     fn take(
         &mut self,
@@ -138,6 +141,7 @@ impl Relay {
         side: Side,
         describe: &Describe,
         sdp: &Sdp<'_>,
+        is_answer: bool,
         view: &dyn for<'v> Fn(Vec<Media<'v>>) -> Vec<Media<'v>>,
     ) -> Result<Vec<Plan>, Refused> {
         let flags = &describe.flags;
@@ -152,8 +156,9 @@ impl Relay {
             }
         }
         let muxes = self.muxes(&session);
-        let ask = ask(&session, side, flags);
+        let ask = self.ask_with_keys(&session, side, flags, &seen, is_answer);
         let plans = self.take_in(now, &mut session, &ask, &seen);
+        self.leave_ice_out(&session, side, flags);
         self.restore_muxes(&session, &muxes);
         if plans.is_ok() {
             session.refreshed = now;
@@ -197,6 +202,9 @@ impl Relay {
         let Some(session) = self.sessions.get(&id.0) else { return };
         for (stream, [offers, answers]) in session.streams.iter().zip(mux) {
             let Some(stream) = stream else { continue };
+            if stream.legs.iter().any(|leg| self.is_by_dtls(*leg)) {
+                continue;
+            }
             for (side, mux) in [(offerer, *offers), (offerer.other(), *answers)] {
                 if let Some(leg) = self.legs.get_mut(stream.legs[index(side)] as usize) {
                     leg.mux = mux;
@@ -294,6 +302,7 @@ impl Relay {
         describe: &Describe,
         sdp: &Sdp<'_>,
         sections: &[Section],
+        plans: &[Plan],
         is_answer: bool,
     ) -> Answer {
         let flags = &describe.flags;
@@ -301,17 +310,20 @@ impl Relay {
         let host = self.config.networks[session.parties[index(side.other())].network].advertise;
         let mark = flags.loop_protect.then_some(self.ng.mark.as_str());
         let bytes = restate(sdp, &Restate { flags, sections, host, is_answer, mark });
+        let mut session = self.sessions.remove(&id.0).ok_or(LOST)?;
+        let bytes = self.with_keys(&mut session, side, flags, sdp, plans, is_answer, bytes);
+        self.sessions.insert(id.0, session);
         self.changed.insert(id.0);
         if flags.record {
             self.record(id, true);
         }
         let mut answer = with_sdp(bytes);
-        if !flags.unknown.is_empty() {
-            answer.set(
-                "warning",
-                Value::text(format!("not supported here, passed over: {}", flags.unknown.join(", "))),
-            );
-            self.tell_unknown(&flags.unknown);
+        let mut unknown = flags.unknown.clone();
+        unknown.extend(self.lacks_ice(id, side, flags).then(|| "ICE=force".to_owned()));
+        if !unknown.is_empty() {
+            let named = unknown.join(", ");
+            answer.set("warning", Value::text(format!("not supported here, passed over: {named}")));
+            self.tell_unknown(&unknown);
         }
         Ok(answer)
     }
@@ -356,7 +368,7 @@ fn with_sdp(sdp: Vec<u8>) -> Dict<'static> {
     dict
 }
 
-fn ask(session: &Session, side: Side, flags: &Flags) -> Ask {
+pub(super) fn ask(session: &Session, side: Side, flags: &Flags) -> Ask {
     let party = &session.parties[index(side)];
     Ask {
         session: session.id,
@@ -393,16 +405,11 @@ fn is_secure(protocol: &str) -> bool {
     protocol.to_ascii_uppercase().contains("SAVP")
 }
 
-/// SRTP passes through; between it and plain RTP there is nobody to translate.
-fn check_protocols(sdp: &Sdp<'_>, flags: &Flags) -> Result<bool, Refused> {
-    let Some(wanted) = &flags.protocol else { return Ok(false) };
-    let rtp = || sdp.media.iter().filter(|media| media.kind == Kind::Rtp && media.port != 0);
-    match rtp().any(|media| is_secure(media.protocol) != is_secure(wanted)) {
-        true => Err(Refused::Error(
-            "transport-protocol asks for SRTP on one side only: this relay does not terminate SRTP",
-        )),
-        false => Ok(rtp().all(|media| media.protocol.eq_ignore_ascii_case(wanted))),
-    }
+/// Whether every section has the protocol already that the receiver's shall have.
+fn has_protocol(sdp: &Sdp<'_>, flags: &Flags) -> bool {
+    let Some(wanted) = &flags.protocol else { return false };
+    let mut rtp = sdp.media.iter().filter(|media| media.kind == Kind::Rtp && media.port != 0);
+    rtp.all(|media| media.protocol.eq_ignore_ascii_case(wanted))
 }
 
 fn check_answer(sdp: &Sdp<'_>, theirs: &[Said]) -> Result<(), Refused> {
@@ -411,7 +418,7 @@ fn check_answer(sdp: &Sdp<'_>, theirs: &[Said]) -> Result<(), Refused> {
     };
     match sdp.media.iter().zip(theirs).any(differs) {
         true => Err(Refused::Error(
-            "the answer has SRTP and the offer has not, or the other way round: this relay does not terminate SRTP",
+            "the answer has SRTP and the offer has not, or the other way round, and transport-protocol did not ask for it",
         )),
         false => Ok(()),
     }

@@ -208,7 +208,6 @@ impl Flags {
             "remove" => self.ice = Ice::Remove,
             "force" | "force-relay" | "force_relay" => {
                 self.ice = Ice::Force;
-                self.not_here(&format!("ICE={word}"));
             }
             "default" | "optional" | "" => {}
             _ => self.not_here(&format!("ICE={word}")),
@@ -331,7 +330,7 @@ mod tests {
 
     #[test]
     fn what_is_not_to_be_had_is_named() {
-        let read = flags(b"d5:flagsl7:one two5:threee3:ICE5:force3:TOSi184ee");
-        assert_eq!(read.unknown, ["onetwo", "three", "ICE=force", "TOS"]);
+        let read = flags(b"d5:flagsl7:one two5:threee3:ICE4:odd!3:TOSi184ee");
+        assert_eq!(read.unknown, ["onetwo", "three", "ICE=odd!", "TOS"]);
     }
 }

@@ -22,6 +22,7 @@ mod cookies;
 mod exchange;
 pub mod flags;
 pub mod json;
+mod keying;
 mod report;
 mod restate;
 pub mod value;
