@@ -189,7 +189,7 @@ impl Shield {
             policy,
             born: now,
             secret,
-            ledger: Ledger::new(),
+            ledger: Ledger::default(),
             everybody: Bucket::default(),
             bans: Bans::default(),
             allowed: Vec::new(),

@@ -2,7 +2,8 @@
 //!
 //! A key belongs to a set of eight lines. A new key takes an empty line, else the one that is worth least: never seen to
 //! be good, without failures, untouched for longest. So a flood of forged sources drives out forged sources. Columns stand
-//! apart, so that eight keys are one cache line, and so that pages nobody has touched cost no memory.
+//! apart, so that eight keys are one cache line, and so that pages nobody has touched cost no memory. The table is made for the
+//! first key: most services of a process see none.
 
 /// Lines that a key may take.
 const WAYS: usize = 8;
@@ -12,7 +13,7 @@ const LINES: usize = 65_536;
 pub(super) const BUCKETS: usize = 4;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ledger {
     keys: Vec<u64>,
     /// When a line was last touched, in milliseconds.
@@ -29,8 +30,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// An empty one.
-    pub(super) fn new() -> Ledger {
+    /// With all its lines.
+    fn with_lines() -> Ledger {
         Ledger {
             keys: vec![0; LINES],
             at: vec![0; LINES],
@@ -45,7 +46,7 @@ impl Ledger {
     /// The line of a key, if it has one.
     pub(super) fn find(&self, key: u64) -> Option<usize> {
         let set = set_of(key);
-        self.keys[set..set + WAYS].iter().position(|&there| there == key).map(|way| set + way)
+        self.keys.get(set..set + WAYS)?.iter().position(|&there| there == key).map(|way| set + way)
     }
 
     /// The line of a key; a new one, if need be. `rates` is what leaks from each bucket in a second.
@@ -60,6 +61,9 @@ impl Ledger {
     }
 
     fn take(&mut self, now: u64, key: u64) -> usize {
+        if self.keys.is_empty() {
+            *self = Ledger::with_lines();
+        }
         let set = set_of(key);
         let line = (set..set + WAYS).min_by_key(|&line| self.worth(now, line)).unwrap_or(set);
         self.keys[line] = key;
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_bucket_fills_and_leaks() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::default();
         let line = ledger.line(1, 7, RATES);
         assert_eq!((0..20).filter(|_| ledger.fill(line, 0, 10.0, 1.0)).count(), 10);
         let line = ledger.line(501, 7, RATES);
@@ -168,7 +172,7 @@ mod tests {
 
     #[test]
     fn who_is_new_drives_out_whom_nobody_knows_before_who_failed_before_who_is_good() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::default();
         let good = ledger.line(1, key(0), RATES);
         ledger.praise(good, 1_000_000);
         let failed = ledger.line(2, key(1), [0.0; BUCKETS]);
@@ -183,7 +187,7 @@ mod tests {
 
     #[test]
     fn names_are_counted_once_each_until_the_window_ends() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::default();
         let line = ledger.line(1, 7, RATES);
         for hash in [1, 2, 2, 1, 3] {
             ledger.note_name(line, 10, 0, hash, 1000);
