@@ -18,8 +18,8 @@ use crate::history::History;
 const DETAILS: usize = 8_192;
 /// Ended calls a ring holds.
 const ENDED: usize = 65_536;
-/// How long the collector lets events gather.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long the collector lets events gather: being woken costs as much as a dozen of them.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// An event, and when it was raised.
 #[derive(Clone, Debug)]

@@ -19,6 +19,8 @@ const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
 const BINDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bindings");
 /// Relay session → what its relay left behind of it.
 const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("relay-sessions");
+/// Pages of the file that are kept in memory: it is read once, at the start, and what is written is on its way to the disk.
+const CACHE: usize = 16 << 20;
 /// The longest a change waits for its commit.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
 
@@ -44,7 +46,7 @@ enum Change {
 impl Store {
     /// Opens or makes the file.
     pub fn open(path: &Path) -> Result<Store, redb::Error> {
-        let database = Arc::new(Database::create(path)?);
+        let database = Arc::new(Database::builder().set_cache_size(CACHE).create(path)?);
         let begin = database.begin_write()?;
         begin.open_table(KEYS)?;
         begin.open_table(BINDINGS)?;
