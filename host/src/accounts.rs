@@ -86,8 +86,11 @@ impl Accounts {
         minicbor::decode(self.written.get(at as usize..)?).ok()
     }
 
+    /// The first thing in its line; nothing else is read for it.
     fn name(&self, place: Place) -> Option<&str> {
-        self.line(place.at).map(|line| line.name)
+        let mut decoder = minicbor::Decoder::new(self.written.get(place.at as usize..)?);
+        decoder.array().ok()?;
+        decoder.str().ok()
     }
 
     fn aor(&self, place: Place) -> Option<&str> {
@@ -164,11 +167,14 @@ fn pack(hash: &str) -> Vec<u8> {
 
 fn unpack(packed: &ByteSlice) -> String {
     match packed.split_first() {
-        Some((&AS_BYTES, bytes)) => bytes
-            .iter()
-            .flat_map(|byte| [byte >> 4, byte & 15])
-            .filter_map(|digit| char::from_digit(digit.into(), 16))
-            .collect(),
+        Some((&AS_BYTES, bytes)) => {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            let mut hex = String::with_capacity(2 * bytes.len());
+            for byte in bytes {
+                hex.extend([byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)])));
+            }
+            hex
+        }
         Some((_, text)) => String::from_utf8_lossy(text).into_owned(),
         None => String::new(),
     }

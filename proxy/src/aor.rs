@@ -12,9 +12,13 @@ use crate::config::Config;
 
 /// The canonical `user@domain` of a URI, ours or not; `None` when it names no user at a host.
 pub fn canonical(uri: &Uri<'_>, config: &Config) -> Option<String> {
-    let aor = uri.aor()?;
-    let (user, host) = aor.rsplit_once('@')?;
-    Some(format!("{user}@{}", domain(host, config)))
+    let mut aor = uri.aor()?;
+    let at = aor.rfind('@')? + 1;
+    if is_our_address(&aor[at..], config) {
+        aor.truncate(at);
+        aor.push_str(home(config));
+    }
+    Some(aor)
 }
 
 /// Whether a canonical address of record is one of ours.
@@ -24,13 +28,14 @@ pub fn is_ours(aor: &str, config: &Config) -> bool {
 
 /// Whether an account may use this canonical address of record; `alice@` in the account means any of our domains.
 pub fn belongs(user: &User, aor: &str, config: &Config) -> bool {
-    let Some((name, _)) = aor.rsplit_once('@') else { return false };
+    let Some((name, there)) = aor.rsplit_once('@') else { return false };
     user.aors.iter().filter_map(|own| own.rsplit_once('@')).any(|(own_name, own_host)| {
-        let same_host = match own_host {
-            "" => is_ours(aor, config),
-            host => aor.ends_with(&format!("@{}", domain(host, config))),
-        };
-        own_name == name && same_host
+        own_name == name
+            && match own_host {
+                "" => is_ours(aor, config),
+                host if is_our_address(host, config) => there == home(config),
+                host => there == host,
+            }
     })
 }
 
@@ -39,9 +44,9 @@ fn home(config: &Config) -> &str {
     config.domains.first().unwrap_or(&config.realm)
 }
 
-fn domain<'a>(host: &'a str, config: &'a Config) -> &'a str {
-    let our_address = literal(host).is_some() && config.is_ours(host, None);
-    if our_address { home(config) } else { host }
+/// Whether a host is an address of ours, which stands for our first domain.
+fn is_our_address(host: &str, config: &Config) -> bool {
+    literal(host).is_some() && config.is_ours(host, None)
 }
 
 #[cfg(test)]

@@ -337,10 +337,12 @@ impl<'a> Visit<'a> {
                 .is_some_and(|aor| aor::belongs(&user, &aor, self.config))
         };
         let registers = self.request.method() == Method::Register;
-        if !owns(self.request.from()) && (registers || !self.is_anonymous()) {
+        let (from, to) = (self.request.from(), self.request.to());
+        if !owns(from) && (registers || !self.is_anonymous()) {
             return Verdict::Refuse { status: 403, why: "From does not belong to the account" };
         }
-        if registers && !owns(self.request.to()) {
+        let is_same = from.is_ok_and(|from| to.is_ok_and(|to| from.raw_uri == to.raw_uri));
+        if registers && !is_same && !owns(to) {
             return Verdict::Refuse { status: 403, why: "the account may not register this address" };
         }
         Verdict::Accepted(Some(user))
