@@ -56,6 +56,17 @@ fn a_relay_stands_between_two_public_phones_that_differ() {
     assert!(cast.relay_ports().is_empty(), "whose keys agree need none");
 }
 
+#[test]
+fn an_offer_that_comes_late_is_translated_too() {
+    for srtp in [[true, false], [false, true]] {
+        for sites in [[None; 2], Plot::default().sites] {
+            let mut plot = Plot { srtp, sites, ..Plot::default() };
+            plot.alice.steps[1].late_offer = true;
+            plot.play().assert_audio_both_ways();
+        }
+    }
+}
+
 /// Hold and resume: the keys stay, and so do the roll-over counters under them.
 #[test]
 fn a_call_is_held_and_resumed_under_the_same_keys() {

@@ -283,6 +283,58 @@ fn a_phone_calls_a_browser() {
     both_ways(&mut rig, &mut browser, first(&answer), 1);
 }
 
+/// RFC 8840: at first nothing is known of where it is, and nothing needs to be: its checks show it.
+#[test]
+fn a_browser_that_trickles_is_where_its_checks_come_from() {
+    let (mut rig, mut browser) = (relay(), Browser::new(A));
+    let full = browser.sdp("actpass");
+    let whole = |line: &&str| !line.starts_with("a=candidate");
+    let sdp: String = full.lines().filter(whole).map(|line| format!("{line}\r\n")).collect();
+    let sdp = sdp.replace("m=audio 4000", "m=audio 9").replace("c=IN IP4 203.0.113.100", "c=IN IP4 0.0.0.0");
+    let offer = said(&mut rig, &browser.phone(), Side::Caller, &sdp, keying(CALLS, false), false);
+    let phone = public(B);
+    let answer = said(&mut rig, &phone, Side::Callee, &phone.sdp(), keying(CALLS, true), true);
+    browser.read(&answer);
+    assert!(!offer.contains("0.0.0.0"), "{offer}");
+    browser.nominate(&mut rig, A);
+    browser.shake(&mut rig, true);
+    both_ways(&mut rig, &mut browser, first(&offer), 1);
+}
+
+/// RFC 3261 §13.2.1: the one who is called makes the offer, in its 200.
+#[test]
+fn a_browser_that_is_called_without_an_offer_makes_one() {
+    let (mut rig, mut browser) = (relay(), Browser::new(A));
+    let parties = [Srtp::Plain, Srtp::Dtls];
+    let phone = Phone { srtp: keying(parties, false), ..public(B) };
+    assert_eq!(rig.invite(&phone.ask(Session(1), Side::Caller), "", false).status(), Some(200));
+    let browsers = browser.sdp("actpass");
+    let offer = said(&mut rig, &browser.phone(), Side::Callee, &browsers, keying(parties, false), true);
+    assert!(offer.contains(" RTP/AVP ") && !offer.contains("fingerprint"), "{offer}");
+    let answer = said(&mut rig, &phone, Side::Caller, &phone.sdp(), keying(parties, true), true);
+    browser.read(&answer);
+    browser.nominate(&mut rig, A);
+    browser.shake(&mut rig, true);
+    both_ways(&mut rig, &mut browser, first(&offer), 1);
+}
+
+/// RFC 8839 §4.4.1.1.1: an offer with other credentials gets other ones of ours.
+#[test]
+fn a_browser_that_restarts_ice_gets_new_credentials_and_keeps_its_keys() {
+    let (mut rig, mut browser, for_b) = talking();
+    both_ways(&mut rig, &mut browser, for_b, 1);
+    let old = (browser.ufrag.clone(), browser.pwd.clone());
+    let again = browser.sdp("actpass").replace("ice-ufrag:brow", "ice-ufrag:anew");
+    said(&mut rig, &browser.phone(), Side::Caller, &again, keying(CALLS, false), true);
+    let phone = public(B);
+    let answer = said(&mut rig, &phone, Side::Callee, &phone.sdp(), keying(CALLS, true), true);
+    browser.read(&answer);
+    assert!(browser.ufrag != old.0 && browser.pwd != old.1, "{answer}");
+    browser.at = "192.0.2.7:6000";
+    browser.nominate(&mut rig, browser.at);
+    both_ways(&mut rig, &mut browser, for_b, 2);
+}
+
 #[test]
 fn a_browser_that_checks_and_shakes_hands_before_its_answer_has_come_is_heard_once_it_has() {
     let (mut rig, mut browser) = (relay(), Browser::new(A));

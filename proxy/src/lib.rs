@@ -39,6 +39,7 @@ mod hops;
 mod hostile_tests;
 mod identity;
 pub mod keepalive;
+mod keying;
 #[cfg(test)]
 mod local_tests;
 #[cfg(test)]

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use proto::control::Session;
 use proto::event::{Event, Side, Sighting};
 use proto::node::Flow;
-use proto::sdp::{Kind, Media as Section, Protection, Sdp};
+use proto::sdp::Sdp;
 use proto::sip::{Message, Method, Uri};
-use proto::tables::{Anchor, Fact, Srtp};
+use proto::tables::{Anchor, Fact};
 
 use crate::aor::canonical;
 use crate::branches::Step;
@@ -131,18 +131,6 @@ impl Proxy {
         }
     }
 
-    /// Whether the callee protects its media otherwise than the offer does, as far as either is known.
-    pub(crate) fn keys_differ(&self, context: &Context, index: usize) -> bool {
-        let parties = self.srtp_of(context, index);
-        let offer = context.request.sdp().and_then(|(_, sdp)| Sdp::parse(sdp).ok());
-        let theirs = Protection::wanted(parties[1]);
-        let differs = |media: &Section<'_>| {
-            let own = Protection::of(media);
-            media.port != 0 && media.kind == Kind::Rtp && (own != theirs || own == Protection::Dtls)
-        };
-        parties != [Srtp::Pass; 2] && offer.is_some_and(|sdp| sdp.media.iter().any(differs))
-    }
-
     /// What listener, user, trunk and target wish; else what is configured for all. Without relays there is no choice, and
     /// with them none where the caller is not to be seen.
     fn wish(&self, context: &Context, index: usize) -> Anchor {
@@ -225,33 +213,6 @@ impl Proxy {
     pub(crate) fn met_at(&self, flow: &Flow) -> Met {
         let six = flow.remote.ip().to_canonical().is_ipv6();
         Met { network: self.network_at(flow), six, srtp: self.srtp_at(flow) }
-    }
-
-    /// How media of parties met here is protected, where nothing else is known of them.
-    pub(crate) fn srtp_at(&self, flow: &Flow) -> Srtp {
-        let listener = self.config.listeners.get(self.listener_of(flow));
-        listener.and_then(|listener| listener.srtp).unwrap_or(self.config.srtp)
-    }
-
-    /// How caller and callee of a branch protect their media. What another proxy serves is that one's to translate, which
-    /// knows both; but what only the caller's own first hop can end is plain RTP beyond it.
-    fn srtp_of(&self, context: &Context, index: usize) -> [Srtp; 2] {
-        let branch = &context.branches[index];
-        let elsewhere = branch
-            .hops
-            .front()
-            .map_or(branch.target.lookup, |hop| branch.leads_to_sibling(hop, &self.config));
-        if elsewhere {
-            let beyond = self.srtp_beyond(context);
-            return if beyond == context.srtp { [Srtp::Pass; 2] } else { [context.srtp, beyond] };
-        }
-        let met = || branch.hops.front().map_or(self.config.srtp, |hop| self.srtp_at(hop));
-        [context.srtp, branch.target.srtp.unwrap_or_else(met)]
-    }
-
-    /// How a caller's media is protected for whoever is behind another proxy of ours.
-    pub(crate) fn srtp_beyond(&self, context: &Context) -> Srtp {
-        if context.srtp == Srtp::Dtls { Srtp::Plain } else { context.srtp }
     }
 
     /// Where somebody is met of whom only the address is known.

@@ -13,8 +13,9 @@ use proto::node::Output;
 use proto::srtp::sdes::Crypto;
 use proto::srtp::{Master, Receiver, Sender, fingerprint};
 
-use crate::leg::{Part, Why};
+use crate::leg::Part;
 use crate::relay::Relay;
+use crate::why::Why;
 
 /// Makes handshakes under one certificate.
 pub trait Handshakes: Send + Sync + Debug {

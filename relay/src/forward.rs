@@ -12,9 +12,10 @@ use proto::node::{Output, SocketId};
 use proto::rtp::{Packet, classify};
 use proto::sdp::Kind;
 
-use crate::leg::{Change, Leg, Part, Why};
+use crate::leg::{Change, Leg, Part};
 use crate::relay::Relay;
 use crate::switches::Silence;
+use crate::why::Why;
 
 /// What to do with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

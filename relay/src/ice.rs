@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use proto::node::Output;
 use proto::stun::{Class, Message, Writer, attribute};
 
-use crate::leg::{Change, Part, Why};
+use crate::leg::{Change, Part};
 use crate::relay::Relay;
+use crate::why::Why;
 
 /// RFC 7675 §5.1.
 pub(crate) const CONSENT: Duration = Duration::from_secs(30);

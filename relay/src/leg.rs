@@ -19,70 +19,10 @@ use crate::quality::{Clocks, Tracks};
 use crate::reports::Reports;
 use crate::session::Whose;
 use crate::switches::Switches;
+use crate::why::Why;
 
 /// How long a new offer or answer lets its party come from elsewhere without proof.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
-
-/// Why a packet went nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Why {
-    /// No such socket.
-    Unknown,
-    /// The port is lent to nobody now.
-    Idle,
-    /// It came from somewhere its party is not.
-    Stranger,
-    /// Not what the m= line promises.
-    Invalid,
-    /// A STUN check, and ICE does not run between the parties.
-    Stun,
-    /// The other party has not been heard, and it is not certain that its signalled address is its own.
-    Held,
-    /// It came from one of this relay's own ports.
-    Loop,
-    /// A controller has blocked it.
-    Blocked,
-    /// Its tag is not the party's, or it came before.
-    Forged,
-    /// The keys it is to be opened or protected with are not agreed on yet, or are used up.
-    Unkeyed,
-    /// Its party has not said for a while that it wants to be sent anything (RFC 7675).
-    Unwanted,
-}
-
-impl Why {
-    /// Every cause, in the order of their numbers.
-    pub const ALL: [Why; 11] = [
-        Why::Unknown,
-        Why::Idle,
-        Why::Stranger,
-        Why::Invalid,
-        Why::Stun,
-        Why::Held,
-        Why::Loop,
-        Why::Blocked,
-        Why::Forged,
-        Why::Unkeyed,
-        Why::Unwanted,
-    ];
-
-    /// A word for status pages and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Why::Unknown => "unknown",
-            Why::Idle => "idle",
-            Why::Stranger => "stranger",
-            Why::Invalid => "invalid",
-            Why::Stun => "stun",
-            Why::Held => "held",
-            Why::Loop => "loop",
-            Why::Blocked => "blocked",
-            Why::Forged => "forged",
-            Why::Unkeyed => "unkeyed",
-            Why::Unwanted => "unwanted",
-        }
-    }
-}
 
 /// Which of a leg's two channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,32 +188,6 @@ impl Leg {
         }
     }
 
-    /// Whether a packet from here is worth the work of checking its tag: the party is heard from there, or may be, or
-    /// it claims one of its streams.
-    pub(crate) fn listens_to(&self, now: Instant, part: Part, from: SocketAddr, packet: &Packet<'_>) -> bool {
-        let channel = self.way_in(part);
-        let latched = channel.and_then(|channel| channel.latched);
-        if self.does_ice() {
-            return latched == Some(from);
-        }
-        let open = latched.is_none() || self.window.is_some_and(|until| now < until);
-        latched == Some(from)
-            || open && (self.rule.admits(from.ip()) || part == Part::Rtcp)
-            || matches!(packet, Packet::Rtp(rtp) if self.sends(rtp))
-            || self.is_its_rtcp(packet)
-    }
-
-    /// Whether the party's checks alone say where it is.
-    pub(crate) fn does_ice(&self) -> bool {
-        self.keys.as_ref().is_some_and(|keys| keys.terms.ice.is_some())
-    }
-
-    /// The party has nominated where it is.
-    pub(crate) fn nominate(&mut self, now: Instant, from: SocketAddr) {
-        self.heard = Some(now);
-        self.latch(now, Part::Media, from);
-    }
-
     /// Decides whether a packet on one of this leg's ports is its party's, and counts it. `may` says whether media may
     /// go to an address at all.
     #[inline]
@@ -384,13 +298,13 @@ impl Leg {
     }
 
     /// Whether an RTCP packet's sender (RFC 3550 §6.4: bytes 4 to 7) is one of the party's sources.
-    fn is_its_rtcp(&self, packet: &Packet<'_>) -> bool {
+    pub(crate) fn is_its_rtcp(&self, packet: &Packet<'_>) -> bool {
         let Packet::Rtcp(bytes) = packet else { return false };
         let sender = bytes.get(4..8).and_then(|ssrc| ssrc.try_into().ok()).map(u32::from_be_bytes);
         sender.is_some_and(|ssrc| self.tracks.find(ssrc).is_some())
     }
 
-    fn latch(&mut self, now: Instant, part: Part, from: SocketAddr) {
+    pub(crate) fn latch(&mut self, now: Instant, part: Part, from: SocketAddr) {
         match part {
             Part::Rtcp => {
                 if let Some(rtcp) = &mut self.rtcp {
@@ -472,7 +386,7 @@ impl Channel {
     }
 
     /// `pinned`: it goes where the SDP says all the same.
-    fn latch(&mut self, from: SocketAddr, pinned: bool) {
+    pub(crate) fn latch(&mut self, from: SocketAddr, pinned: bool) {
         self.latched = Some(from);
         if !pinned || self.target.is_none() {
             self.target = Some(from);

@@ -50,9 +50,11 @@ mod reports;
 mod session;
 mod silence;
 mod switches;
+mod why;
 
 pub use config::{Config, Network};
 pub use forward::{Forward, Traffic};
-pub use leg::Why;
+
 pub use ports::Ports;
 pub use relay::{Relay, Status};
+pub use why::Why;

@@ -10,10 +10,11 @@ use proto::event::{Name, Side};
 use proto::node::{Capture, Captured, Output};
 use proto::rtp::Packet;
 
-use crate::leg::{Leg, Part, Why};
+use crate::leg::{Leg, Part};
 use crate::ng::command::Switch;
 use crate::relay::Relay;
 use crate::session::index;
+use crate::why::Why;
 
 /// The switches of one leg.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

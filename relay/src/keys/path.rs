@@ -1,0 +1,146 @@
+//! The data path of a leg that has keys: what comes is opened before anything else looks at it, what leaves is protected last.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use proto::rtp::{Packet, classify};
+use proto::sdp::{Kind, Protection};
+use proto::srtp::Refused;
+
+use crate::ice::CONSENT;
+use crate::leg::{Change, Leg, Part};
+use crate::relay::Relay;
+use crate::why::Why;
+
+impl Relay {
+    /// Opens a packet of a leg that has keys; gives its length as plain RTP or RTCP. `None`: it was for us.
+    pub(crate) fn unprotect(
+        &mut self,
+        now: Instant,
+        at: u32,
+        part: Part,
+        from: SocketAddr,
+        buffer: &mut [u8],
+        len: usize,
+    ) -> Result<Option<usize>, Why> {
+        let bytes = buffer.get_mut(..len).ok_or(Why::Invalid)?;
+        let packet = classify(bytes);
+        let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
+        let Some(keys) = &leg.keys else { return Ok(Some(len)) };
+        if keys.protection == Protection::Plain || leg.kind != Kind::Rtp {
+            return Ok(Some(len));
+        }
+        let is_rtcp = part == Part::Rtcp || matches!(packet, Packet::Rtcp(_));
+        match packet {
+            Packet::Stun if keys.terms.ice.is_some() => {
+                return self.checked(now, at, part, from, bytes).map(|()| None);
+            }
+            Packet::Dtls if keys.protection == Protection::Dtls => {
+                return self.shake_hands(now, at, part, from, bytes).map(|()| None);
+            }
+            Packet::Rtp(_) | Packet::Rtcp(_) => {}
+            _ if is_rtcp => {}
+            _ => return Ok(Some(len)),
+        }
+        if !leg.listens_to(now, part, from, &packet) {
+            leg.turn_away(now, from);
+            return Err(Why::Stranger);
+        }
+        let Some(keys) = &mut leg.keys else { return Ok(Some(len)) };
+        let receiver = keys.receiver.as_mut().ok_or(Why::Unkeyed)?;
+        let opened = if is_rtcp { receiver.rtcp(bytes) } else { receiver.rtp(bytes) };
+        if receiver.has_moved() {
+            self.changed.insert(leg.whose.session.0);
+        }
+        opened.map(Some).map_err(refused)
+    }
+
+    /// A DTLS datagram counts where its party is heard; where nobody is yet, it may be what shows where it is.
+    fn shake_hands(
+        &mut self,
+        now: Instant,
+        at: u32,
+        part: Part,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), Why> {
+        let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
+        if !leg.listens_to(now, part, from, &Packet::Dtls) {
+            leg.turn_away(now, from);
+            return Err(Why::Stranger);
+        }
+        if !leg.does_ice() {
+            let network = &self.config.networks[leg.media.port.id.network()];
+            let may = self.config.is_own(from).then_some(Why::Loop);
+            let may = may.or((!network.may_send_to(from)).then_some(Why::Stranger)).map_or(Ok(()), Err);
+            let change = leg.accept(now, part, from, bytes, &Packet::Dtls, |_| may)?;
+            if change != Change::None {
+                self.note(now, at, part, from, Ok(change));
+            }
+        }
+        self.handshake(now, at, part, from, bytes)
+    }
+
+    /// Protects a packet for the party of a leg that has keys; gives its new length.
+    pub(crate) fn protect(
+        &mut self,
+        now: Instant,
+        at: u32,
+        is_rtcp: bool,
+        buffer: &mut [u8],
+        len: usize,
+    ) -> Result<usize, Why> {
+        let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
+        let Some(keys) = leg.keys.as_mut().filter(|_| leg.kind == Kind::Rtp) else { return Ok(len) };
+        if keys.protection == Protection::Plain {
+            return Ok(len);
+        }
+        if let Some(ice) = &keys.terms.ice
+            && ice.checked.is_none_or(|at| now.saturating_duration_since(at) > CONSENT)
+        {
+            return Err(Why::Unwanted);
+        }
+        let sender = keys.sender.as_mut().ok_or(Why::Unkeyed)?;
+        let sealed = if is_rtcp { sender.rtcp(buffer, len) } else { sender.rtp(buffer, len) };
+        if sender.has_moved() {
+            self.changed.insert(leg.whose.session.0);
+        }
+        sealed.map_err(refused)
+    }
+}
+
+impl Leg {
+    /// Whether a packet from here is worth the work of checking its tag: the party is heard from there, or may be, or
+    /// it claims one of its streams.
+    pub(crate) fn listens_to(&self, now: Instant, part: Part, from: SocketAddr, packet: &Packet<'_>) -> bool {
+        let channel = self.way_in(part);
+        let latched = channel.and_then(|channel| channel.latched);
+        if self.does_ice() {
+            return latched == Some(from);
+        }
+        let open = latched.is_none() || self.window.is_some_and(|until| now < until);
+        latched == Some(from)
+            || open && (self.rule.admits(from.ip()) || part == Part::Rtcp)
+            || matches!(packet, Packet::Rtp(rtp) if self.sends(rtp))
+            || self.is_its_rtcp(packet)
+    }
+
+    /// Whether the party's checks alone say where it is.
+    pub(crate) fn does_ice(&self) -> bool {
+        self.keys.as_ref().is_some_and(|keys| keys.terms.ice.is_some())
+    }
+
+    /// The party has nominated where it is.
+    pub(crate) fn nominate(&mut self, now: Instant, from: SocketAddr) {
+        self.heard = Some(now);
+        self.latch(now, Part::Media, from);
+    }
+}
+
+fn refused(why: Refused) -> Why {
+    match why {
+        Refused::Forged | Refused::Replayed | Refused::Unencrypted => Why::Forged,
+        Refused::Malformed => Why::Invalid,
+        Refused::NoRoom | Refused::TooManyStreams | Refused::Exhausted => Why::Unkeyed,
+    }
+}
