@@ -256,6 +256,15 @@ fn status(handle: &Handle) -> Answer {
             lane.lane, lane.calls, lane.sessions, lane.ports, lane.transactions, lane.received, lane.sent, lane.dropped,
             lane.refused, lane.panics, lane.path
         ));
+        let reflected: Vec<String> = lane
+            .reflected
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(what, count)| format!("{what} {count}"))
+            .collect();
+        if !reflected.is_empty() {
+            lines.push(format!("           reflector: {}", reflected.join(", ")));
+        }
         if lane.overloaded || lane.turned_away > 0 {
             let state = if lane.overloaded { "overloaded" } else { "was overloaded" };
             lines.push(format!(

@@ -291,7 +291,8 @@ impl Starting<'_> {
             let lane = Lane::new(name.clone(), index, seats, own, post.clone(), outside.clone(), ring);
             let lane = lane.map_err(|error| no_threads(&error))?.recording(recorder.clone());
             let lane = lane.handing_down(Handed::new(kernel.clone()));
-            let core = name.starts_with("relay-").then(|| core_for(index)).flatten();
+            let carries = name.starts_with("relay-") || name.starts_with("reflector-");
+            let core = carries.then(|| core_for(index)).flatten();
             let body = move || {
                 core.iter().for_each(pin);
                 drop(lane.run());
@@ -439,7 +440,7 @@ impl Starting<'_> {
                 .map(|(birth, config)| Service::Access(Box::new(access::Access::new(config, birth))))
                 .collect(),
             ("reflector", _) => births
-                .zip(peers::reflector(settings, &self.keys))
+                .zip(std::iter::repeat_n(peers::reflector(settings, &self.keys), plan.count).flatten())
                 .map(|(birth, config)| Service::Reflector(Box::new(reflector::Reflector::new(config, birth))))
                 .collect(),
             _ => births
@@ -487,7 +488,7 @@ fn plans(settings: &Settings) -> Vec<Plan> {
     });
     let reflector = file.reflector.iter().map(|reflector| Plan {
         name: "reflector",
-        count: 1,
+        count: usize::from(reflector.threads),
         addresses: vec![reflector.address],
         shares: false,
     });

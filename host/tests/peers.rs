@@ -94,8 +94,113 @@ fn what_cannot_be_right_is_refused_with_a_remedy() {
         ("reflector: { address: \"tcp:127.0.0.1:3480\" }", "expected UDP"),
         ("access: { reflector: 192.0.2.1:3480 }", "`node-key` is missing"),
         ("access: { budies: [] }", "buddies"),
+        ("reflector: { threads: 0 }", "expected 1 to 64"),
     ] {
         let error = settings(text).map(|_| text).expect_err("it is wrong").to_string();
         assert!(error.contains(words), "{error}");
+    }
+}
+
+mod reflecting {
+    use std::net::{SocketAddr, UdpSocket};
+    use std::time::SystemTime;
+
+    use host::keys::Keyring;
+    use proto::peer::ticket::{Class, Keys, TOKEN, read_reflected};
+
+    use super::*;
+
+    const WORDS: &str = "what both instances know";
+    /// Sources: enough that the kernel gives each thread some of them.
+    const SOURCES: usize = 64;
+
+    fn reflector(address: &str, threads: u16) -> Server {
+        let text = format!(
+            "log: error\nnode-key: {WORDS}\nreflector: {{ address: \"udp:{address}\", threads: {threads}, rate: 10000, \
+             allow: [127.0.0.0/8] }}\n"
+        );
+        Server::start(&settings(&text).unwrap()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn unix() -> u32 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as u32
+    }
+
+    /// Elsewhere than the reflector: to its own address it passes nothing on.
+    fn socket() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket
+    }
+
+    /// A packet for the reflector, with a token as an access server that knows the words mints it.
+    fn packet(from: &UdpSocket, to: SocketAddr, text: &[u8]) -> Vec<u8> {
+        let keys = Keys::from_secret(Keyring::from_secret(&[0; 32], Some(WORDS)).ticket, unix());
+        let token = keys.mint(from.local_addr().unwrap(), to, Class::Message, unix()).unwrap();
+        [&token[..], text].concat()
+    }
+
+    fn counted(server: &Server, what: &str) -> Vec<u64> {
+        server.handle().lanes().iter().map(|lane| lane.reflected[what]).collect()
+    }
+
+    #[test]
+    fn threads_share_the_work_and_any_of_them_serves_any_packet() {
+        let server = reflector("127.0.0.1:0", 2);
+        let at = server.handle().listening()[0].addr;
+        let sink = socket();
+        for n in 0..SOURCES {
+            let source = socket();
+            let text = format!("hello from {n}");
+            let whole = packet(&source, sink.local_addr().unwrap(), text.as_bytes());
+            source.send_to(&whole, at).unwrap();
+            let mut buffer = [0; 2048];
+            let (len, by) = sink.recv_from(&mut buffer).expect("it is passed on");
+            assert_eq!((len + 20, by), (whole.len(), at), "shorter, and from the one address there is");
+            let (from, inside) = read_reflected(&buffer[..len]).unwrap();
+            assert_eq!((from, inside), (source.local_addr().unwrap(), text.as_bytes()));
+        }
+        let passed = counted(&server, "passed");
+        assert_eq!(passed.iter().sum::<u64>(), SOURCES as u64);
+        assert!(passed.iter().all(|passed| *passed > 0), "{passed:?}");
+        server.stop();
+    }
+
+    #[test]
+    fn a_burst_is_passed_on_whole_and_forgeries_in_it_are_counted_and_dropped() {
+        let server = reflector("127.0.0.1:0", 1);
+        let at = server.handle().listening()[0].addr;
+        let (source, sink) = (socket(), socket());
+        let good = packet(&source, sink.local_addr().unwrap(), b"good");
+        for n in 0..300 {
+            let mut bytes = good.clone();
+            bytes[TOKEN - 1] ^= u8::from(n % 3 == 0);
+            source.send_to(&bytes, at).unwrap();
+        }
+        let mut buffer = [0; 2048];
+        for _ in 0..200 {
+            let (len, _) = sink.recv_from(&mut buffer).expect("every good one is passed on");
+            assert_eq!(read_reflected(&buffer[..len]).unwrap().1, b"good");
+        }
+        assert_eq!((counted(&server, "passed"), counted(&server, "forged")), (vec![200], vec![100]));
+        sink.set_nonblocking(true).unwrap();
+        assert!(sink.recv(&mut buffer).is_err(), "no forgery came through");
+        server.stop();
+    }
+
+    #[test]
+    fn another_instance_at_the_same_address_goes_on_where_the_first_one_ended() {
+        let first = reflector("127.0.0.1:0", 1);
+        let at = first.handle().listening()[0].addr;
+        let (source, sink) = (socket(), socket());
+        let bytes = packet(&source, sink.local_addr().unwrap(), b"again");
+        let mut buffer = [0; 2048];
+        source.send_to(&bytes, at).unwrap();
+        sink.recv_from(&mut buffer).expect("by the first");
+        first.stop();
+        let second = reflector(&at.to_string(), 1);
+        source.send_to(&bytes, at).unwrap();
+        sink.recv_from(&mut buffer).expect("by the second");
+        second.stop();
     }
 }

@@ -51,7 +51,7 @@ pub struct Counts {
     /// STUN requests answered.
     pub bound: u64,
     /// Dropped, by the check that failed, in the order of [`Why`].
-    pub dropped: [u64; 7],
+    pub dropped: [u64; Why::ALL.len()],
 }
 
 impl Counts {
@@ -87,11 +87,6 @@ impl Reflector {
         Reflector { config, birth, rates, counts: Counts::default(), out: VecDeque::new() }
     }
 
-    /// From now on these keys.
-    pub fn rekey(&mut self, keys: Keys) {
-        self.config.keys = keys;
-    }
-
     /// What it did so far.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -100,6 +95,11 @@ impl Reflector {
     /// The seconds since 1970 at this moment: read once for a batch.
     pub fn unix_at(&self, now: Instant) -> u32 {
         self.birth.unix_at(now) as u32
+    }
+
+    /// Before a batch: the keys of this moment.
+    pub fn keep_time(&mut self, unix_now: u32) {
+        self.config.keys.keep_time(unix_now);
     }
 
     /// One packet. The new header is written over the end of the old one, in place: nothing is allocated or copied.
@@ -141,7 +141,8 @@ impl Reflector {
         to.port() != 0 && !self.config.own.contains(&ip) && (allowed || is_public(ip))
     }
 
-    /// The answer to a STUN request, with a bind ticket: the address it is sent to, and its bytes.
+    /// The answer to a STUN request, with a bind ticket. It is longer than the question, and the question's source may be made
+    /// up: so it counts towards what that address is to get.
     pub fn bind(
         &mut self,
         unix_now: u32,
@@ -149,6 +150,10 @@ impl Reflector {
         local: SocketAddr,
         bytes: &[u8],
     ) -> Option<Vec<u8>> {
+        if !self.rates.take(from.ip(), unix_now) {
+            self.counts.dropped[Why::Rate as usize] += 1;
+            return None;
+        }
         let ticket = self.config.keys.bind(from, unix_now)?;
         let more = |writer: stun::Writer| writer.attribute(attribute::BIND_TICKET, &ticket);
         // An answer to another port than asked from would prove nothing about that port.
@@ -182,6 +187,7 @@ impl Node for Reflector {
     fn handle(&mut self, now: Instant, input: Input, _: &mut dyn Tables) {
         let Input::Other { flow, bytes } = input else { return };
         let unix_now = self.unix_at(now);
+        self.keep_time(unix_now);
         if stun::is_stun(&bytes) {
             if let Some(answer) = self.bind(unix_now, flow.remote, flow.local, &bytes) {
                 self.out.push_back(Output::Send { flow, bytes: answer.into(), ticket: Ticket(0) });
@@ -290,6 +296,15 @@ mod tests {
         let ticket = message.attribute(attribute::BIND_TICKET).unwrap().try_into().unwrap();
         assert_eq!(message.mapped(), Some(from));
         assert!(Keys::new(1, [7; 32]).is_bound(&ticket, from, NOW));
+    }
+
+    #[test]
+    fn questions_in_a_victims_name_bring_it_no_more_than_its_rate() {
+        let mut reflector = reflector();
+        let (victim, local) = (addr("198.51.100.1:1"), addr("203.0.113.30:3479"));
+        let request = Writer::request([5; 12]).finish();
+        let answered = (0..1000).filter(|_| reflector.bind(NOW, victim, local, &request).is_some()).count();
+        assert_eq!((answered, reflector.counts().dropped_by(Why::Rate)), (100, 900));
     }
 
     #[test]

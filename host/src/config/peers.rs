@@ -41,16 +41,18 @@ impl Default for Access {
 pub struct Reflector {
     /// Where it listens.
     pub address: SipAddress,
-    /// Packets a second to one destination, at most.
+    /// Packets a second to one destination, at most, from each thread.
     pub rate: u32,
     /// Private ranges it passes on to.
     pub allow: Vec<Cidr>,
+    /// How many threads share the work. Any of them serves any packet.
+    pub threads: u16,
 }
 
 impl Default for Reflector {
     fn default() -> Reflector {
         let address = SipAddress::udp(([127, 0, 0, 1], 3479).into());
-        Reflector { address, rate: 100, allow: Vec::new() }
+        Reflector { address, rate: 100, allow: Vec::new(), threads: 1 }
     }
 }
 
@@ -69,6 +71,9 @@ impl Access {
     }
 }
 
+/// Threads of one reflector, at most.
+const MAX_THREADS: u16 = 64;
+
 /// Their addresses, with the keys they stand under.
 pub(super) fn addresses(file: &File) -> Vec<(String, SipAddress)> {
     let access = file.access.iter().flat_map(Access::addresses).enumerate();
@@ -84,6 +89,16 @@ pub(super) fn check(file: &File, context: &Context<'_>) -> Checked {
             let what = format!("`{key}` is {address}; expected UDP");
             return Err(context.error(&key, what, "write `udp:ADDRESS:PORT`: it is about NATs"));
         }
+    }
+    if let Some(own) = &file.reflector
+        && !(1..=MAX_THREADS).contains(&own.threads)
+    {
+        let what = format!("`reflector.threads` is {}; expected 1 to {MAX_THREADS}", own.threads);
+        return Err(context.error(
+            "reflector.threads",
+            what,
+            "write at most as many as this machine has cores",
+        ));
     }
     let Some(access) = &file.access else { return Ok(()) };
     let fits = match access.stun[..] {
@@ -166,5 +181,6 @@ pub fn reflector(settings: &Settings, keys: &Keyring) -> Option<reflector::Confi
 }
 
 fn ticket_keys(keys: &Keyring) -> ticket::Keys {
-    ticket::Keys::new(1, keys.ticket)
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    ticket::Keys::from_secret(keys.ticket, since.map_or(0, |since| since.as_secs() as u32))
 }

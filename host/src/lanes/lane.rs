@@ -22,6 +22,7 @@ use proto::stun;
 
 use super::mailbox::Mailbox;
 use super::media::{self, MediaPath, epoll_timeout};
+use super::mirror::Mirror;
 use super::pace::Pace;
 use super::post::{Address, PostOffice, Seats, turned};
 use super::seat::{Command, LaneReport, Seat};
@@ -80,6 +81,8 @@ pub struct Lane {
     sender: Sender,
     /// Media ports, and the seat of the relay they belong to.
     media: Option<(usize, Box<dyn MediaPath>)>,
+    /// What a reflector's packets pass through, and its seat.
+    mirror: Option<(usize, Mirror)>,
     /// Where new work waits, and the seat of the proxy it is for.
     lobby: Option<(usize, Lobby)>,
     /// What this round still has to hand to services.
@@ -117,6 +120,7 @@ impl Lane {
             name,
             index,
             media: media.transpose()?,
+            mirror: seats.iter().position(Seat::reflects).map(|seat| (seat, Mirror::new())),
             lobby: seats.iter().position(Seat::has_lobby).map(|seat| (seat, Lobby::new(secret()))),
             seats,
             outgoing: listeners.iter().map(|_| Vec::new()).collect(),
@@ -309,11 +313,25 @@ impl Lane {
             report.waiting = lobby.len();
             (report.overloaded, report.turned_away) = (lobby.is_overloaded(), lobby.refused());
         }
+        report.panics += self.mirror.as_ref().map_or(0, |(_, mirror)| mirror.panics());
         self.seats.iter().for_each(|seat| seat.report(&mut report));
         report
     }
 
+    /// Packets for a reflector take the short way.
+    fn reflect(&mut self, now: Instant, number: usize) {
+        let Some((seat, mirror)) = &mut self.mirror else { return };
+        let turn = self.seats[*seat].reflect(now, mirror, &self.listeners[number]);
+        self.pace.took(now, turn.received as usize);
+        self.report.received += turn.received;
+        self.report.sent += turn.sent;
+        self.report.dropped += turn.dropped;
+    }
+
     fn read_listener(&mut self, now: Instant, number: usize) {
+        if self.mirror.is_some() {
+            return self.reflect(now, number);
+        }
         for _ in 0..ROUNDS {
             let taken = match self.receiver.receive(self.listeners[number].socket.as_fd()) {
                 Ok(taken) => taken,

@@ -1,5 +1,6 @@
 //! A seat: one service on a lane, with its tables, behind a boundary that survives a panic.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use endpoint_sim::Phone;
 use endpoint_sim::peer::Peer;
 use proto::node::{Input, Node, Output};
+use proto::peer::ticket::Why;
 use proxy::Proxy;
 use proxy::dry_run::Plan;
 use redirect::Redirect;
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lane::Listener;
 use super::media::{MediaPath, Turn};
+use super::mirror::Mirror;
 use crate::config::values::SipAddress;
 use crate::tables::LaneTables;
 use crate::trunks::TrunkReport;
@@ -127,6 +130,9 @@ pub struct LaneReport {
     pub turned_away: u64,
     /// Panics that were survived.
     pub panics: u64,
+    /// What its reflector did with each packet, by the check that failed, `passed` or `bound`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reflected: BTreeMap<String, u64>,
     /// Trunks, as this lane sees them.
     pub trunks: Vec<TrunkReport>,
     /// Listeners that are gone from the file, and how much still needs each.
@@ -223,6 +229,18 @@ impl Seat {
             self.handle(now, Input::Media { socket, from, bytes }, out);
             Forward::Drop(relay::Why::Idle)
         })
+    }
+
+    /// Whether packets at its listeners are to be reflected.
+    pub fn reflects(&self) -> bool {
+        matches!(self.service, Service::Reflector(_))
+    }
+
+    /// Has what waits at a listener reflected.
+    pub fn reflect(&mut self, now: Instant, mirror: &mut Mirror, listener: &Listener) -> Turn {
+        let Service::Reflector(reflector) = &mut self.service else { return Turn::default() };
+        let tables = &self.tables.0;
+        mirror.turn(now, listener, reflector, &|source| tables.shuts_out(now, source))
     }
 
     /// Whether nothing from there is even to be read.
@@ -325,6 +343,12 @@ impl Seat {
                 report.sessions += status.sessions;
                 report.ports += status.ports.leased;
                 report.lingering += relay.lingering();
+            }
+            Service::Reflector(reflector) => {
+                let counts = reflector.counts();
+                let dropped = Why::ALL.map(|why| (why.word(), counts.dropped_by(why)));
+                let all = [("passed", counts.passed), ("bound", counts.bound)].into_iter().chain(dropped);
+                report.reflected = all.map(|(word, count)| (word.to_owned(), count)).collect();
             }
             _ => {}
         }

@@ -68,10 +68,17 @@ impl Class {
     }
 }
 
-/// Two live keys by number: the one that signs, and the one before it.
+/// Two live keys by number. Keys made [`Keys::from_secret`] turn by the clock: whoever has the secret has the same keys at the
+/// same time, so nobody needs to be told, and a restart changes nothing.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Keys {
+    /// What the keys derive from; none: they stay as they are.
+    secret: Option<[u8; 32]>,
+    /// The term of the newer key.
+    term: u32,
     live: [Option<(u8, [u8; 32])>; 2],
+    /// Which of the two signs.
+    signs: usize,
 }
 
 impl std::fmt::Debug for Keys {
@@ -81,18 +88,31 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// With one key.
+    /// With one key, for ever.
     pub fn new(number: u8, key: [u8; 32]) -> Keys {
-        Keys { live: [Some((number, key)), None] }
+        Keys { live: [Some((number, key)), None], ..Keys::default() }
     }
 
-    /// From now on another key signs; the one that did so far still verifies, the one before it no longer.
-    pub fn rotate(&mut self, number: u8, key: [u8; 32]) {
-        self.live = [Some((number, key)), self.live[0]];
+    /// With a new key every two hours.
+    pub fn from_secret(secret: [u8; 32], unix_now: u32) -> Keys {
+        let mut keys = Keys { secret: Some(secret), term: u32::MAX, ..Keys::default() };
+        keys.keep_time(unix_now);
+        keys
+    }
+
+    /// The keys of this moment: the one that signs now, and the one before it, or, a minute before the turn, the next.
+    pub fn keep_time(&mut self, unix_now: u32) {
+        let Some(secret) = &self.secret else { return };
+        let term = unix_now.saturating_add(SLACK_S) / TERM_S;
+        if term != self.term {
+            self.live = [term, term.saturating_sub(1)].map(|term| Some((term as u8, term_key(secret, term))));
+            self.term = term;
+        }
+        self.signs = usize::from(unix_now / TERM_S != term);
     }
 
     fn signing(&self) -> Option<(u8, &[u8; 32])> {
-        self.live[0].as_ref().map(|(number, key)| (*number, key))
+        self.live[self.signs].as_ref().map(|(number, key)| (*number, key))
     }
 
     fn numbered(&self, wanted: u8) -> Option<&[u8; 32]> {
@@ -161,6 +181,13 @@ impl Keys {
 
 /// How far the clocks of an access server and a reflector may be apart.
 const SLACK_S: u32 = 60;
+/// How long a key signs. It is live for as long again, and a minute before: longer than whatever it has signed.
+const TERM_S: u32 = 7200;
+const _: () = assert!(TERM_S >= TOKEN_LIFE_S + 2 * SLACK_S && TERM_S >= BIND_LIFE_S + 2 * SLACK_S);
+
+fn term_key(secret: &[u8; 32], term: u32) -> [u8; 32] {
+    *blake3::keyed_hash(secret, &term.to_be_bytes()).as_bytes()
+}
 
 /// Why a reflector does not pass a packet on, in the order of its checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,6 +206,25 @@ pub enum Why {
     Destination,
     /// More than this destination is to get.
     Rate,
+}
+
+impl Why {
+    /// All, in the order of the checks.
+    pub const ALL: [Why; 7] =
+        [Why::Length, Why::Magic, Why::Hops, Why::Expired, Why::Forged, Why::Destination, Why::Rate];
+
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Why::Length => "length",
+            Why::Magic => "magic",
+            Why::Hops => "hops",
+            Why::Expired => "expired",
+            Why::Forged => "forged",
+            Why::Destination => "destination",
+            Why::Rate => "rate",
+        }
+    }
 }
 
 /// The header of a packet passed on.
@@ -288,15 +334,51 @@ mod tests {
         assert_eq!(check(&packet()[..TOKEN], "198.51.100.1:1", NOW), Err(Why::Length));
     }
 
+    /// The first second of a term.
+    const TURN: u32 = NOW - NOW % TERM_S;
+
+    fn from_secret(now: u32) -> Keys {
+        Keys::from_secret([7; 32], now)
+    }
+
+    #[test]
+    fn a_token_is_good_for_its_life_although_keys_turn() {
+        let from = addr("198.51.100.1:1");
+        for minted in [TURN - TERM_S / 2, TURN - 1, TURN, TURN + 1] {
+            let mut keys = from_secret(minted);
+            let token = keys.mint(from, addr("198.51.100.2:2"), Class::Message, minted).unwrap();
+            let packet = [&token[..], b"hello"].concat();
+            for now in [minted, minted + TOKEN_LIFE_S / 2, minted + TOKEN_LIFE_S] {
+                keys.keep_time(now);
+                assert!(keys.check(&packet, from, now).is_ok(), "minted {minted}, now {now}");
+                assert_eq!(keys, from_secret(now), "whoever starts now has the same keys");
+            }
+        }
+    }
+
+    #[test]
+    fn clocks_may_be_a_minute_apart() {
+        let from = addr("198.51.100.1:1");
+        for minted in TURN - 130..TURN + 130 {
+            let token =
+                from_secret(minted).mint(from, addr("198.51.100.2:2"), Class::Message, minted).unwrap();
+            let packet = [&token[..], b"hello"].concat();
+            for now in [minted - SLACK_S, minted + SLACK_S] {
+                assert!(from_secret(now).check(&packet, from, now).is_ok(), "minted {minted}, now {now}");
+            }
+        }
+    }
+
     #[test]
     fn two_keys_are_live_and_a_third_is_not() {
-        let mut keys = keys();
-        let old = packet();
-        let from = addr("198.51.100.1:1");
-        keys.rotate(2, [8; 32]);
-        assert!(keys.check(&old, from, NOW).is_ok());
-        keys.rotate(3, [9; 32]);
-        assert_eq!(keys.check(&old, from, NOW), Err(Why::Forged));
+        let (keys, from) = (from_secret(TURN), addr("198.51.100.1:1"));
+        let mut ticket = keys.bind(from, TURN).unwrap();
+        // As if it had been good for ever: only the key has aged.
+        ticket[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+        let mac = bind_mac(keys.signing().unwrap().1, &ticket[..8], from);
+        ticket[8..].copy_from_slice(&mac);
+        assert!(from_secret(TURN + TERM_S).is_bound(&ticket, from, TURN + TERM_S));
+        assert!(!from_secret(TURN + 2 * TERM_S).is_bound(&ticket, from, TURN + 2 * TERM_S));
     }
 
     #[test]
