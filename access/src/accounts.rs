@@ -1,7 +1,8 @@
 //! Who permits whom, who is online and where, and what waits for those who are not.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use proto::node::Flow;
@@ -9,21 +10,32 @@ use proto::peer::nat::{Dependence, Verdict};
 use proto::peer::reach::{Policy, Side};
 use proto::peer::words::{Allows, Login, MAX_BUDDIES, MAX_HOSTS, Sealing, is_reachable};
 use proto::sip::Message;
+use proto::timers::Timer;
 
-/// All accounts that were heard of.
+/// All accounts that were heard of. Each has a number, so that naming it takes four bytes wherever that is kept.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
-    accounts: BTreeMap<String, Account>,
+    numbers: BTreeMap<Arc<str>, Number>,
+    accounts: Vec<Account>,
+    /// Numbers whose account nobody needs any more.
+    free: Vec<Number>,
     /// Whose session a label names.
-    labels: BTreeMap<String, String>,
+    labels: BTreeMap<Box<str>, Number>,
 }
+
+/// An account's place.
+pub(crate) type Number = u32;
 
 /// One account.
 #[derive(Debug, Default)]
-pub(crate) struct Account {
-    permits: BTreeSet<String>,
-    pub(crate) device: Option<Device>,
-    pub(crate) mail: VecDeque<Message>,
+struct Account {
+    name: Arc<str>,
+    /// In order.
+    permits: Vec<Number>,
+    /// How many others permit it.
+    permitted_by: u32,
+    device: Option<Box<Device>>,
+    mail: VecDeque<Message>,
 }
 
 /// A device that is logged in.
@@ -41,6 +53,8 @@ pub(crate) struct Device {
     /// The number of its last keep-alive: an older one is a replay.
     pub(crate) newest: u64,
     pub(crate) heard: Instant,
+    /// When it is looked whether something was heard.
+    pub(crate) lease: Option<Timer>,
 }
 
 impl Device {
@@ -58,7 +72,7 @@ impl Device {
         }
         let hosts = login.hosts.iter().copied().filter(|host| is_reachable(*host)).take(MAX_HOSTS).collect();
         let (key, allows) = (*login.device, login.allows);
-        Device { flow, verdict, hosts, key, allows, bound: None, session, newest: 0, heard: now }
+        Device { flow, verdict, hosts, key, allows, bound: None, session, newest: 0, heard: now, lease: None }
     }
 
     /// What decides who can reach whom.
@@ -77,69 +91,193 @@ impl Accounts {
             accounts.permit(one, other, true);
             accounts.permit(other, one, true);
         }
+        accounts.accounts.iter_mut().for_each(|account| account.permits.shrink_to_fit());
         accounts
     }
 
-    pub(crate) fn entry(&mut self, aor: &str) -> &mut Account {
-        self.accounts.entry(aor.to_owned()).or_default()
+    /// The number of an account that is known.
+    pub(crate) fn number(&self, aor: &str) -> Option<Number> {
+        self.numbers.get(aor).copied()
+    }
+
+    /// The account with this number.
+    pub(crate) fn name(&self, number: Number) -> Arc<str> {
+        self.accounts[number as usize].name.clone()
+    }
+
+    fn account(&self, aor: &str) -> Option<&Account> {
+        Some(&self.accounts[self.number(aor)? as usize])
+    }
+
+    fn account_mut(&mut self, aor: &str) -> Option<&mut Account> {
+        let number = self.number(aor)?;
+        Some(&mut self.accounts[number as usize])
+    }
+
+    /// The number of an account, known or not.
+    fn numbered(&mut self, aor: &str) -> Number {
+        if let Some(number) = self.number(aor) {
+            return number;
+        }
+        let account = Account { name: aor.into(), ..Account::default() };
+        let name = account.name.clone();
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.accounts[number as usize] = account;
+                number
+            }
+            None => {
+                self.accounts.push(account);
+                self.accounts.len() as Number - 1
+            }
+        };
+        self.numbers.insert(name, number);
+        number
+    }
+
+    /// Names that somebody made up don't stay.
+    fn forget_unless_needed(&mut self, number: Number) {
+        let account = &mut self.accounts[number as usize];
+        let is_needed = account.permitted_by > 0
+            || !account.permits.is_empty()
+            || account.device.is_some()
+            || !account.mail.is_empty();
+        if !is_needed && let Some(number) = self.numbers.remove(&account.name) {
+            *account = Account::default();
+            self.free.push(number);
+        }
+    }
+
+    /// What waits for an account.
+    pub(crate) fn mail(&mut self, aor: &str) -> &mut VecDeque<Message> {
+        let number = self.numbered(aor);
+        &mut self.accounts[number as usize].mail
+    }
+
+    pub(crate) fn take_mail(&mut self, aor: &str) -> VecDeque<Message> {
+        self.account_mut(aor).map(|account| std::mem::take(&mut account.mail)).unwrap_or_default()
     }
 
     pub(crate) fn device(&self, aor: &str) -> Option<&Device> {
-        self.accounts.get(aor)?.device.as_ref()
+        self.account(aor)?.device.as_deref()
     }
 
     pub(crate) fn device_mut(&mut self, aor: &str) -> Option<&mut Device> {
-        self.accounts.get_mut(aor)?.device.as_mut()
+        self.account_mut(aor)?.device.as_deref_mut()
     }
 
-    /// Logs a device in, in place of the one before it.
+    /// Logs a device in; gives the one whose place it takes.
     pub(crate) fn log_in(&mut self, aor: &str, device: Device) -> Option<Device> {
-        self.labels.insert(device.session.label.clone(), aor.to_owned());
+        let number = self.numbered(aor);
         let label = device.session.label.clone();
-        let before = self.entry(aor).device.replace(device);
+        let before = self.accounts[number as usize].device.replace(Box::new(device));
         if let Some(before) = before.as_ref().filter(|before| before.session.label != label) {
-            self.labels.remove(&before.session.label);
+            self.labels.remove(before.session.label.as_str());
         }
-        before
+        self.labels.insert(label.into(), number);
+        before.map(|before| *before)
     }
 
     pub(crate) fn log_out(&mut self, aor: &str) -> Option<Device> {
-        let device = self.accounts.get_mut(aor)?.device.take()?;
-        self.labels.remove(&device.session.label);
-        Some(device)
+        let number = self.number(aor)?;
+        let device = self.accounts[number as usize].device.take()?;
+        self.labels.remove(device.session.label.as_str());
+        self.forget_unless_needed(number);
+        Some(*device)
     }
 
     /// Whose session has this name.
     pub(crate) fn named(&self, label: &str) -> Option<&str> {
-        self.labels.get(label).map(String::as_str)
+        let number = self.labels.get(label)?;
+        Some(&self.accounts[*number as usize].name)
     }
 
     /// Notes a permission, or takes it back; `false`: there are too many.
     pub(crate) fn permit(&mut self, who: &str, whom: &str, permitted: bool) -> bool {
-        let permits = &mut self.entry(who).permits;
-        match permitted {
-            true if permits.len() >= MAX_BUDDIES && !permits.contains(whom) => return false,
-            true => permits.insert(whom.to_owned()),
-            false => permits.remove(whom),
-        };
-        true
+        let (who, whom) = (self.numbered(who), self.numbered(whom));
+        let permits = &mut self.accounts[who as usize].permits;
+        let fits = !permitted || permits.len() < MAX_BUDDIES || permits.contains(&whom);
+        match (permits.binary_search(&whom), permitted) {
+            (Err(place), true) if fits => {
+                permits.insert(place, whom);
+                self.accounts[whom as usize].permitted_by += 1;
+            }
+            (Ok(place), false) => {
+                permits.remove(place);
+                self.accounts[whom as usize].permitted_by -= 1;
+            }
+            _ => {}
+        }
+        self.forget_unless_needed(whom);
+        if who != whom {
+            self.forget_unless_needed(who);
+        }
+        fits
+    }
+
+    fn permits(&self, who: Number, whom: Number) -> bool {
+        self.accounts[who as usize].permits.binary_search(&whom).is_ok()
+    }
+
+    fn are_mutual(&self, one: Number, other: Number) -> bool {
+        one != other && self.permits(one, other) && self.permits(other, one)
     }
 
     /// Whether each permits the other.
     pub(crate) fn are_buddies(&self, one: &str, other: &str) -> bool {
-        let permits =
-            |who: &str, whom: &str| self.accounts.get(who).is_some_and(|a| a.permits.contains(whom));
-        one != other && permits(one, other) && permits(other, one)
+        let both = self.number(one).zip(self.number(other));
+        both.is_some_and(|(one, other)| self.are_mutual(one, other))
     }
 
-    /// Everybody who permits this account and is permitted by it.
-    pub(crate) fn buddies(&self, aor: &str) -> Vec<String> {
-        let permitted = self.accounts.get(aor).map(|account| &account.permits);
-        permitted.into_iter().flatten().filter(|other| self.are_buddies(aor, other)).cloned().collect()
+    /// Everybody who permits this account and is permitted by it, by name.
+    pub(crate) fn buddies(&self, aor: &str) -> Vec<Arc<str>> {
+        let Some(own) = self.number(aor) else { return Vec::new() };
+        let permitted = self.accounts[own as usize].permits.iter().copied();
+        let mutual = permitted.filter(|other| self.are_mutual(own, *other));
+        let mut buddies: Vec<Arc<str>> = mutual.map(|other| self.name(other)).collect();
+        buddies.sort();
+        buddies
     }
 
     /// Devices that are logged in.
     pub(crate) fn online(&self) -> usize {
         self.labels.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_were_made_up_and_taken_back_leave_nothing_behind() {
+        let mut accounts = Accounts::new(&[("alice".to_owned(), "bob".to_owned())]);
+        for n in 0..1000 {
+            let nobody = format!("nobody{n}");
+            assert!(accounts.permit("alice", &nobody, true));
+            assert!(accounts.permit("alice", &nobody, false));
+        }
+        assert_eq!((accounts.numbers.len(), accounts.accounts.len()), (2, 3));
+        assert!(accounts.are_buddies("alice", "bob") && accounts.are_buddies("bob", "alice"));
+    }
+
+    #[test]
+    fn one_permission_too_many_is_refused_and_leaves_nothing_behind() {
+        let mut accounts = Accounts::default();
+        for n in 0..MAX_BUDDIES {
+            assert!(accounts.permit("alice", &n.to_string(), true));
+        }
+        assert!(accounts.permit("alice", "7", true), "it is one of them");
+        assert!(!accounts.permit("alice", "one more", true));
+        assert_eq!(accounts.number("one more"), None);
+    }
+
+    #[test]
+    fn permitting_oneself_makes_no_buddy() {
+        let mut accounts = Accounts::default();
+        accounts.permit("alice", "alice", true);
+        assert!(!accounts.are_buddies("alice", "alice") && accounts.buddies("alice").is_empty());
+        accounts.permit("alice", "alice", false);
+        assert_eq!(accounts.number("alice"), None);
     }
 }

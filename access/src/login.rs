@@ -46,7 +46,8 @@ impl Access {
         let mut device = Device { newest, ..Device::new(now, flow, &login, session) };
         device.bound = self.proven_bind(now, &login);
         let lease = self.lease(keep_alive(&device));
-        self.accounts.log_in(&aor, device);
+        let before = self.accounts.log_in(&aor, device);
+        self.lease_ends(before);
         self.lease_begins(now, &aor, lease);
         let change = if again { Registration::Refreshed } else { Registration::New };
         self.tell_registered(&aor, flow, change);
@@ -66,7 +67,8 @@ impl Access {
         request: &Message,
         aor: &str,
     ) -> Result<(), Refusal> {
-        if self.accounts.log_out(aor).is_some() {
+        if let Some(device) = self.accounts.log_out(aor) {
+            self.lease_ends(Some(device));
             self.tell_registered(aor, flow, Registration::Removed);
         }
         let response = reply(request, 200, &self.dice.word(8)).finish();
@@ -74,9 +76,27 @@ impl Access {
         Ok(())
     }
 
-    /// Profile and routing table.
+    /// Profile and routing table. They are large and can be written anew: of the answer nothing is kept.
     fn welcome(&mut self, now: Instant, id: ServerId, request: &Message, aor: &str) {
-        let Some(device) = self.accounts.device(aor) else { return };
+        let tag = self.transactions.stateless_tag(id);
+        if let Some(response) = self.profile(now, request, aor, &tag) {
+            self.transactions.answer_and_recall(now, id, response);
+        }
+    }
+
+    /// The very login that was let in comes again: its answer was lost.
+    pub(crate) fn welcome_again(&mut self, now: Instant, flow: Flow, request: &Message, tag: &str) {
+        let Some(aor) = request.to().ok().and_then(|to| to.uri().ok()?.aor()) else { return };
+        if self.accounts.device(&aor).is_none_or(|device| device.flow != flow) {
+            return;
+        }
+        if let Some(response) = self.profile(now, request, &aor, tag) {
+            self.transactions.send(flow, response);
+        }
+    }
+
+    fn profile(&self, now: Instant, request: &Message, aor: &str, tag: &str) -> Option<Message> {
+        let device = self.accounts.device(aor)?;
         let keep_alive = keep_alive(device);
         let lease_s = self.lease(keep_alive).as_secs() as u32;
         let others = self.accounts.buddies(aor);
@@ -90,10 +110,10 @@ impl Access {
             reflector: self.config.reflector.as_ref().map(|(address, _)| *address),
         };
         let contact = request.contacts().flatten().next().map(|contact| contact.raw_uri.to_owned());
-        let response = reply(request, 200, &self.dice.word(8))
+        let response = reply(request, 200, tag)
             .header(Name::Contact, format_args!("<{}>;expires={lease_s}", contact.unwrap_or_default()))
             .body(PROFILE, &words::write(&profile));
-        self.transactions.respond(now, id, response.finish());
+        Some(response.finish())
     }
 
     /// Tells every buddy who must send first that this one comes, or comes from elsewhere now.

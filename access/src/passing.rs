@@ -88,7 +88,7 @@ impl Access {
     /// For later; the oldest gives way.
     pub(crate) fn keep(&mut self, aor: &str, message: Message) {
         let most = self.config.mailbox;
-        let mail = &mut self.accounts.entry(aor).mail;
+        let mail = self.accounts.mail(aor);
         if mail.len() >= most {
             mail.pop_front();
         }
@@ -100,7 +100,7 @@ impl Access {
     /// What has waited goes out, signed by us: its sender's proof has aged.
     pub(crate) fn deliver(&mut self, now: Instant, aor: &str) {
         let Some(flow) = self.accounts.device(aor).map(|device| device.flow) else { return };
-        for message in std::mem::take(&mut self.accounts.entry(aor).mail) {
+        for message in self.accounts.take_mail(aor) {
             let from = message.from().ok().and_then(|from| from.uri().ok()?.aor()).unwrap_or_default();
             let kind = message.text(Name::ContentType).unwrap_or("text/plain").to_owned();
             let request = self.begin(flow, "MESSAGE", &from, aor).body(&kind, message.body());

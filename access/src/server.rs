@@ -15,7 +15,7 @@ use proto::stun;
 use proto::tables::{Limit, Tables};
 use proto::timers::Queue;
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Device, Number};
 use crate::config::Config;
 use crate::gate::{Gate, Verdict, Visit};
 
@@ -28,7 +28,7 @@ pub struct Access {
     pub(crate) transactions: Transactions,
     gate: Gate,
     pub(crate) accounts: Accounts,
-    leases: Queue<String>,
+    leases: Queue<Number>,
     pub(crate) pending: BTreeMap<ClientId, Pending>,
     pub(crate) out: VecDeque<Output>,
 }
@@ -63,12 +63,12 @@ const MISSED: u32 = 3;
 
 impl Access {
     /// Nobody is logged in.
-    pub fn new(config: Config, birth: Birth) -> Access {
+    pub fn new(mut config: Config, birth: Birth) -> Access {
         let mut dice = birth.dice(DICE);
         let transactions = Transactions::new(Timers::default(), config.transactions, &mut dice);
         Access {
             gate: Gate::new(&config.realm, config.nonce_key),
-            accounts: Accounts::new(&config.buddies),
+            accounts: Accounts::new(&std::mem::take(&mut config.buddies)),
             config,
             birth,
             dice,
@@ -91,7 +91,8 @@ impl Access {
             Received::Cancel { id, message, .. } => {
                 self.transactions.respond(now, id, reply(&message, 481, "none").finish());
             }
-            Received::Ack { .. } | Received::Stray { .. } | Received::Again { .. } | Received::Absorbed => {}
+            Received::Again { flow, message, tag } => self.welcome_again(now, flow, &message, &tag),
+            Received::Ack { .. } | Received::Stray { .. } | Received::Absorbed => {}
         }
     }
 
@@ -282,22 +283,31 @@ impl Access {
         keep_alive.map_or(self.config.lease, |every| every * MISSED + Duration::from_secs(5))
     }
 
+    /// The timer of a device that has just logged in looks, at its end, whether something was heard since.
     pub(crate) fn lease_begins(&mut self, now: Instant, aor: &str, lease: Duration) {
-        self.leases.set(now + lease, aor.to_owned());
+        let Some(number) = self.accounts.number(aor) else { return };
+        let timer = self.leases.set(now + lease, number);
+        self.accounts.device_mut(aor).into_iter().for_each(|device| device.lease = Some(timer));
     }
 
-    /// A timer of each login looks whether something was heard since; a device that was replaced has one too many, which
-    /// does no harm.
+    /// A device that is gone, or has logged in anew, needs its timer no more.
+    pub(crate) fn lease_ends(&mut self, device: Option<Device>) {
+        if let Some(timer) = device.and_then(|device| device.lease) {
+            self.leases.cancel(timer);
+        }
+    }
+
     fn leases_end(&mut self, now: Instant) {
-        while let Some(aor) = self.leases.pop(now) {
+        while let Some(number) = self.leases.pop(now) {
+            let aor = self.accounts.name(number);
             let Some(device) = self.accounts.device(&aor) else { continue };
             let until = device.heard + self.lease(keep_alive(device));
             if until > now {
-                self.leases.set(until, aor);
+                self.lease_begins(now, &aor, until - now);
                 continue;
             }
             let flow = device.flow;
-            self.accounts.log_out(&aor);
+            drop(self.accounts.log_out(&aor));
             self.tell_registered(&aor, flow, Registration::Lost);
             self.tell_gone(now, &aor);
         }
@@ -310,13 +320,16 @@ impl Access {
 }
 
 /// How often a device must send to us: only those need to that hear nobody they have not spoken to lately.
-pub(crate) fn keep_alive(device: &crate::accounts::Device) -> Option<Duration> {
+pub(crate) fn keep_alive(device: &Device) -> Option<Duration> {
     device.verdict.needs_keep_alive().then(|| device.verdict.keep_alive())
 }
 
 impl Node for Access {
     fn handle(&mut self, now: Instant, input: Input, tables: &mut dyn Tables) {
         self.transactions.wake(now);
+        if let Some((_, keys)) = &mut self.config.reflector {
+            keys.keep_time(self.birth.unix_at(now) as u32);
+        }
         match input {
             Input::Message { flow, message } => self.receive(now, flow, message, tables),
             Input::Other { flow, bytes } => self.stun(now, flow, &bytes, tables),

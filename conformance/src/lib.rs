@@ -1,5 +1,5 @@
 //! Proof, from cheap to dear: the simulated [`world`], in which whole calls run in milliseconds and the same seed tells
-//! the same story; the NAT laboratory ([`lab`]) with real programs, and what reads their story from the wire.
+//! the same story; a [`crowd`] before an access server; the NAT laboratory ([`lab`]) with real programs, and what reads their story from the wire.
 //!
 //! The stories are tests of this crate, in `tests/`.
 
@@ -7,5 +7,6 @@
 
 pub mod cast;
 pub mod company;
+pub mod crowd;
 pub mod lab;
 pub mod world;

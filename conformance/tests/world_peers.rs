@@ -292,6 +292,27 @@ fn who_hides_its_address_is_talked_to_through_the_server_and_never_named() {
     }
 }
 
+/// Of a login's answer nothing is kept: the same login that comes again is answered anew, and is no second one.
+#[test]
+fn a_profile_that_was_lost_is_written_anew() {
+    let mut company = Company::new(1, &[("e1", "e2")]);
+    let e1 = company.add("e1", None);
+    let proves =
+        |e: &Entry| has_body(e, LOGIN) && e.sip().is_some_and(|m| m.text(Name::Authorization).is_some());
+    let has_proven = |world: &conformance::world::World| world.packets().iter().any(proves);
+    assert!(company.world.run_until(has_proven, 10 * SECOND));
+    let server = ACCESS.split_once(':').unwrap().0;
+    company.world.cut(server, "192.0.2.10", true);
+    company.world.run_for(SECOND / 5);
+    assert!(!company.report(e1).logged_in);
+    company.world.cut(server, "192.0.2.10", false);
+    company.until_logged_in(e1);
+    let profiles: Vec<_> =
+        company.world.packets().iter().filter(|e| has_body(e, PROFILE)).filter_map(Entry::sip).collect();
+    assert_eq!(profiles.len(), 2, "{}", company.world.ladder());
+    assert_eq!(profiles[0].bytes(), profiles[1].bytes(), "nothing has changed in between");
+}
+
 #[test]
 fn a_message_for_somebody_offline_waits_for_its_login() {
     let mut company = Company::new(1, &[("e1", "e2")]);

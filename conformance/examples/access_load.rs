@@ -1,0 +1,44 @@
+//! What logging in costs an access server: the machine alone, on one core, with a crowd before it.
+//!
+//! ```text
+//! access_load [ENDPOINTS]       20,000 when nothing is said; prints one JSON line
+//! ```
+//!
+//! Everybody logs in once, then everybody once more (a restart: the server knows nobody). A login is a REGISTER with digest
+//! SHA-256 and a device signature, the profile of 20 buddies, and up to 5 who are told to punch and answer.
+
+use std::time::Instant;
+
+use conformance::crowd::{Crowd, DOMAIN, name, password};
+use conformance::world::WorldTables;
+use proto::tables::{Secret, User};
+
+fn main() {
+    let count = std::env::args().nth(1).map_or(20_000, |text| text.parse().expect("access_load [ENDPOINTS]"));
+    let mut tables = WorldTables::default();
+    for number in 0..count {
+        tables.add_user(User {
+            name: name(number),
+            secret: Secret::Password(password(number)),
+            aors: vec![format!("{}@{DOMAIN}", name(number))],
+            anchor: None,
+            srtp: None,
+            latch: None,
+            algorithms: Vec::new(),
+        });
+    }
+    let mut crowd = Crowd::new(count, Instant::now(), Instant::now);
+    let mut round = |crowd: &mut Crowd| {
+        let (spent, told) = (crowd.spent, crowd.told);
+        (0..count).for_each(|number| crowd.log_in(number, &mut tables));
+        let (spent, told) = (crowd.spent - spent, crowd.told - told);
+        (count as f64 / spent.as_secs_f64(), told as f64 / count as f64)
+    };
+    let (first, told) = round(&mut crowd);
+    crowd.restart();
+    let (again, _) = round(&mut crowd);
+    println!(
+        "{{\"endpoints\":{count},\"logins_per_second\":{first:.0},\"after_a_restart\":{again:.0},\"told_to_punch_each\":{told:.2},\"online\":{}}}",
+        crowd.access.status().online
+    );
+}

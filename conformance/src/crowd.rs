@@ -1,0 +1,176 @@
+//! A crowd before an access server: endpoints of which each has 20 buddies, who log in one after the other. For what is
+//! counted or measured, not for what is told: they say what a peer says, and answer what they are told.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use access::{Access, Config};
+use minicbor::bytes::ByteArray;
+use proto::digest;
+use proto::node::{Birth, Flow, Input, Lane, Node, Output};
+use proto::peer::nat::{Dependence, Verdict};
+use proto::peer::words::{self, Allows, LOGIN, Login};
+use proto::sip::{Builder, Message, Name, reply};
+use proto::tables::Tables;
+
+/// The access server.
+pub const SERVER: &str = "203.0.113.20:5060";
+/// Its domain.
+pub const DOMAIN: &str = "example.com";
+/// Buddies on either side, in a ring.
+const NEIGHBOURS: usize = 10;
+/// One in so many is behind a NAT that needs a punch: 5 of 20 buddies.
+const CLOSED: usize = 4;
+
+/// An access server, and how many may log in there.
+pub struct Crowd {
+    /// The server.
+    pub access: Access,
+    now: Instant,
+    count: usize,
+    /// A challenge that was met with, and how often it was answered.
+    challenge: Option<(String, u32)>,
+    /// Time spent in the server, where somebody looks at a clock.
+    clock: fn() -> Instant,
+    /// How much of it so far.
+    pub spent: Duration,
+    /// Requests of the server's own so far.
+    pub told: usize,
+}
+
+/// The account with this number.
+pub fn name(number: usize) -> String {
+    format!("e{number:06}")
+}
+
+/// Its password.
+pub fn password(number: usize) -> String {
+    format!("secret of {number}")
+}
+
+impl Crowd {
+    /// So many accounts; nobody is logged in. Time in the server is read from `clock`.
+    pub fn new(count: usize, now: Instant, clock: fn() -> Instant) -> Crowd {
+        let at = |number: usize| format!("{}@{DOMAIN}", name(number % count));
+        let next = |number: usize| (1..=NEIGHBOURS).map(move |step| (number, number + step));
+        let buddies = (0..count).flat_map(next).map(|(one, other)| (at(one), at(other))).collect();
+        let birth = Birth { now, wall: SystemTime::UNIX_EPOCH, seed: [7; 32], lane: Lane::default() };
+        let config = Config { buddies, ..Config::new(DOMAIN, [3; 32], [4; 32]) };
+        let access = Access::new(config, birth);
+        Crowd { access, now, count, challenge: None, clock, spent: Duration::ZERO, told: 0 }
+    }
+
+    /// The server is another process from now on: it knows nobody.
+    pub fn restart(&mut self) {
+        let fresh = Crowd::new(self.count, self.now, self.clock);
+        *self = Crowd { spent: self.spent, told: self.told, ..fresh };
+    }
+
+    /// One logs in with its password, and whoever is told of it answers. Panics when it is not let in.
+    pub fn log_in(&mut self, number: usize, tables: &mut dyn Tables) {
+        let request = request(number);
+        if self.challenge.is_none() {
+            let refused = self.say(number, request.clone(), tables);
+            let challenge = refused.text(Name::WwwAuthenticate).expect("a challenge").to_owned();
+            self.challenge = Some((challenge, 0));
+        }
+        let answered = self.prove(number, &request, tables);
+        if answered.status() == Some(200) {
+            return;
+        }
+        // The nonce has aged.
+        self.challenge = answered.text(Name::WwwAuthenticate).map(|challenge| (challenge.to_owned(), 0));
+        let answered = self.prove(number, &request, tables);
+        assert_eq!(answered.status(), Some(200), "{}", name(number));
+    }
+
+    fn prove(&mut self, number: usize, request: &Message, tables: &mut dyn Tables) -> Message {
+        let (challenge, count) = self.challenge.as_mut().expect("there is one by now");
+        *count += 1;
+        let covered = digest::Request { method: "REGISTER", body: request.body() };
+        let (user, secret, uri) = (name(number), password(number), request.request_uri());
+        let proof =
+            digest::answer(challenge, &user, &secret, uri, covered, *count, "0123").expect("an answer");
+        let branch = format!("SIP/2.0/UDP {};branch=z9hG4bKp{number}-{count};rport", own(number));
+        let request =
+            request.edit().set_first(Name::Via, &branch).append(Name::Authorization, &proof).finish();
+        self.say(number, request, tables)
+    }
+
+    /// Hands the server a request, and answers its own to others; gives its response.
+    fn say(&mut self, number: usize, message: Message, tables: &mut dyn Tables) -> Message {
+        self.now += Duration::from_micros(100);
+        let mut waiting = vec![(flow(number), message)];
+        let mut response = None;
+        while let Some((flow, message)) = waiting.pop() {
+            for (flow, message) in self.handle(flow, message, tables) {
+                match message.is_request() {
+                    true => {
+                        self.told += 1;
+                        waiting.push((flow, reply(&message, 200, "told").finish()));
+                    }
+                    false => response = Some(message),
+                }
+            }
+        }
+        response.expect("the server answers")
+    }
+
+    fn handle(&mut self, flow: Flow, message: Message, tables: &mut dyn Tables) -> Vec<(Flow, Message)> {
+        let begun = (self.clock)();
+        self.access.handle(self.now, Input::Message { flow, message }, tables);
+        let outputs: Vec<Output> = std::iter::from_fn(|| self.access.poll(tables)).collect();
+        self.spent += (self.clock)().saturating_duration_since(begun);
+        let sent = outputs.into_iter().filter_map(|output| match output.on_the_wire() {
+            Output::Send { flow, bytes, .. } => Some((flow, Message::parse(bytes).ok()?)),
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    /// Time passes; what is due is done.
+    pub fn wait(&mut self, time: Duration, tables: &mut dyn Tables) {
+        self.now += time;
+        self.access.handle(self.now, Input::Wake, tables);
+        while self.access.poll(tables).is_some() {}
+    }
+}
+
+/// The outside of its NAT.
+fn own(number: usize) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::from(0xc612_0000 + number as u32), 5060))
+}
+
+fn flow(number: usize) -> Flow {
+    Flow::udp(SERVER.parse().expect("an address"), own(number))
+}
+
+/// Its login, as a peer writes it, before it is challenged.
+fn request(number: usize) -> Message {
+    let (aor, own) = (format!("{}@{DOMAIN}", name(number)), own(number));
+    let filtering =
+        if number.is_multiple_of(CLOSED) { Dependence::AddressAndPort } else { Dependence::Endpoint };
+    let call_id = format!("login-of-{number:06}");
+    let login = Login {
+        external: Some(own),
+        verdict: Verdict::nat(Dependence::Endpoint, filtering),
+        hosts: vec![SocketAddr::from(([10, 0, 0, 2], 5060))],
+        device: ByteArray::from([0; 32]),
+        allows: Allows::default(),
+        bind: None,
+        proof: ByteArray::from([0; 64]),
+    };
+    let mut secret = [1; 32];
+    secret[..8].copy_from_slice(&number.to_be_bytes());
+    Builder::request("REGISTER", &format!("sip:{DOMAIN}"))
+        .header(Name::Via, format_args!("SIP/2.0/UDP 10.0.0.2:5060;branch=z9hG4bKr{number};rport"))
+        .header(Name::MaxForwards, 70)
+        .header(Name::From, format_args!("<sip:{aor}>;tag=t{number}"))
+        .header(Name::To, format_args!("<sip:{aor}>"))
+        .header(Name::CallId, &call_id)
+        .header(Name::CSeq, "1 REGISTER")
+        .header(Name::Contact, format_args!("<sip:{}@10.0.0.2:5060>", name(number)))
+        .header(Name::Expires, 300)
+        .body(LOGIN, &words::write(&login.sign(&secret, &aor, &call_id)))
+        .finish()
+}
