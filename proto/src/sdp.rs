@@ -22,7 +22,7 @@ mod secure;
 
 pub use anonymous::anonymous;
 pub use reach::{Reach, reach};
-pub use secure::{Dress, Protection, dress};
+pub use secure::{Dress, Protection, dress, with_bundled_ports};
 
 /// A session description, indexed.
 #[derive(Clone, Debug)]
@@ -118,6 +118,8 @@ pub struct Media<'a> {
     pub ice_pwd: Option<&'a str>,
     /// In a BUNDLE group (RFC 9143).
     pub bundled: bool,
+    /// `a=bundle-only` (RFC 9143 §6): port 0 does not mean that it is rejected.
+    pub bundle_only: bool,
     /// `a=mid` (RFC 5888).
     pub mid: Option<&'a str>,
     /// What stands behind `a=crypto:` (RFC 4568), line by line.
@@ -220,7 +222,14 @@ impl<'a> Sdp<'a> {
     /// - ICE lines go from rewritten sections, and from the session level.
     /// - Bundled sections that shared a port share one afterwards: the first one's.
     pub fn rewrite(&self, sections: &[Option<Rewrite>]) -> Vec<u8> {
-        rewrite::rewrite(self, sections)
+        rewrite::rewrite(self, &rewrite::shared_ports(&self.media, sections))
+    }
+
+    /// The same where sections that shared a port may part: each has its own rewrite.
+    pub fn rewrite_apart(&self, sections: &[Option<Rewrite>]) -> Vec<u8> {
+        let mut sections = sections.to_vec();
+        sections.resize(self.media.len(), None);
+        rewrite::rewrite(self, &sections)
     }
 }
 

@@ -9,7 +9,7 @@ use proto::control::{self, Ask};
 use proto::event::{Event, Release, Side};
 use proto::node::Flow;
 use proto::node_auth::Proof;
-use proto::sdp::Sdp;
+use proto::sdp::{Sdp, with_bundled_ports};
 use proto::sip::transaction::{ClientId, Happened, Received, ServerId};
 use proto::sip::{Builder, Message, Method, Name, NameAddr, reply};
 
@@ -271,6 +271,11 @@ impl Relay {
             return Ok(None);
         };
         let sdp = Sdp::parse(sdp).or_else(|malformed| refused(400, malformed.0))?;
+        // Of a bundle the relay makes streams of their own, if it looks at keys at all.
+        let Some(apart) = ask.srtp.and_then(|_| with_bundled_ports(&sdp)) else {
+            return self.describe(now, session, ask, &sdp).map(Some);
+        };
+        let sdp = Sdp::parse(&apart).or_else(|malformed| refused(400, malformed.0))?;
         self.describe(now, session, ask, &sdp).map(Some)
     }
 

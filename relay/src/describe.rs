@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use proto::control::{Ask, Mode};
 use proto::event::Side;
-use proto::sdp::{Kind, Media, Rewrite, Sdp};
+use proto::sdp::{Kind, Media, Protection, Rewrite, Sdp};
 
 use crate::leg::{Described, Leg, is_held};
 use crate::ports::{Lease, Shortage, Want};
@@ -72,7 +72,8 @@ impl Relay {
         sdp: &Sdp<'_>,
     ) -> Result<Vec<u8>, Not> {
         let plans = self.take_in(now, session, ask, sdp)?;
-        let body = sdp.rewrite(&self.rewrites(session, ask.leg.other(), &plans));
+        let rewrites = self.rewrites(session, ask.leg.other(), &plans);
+        let body = if ask.srtp.is_some() { sdp.rewrite_apart(&rewrites) } else { sdp.rewrite(&rewrites) };
         Ok(self.dress(session, ask, sdp, &plans, body, None))
     }
 
@@ -84,7 +85,7 @@ impl Relay {
         ask: &Ask,
         sdp: &Sdp<'_>,
     ) -> Result<Vec<Plan>, Not> {
-        let plans = self.plan(session, ask.leg, sdp).map_err(Not::Refused)?;
+        let plans = self.plan(session, ask, sdp).map_err(Not::Refused)?;
         self.check_keys(session, ask, sdp).map_err(Not::Refused)?;
         let leases = self.lend(session, &plans)?;
         session.parties[index(ask.leg)].learn(ask);
@@ -104,7 +105,7 @@ impl Relay {
         }
     }
 
-    fn plan(&self, session: &Session, side: Side, sdp: &Sdp<'_>) -> Result<Vec<Plan>, Refusal> {
+    fn plan(&self, session: &Session, ask: &Ask, sdp: &Sdp<'_>) -> Result<Vec<Plan>, Refusal> {
         let refuse = |why| Err(Refusal { status: 488, why });
         if sdp.media.len() > SECTIONS {
             return refuse("more m= sections than a session may have");
@@ -117,19 +118,21 @@ impl Relay {
         if active().count() > 0 && active().all(|media| media.kind == Kind::Other) {
             return refuse("no m= section is carried in datagrams");
         }
-        Ok((0..sdp.media.len()).map(|at| self.plan_section(session, side, sdp, at)).collect())
+        Ok((0..sdp.media.len()).map(|at| self.plan_section(session, ask, sdp, at)).collect())
     }
 
-    fn plan_section(&self, session: &Session, side: Side, sdp: &Sdp<'_>, at: usize) -> Plan {
+    fn plan_section(&self, session: &Session, ask: &Ask, sdp: &Sdp<'_>, at: usize) -> Plan {
         let media = &sdp.media[at];
         let stream = session.streams.get(at).copied().flatten();
-        match (media.kind, bundled_with(sdp, at), stream) {
+        // Where the relay stands between, sections are told apart, and their bundle is its own affair (see `keys`).
+        let apart = ask.srtp.is_some() && Protection::of(media) == Protection::Dtls;
+        match (media.kind, bundled_with(sdp, at).filter(|_| !apart), stream) {
             _ if media.port == 0 => Plan::Close,
             (Kind::Other, ..) => Plan::Leave,
             (_, Some(first), _) => Plan::With(first),
             (Kind::Rtp, _, None) => Plan::Open(Want::Pair),
             (_, _, None) => Plan::Open(Want::Single),
-            (kind, _, Some(stream)) => Plan::Keep(self.lacks_rtcp(&stream, side, media, kind)),
+            (kind, _, Some(stream)) => Plan::Keep(self.lacks_rtcp(&stream, ask.leg, media, kind)),
         }
     }
 
@@ -192,6 +195,7 @@ impl Relay {
             }
         }
         (plans.len()..session.streams.len()).for_each(|at| self.close(now, session, at));
+        self.bundle(now, session, ask, sdp);
     }
 
     /// Makes a stream's two legs.

@@ -97,8 +97,11 @@ impl Relay {
         let Some(leg) = self.legs.get(at as usize) else { return };
         let Some(keys) = &leg.keys else { return };
         let checked = keys.terms.ice.as_ref().is_none_or(|ice| ice.checked.is_some());
-        let due =
-            keys.terms.active == Some(true) && keys.agreed.is_none() && checked && leg.media.target.is_some();
+        let due = !leg.is_member()
+            && keys.terms.active == Some(true)
+            && keys.agreed.is_none()
+            && checked
+            && leg.media.target.is_some();
         if due && !self.associations.contains_key(&at) {
             self.begin_handshake(now, at, true);
             self.drive(now, at, None);

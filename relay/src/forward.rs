@@ -104,7 +104,7 @@ impl Relay {
         mut len: usize,
     ) -> Result<Option<Way>, Why> {
         let bytes = buffer.get(..len).ok_or(Why::Invalid)?;
-        let (at, part) = match self.sockets.get(socket.0 as usize).copied().unwrap_or(Use::Closed) {
+        let (mut at, part) = match self.sockets.get(socket.0 as usize).copied().unwrap_or(Use::Closed) {
             Use::Leg(leg, part) => (leg, part),
             Use::Shared(legs, part) => (self.whose(legs, part, from, &classify(bytes)), part),
             Use::Idle => return Err(Why::Idle),
@@ -113,7 +113,7 @@ impl Relay {
         let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
         if leg.keys.is_some() {
             let Some(plain) = self.unprotect(now, at, part, from, buffer, len)? else { return Ok(None) };
-            len = plain;
+            (len, at) = plain;
         }
         let bytes = &buffer[..len];
         let packet = classify(bytes);

@@ -50,6 +50,12 @@ impl Relay {
         if nominates && leg.media.latched != Some(from) {
             let change = if leg.media.latched.is_some() { Change::Moved } else { Change::Latched };
             leg.nominate(now, from);
+            let members = leg.keys.as_ref().map(|keys| keys.terms.bundle.members.clone()).unwrap_or_default();
+            for member in members {
+                if let Some(leg) = self.legs.get_mut(member as usize) {
+                    leg.nominate(now, from);
+                }
+            }
             self.note(now, at, part, from, Ok(change));
         }
         self.begin_if_active(now, at);

@@ -103,6 +103,7 @@ impl Relay {
         let kept = record.as_ref().and_then(Value::as_dict).map(Kept);
         let Some(session) = kept.and_then(|kept| self.unpack(now, &kept, &waiting.ports)) else { return };
         let streams: Vec<Stream> = session.streams().copied().collect();
+        self.bundle_again(&session);
         self.sessions.insert(id, session);
         streams.iter().for_each(|stream| self.connect(stream));
         self.watch(control::Session(id));

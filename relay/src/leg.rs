@@ -358,9 +358,10 @@ impl Leg {
         }
     }
 
-    /// Its ports.
+    /// Its own ports.
     pub(crate) fn ports(&self) -> impl Iterator<Item = Port> + use<> {
-        [Some(self.media.port), self.rtcp.as_ref().map(|rtcp| rtcp.port)].into_iter().flatten()
+        let media = (!self.is_member()).then_some(self.media.port);
+        [media, self.rtcp.as_ref().map(|rtcp| rtcp.port)].into_iter().flatten()
     }
 
     /// What it saw.

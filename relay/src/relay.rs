@@ -224,6 +224,9 @@ impl Relay {
     /// Points a stream's sockets at its legs.
     pub(crate) fn connect(&mut self, stream: &Stream) {
         for leg in stream.legs {
+            if self.legs[leg as usize].is_member() {
+                continue;
+            }
             for part in [Part::Media, Part::Rtcp] {
                 let Some(channel) = self.legs[leg as usize].way_in(part) else { continue };
                 let job = if stream.shared { Use::Shared(stream.legs, part) } else { Use::Leg(leg, part) };
@@ -240,10 +243,11 @@ impl Relay {
                 let quality = self.legs[leg as usize].quality(session.born);
                 session.ended[side] = sum(session.ended[side], quality);
             }
-            if side == 0 || !stream.shared {
+            if !self.leaves_bundle(leg) && (side == 0 || !stream.shared) {
                 self.legs[leg as usize].ports().for_each(|port| self.return_port(now, port));
             }
             self.associations.remove(&leg);
+            self.legs[leg as usize].keys = None;
             self.free_legs.push(leg);
         }
     }

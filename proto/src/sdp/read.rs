@@ -37,6 +37,7 @@ struct Section<'a> {
     ice_ufrag: Option<&'a str>,
     ice_pwd: Option<&'a str>,
     mid: Option<&'a str>,
+    bundle_only: bool,
     cryptos: Vec<&'a str>,
     fingerprints: Vec<&'a str>,
     setup: Option<&'a str>,
@@ -87,6 +88,7 @@ impl<'a> Reader<'a> {
             "fingerprint" => section.fingerprints.push(value),
             "setup" => section.setup = Some(value),
             "mid" => section.mid = Some(value),
+            "bundle-only" => section.bundle_only = true,
             "rtpmap" => {
                 section.clock_rates.extend(rtpmap(value));
                 section.encodings.extend(encoding(value));
@@ -126,6 +128,7 @@ impl<'a> Section<'a> {
             ice: self.ice || session.ice,
             ice_ufrag: self.ice_ufrag.or(session.ice_ufrag),
             ice_pwd: self.ice_pwd.or(session.ice_pwd),
+            bundle_only: self.bundle_only,
             mid: self.mid,
             cryptos: self.cryptos,
             fingerprints: match self.fingerprints.is_empty() {

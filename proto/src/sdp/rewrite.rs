@@ -8,13 +8,12 @@ use super::{Connection, Media, Rewrite, Sdp};
 
 /// See [`Sdp::rewrite`].
 pub(super) fn rewrite(sdp: &Sdp<'_>, sections: &[Option<Rewrite>]) -> Vec<u8> {
-    let sections = shared_ports(&sdp.media, sections);
     let Some(first) = sections.iter().flatten().next() else { return sdp.bytes.to_vec() };
     let mut blocks = blocks(sdp.bytes);
     let mut writer = Writer::new(sdp.bytes);
-    let connection = session_connection(sdp, &sections, first.rtp.ip());
+    let connection = session_connection(sdp, sections, first.rtp.ip());
     writer.session(blocks.next().unwrap_or_default(), first.rtp.ip(), connection);
-    for ((block, media), section) in blocks.zip(&sdp.media).zip(&sections) {
+    for ((block, media), section) in blocks.zip(&sdp.media).zip(sections) {
         match section {
             Some(rewrite) => writer.section(block, media, rewrite, connection),
             None => writer.out.extend(block),
@@ -24,7 +23,7 @@ pub(super) fn rewrite(sdp: &Sdp<'_>, sections: &[Option<Rewrite>]) -> Vec<u8> {
 }
 
 /// One rewrite or none for each section, bundled ones that share an address brought together.
-fn shared_ports(media: &[Media<'_>], sections: &[Option<Rewrite>]) -> Vec<Option<Rewrite>> {
+pub(super) fn shared_ports(media: &[Media<'_>], sections: &[Option<Rewrite>]) -> Vec<Option<Rewrite>> {
     let mut out: Vec<Option<Rewrite>> = Vec::with_capacity(media.len());
     for (at, section) in media.iter().enumerate() {
         let asked = sections.get(at).copied().flatten();

@@ -2,7 +2,7 @@
 //! they are the only ones that change. RFC 4568 (`a=crypto`), RFC 5763 (DTLS-SRTP), RFC 8839 (ICE), RFC 9143 (BUNDLE).
 
 use super::lines::{Line, lines, token};
-use super::{Kind, Media};
+use super::{Kind, Media, Sdp};
 use crate::tables::Srtp;
 
 /// How a section's packets are protected.
@@ -96,6 +96,34 @@ pub fn dress(bytes: &[u8], sections: &[Option<Dress>], browser: bool, session: &
         out.add(section.map_or(&[][..], |dress| &dress.lines));
     }
     out.bytes
+}
+
+/// A description whose sections that are offered in a bundle alone (`a=bundle-only`, port 0) name the address of its first one.
+/// `None`: it has none.
+pub fn with_bundled_ports(sdp: &Sdp<'_>) -> Option<Vec<u8>> {
+    let alone = |media: &Media<'_>| media.bundled && media.bundle_only && media.port == 0;
+    sdp.media.iter().find(|media| alone(media))?;
+    let first = sdp.media.iter().find(|media| media.bundled && media.port != 0)?;
+    let host = first.connection.map(|connection| connection.host).unwrap_or_default();
+    let connection = format!("c=IN {} {host}", if host.contains(':') { "IP6" } else { "IP4" });
+    let (mut sections, mut inside) = (sdp.media.iter(), false);
+    let mut out = Vec::with_capacity(sdp.bytes.len() + 32);
+    for line in lines(sdp.bytes) {
+        if line.value(b'm').is_some() {
+            inside = sections.next().is_some_and(alone);
+        }
+        match (line.text, token(line.text, 1)) {
+            ([b'm', ..], Some(port)) if inside => {
+                out.extend(&line.text[..port.start]);
+                out.extend(first.port.to_string().bytes());
+                out.extend(&line.text[port.end..]);
+            }
+            ([b'c', b'=', ..], _) if inside => out.extend(connection.bytes()),
+            _ => out.extend(line.text),
+        }
+        out.extend(line.end);
+    }
+    Some(out)
 }
 
 struct Dressed<'a> {

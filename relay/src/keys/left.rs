@@ -56,6 +56,8 @@ impl Terms {
     /// `active`, `ice UFRAG PWD UFRAG PWD`, `fingerprint HASH VALUE`.
     fn pack(&self) -> Value<'static> {
         let mut lines = Vec::new();
+        lines.extend(self.bundle.head.map(|_| "member of another's".to_owned()));
+        lines.push(format!("formats {}", self.bundle.formats));
         lines.extend(self.active.map(|active| format!("active {active}")));
         if let Some(ice) = &self.ice {
             let (ufrag, pwd) = ice.theirs.clone().unwrap_or_default();
@@ -69,14 +71,17 @@ impl Terms {
         let mut terms = Terms::default();
         for (name, value) in lines.iter().filter_map(|line| line.split_once(' ')) {
             match name {
+                "member" => terms.bundle.head = Some(u32::MAX),
+                "formats" => terms.bundle.formats = value.parse().unwrap_or(0),
                 "active" => terms.active = value.parse().ok(),
                 "fingerprint" => terms.fingerprints.push(value.to_owned()),
-                _ => {
+                "ice" => {
                     let mut words = value.split(' ').map(str::to_owned);
                     let mut pair = || Some((words.next()?, words.next()?));
                     let (ours, theirs) = (pair(), pair().filter(|(ufrag, _)| !ufrag.is_empty()));
                     terms.ice = ours.map(|(ufrag, pwd)| Ice { ufrag, pwd, theirs, checked: None });
                 }
+                _ => {}
             }
         }
         terms

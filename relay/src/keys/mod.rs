@@ -10,6 +10,7 @@
 //! so do roll-over counters and replay windows, so that a re-INVITE changes nothing. All is left behind for the next
 //! process (see `kept`).
 
+mod bundle;
 mod left;
 mod path;
 pub(crate) mod terms;

@@ -13,7 +13,8 @@ use crate::relay::Relay;
 use crate::why::Why;
 
 impl Relay {
-    /// Opens a packet of a leg that has keys; gives its length as plain RTP or RTCP. `None`: it was for us.
+    /// Opens a packet of a leg that has keys; gives its length as plain RTP or RTCP, and the leg it is of.
+    /// `None`: it was for us.
     pub(crate) fn unprotect(
         &mut self,
         now: Instant,
@@ -22,13 +23,13 @@ impl Relay {
         from: SocketAddr,
         buffer: &mut [u8],
         len: usize,
-    ) -> Result<Option<usize>, Why> {
+    ) -> Result<Option<(usize, u32)>, Why> {
         let bytes = buffer.get_mut(..len).ok_or(Why::Invalid)?;
         let packet = classify(bytes);
         let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
-        let Some(keys) = &leg.keys else { return Ok(Some(len)) };
+        let Some(keys) = &leg.keys else { return Ok(Some((len, at))) };
         if keys.protection == Protection::Plain || leg.kind != Kind::Rtp {
-            return Ok(Some(len));
+            return Ok(Some((len, at)));
         }
         let is_rtcp = part == Part::Rtcp || matches!(packet, Packet::Rtcp(_));
         match packet {
@@ -40,19 +41,20 @@ impl Relay {
             }
             Packet::Rtp(_) | Packet::Rtcp(_) => {}
             _ if is_rtcp => {}
-            _ => return Ok(Some(len)),
+            _ => return Ok(Some((len, at))),
         }
         if !leg.listens_to(now, part, from, &packet) {
             leg.turn_away(now, from);
             return Err(Why::Stranger);
         }
-        let Some(keys) = &mut leg.keys else { return Ok(Some(len)) };
+        let Some(keys) = &mut leg.keys else { return Ok(Some((len, at))) };
         let receiver = keys.receiver.as_mut().ok_or(Why::Unkeyed)?;
         let opened = if is_rtcp { receiver.rtcp(bytes) } else { receiver.rtp(bytes) };
         if receiver.has_moved() {
             self.changed.insert(leg.whose.session.0);
         }
-        opened.map(Some).map_err(refused)
+        let len = opened.map_err(refused)?;
+        Ok(Some((len, self.member_for(at, buffer.get(..len).unwrap_or_default()))))
     }
 
     /// A DTLS datagram counts where its party is heard; where nobody is yet, it may be what shows where it is.
@@ -90,7 +92,8 @@ impl Relay {
         buffer: &mut [u8],
         len: usize,
     ) -> Result<usize, Why> {
-        let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
+        let head = self.head_of(at);
+        let leg = self.legs.get_mut(head as usize).ok_or(Why::Idle)?;
         let Some(keys) = leg.keys.as_mut().filter(|_| leg.kind == Kind::Rtp) else { return Ok(len) };
         if keys.protection == Protection::Plain {
             return Ok(len);
@@ -127,7 +130,7 @@ impl Leg {
 
     /// Whether the party's checks alone say where it is.
     pub(crate) fn does_ice(&self) -> bool {
-        self.keys.as_ref().is_some_and(|keys| keys.terms.ice.is_some())
+        self.keys.as_ref().is_some_and(|keys| keys.terms.ice.is_some()) || self.is_member()
     }
 
     /// The party has nominated where it is.

@@ -6,6 +6,8 @@ use std::time::Instant;
 use proto::node::Dice;
 use proto::sdp::Media;
 
+use super::bundle::{Bundle, formats};
+
 /// The terms of one leg.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
@@ -15,6 +17,8 @@ pub(crate) struct Terms {
     pub(crate) active: Option<bool>,
     /// Its checks (RFC 8445); `None`: it does no ICE.
     pub(crate) ice: Option<Ice>,
+    /// Which other sections are on its port.
+    pub(crate) bundle: Bundle,
 }
 
 /// Our side of ICE, which is lite: we answer checks and make none.
@@ -46,6 +50,10 @@ impl Terms {
         let fingerprints: Vec<String> = media.fingerprints.iter().map(ToString::to_string).collect();
         let renewed = !self.fingerprints.is_empty() && self.fingerprints != fingerprints;
         self.fingerprints = fingerprints;
+        self.bundle.formats = formats(media);
+        if self.bundle.head.is_some() {
+            return false;
+        }
         if renewed {
             self.active = None;
         }

@@ -145,8 +145,23 @@ impl Relay {
         }
         bridges[other] = told;
         session.bridges = Some(bridges);
-        let at_session: &[String] = if ice { &["ice-lite".to_owned()] } else { &[] };
-        dress(&body, &sections, browser, at_session)
+        let mut at_session: Vec<String> = Vec::new();
+        at_session.extend(ice.then(|| "ice-lite".to_owned()));
+        at_session.extend(self.group(session, other));
+        dress(&body, &sections, browser, &at_session)
+    }
+
+    /// The group of the sections that are on one port towards a party.
+    fn group(&self, session: &Session, side: usize) -> Option<String> {
+        let legs = session.streams.iter().map(|stream| stream.map(|stream| stream.legs[side]));
+        let bundled = |leg: u32| {
+            let keys = self.legs.get(leg as usize).and_then(|leg| leg.keys.as_ref());
+            keys.is_some_and(|keys| keys.terms.bundle.head.is_some() || !keys.terms.bundle.members.is_empty())
+        };
+        let said = session.bridges.iter().flat_map(|bridges| &bridges[side]);
+        let named = legs.zip(said).filter(|(leg, _)| leg.is_some_and(bundled));
+        let mids: Vec<&str> = named.map(|(_, said)| said.mid.as_str()).collect();
+        (!mids.is_empty()).then(|| format!("group:BUNDLE {}", mids.join(" ")))
     }
 
     /// What one section says to the party of a leg: protocol and mid, and the attributes that go with them.
@@ -154,6 +169,11 @@ impl Relay {
         let wish = Protection::wanted(to.keying.parties[to.side]);
         let leg = self.legs.get_mut(leg as usize);
         let port = leg.as_ref().map_or(0, |leg| leg.media.port.number);
+        let head = leg.as_ref().and_then(|leg| leg.keys.as_ref()?.terms.bundle.head);
+        let leg = match head {
+            Some(head) => self.legs.get_mut(head as usize),
+            None => leg,
+        };
         let keys = leg.and_then(|leg| leg.keys.as_deref_mut());
         let protection = keys.as_ref().map_or(wish, |keys| keys.protection);
         let said = to.said(protection);
