@@ -344,6 +344,7 @@ impl Phone {
             Input::Other { .. }
             | Input::Answer { .. }
             | Input::Proven { .. }
+            | Input::Passed { .. }
             | Input::Carried(_)
             | Input::Wake => {}
         }

@@ -311,6 +311,15 @@ pub enum Input {
         /// Why, in the operating system's words.
         why: String,
     },
+    /// What a sibling passed on. See [`Output::Pass`].
+    Passed {
+        /// The path it came by, to the sibling that read it.
+        flow: Flow,
+        /// The bytes as they came.
+        bytes: Bytes,
+        /// What the lanes before have found; empty on the first one.
+        gathered: Bytes,
+    },
     /// What the path below the relay has carried. See [`Output::Offload`].
     Carried(Vec<Carried>),
     /// The answer to an [`Output::Ask`].
@@ -413,6 +422,17 @@ pub enum Output {
         ticket: Ticket,
         /// What to find out.
         question: Question,
+    },
+    /// Hand what came in to another lane of the same service. A lane that is overrun drops it, as the network may.
+    Pass {
+        /// Which one; it may be the very same.
+        lane: u16,
+        /// The path it came by: whoever answers answers there.
+        flow: Flow,
+        /// The bytes as they came.
+        bytes: Bytes,
+        /// What has been found for it so far.
+        gathered: Bytes,
     },
     /// Something happened that somebody may want to know.
     Event(Event),

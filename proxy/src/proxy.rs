@@ -192,7 +192,11 @@ impl Proxy {
             Input::Proven { flow, domains } => self.proven.opened(&flow, domains),
             Input::Wake => {}
             Input::Drain => self.draining = true,
-            Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } | Input::Carried(_) => {}
+            Input::Media { .. }
+            | Input::Bound { .. }
+            | Input::BindFailed { .. }
+            | Input::Passed { .. }
+            | Input::Carried(_) => {}
         }
     }
 

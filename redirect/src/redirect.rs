@@ -235,6 +235,7 @@ impl Node for Redirect {
             | Input::Media { .. }
             | Input::Bound { .. }
             | Input::BindFailed { .. }
+            | Input::Passed { .. }
             | Input::Carried(_)
             | Input::Proven { .. }
             | Input::Answer { .. } => {}

@@ -286,6 +286,7 @@ impl Node for Relay {
         self.take_up(tables);
         match input {
             Input::Other { flow, bytes } if self.is_ng(flow.local) => self.command(now, flow, bytes),
+            Input::Passed { flow, bytes, gathered } => self.passed(now, flow, bytes, &gathered),
             Input::Message { flow, .. } if self.is_ng(flow.local) => {}
             Input::Message { flow, message } => self.receive(now, flow, message),
             Input::Media { socket, from, bytes } => self.media(now, socket, from, &bytes),

@@ -238,6 +238,10 @@ impl World {
                     self.sockets.remove(&(self.nodes[node.0].host, local));
                 }
             }
+            // A node of the world is the only lane of its service.
+            Output::Pass { flow, bytes, gathered, .. } => {
+                self.tell_later(self.now, node, Input::Passed { flow, bytes, gathered });
+            }
             // Nothing ever waits on a socket here: a packet is handed over as it arrives.
             Output::Empty { .. } | Output::Capture(_) | Output::Offload(_) => {}
             Output::Ask { ticket, question } => {

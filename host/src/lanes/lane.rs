@@ -461,6 +461,9 @@ impl Lane {
             Output::Ask { ticket, question } => {
                 self.outside.ask(Address { lane: self.index, seat }, ticket, question)
             }
+            Output::Pass { lane, flow, bytes, gathered } => {
+                self.pass_to_sibling(lane, flow, Input::Passed { flow, bytes, gathered });
+            }
             Output::Event(event) => self.ring.raise(event),
             Output::Capture(captured) => {
                 self.recorder.iter().for_each(|recorder| recorder.keep((*captured).clone()));
@@ -529,6 +532,17 @@ impl Lane {
             self.inbox.push_back((to.seat, input));
         } else if self.post.post(to, input).is_err() {
             self.inbox.push_back((from, Input::SendFailed { ticket, flow, error: SendError::Busy }));
+        }
+    }
+
+    /// To another lane of the service behind the address this came to; one that is overrun misses it.
+    fn pass_to_sibling(&mut self, lane: u16, flow: Flow, input: Input) {
+        let seats = self.post.seats(flow.transport, flow.local);
+        let Some(to) = seats.and_then(|seats| seats.get(usize::from(lane)).copied()) else { return };
+        if to.lane == self.index {
+            self.inbox.push_back((to.seat, input));
+        } else if self.post.post(to, input).is_err() {
+            self.report.dropped += 1;
         }
     }
 

@@ -11,6 +11,11 @@ pub fn read(bytes: &[u8]) -> Option<Value<'_>> {
     rest.is_empty().then_some(value)
 }
 
+/// The same for what we have written ourselves, of any length.
+pub(crate) fn read_ours(bytes: &[u8]) -> Option<Value<'_>> {
+    Reader { bytes, at: 0, left: usize::MAX }.value(DEPTH)
+}
+
 /// Reads the value at the start, and returns what follows it: how a stream is cut into messages.
 pub fn read_first(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     let mut reader = Reader { bytes, at: 0, left: VALUES };

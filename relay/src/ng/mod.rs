@@ -21,6 +21,7 @@ pub mod command;
 mod cookies;
 mod exchange;
 pub mod flags;
+mod gather;
 pub mod json;
 mod keying;
 mod report;
@@ -158,6 +159,9 @@ impl Relay {
         }
         if self.ng.waiting.iter().any(|waiting| waiting.flow == flow && waiting.bytes == bytes) {
             return;
+        }
+        if self.asks_all_lanes(&envelope) {
+            return self.begin_round(flow, bytes);
         }
         match self.obey(now, flow, &envelope) {
             Err(Refused::Yet(pairs)) if self.ng.waiting.len() < WAITING => {

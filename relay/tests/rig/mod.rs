@@ -118,6 +118,8 @@ pub struct Rig {
     pub sip: Vec<Message>,
     /// Answers to ng commands, since last asked.
     pub ng: Vec<Vec<u8>>,
+    /// What was passed on to another lane, and to which, since last asked.
+    pub passed: Vec<(u16, Input)>,
     /// Copies of recorded sessions.
     pub captured: Vec<proto::node::Captured>,
     /// What the path below was told, since last asked.
@@ -145,8 +147,13 @@ impl Rig {
 
     /// The next process, with what the last one left behind.
     pub fn after(config: Config, tables: KeptTables, now: Instant, binds: bool) -> Rig {
+        Rig::lane(config, tables, now, binds, Lane::default())
+    }
+
+    /// One of several lanes.
+    pub fn lane(config: Config, tables: KeptTables, now: Instant, binds: bool, lane: Lane) -> Rig {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let birth = Birth { now, wall, seed: [3; 32], lane: Lane::default() };
+        let birth = Birth { now, wall, seed: [3; 32], lane };
         let tables_empty = tables.sessions.is_empty();
         let mut rig = Rig {
             relay: Relay::new(birth, config.clone()),
@@ -158,6 +165,7 @@ impl Rig {
             sent: Vec::new(),
             sip: Vec::new(),
             ng: Vec::new(),
+            passed: Vec::new(),
             captured: Vec::new(),
             offloads: Vec::new(),
             sockets: BTreeMap::new(),
@@ -189,6 +197,9 @@ impl Rig {
                 Output::Send { flow, bytes, .. } => {
                     assert_eq!((flow.local, flow.remote), (address(CONTROL), address(PROXY)));
                     self.sip.push(Message::parse(bytes).unwrap());
+                }
+                Output::Pass { lane, flow, bytes, gathered } => {
+                    self.passed.push((lane, Input::Passed { flow, bytes, gathered }));
                 }
                 Output::Empty { socket } => self.emptied.push(socket),
                 Output::Release { socket } => drop(self.addresses.remove(&socket)),
