@@ -13,6 +13,7 @@ use conformance::cast::{P1, P2, add_phone_with, add_proxy_with, add_relay, proxy
 use conformance::world::{INTERNET, NodeId, Rules, World};
 use endpoint_sim::{Act, After, Phone, Script, Step};
 use proto::event::Event;
+use proto::lookup::{Advice, Lookup};
 use proto::tables::{Anchor, Secret, User};
 use proxy::config::{Goes, NextHop, Origin, Pattern, Route, Server, Siblings, Trunk};
 use proxy::trunks::health::State;
@@ -27,6 +28,7 @@ struct Office {
     office: NodeId,
     alice: NodeId,
     bob: NodeId,
+    config: proxy::Config,
 }
 
 fn next(host: &str) -> NextHop {
@@ -112,6 +114,7 @@ fn office(alice: Script, bob: Script) -> Office {
         ..config(P1, "office.example")
     };
     let theirs = proxy::Config { relays: Vec::new(), anchor: Anchor::Never, ..config(P2, "carrier.example") };
+    let config = ours.clone();
     let office = add_proxy_with(&mut world, "P1", P1, ours);
     let carrier = add_proxy_with(&mut world, "carrier", P2, theirs);
     add_relay(&mut world, 100);
@@ -122,7 +125,7 @@ fn office(alice: Script, bob: Script) -> Office {
     let inside = world.inside(nat);
     let alice = phone(&mut world, (inside, "10.0.0.2"), ["alice", "office.example", P1], alice);
     let bob = phone(&mut world, (INTERNET, "192.0.2.20"), ["bob", "carrier.example", P2], bob);
-    Office { world, office, alice, bob }
+    Office { world, office, alice, bob, config }
 }
 
 fn calls(to: &str) -> Script {
@@ -130,6 +133,19 @@ fn calls(to: &str) -> Script {
 }
 
 impl Office {
+    /// From now on a server is asked where numbers go.
+    fn ask_first(&mut self) {
+        let url = "https://routes.office.example/{number}".to_owned();
+        let lookup = Lookup { url, token: None, timeout: SECOND, cache: SECOND, negative: SECOND };
+        let asks = Route {
+            user: Pattern::Prefix("+".into()),
+            ..Route::plain(Goes::Http(Arc::new(lookup), Vec::new()))
+        };
+        let mut config = self.config.clone();
+        config.routes.insert(0, asks);
+        self.world.with::<proxy::Proxy, _>(self.office, |proxy, _| proxy.reconfigure(Arc::new(config)));
+    }
+
     fn until_done(&mut self, phone: NodeId) {
         let over = |w: &World| w.node::<Phone>(phone).report().ended_by.is_some();
         assert!(self.world.run_until(over, 100 * SECOND), "never done\n{}", self.world.ladder());
@@ -182,4 +198,32 @@ fn a_call_in_by_a_carrier_reaches_the_user_of_the_number() {
     office.until_done(office.bob);
     office.assert_audio();
     office.assert_clean();
+}
+
+/// The office asks a server of its own before it calls: what that says decides, and when it says nothing the carrier does.
+#[test]
+fn a_call_out_goes_where_the_offices_own_server_says() {
+    let bob = || "sip:bob@192.0.2.20:5060".to_owned();
+    for said in [
+        Some(Advice::Trunks { names: vec!["carrier".into()], number: Some("bob".into()) }),
+        Some(Advice::Refuse { code: 402, reason: None }),
+        Some(Advice::Targets(vec!["sip:nobody@203.0.113.77:5060".into(), bob()])),
+        None,
+    ] {
+        let mut office = office(calls("sip:+49@office.example"), script(vec![]));
+        office.ask_first();
+        let reached = !matches!(said, Some(Advice::Refuse { .. }) | None);
+        if let Some(said) = &said {
+            office.world.pages().insert("https://routes.office.example/%2B49".into(), said.clone());
+        }
+        office.until_done(office.alice);
+        if reached {
+            office.assert_audio();
+        } else {
+            let status = if said.is_some() { 402 } else { 404 };
+            let report = office.world.node::<Phone>(office.alice).report();
+            assert_eq!(report.call_status, Some(status), "{said:?}\n{}", office.world.ladder());
+        }
+        office.assert_clean();
+    }
 }

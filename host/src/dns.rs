@@ -47,6 +47,7 @@ impl Names {
         let (host, port, transport, secure) = match question {
             Question::Resolve { host, port, transport, secure } => (host, port, transport, secure),
             Question::Enum { domain, number } => return self.number(&domain, &number).await,
+            Question::Http { url, .. } => return Answer::Nothing(format!("{url} is no name")),
         };
         let resolution = Resolution::new(&host, port, transport, secure, &self.post.transports());
         match tokio::time::timeout(DEADLINE, self.resolve(resolution)).await {

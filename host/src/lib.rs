@@ -29,6 +29,7 @@ pub mod journal;
 pub mod kernel;
 pub mod keys;
 pub mod lanes;
+pub mod lookups;
 mod memory;
 pub mod net;
 mod nonces;

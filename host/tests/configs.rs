@@ -388,3 +388,42 @@ fn who_comes_by_websocket_is_a_browser_unless_the_listener_says_otherwise() {
     let said = error.to_string();
     assert!(said.contains("zrtp") && said.contains("sdes"), "{said}");
 }
+
+#[test]
+fn a_route_may_ask_a_server_and_says_what_of_the_call() {
+    let with = |http: &str| {
+        let text = with_trunks(
+            "{ a: { servers: 192.0.2.1 } }",
+            &format!("{{ to: \"+*\", http: {http}, trunks: a }}"),
+        );
+        Settings::from_text(Path::new("test.yaml"), &text)
+    };
+    let keys = host::keys::Keyring::from_secret(&[1; 32], None);
+    let lookup = |settings: Settings| {
+        let proxy = host::config::lower::proxy(&settings, &keys).unwrap();
+        match &proxy.routes[0].goes {
+            proxy::config::Goes::Http(lookup, trunks) if *trunks == [0] => (**lookup).clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = lookup(with("\"https://r.example/?to={number}\"").unwrap());
+    let seconds = [plain.timeout, plain.cache, plain.negative].map(|span| span.as_secs());
+    assert_eq!(seconds, [2, 60, 5]);
+    let whole = "{ url: \"http://[::1]:8080/{user}\", timeout: 500ms, cache: 0s, negative: 1s, token: x }";
+    assert_eq!(lookup(with(whole).unwrap()).token.as_deref(), Some("x"));
+    for (wrong, word) in [
+        ("\"https://r.example/\"", "the same of every call"),
+        ("\"https://r.example/{numbr}\"", "nothing that is known"),
+        ("\"ftp://r.example/{number}\"", "no URL of a server"),
+        ("\"https://{host}/x\"", "no URL of a server"),
+        ("\"https://r.example/ {number}\"", "no URL of a server"),
+        ("{ url: \"https://r.example/{number}\", timeout: 1m }", "the caller waits"),
+        ("{ url: \"https://r.example/{number}\", token: \"a b\" }", "can't stand in a header"),
+        ("{ url: \"https://r.example/{number}\", retries: 3 }", "retries"),
+    ] {
+        let error = with(wrong).unwrap_err();
+        assert!(error.what.contains(word), "{wrong}: {error}");
+    }
+    let both = with_trunks("{}", "{ to: \"+*\", http: \"http://a/{number}\", enum: e164.arpa }");
+    assert!(refused(&both).what.contains("several ends"));
+}

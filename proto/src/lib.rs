@@ -21,6 +21,7 @@ pub mod digest;
 pub mod event;
 pub mod hidden;
 pub mod lobby;
+pub mod lookup;
 pub mod node;
 pub mod node_auth;
 pub mod offload;

@@ -17,6 +17,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::event::Event;
+use crate::lookup::{Advice, Lookup};
 use crate::offload::{Carried, Offload};
 use crate::sip::Message;
 use crate::tables::Tables;
@@ -504,6 +505,13 @@ pub enum Question {
         /// The number, with its `+`: what records are applied to.
         number: String,
     },
+    /// What a server of the operator's says of a call.
+    Http {
+        /// Which, and how it is asked.
+        lookup: Arc<Lookup>,
+        /// Its URL, filled in.
+        url: String,
+    },
 }
 
 /// What was found out.
@@ -513,6 +521,8 @@ pub enum Answer {
     Targets(Vec<(Transport, SocketAddr)>),
     /// By which URIs a number is reached, best first.
     Uris(Vec<String>),
+    /// Where a call goes.
+    Advice(Advice),
     /// Nothing: the name does not exist, or nobody answered in time. The words are for the operator.
     Nothing(String),
 }

@@ -435,5 +435,5 @@ fn refusal_of(response: &Message) -> Final {
     let asked =
         response.text(Name::RetryAfter).and_then(|after| after.split([';', '(', ' ']).next()?.parse().ok());
     let retry_after = (status == 503).then_some(asked.unwrap_or(RETRY_AFTER));
-    Final { status, response: None, retry_after }
+    Final { retry_after, ..Final::own(status) }
 }

@@ -101,6 +101,7 @@ impl Proxy {
         let named = match &question {
             Question::Resolve { host, .. } => host,
             Question::Enum { domain, .. } => domain,
+            Question::Http { url, .. } => url,
         };
         self.questions.insert(ticket, (FlowId::proving(named), waiting));
         self.put(Output::Ask { ticket, question });

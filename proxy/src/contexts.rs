@@ -110,12 +110,14 @@ pub(crate) struct Final {
     pub(crate) response: Option<(usize, Box<Message>)>,
     /// For one of ours: seconds until trying again makes sense.
     pub(crate) retry_after: Option<u32>,
+    /// For one of ours: why, in the operator's words.
+    pub(crate) words: Option<Box<str>>,
 }
 
 impl Final {
     /// One of ours.
     pub(crate) fn own(status: u16) -> Final {
-        Final { status, response: None, retry_after: None }
+        Final { status, response: None, retry_after: None, words: None }
     }
 }
 
@@ -152,6 +154,8 @@ pub(crate) struct Target {
     pub(crate) chosen: Option<Chosen>,
     /// What is tried when this one is down, silent or full.
     pub(crate) others: VecDeque<Target>,
+    /// The route whose HTTP server says where this goes, by its place.
+    pub(crate) asked: Option<usize>,
 }
 
 /// A registered device as the media decision and the token want it.
@@ -184,6 +188,7 @@ impl Target {
             flows: VecDeque::new(),
             chosen: None,
             others: VecDeque::new(),
+            asked: None,
         }
     }
 

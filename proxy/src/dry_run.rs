@@ -9,13 +9,13 @@ use proto::sip::{Scheme, Uri};
 use proto::tables::Tables;
 
 use crate::aor::canonical;
-use crate::config::Config;
+use crate::config::{Config, Goes, Route};
 use crate::contexts::Target;
 use crate::moment::Moment;
 use crate::proxy::Proxy;
 use crate::routes::Sender;
 use crate::target::{Hops, by_preference};
-use crate::targets::{self, Ways};
+use crate::targets::{self, Search, Ways};
 use crate::trunks::Trunk;
 
 /// What would become of a call.
@@ -51,8 +51,9 @@ impl Proxy {
         let uri = Uri::parse(&text).map_err(|wrong| format!("`{text}` is no URI: {}", wrong.why))?;
         let sender = sender(from, &self.config)?;
         let steps = steps(now, &uri, sender, &self.config, tables);
-        let mut ways = Ways { sender, config: &self.config, trunks: &mut self.trunks };
+        let mut ways = Ways { sender, config: &self.config, trunks: &mut self.trunks, from: "" };
         let found = targets::of_uri_named(now, &uri, false, &mut ways, tables);
+        let found = found.map(|found| with_what_follows(found, &mut ways, now, &uri, tables));
         Ok(match found {
             Ok(targets) => {
                 let all = targets.iter().flat_map(|target| std::iter::once(target).chain(&target.others));
@@ -74,6 +75,7 @@ impl Proxy {
                 flows.first().map_or("nowhere".to_owned(), |f| format!("{}:{}", f.transport, f.remote))
             }
             (None, Hops::Ask(Question::Enum { domain, .. })) => format!("whatever ENUM says of {domain}"),
+            (None, Hops::Ask(Question::Http { url, .. })) => format!("whatever {url} says"),
             (None, Hops::Ask(_)) => format!("whatever DNS says of {}", uri.host),
         };
         PlannedWay {
@@ -83,6 +85,32 @@ impl Proxy {
             down: trunk.is_some_and(|c| self.trunks.health.is_down(&c.trunk.name, &c.server().name)),
         }
     }
+}
+
+/// Whether the next routes are asked when this one's server says nothing.
+fn asks_on(route: &Route) -> bool {
+    matches!(&route.goes, Goes::Http(_, trunks) if trunks.is_empty())
+}
+
+/// Where a call goes whose route asks by HTTP, and behind it where it goes when that says nothing.
+fn with_what_follows(
+    mut found: Vec<Target>,
+    ways: &mut Ways<'_>,
+    now: Moment,
+    uri: &Uri<'_>,
+    tables: &dyn Tables,
+) -> Vec<Target> {
+    while let Some(route) = found.last().and_then(|last| last.asked) {
+        let search = Search { now, uri, from_sibling: false, tables };
+        let own = ways.config.routes.get(route);
+        let follow = match own.map(|own| (own, &own.goes)) {
+            Some((own, Goes::Http(_, trunks))) if !trunks.is_empty() => ways.by_trunks(uri, own, trunks),
+            _ => ways.after(&search, route + 1),
+        };
+        let Ok(follow) = follow else { break };
+        found.extend(follow);
+    }
+    found
 }
 
 /// A number or a user alone is at our first domain.
@@ -150,6 +178,9 @@ fn steps(
         let (number, name) = (index + 1, &route.name);
         match route.fits(uri, sender) {
             Err(unfit) => steps.push(format!("route {number} ({name}) {unfit}")),
+            Ok(()) if asks_on(route) => steps.push(format!(
+                "route {number} ({name}) asks by HTTP: what is said there decides; if nothing is, the routes below do"
+            )),
             Ok(()) => {
                 steps.push(format!("route {number} ({name}) decides"));
                 return steps;

@@ -44,6 +44,9 @@ mod keying;
 mod local_tests;
 #[cfg(test)]
 mod login_tests;
+#[cfg(test)]
+mod lookup_tests;
+mod lookups;
 mod media;
 pub mod mid_registrar;
 #[cfg(test)]

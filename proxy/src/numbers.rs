@@ -95,7 +95,7 @@ impl Proxy {
     }
 
     /// Somebody of ours at its devices, anybody else where the URI says.
-    fn reached_by(&self, cx: &Cx<'_>, uri: &str) -> Vec<Target> {
+    pub(crate) fn reached_by(&self, cx: &Cx<'_>, uri: &str) -> Vec<Target> {
         let Ok(parsed) = Uri::parse(uri) else { return Vec::new() };
         match self.config.is_ours(parsed.host, parsed.port) {
             true => registered(cx.now, &parsed, &self.config, cx.tables),

@@ -303,9 +303,15 @@ impl Proxy {
         if let (Waiting::Branch(server, index), Answer::Uris(uris)) = (&waiting, &answer) {
             return self.uris_found(cx, *server, *index, uris);
         }
+        if let Waiting::Branch(server, index) = waiting
+            && let Some(route) = self.route_asked(server, index)
+        {
+            let advice = if let Answer::Advice(advice) = &answer { Some(advice) } else { None };
+            return self.advised(cx, (server, index), route, advice);
+        }
         let found = match answer {
             Answer::Targets(found) => hops::proving(resolved(&found, &self.config), domain),
-            Answer::Uris(_) | Answer::Nothing(_) => Vec::new(),
+            Answer::Uris(_) | Answer::Advice(_) | Answer::Nothing(_) => Vec::new(),
         };
         match waiting {
             Waiting::Branch(server, index) => self.resolved(cx, server, index, found),

@@ -177,7 +177,8 @@ impl Proxy {
         let from_sibling = context.word.is_some();
         let trunk = self.trunk_at(&context.flow).cloned();
         let sender = Sender { trunk: trunk.as_deref(), ..Sender::of(&context.flow, &self.config) };
-        let mut ways = Ways { sender, config: &self.config, trunks: &mut self.trunks };
+        let from = context.request.from().ok().map_or("", |from| from.raw_uri);
+        let mut ways = Ways { sender, config: &self.config, trunks: &mut self.trunks, from };
         let found =
             targets::find(cx.now, &context.request, &context.routed, from_sibling, &mut ways, cx.tables)?;
         self.know_sender(&mut context);
@@ -243,13 +244,23 @@ impl Proxy {
 
     /// Hands a context its first targets: those of the highest preference together, the others for later (RFC 3261
     /// §16.6).
-    pub(crate) fn launch(&mut self, cx: &mut Cx<'_>, mut context: Context, mut found: Vec<Target>) {
+    pub(crate) fn launch(&mut self, cx: &mut Cx<'_>, context: Context, found: Vec<Target>) {
+        let mut context = Box::new(context);
+        self.try_by_preference(cx, &mut context, found);
+        self.keep(context);
+    }
+
+    /// The targets of the highest preference together, the others when those have failed.
+    pub(crate) fn try_by_preference(
+        &mut self,
+        cx: &mut Cx<'_>,
+        context: &mut Context,
+        mut found: Vec<Target>,
+    ) {
         let best = found.first().map_or(0, |target| target.q);
         let later = found.iter().position(|target| target.q < best).unwrap_or(found.len());
         context.later = found.split_off(later).into();
-        let mut context = Box::new(context);
-        self.try_targets(cx, &mut context, found);
-        self.keep(context);
+        self.try_targets(cx, context, found);
     }
 
     /// Answers with a refusal of our own, and tells why. Status 0 is silence.

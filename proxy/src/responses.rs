@@ -162,7 +162,7 @@ impl Proxy {
                     cx,
                     context,
                     index,
-                    Final { status, response: Some((index, Box::new(response))), retry_after: None },
+                    Final { response: Some((index, Box::new(response))), ..Final::own(status) },
                 );
             }
         }
@@ -235,7 +235,11 @@ impl Proxy {
                 self.with_nothing_hidden(context, self.answer_as_trunks_want(context, came_by, answer))
             }
             _ => {
-                let own = reply(&context.request, best.status, &self.dice.word(10));
+                let mut own = reply(&context.request, best.status, &self.dice.word(10));
+                if let Some(words) = &best.words {
+                    // RFC 3261 §20.43: 399 is for people to read.
+                    own = own.header(Name::Warning, format_args!("399 {} \"{words}\"", self.config.realm));
+                }
                 match best.retry_after {
                     Some(seconds) => own.header(Name::RetryAfter, seconds).finish(),
                     None => own.finish(),

@@ -6,9 +6,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use proto::cidr::Cidr;
 use proto::event::Name;
+use proto::lookup::Lookup;
 use proto::node::Flow;
 use proto::sip::{Scheme, Uri};
 
@@ -56,6 +58,8 @@ pub enum Goes {
     Trunks(Vec<usize>),
     /// By what DNS says of the number under this suffix (RFC 6116); failing that, to these trunks.
     Enum(String, Vec<usize>),
+    /// By what a server says of the call over HTTP; when it says nothing, to these trunks, or on with the next route.
+    Http(Arc<Lookup>, Vec<usize>),
     /// To a user of ours: a SIP URI.
     User(String),
     /// Nowhere.
@@ -178,7 +182,12 @@ fn number<'u>(uri: &Uri<'u>) -> &'u str {
 impl Config {
     /// The first route that is for this callee and sender.
     pub fn route_for(&self, uri: &Uri<'_>, sender: Sender<'_>) -> Option<&Route> {
-        self.routes.iter().find(|route| route.fits(uri, sender).is_ok())
+        self.route_from(0, uri, sender).map(|(_, route)| route)
+    }
+
+    /// The first such route from this one on, and its place.
+    pub fn route_from(&self, first: usize, uri: &Uri<'_>, sender: Sender<'_>) -> Option<(usize, &Route)> {
+        self.routes.iter().enumerate().skip(first).find(|(_, route)| route.fits(uri, sender).is_ok())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::config::{Config, Goes, Route, Trunk};
 use crate::contact;
 use crate::contexts::{Device, Target};
 use crate::gruu;
+use crate::lookups;
 use crate::mid_registrar;
 use crate::moment::Moment;
 use crate::numbers;
@@ -61,14 +62,12 @@ pub(crate) fn of_uri_named(
     if let Some(found) = ways.by_pbx(now, uri, tables) {
         return found;
     }
+    let search = Search { now, uri, from_sibling, tables };
     match uri.scheme {
-        Scheme::Tel => ways.by_route(now, uri, from_sibling, tables).unwrap_or(Err(NO_ROUTE)),
-        _ if config.is_ours(uri.host, uri.port) => ours(now, uri, from_sibling, ways, tables),
+        Scheme::Tel => ways.after(&search, 0),
+        _ if config.is_ours(uri.host, uri.port) => ours(&search, ways),
         _ if contact::is_siblings(uri, config) => Ok(vec![Target::by(of_uri(uri, config))]),
-        _ => match ways.by_route(now, uri, from_sibling, tables) {
-            Some(found) => found,
-            None => Ok(vec![foreign(uri, from_sibling, config)]),
-        },
+        _ => ways.after(&search, 0),
     }
 }
 
@@ -85,24 +84,13 @@ fn may_ask(uri: &Uri<'_>, from_sibling: bool, config: &Config) -> bool {
 }
 
 /// Somebody at one of our domains.
-fn ours(
-    now: Moment,
-    uri: &Uri<'_>,
-    from_sibling: bool,
-    ways: &mut Ways<'_>,
-    tables: &dyn Tables,
-) -> Result<Vec<Target>, Refusal> {
+fn ours(search: &Search<'_>, ways: &mut Ways<'_>) -> Result<Vec<Target>, Refusal> {
+    let Search { now, uri, tables, .. } = *search;
     if let Some(meant) = gruu::meant(uri, ways.config) {
         return one_device(now, meant, ways.config, tables);
     }
     let registered = registered(now, uri, ways.config, tables);
-    if !registered.is_empty() {
-        return Ok(registered);
-    }
-    if let Some(found) = ways.by_route(now, uri, from_sibling, tables) {
-        return found;
-    }
-    elsewhere(uri, from_sibling, ways.config, tables)
+    if registered.is_empty() { ways.after(search, 0) } else { Ok(registered) }
 }
 
 /// The devices of somebody at one of our domains.
@@ -189,6 +177,16 @@ pub(crate) struct Ways<'a> {
     pub(crate) sender: Sender<'a>,
     pub(crate) config: &'a Config,
     pub(crate) trunks: &'a mut Trunks,
+    /// The caller's URI, as From says.
+    pub(crate) from: &'a str,
+}
+
+/// What is looked for, and when.
+pub(crate) struct Search<'a> {
+    pub(crate) now: Moment,
+    pub(crate) uri: &'a Uri<'a>,
+    pub(crate) from_sibling: bool,
+    pub(crate) tables: &'a dyn Tables,
 }
 
 const NO_ROUTE: Refusal = Refusal::new(404, "no route leads there");
@@ -215,28 +213,59 @@ impl Ways<'_> {
         }
     }
 
-    /// By the first route that fits; `None`: there is none.
-    fn by_route(
-        &mut self,
-        now: Moment,
-        uri: &Uri<'_>,
-        from_sibling: bool,
-        tables: &dyn Tables,
-    ) -> Option<Result<Vec<Target>, Refusal>> {
-        let config = self.config;
-        let route = config.route_for(uri, self.sender)?;
+    /// By the first route that fits, from this one on; `None`: there is none.
+    fn by_route(&mut self, search: &Search<'_>, first: usize) -> Option<Result<Vec<Target>, Refusal>> {
+        let (config, uri) = (self.config, search.uri);
+        let (index, route) = config.route_from(first, uri, self.sender)?;
         Some(match &route.goes {
             Goes::Trunks(trunks) => self.by_trunks(uri, route, trunks),
             Goes::Enum(suffix, trunks) => self.by_number(uri, route, suffix, trunks),
+            Goes::Http(lookup, _) => {
+                let question = lookups::question(lookup, route, uri, self.sender, self.from);
+                Ok(vec![Target { asked: Some(index), ..Target::by(Hops::Ask(question)) }])
+            }
             Goes::User(user) => Uri::parse(user).map_err(Refusal::from).and_then(|user| {
-                let registered = registered(now, &user, config, tables);
+                let registered = registered(search.now, &user, config, search.tables);
                 match registered.is_empty() {
-                    true => elsewhere_as(&user, from_sibling, config, tables),
+                    true => elsewhere_as(&user, search.from_sibling, config, search.tables),
                     false => Ok(registered),
                 }
             }),
             Goes::Refuse(status) => Err(Refusal::new(*status, "a route refuses it")),
         })
+    }
+
+    /// Where a request goes that no device of ours and no route before this one answers for.
+    pub(crate) fn after(&mut self, search: &Search<'_>, first: usize) -> Result<Vec<Target>, Refusal> {
+        let (config, uri, from_sibling) = (self.config, search.uri, search.from_sibling);
+        match self.by_route(search, first) {
+            Some(found) => found,
+            None if uri.scheme == Scheme::Tel => Err(NO_ROUTE),
+            None if config.is_ours(uri.host, uri.port) => elsewhere(uri, from_sibling, config, search.tables),
+            None => Ok(vec![foreign(uri, from_sibling, config)]),
+        }
+    }
+
+    /// By trunks of these names; another number may be called there than the route's.
+    pub(crate) fn by_names(
+        &mut self,
+        uri: &Uri<'_>,
+        route: &Route,
+        names: &[String],
+        number: Option<&str>,
+    ) -> Result<Vec<Target>, Refusal> {
+        let place = |name: &String| self.config.trunks.iter().position(|trunk| *trunk.name == **name);
+        let known: Vec<usize> = names.iter().filter_map(place).collect();
+        if known.is_empty() {
+            return Err(Refusal::new(500, "a route's HTTP server names trunks nobody knows"));
+        }
+        match number {
+            Some(number) => {
+                let other = Route { strip: usize::MAX, prefix: number.to_owned(), ..route.clone() };
+                self.by_trunks(uri, &other, &known)
+            }
+            None => self.by_trunks(uri, route, &known),
+        }
     }
 
     /// Whatever DNS says of the number, then these trunks.
@@ -261,7 +290,12 @@ impl Ways<'_> {
     }
 
     /// Every server of these trunks, each the next one's stand-in.
-    fn by_trunks(&mut self, uri: &Uri<'_>, route: &Route, trunks: &[usize]) -> Result<Vec<Target>, Refusal> {
+    pub(crate) fn by_trunks(
+        &mut self,
+        uri: &Uri<'_>,
+        route: &Route,
+        trunks: &[usize],
+    ) -> Result<Vec<Target>, Refusal> {
         let (config, sender) = (self.config, self.sender);
         let comes_from = |trunk: &Trunk| sender.trunk.is_some_and(|own| own.name == trunk.name);
         let named = trunks.iter().filter_map(|index| config.trunks.get(*index));

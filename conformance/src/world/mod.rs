@@ -38,6 +38,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use proto::event::Event;
+use proto::lookup::Advice;
 use proto::node::{Birth, Dice, Flow, FlowId, Input, Lane, SendError, Ticket, Transport};
 use proto::resolve::{Found, Lookup};
 use proto::sip::Message;
@@ -81,6 +82,7 @@ pub struct World {
     stream_loss: u32,
     dns: BTreeMap<Lookup, Found>,
     numbers: BTreeMap<String, Vec<String>>,
+    pages: BTreeMap<String, Advice>,
     record: Vec<Entry>,
     events: Vec<(Duration, NodeId, Event)>,
 }
@@ -153,6 +155,7 @@ impl World {
             stream_loss: 0,
             dns: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            pages: BTreeMap::new(),
             record: Vec::new(),
             events: Vec::new(),
         }
@@ -229,6 +232,11 @@ impl World {
     /// What ENUM says: the URIs of a number's domain.
     pub fn numbers(&mut self) -> &mut BTreeMap<String, Vec<String>> {
         &mut self.numbers
+    }
+
+    /// What HTTP servers say of calls, by URL.
+    pub fn pages(&mut self) -> &mut BTreeMap<String, Advice> {
+        &mut self.pages
     }
 
     /// Time since the beginning.

@@ -300,6 +300,10 @@ impl World {
                 let known = self.numbers.get(domain).cloned();
                 return known.map_or(Answer::Nothing(format!("{domain}: no such name")), Answer::Uris);
             }
+            Question::Http { url, .. } => {
+                let said = self.pages.get(url).cloned();
+                return said.map_or(Answer::Nothing(format!("{url}: 404")), Answer::Advice);
+            }
         };
         const SUPPORTED: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
         let mut resolution = Resolution::new(host, *port, *transport, *secure, &SUPPORTED);

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::streams::Streams;
 use crate::dns::Names;
 use crate::lanes::post::{Address, PostOffice};
+use crate::lookups::Lookups;
 
 /// What a lane wants done outside.
 #[allow(missing_docs, reason = "the fields are those of the contract's outputs of the same names")]
@@ -98,6 +99,7 @@ async fn run(
             Err(why)
         }
     };
+    let lookups = Arc::new(Lookups::default());
     while let Some(errand) = errands.recv().await {
         match errand {
             Errand::Send { from, flow, bytes, ticket } => streams.send(from, flow, bytes, ticket),
@@ -109,6 +111,13 @@ async fn run(
                 doors.remove(&(transport, local)).into_iter().for_each(|door: JoinHandle<()>| door.abort());
             }
             Errand::Leave { transport, local } => streams.close_all(transport, local),
+            Errand::Ask { from, ticket, question: Question::Http { lookup, url } } => {
+                let (lookups, post) = (lookups.clone(), post.clone());
+                tokio::spawn(async move {
+                    let answer = lookups.answer(&lookup, url).await;
+                    let _ = post.post(from, Input::Answer { ticket, answer });
+                });
+            }
             Errand::Ask { from, ticket, question } => {
                 if let Question::Resolve { host, .. } = &question {
                     streams.expect(host);

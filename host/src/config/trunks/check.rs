@@ -1,7 +1,7 @@
 //! What can't work in trunks and routes.
 
 use super::lower::{header_rule, next_hop};
-use super::{MidRegistrar, Route, Trunk};
+use super::{MidRegistrar, Route, Trunk, http};
 use crate::config::Settings;
 use crate::config::check::{Checked, Context};
 use crate::config::errors::nearest;
@@ -105,7 +105,7 @@ fn route(at: &str, route: &Route, settings: &Settings, context: &Context<'_>) ->
     let star = route.to.find('*');
     let ways = [
         route.via.is_some(),
-        !route.trunks.0.is_empty() || route.enum_suffix.is_some(),
+        route.http.is_some() || !route.trunks.0.is_empty() || route.enum_suffix.is_some(),
         route.user.is_some(),
         route.refuse.is_some(),
     ];
@@ -117,12 +117,16 @@ fn route(at: &str, route: &Route, settings: &Settings, context: &Context<'_>) ->
     {
         let what = format!("a route from `{}` to `{}` says too little", route.to, route.goal());
         let remedy = "`to` is `*`, a number, a domain, user@domain or a prefix such as `+49*`; say where it leads with \
-                      one of `trunks`, `enum`, `user`, `via` and `refuse`";
+                      one of `trunks`, `enum`, `http`, `user`, `via` and `refuse`";
         return Err(context.error(at, what, remedy));
     }
-    if count > 1 {
+    if count > 1 || (route.http.is_some() && route.enum_suffix.is_some()) {
         let what = format!("the route for `{}` leads to several ends", route.to);
-        return Err(context.error(at, what, "keep one of `trunks`, `enum`, `user`, `via` and `refuse`"));
+        return Err(context.error(
+            at,
+            what,
+            "keep one of `trunks`, `enum`, `http`, `user`, `via` and `refuse`",
+        ));
     }
     if route.refuse.is_some_and(|status| !(400..=699).contains(&status)) {
         return Err(context.error(
@@ -130,6 +134,9 @@ fn route(at: &str, route: &Route, settings: &Settings, context: &Context<'_>) ->
             "not a status that refuses",
             "expected 400 to 699",
         ));
+    }
+    if let Some(own) = &route.http {
+        http::check(&format!("{at}.http"), own, context)?;
     }
     for name in &route.trunks.0 {
         known_trunk(&format!("{at}.trunks"), name, settings, context)?;

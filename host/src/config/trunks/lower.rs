@@ -72,6 +72,9 @@ fn goal(settings: &Settings, route: &Route) -> Goes {
     if let Some(suffix) = &route.enum_suffix {
         return Goes::Enum(suffix.trim_matches('.').to_owned(), trunks());
     }
+    if let Some(http) = &route.http {
+        return Goes::Http(Arc::new(http.lookup()), trunks());
+    }
     match (&route.user, route.refuse) {
         (Some(user), _) => Goes::User(user_uri(settings, user)),
         (None, Some(status)) => Goes::Refuse(status),

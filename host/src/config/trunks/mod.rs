@@ -2,6 +2,7 @@
 //! configuration of it.
 
 pub mod check;
+pub mod http;
 pub mod lower;
 
 use std::time::Duration;
@@ -279,6 +280,8 @@ pub struct Route {
     /// are any.
     #[serde(rename = "enum")]
     pub enum_suffix: Option<String>,
+    /// A server of ours is asked by HTTP; then `trunks`, if there are any, else the next route.
+    pub http: Option<http::Http>,
     /// A user of ours to go to: `alice`, `alice@example.org`, or a SIP URI.
     pub user: Option<String>,
     /// Refused, with this status.
@@ -310,6 +313,7 @@ impl Default for Route {
             prefix: String::new(),
             trunks: Listed::default(),
             enum_suffix: None,
+            http: None,
             user: None,
             refuse: None,
             via: None,
@@ -335,6 +339,10 @@ impl Route {
             }
             Route { enum_suffix: Some(suffix), trunks, .. } => {
                 format!("ENUM {suffix}, {}", trunks.0.join(", "))
+            }
+            Route { http: Some(http), trunks, .. } => {
+                let own = trunks.0.iter().map(String::as_str);
+                std::iter::once(http.lookup().server()).chain(own).collect::<Vec<_>>().join(", ")
             }
             Route { refuse: Some(status), .. } => format!("{status}"),
             Route { trunks, .. } => trunks.0.join(", "),
