@@ -559,14 +559,11 @@ fn with_video(browser: &Browser, alone: bool) -> String {
     let (port, c, only) =
         if alone { (0, "0.0.0.0", "a=bundle-only\r\n") } else { (4002, "203.0.113.100", "") };
     let keys = if alone { String::new() } else { keys.to_owned() };
+    // Alone in the bundle it says nothing of keys, address or reports: its first section has (RFC 9143 §7.1.3).
+    let mux = if alone { "" } else { "a=rtcp-mux\r\n" };
     format!(
-        "{audio}m=video {port} UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 {c}\r\n{keys}a=mid:1\r\na=sendrecv\r\n\
-         a=rtcp-mux\r\n{only}{}a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack pli\r\n",
-        if alone {
-            format!("a=fingerprint:{}\r\na=setup:actpass\r\n", browser.maker.fingerprint())
-        } else {
-            String::new()
-        },
+        "{audio}m=video {port} UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 {c}\r\n{keys}a=mid:1\r\na=sendrecv\r\n{mux}{only}\
+         a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack pli\r\n"
     )
 }
 

@@ -1,6 +1,8 @@
 //! A relay between parties that protect their media differently (RFC 3711, RFC 4568): what each reads of keys, what opens and
 //! what does not, and that no index is used twice, whatever happens.
 
+#![allow(clippy::disallowed_methods, reason = "one Instant that nothing depends on")]
+
 mod rig;
 
 use proto::control::{Keying, Session};

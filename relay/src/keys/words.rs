@@ -38,6 +38,7 @@ impl Relay {
     pub(crate) fn check_keys(&self, session: &Session, ask: &Ask, sdp: &Sdp<'_>) -> Result<(), Refusal> {
         let refuse = |why| Err(Refusal { status: 488, why });
         let Some(keying) = ask.srtp else { return Ok(()) };
+        let first_bundled = sdp.media.iter().position(|media| media.bundled && media.port != 0);
         for (at, media) in sdp.media.iter().enumerate().filter(|(_, media)| media.port != 0) {
             let Some([own, theirs]) = self.bridged(session, ask, media, at) else { continue };
             if [own, theirs].contains(&Protection::Dtls) && self.config.dtls.is_none() {
@@ -50,7 +51,9 @@ impl Relay {
             if keying.answers && own != keys.protection {
                 return refuse("the answer protects media otherwise than the offer asked for");
             }
-            if own == Protection::Dtls && !has_terms(media) {
+            // The others of a bundle need not repeat what its first section says (RFC 9143 §7.1.3).
+            let repeats = media.bundled && first_bundled != Some(at);
+            if own == Protection::Dtls && !repeats && !has_terms(media) {
                 return refuse("DTLS-SRTP needs a=fingerprint with SHA-256 or better, and a=rtcp-mux");
             }
             if own == Protection::Sdes
