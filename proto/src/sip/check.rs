@@ -49,7 +49,8 @@ fn check(message: &mut Message) -> Result<(), Malformed> {
     }
     message.from()?;
     message.to()?;
-    if message.call_id().is_empty() || message.call_id().contains([' ', '\t', '\r']) {
+    let call_id = message.call_id();
+    if call_id.is_empty() || call_id.bytes().any(lex::is_lws) {
         return Err(Malformed::bad("Call-ID is not a word"));
     }
     let cseq = message.cseq()?;

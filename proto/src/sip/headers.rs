@@ -18,7 +18,7 @@ impl<'a> Params<'a> {
 
     /// All of them in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
-        lex::split(self.0, b';').filter(|param| !param.is_empty()).map(name_value)
+        lex::list_of(self.0, b';').map(name_value)
     }
 
     /// Whether each has a name: `;;` and `;=x` are not parameters.
@@ -53,15 +53,16 @@ impl<'a> Via<'a> {
     /// Reads one value: `SIP/2.0/UDP host:port;params (comment)`, with white space wherever RFC 3261 §25.1 has it.
     pub fn parse(value: &'a str) -> Result<Via<'a>, Malformed> {
         const BAD: Malformed = Malformed::bad("a Via is not SIP/2.0/transport host;parameters");
-        let (protocol, rest) = lex::cut(value, b'/').ok_or(BAD)?;
-        let (version, rest) = lex::cut(rest, b'/').ok_or(BAD)?;
+        let rest = match value.strip_prefix("SIP/2.0/") {
+            Some(rest) => rest,
+            None => after_version(value).ok_or(BAD)?,
+        };
         let rest = lex::trim(rest);
         let (transport, rest) = rest.split_at(rest.bytes().position(lex::is_lws).ok_or(BAD)?);
-        let (sent_by, params) = split_params(without_comment(rest));
-        let words = [protocol, version, transport].map(lex::trim);
-        if !words.iter().all(|word| lex::is_token_word(word.as_bytes())) {
+        if !lex::is_token_word(transport.as_bytes()) {
             return Err(BAD);
         }
+        let (sent_by, params) = split_params(without_comment(rest));
         let params = params.unwrap_or(Params(""));
         let (host, port) = host_port(lex::trim(sent_by))?;
         Ok(Via { transport, host, port, params, branch: params.get("branch").unwrap_or("") })
@@ -97,8 +98,16 @@ impl<'a> Via<'a> {
     }
 }
 
+/// What stands behind name and version of the protocol, two tokens with white space around their slashes.
+fn after_version(value: &str) -> Option<&str> {
+    let (protocol, rest) = lex::cut(value, b'/')?;
+    let (version, rest) = lex::cut(rest, b'/')?;
+    let words = [protocol, version].map(lex::trim);
+    words.iter().all(|word| lex::is_token_word(word.as_bytes())).then_some(rest)
+}
+
 /// A Via value without the comment that may end it (RFC 2543 §6.40; RFC 3261 reads it for compatibility).
-fn without_comment(text: &str) -> &str {
+pub(super) fn without_comment(text: &str) -> &str {
     match text.strip_suffix(')').and_then(|_| text.find(" (").or_else(|| text.find("\t("))) {
         Some(at) => &text[..at],
         None => text,
@@ -222,7 +231,8 @@ impl<'a> CSeq<'a> {
     /// Reads `number METHOD` (RFC 3261 §8.1.1.5).
     pub fn parse(value: &'a str) -> Result<CSeq<'a>, Malformed> {
         const BAD: Malformed = Malformed::bad("CSeq is not a number below 2^31 and a method");
-        let (number, method) = lex::trim(value).split_once(lex::LWS).ok_or(BAD)?;
+        let value = lex::trim(value);
+        let (number, method) = value.split_at(value.bytes().position(lex::is_lws).ok_or(BAD)?);
         let number = lex::decimal::<u32>(number).filter(|&n| n < 1 << 31).ok_or(BAD)?;
         let method = lex::trim(method);
         if !lex::is_token_word(method.as_bytes()) {

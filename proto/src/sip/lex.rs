@@ -81,6 +81,11 @@ pub(super) fn cut(text: &str, byte: u8) -> Option<(&str, &str)> {
     Some((&text[..at], &text[at + 1..]))
 }
 
+/// What stands before the first `byte`: all of it when there is none.
+pub(super) fn before_first(text: &str, byte: u8) -> &str {
+    cut(text, byte).map_or(text, |(before, _)| before)
+}
+
 /// Where the quoted string whose opening quote is at `open` ends (after its closing quote).
 pub(super) fn quoted_end(text: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
@@ -97,7 +102,8 @@ pub(super) fn quoted_end(text: &[u8], open: usize) -> Option<usize> {
 /// Splits at `separator` where it stands outside quoted strings, angle brackets and comments. What an unclosed quote
 /// or bracket opens runs to the end.
 pub(super) fn split(text: &str, separator: u8) -> Split<'_> {
-    Split { rest: Some(text), separator }
+    let is_plain = memchr::memchr3(b'"', b'<', b'(', text.as_bytes()).is_none();
+    Split { rest: Some(text), separator, is_plain }
 }
 
 /// See [`split`].
@@ -105,6 +111,8 @@ pub(super) fn split(text: &str, separator: u8) -> Split<'_> {
 pub(super) struct Split<'a> {
     rest: Option<&'a str>,
     separator: u8,
+    /// Nothing is quoted, bracketed or commented in it: every separator counts.
+    is_plain: bool,
 }
 
 impl<'a> Iterator for Split<'a> {
@@ -112,7 +120,8 @@ impl<'a> Iterator for Split<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let text = self.rest?;
-        let Some(at) = find_outside(text.as_bytes(), self.separator) else {
+        let find = if self.is_plain { memchr::memchr } else { find_outside };
+        let Some(at) = find(self.separator, text.as_bytes()) else {
             self.rest = None;
             return Some(trim(text));
         };
@@ -122,7 +131,7 @@ impl<'a> Iterator for Split<'a> {
 }
 
 /// The first `wanted` outside quoted strings, angle brackets and comments.
-fn find_outside(text: &[u8], wanted: u8) -> Option<usize> {
+fn find_outside(wanted: u8, text: &[u8]) -> Option<usize> {
     let first = memchr::memchr(wanted, text)?;
     let Some(mut at) = memchr::memchr3(b'"', b'<', b'(', &text[..first]) else { return Some(first) };
     while let Some(&byte) = text.get(at) {
@@ -158,7 +167,12 @@ fn comment_end(text: &[u8], open: usize) -> Option<usize> {
 
 /// Non-empty values of a comma-separated list (RFC 3261 §7.3.1).
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> + Clone {
-    split(text, b',').filter(|value| !value.is_empty())
+    list_of(text, b',')
+}
+
+/// The same of a list with another separator.
+pub(super) fn list_of(text: &str, separator: u8) -> impl Iterator<Item = &str> + Clone {
+    split(text, separator).filter(|value| !value.is_empty())
 }
 
 /// Where `inner`, a slice of `outer`, begins in it.
@@ -173,8 +187,11 @@ pub(super) fn unquote(text: &str) -> &str {
 
 /// Whether `written` is this word in any case; in a URI it may be escaped (`%6c%72` is `lr`, RFC 4475 §3.1.1.3).
 pub(super) fn is_same_word(written: &str, word: &str) -> bool {
+    // Escaping makes a word longer.
     written.eq_ignore_ascii_case(word)
-        || written.contains('%') && unescaped(written).map(|b| b.to_ascii_lowercase()).eq(word.bytes())
+        || written.len() > word.len()
+            && written.contains('%')
+            && unescaped(written).map(|b| b.to_ascii_lowercase()).eq(word.bytes())
 }
 
 /// The bytes of `text`, every `%xx` as the byte it stands for.

@@ -35,32 +35,32 @@ pub enum Scheme {
     Other,
 }
 
-static MUST_BE_ESCAPED: lex::ByteSet = lex::ByteSet::blank_and(b"<>\"");
+/// What must be escaped in a URI, and what divides it into its parts.
+static OF_NOTE: lex::ByteSet = lex::ByteSet::blank_and(b"<>\":@;?");
 static OF_A_SCHEME: lex::ByteSet = lex::ByteSet::alphanumeric_and(b"+-.");
 static OF_A_NAME: lex::ByteSet = lex::ByteSet::alphanumeric_and(b"-._");
 
 impl<'a> Uri<'a> {
     /// Reads a URI (without angle brackets).
     pub fn parse(raw: &'a str) -> Result<Uri<'a>, Malformed> {
-        if raw.bytes().any(|byte| MUST_BE_ESCAPED.has(byte)) {
-            return Err(Malformed::bad("a character in a URI that must be escaped"));
-        }
-        let (scheme, rest) = lex::cut(raw, b':').ok_or(Malformed::bad("a URI without a scheme"))?;
-        match Scheme::from_name(scheme)? {
-            scheme @ (Scheme::Sip | Scheme::Sips) => Uri::parse_sip(raw, scheme, rest),
-            scheme => Ok(Uri::opaque(raw, scheme, rest)),
+        let marks = Marks::of(raw.as_bytes())?;
+        let scheme_end = marks.scheme.ok_or(Malformed::bad("a URI without a scheme"))?;
+        match Scheme::from_name(&raw[..scheme_end])? {
+            scheme @ (Scheme::Sip | Scheme::Sips) => Uri::parse_sip(raw, scheme, &marks),
+            scheme => Ok(Uri::opaque(raw, scheme, &raw[scheme_end + 1..])),
         }
     }
 
-    fn parse_sip(raw: &'a str, scheme: Scheme, rest: &'a str) -> Result<Uri<'a>, Malformed> {
-        let (userinfo, rest) = lex::cut(rest, b'@').map_or((None, rest), |(user, rest)| (Some(user), rest));
-        let user = userinfo.map_or("", |u| lex::cut(u, b':').map_or(u, |(user, _password)| user));
-        if userinfo.is_some() && user.is_empty() {
+    fn parse_sip(raw: &'a str, scheme: Scheme, marks: &Marks) -> Result<Uri<'a>, Malformed> {
+        let after_scheme = marks.scheme.map_or(0, |at| at + 1);
+        let user = marks.at.map_or("", |at| &raw[after_scheme..marks.password.unwrap_or(at)]);
+        if marks.at.is_some() && user.is_empty() {
             return Err(Malformed::bad("a URI with an empty user before @"));
         }
-        let (rest, headers) = lex::cut(rest, b'?').unwrap_or((rest, ""));
-        let (hostport, params) = lex::cut(rest, b';').unwrap_or((rest, ""));
-        let (host, port) = host_port(hostport)?;
+        let host_at = marks.at.map_or(after_scheme, |at| at + 1);
+        let (end, headers) = marks.headers.map_or((raw.len(), ""), |at| (at, &raw[at + 1..]));
+        let (host_end, params) = marks.params.map_or((end, ""), |at| (at, &raw[at + 1..end]));
+        let (host, port) = host_port(&raw[host_at..host_end])?;
         Ok(Uri { raw, scheme, user, host, port, params: Params(params), headers })
     }
 
@@ -119,6 +119,42 @@ impl<'a> Uri<'a> {
     }
 }
 
+/// Where the parts of a SIP URI begin: the first of each mark that counts.
+#[derive(Default)]
+struct Marks {
+    /// The colon after the scheme.
+    scheme: Option<usize>,
+    /// The colon before a password.
+    password: Option<usize>,
+    /// The `@` after the user part, which may have any of the other marks in it.
+    at: Option<usize>,
+    params: Option<usize>,
+    headers: Option<usize>,
+}
+
+impl Marks {
+    /// All of them in one walk: URIs are read more often than anything else.
+    fn of(raw: &[u8]) -> Result<Marks, Malformed> {
+        let mut marks = Marks::default();
+        for (at, &byte) in raw.iter().enumerate().filter(|(_, byte)| OF_NOTE.has(**byte)) {
+            let place = match byte {
+                b':' if marks.scheme.is_none() => &mut marks.scheme,
+                b':' if marks.at.is_none() => &mut marks.password,
+                b'@' if marks.at.is_none() => {
+                    (marks.params, marks.headers) = (None, None);
+                    &mut marks.at
+                }
+                b';' if marks.headers.is_none() => &mut marks.params,
+                b'?' => &mut marks.headers,
+                b':' | b'@' | b';' => continue,
+                _ => return Err(Malformed::bad("a character in a URI that must be escaped")),
+            };
+            place.get_or_insert(at);
+        }
+        Ok(marks)
+    }
+}
+
 impl Scheme {
     fn from_name(name: &str) -> Result<Scheme, Malformed> {
         let starts = name.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
@@ -136,18 +172,28 @@ impl Scheme {
 
 /// `host`, `host:port`, `[IPv6]`, `[IPv6]:port`; white space around the colon is allowed (Via, RFC 3261 §25.1).
 pub(super) fn host_port(text: &str) -> Result<(&str, Option<u16>), Malformed> {
-    let find = |byte| memchr::memchr(byte, text.as_bytes());
-    let end = if text.starts_with('[') { find(b']').map(|at| at + 1) } else { find(b':') };
-    let (host, rest) = text.split_at(end.unwrap_or(text.len()));
-    let (host, rest) = (lex::trim(host), lex::trim(rest));
-    if !is_host(host) {
-        return Err(Malformed::bad("a host that is neither a name nor an address (IPv6 goes in brackets)"));
-    }
+    let name = text.bytes().position(|byte| !OF_A_NAME.has(byte)).unwrap_or(text.len());
+    let (host, rest) = match text.as_bytes().get(name) {
+        None | Some(b':') if name > 0 => text.split_at(name),
+        _ => spaced_or_bracketed(text)?,
+    };
     if rest.is_empty() {
         return Ok((host, None));
     }
     let port = rest.strip_prefix(':').and_then(|port| lex::decimal(lex::trim(port)));
     port.map(|port| (host, Some(port))).ok_or(Malformed::bad("a port that is not a number up to 65535"))
+}
+
+/// Host and what follows where it takes more than a look at the first characters.
+fn spaced_or_bracketed(text: &str) -> Result<(&str, &str), Malformed> {
+    let find = |byte| memchr::memchr(byte, text.as_bytes());
+    let end = if text.starts_with('[') { find(b']').map(|at| at + 1) } else { find(b':') };
+    let (host, rest) = text.split_at(end.unwrap_or(text.len()));
+    let (host, rest) = (lex::trim(host), lex::trim(rest));
+    match is_host(host) {
+        true => Ok((host, rest)),
+        false => Err(Malformed::bad("a host that is neither a name nor an address (IPv6 goes in brackets)")),
+    }
 }
 
 fn is_host(host: &str) -> bool {

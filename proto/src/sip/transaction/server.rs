@@ -226,7 +226,7 @@ impl Transactions {
             self.refuse(flow, key, &message);
             return Received::Absorbed;
         }
-        self.accept(now, flow, key, stamped(message, flow.remote))
+        self.accept(now, flow, key, message)
     }
 
     /// A request's key, were its method `method`, and the transaction it belongs to. `None`: it can't be told.
@@ -244,10 +244,12 @@ impl Transactions {
         } else {
             (Machine::NonInvite(server_non_invite::START.0), server_non_invite::START.1)
         };
+        let via_port = via_port(&message, flow.transport);
+        let message = stamped(message, flow.remote);
         let key = self.servers.insert(Server {
             key: index_key,
             flow,
-            via_port: via_port(&message, flow.transport),
+            via_port,
             machine,
             request: Some(Box::new(message.clone())),
             last: None,

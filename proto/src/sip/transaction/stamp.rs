@@ -1,82 +1,52 @@
 //! `received` and `rport` in the topmost Via of a request: where it really came from (RFC 3261 §18.2.1, RFC 3581 §4).
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::node::literal;
-use crate::sip::{Message, Name};
+use crate::sip::headers::without_comment;
+use crate::sip::{Message, Name, Via, lex};
 
 /// The request with its topmost Via stamped; as it came when the Via tells the truth and asks for nothing.
 pub(super) fn stamped(request: Message, source: SocketAddr) -> Message {
-    let Some(via) = request.values(Name::Via).next() else { return request };
-    match stamp(via, source) {
+    let Some(written) = request.values(Name::Via).next() else { return request };
+    let Ok(via) = request.via() else { return request };
+    match stamp(written, &via, source) {
         Some(stamped) => request.edit().set_first(Name::Via, &stamped).finish(),
         None => request,
     }
 }
 
 /// The Via value anew, or `None` when there is nothing to add. Whatever `received` the sender wrote itself goes.
-fn stamp(via: &str, source: SocketAddr) -> Option<String> {
-    let mut parts = Parts(via);
-    let sent_by = parts.next()?;
-    let params: Vec<&str> = parts.collect();
-    let asks_rport = params.iter().any(|p| p.eq_ignore_ascii_case("rport"));
-    let forged = params.iter().any(|p| names(p, "received"));
+fn stamp(written: &str, via: &Via<'_>, source: SocketAddr) -> Option<String> {
     let ip = source.ip().to_canonical();
-    if !asks_rport && !forged && host_of(sent_by) == Some(ip) {
+    let is_true = literal(via.host) == Some(ip);
+    let asks = |param: &str| param.eq_ignore_ascii_case("rport");
+    let params = || lex::list_of(via.params.0, b';');
+    let asks_rport = params().any(asks);
+    if !asks_rport && is_true && via.params.get("received").is_none() {
         return None;
     }
-    let mut stamped = String::with_capacity(via.len() + 48);
-    stamped.push_str(sent_by);
-    for param in params.iter().filter(|p| !names(p, "received")) {
+    let mut stamped = String::with_capacity(written.len() + 48);
+    let (value, comment) = written.split_at(without_comment(written).len());
+    stamped.push_str(lex::trim(lex::before_first(value, b';')));
+    for param in params().filter(|param| !names(param, "received")) {
         stamped.push(';');
         stamped.push_str(param);
-        if param.eq_ignore_ascii_case("rport") {
+        if asks(param) {
             let _ = write!(stamped, "={}", source.port());
         }
     }
-    if asks_rport || host_of(sent_by) != Some(ip) {
+    if asks_rport || !is_true {
         let _ = write!(stamped, ";received={ip}");
     }
+    stamped.push_str(comment);
     Some(stamped)
 }
 
 /// Whether a parameter has this name.
 fn names(param: &str, name: &str) -> bool {
-    param.split('=').next().is_some_and(|n| n.trim().eq_ignore_ascii_case(name))
-}
-
-/// The address in `SIP/2.0/UDP 192.0.2.1:5060`, if it is one.
-fn host_of(sent_by: &str) -> Option<IpAddr> {
-    let host_port = sent_by.split_whitespace().next_back()?;
-    let host = match host_port.strip_prefix('[') {
-        Some(v6) => v6.split(']').next()?,
-        None => host_port.split(':').next()?,
-    };
-    literal(host)
-}
-
-/// A value cut at the semicolons outside quotes, each part trimmed.
-struct Parts<'a>(&'a str);
-
-impl<'a> Iterator for Parts<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let (mut quoted, mut escaped) = (false, false);
-        let end = self.0.bytes().position(|byte| {
-            let cut = byte == b';' && !quoted;
-            quoted ^= byte == b'"' && !escaped;
-            escaped = byte == b'\\' && quoted && !escaped;
-            cut
-        });
-        let (part, rest) = end.map_or((self.0, ""), |end| (&self.0[..end], &self.0[end + 1..]));
-        self.0 = rest;
-        Some(part.trim())
-    }
+    lex::trim(lex::before_first(param, b'=')).eq_ignore_ascii_case(name)
 }
 
 #[cfg(test)]
@@ -84,7 +54,7 @@ mod tests {
     use super::*;
 
     fn stamp_from(via: &str, source: &str) -> Option<String> {
-        stamp(via, source.parse().unwrap())
+        stamp(via, &Via::parse(via).unwrap(), source.parse().unwrap())
     }
 
     #[test]
@@ -120,6 +90,14 @@ mod tests {
             stamp_from("SIP/2.0/UDP 192.0.2.1;received=203.0.113.66;branch=z9hG4bK1", "192.0.2.1:5060")
                 .unwrap(),
             "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1"
+        );
+    }
+
+    #[test]
+    fn a_comment_stays_the_last() {
+        assert_eq!(
+            stamp_from("SIP/2.0/UDP 10.0.0.2;branch=z9hG4bK1 (Acme; rport)", "192.0.2.1:5060").unwrap(),
+            "SIP/2.0/UDP 10.0.0.2;branch=z9hG4bK1;received=192.0.2.1 (Acme; rport)"
         );
     }
 
