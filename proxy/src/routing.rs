@@ -33,8 +33,7 @@ impl Routed {
             routed.token = Some(token);
             routed.unstrict = request.routes().flatten().last().map(|last| last.raw_uri.to_owned());
         }
-        let routes = routed.routes_left(request);
-        for route in routes.iter().map_while(|route| NameAddr::parse(route).ok()) {
+        for route in routed.routes_left(request).map_while(|route| NameAddr::parse(route).ok()) {
             let Ok(uri) = route.uri() else { break };
             let token = Token::open(seal, uri.user);
             // A request that comes to us carries our Route on top, at an address that may have been another proxy's
@@ -60,7 +59,7 @@ impl Routed {
 
     /// The Route the request leaves us with, topmost first.
     pub(crate) fn next<'m>(&self, request: &'m Message) -> Option<NameAddr<'m>> {
-        self.routes_left(request).get(self.ours).and_then(|route| NameAddr::parse(route).ok())
+        self.routes_left(request).nth(self.ours).and_then(|route| NameAddr::parse(route).ok())
     }
 
     /// The Route ahead when it is a strict router's (§16.6 step 6): it takes the request line, and what stood there
@@ -89,19 +88,17 @@ impl Routed {
             _ => {}
         }
         let strict = self.strict_ahead(request).map(|_| format!("<{}>", self.uri(request)));
-        let kept = self.routes_left(request).into_iter().skip(self.ours + usize::from(strict.is_some()));
+        let kept = self.routes_left(request).skip(self.ours + usize::from(strict.is_some()));
         let routes: Vec<&str> =
             push.iter().map(String::as_str).chain(kept).chain(strict.as_deref()).collect();
         let edit = edit.remove(Name::Route);
         if routes.is_empty() { edit } else { edit.push_front(Name::Route, &routes.join(", ")) }
     }
 
-    fn routes_left<'m>(&self, request: &'m Message) -> Vec<&'m str> {
-        let mut routes: Vec<&str> = request.values(Name::Route).collect();
-        if self.unstrict.is_some() {
-            routes.pop();
-        }
-        routes
+    fn routes_left<'m>(&self, request: &'m Message) -> impl Iterator<Item = &'m str> + use<'m> {
+        let all = || request.values(Name::Route);
+        let left = if self.unstrict.is_some() { all().count().saturating_sub(1) } else { usize::MAX };
+        all().take(left)
     }
 }
 

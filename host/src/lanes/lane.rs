@@ -447,15 +447,15 @@ impl Lane {
                 if let Some(own) = self.post.seats(flow.transport, flow.local) {
                     self.post.sent(Address { lane: self.index, seat }, own, &message, now);
                 }
-                match self.is_ours(flow) {
-                    true => self.send_within(seat, flow, message, ticket),
-                    false => self.send(seat, flow, message.into_bytes(), ticket),
+                match self.ours(flow) {
+                    Some(seats) => self.send_within(seat, &seats, flow, message, ticket),
+                    None => self.send(seat, flow, message.into_bytes(), ticket),
                 }
             }
-            Output::Send { flow, bytes, ticket } if self.is_ours(flow) => {
-                self.send_bytes_within(seat, flow, bytes, ticket)
-            }
-            Output::Send { flow, bytes, ticket } => self.send(seat, flow, bytes, ticket),
+            Output::Send { flow, bytes, ticket } => match self.ours(flow) {
+                Some(seats) => self.send_bytes_within(seat, &seats, flow, bytes, ticket),
+                None => self.send(seat, flow, bytes, ticket),
+            },
             Output::Probe { flow, bytes, hops } => self.probe(flow, &bytes, hops),
             Output::Close { flow } => self.outside.close(flow),
             Output::Ask { ticket, question } => {
@@ -505,24 +505,24 @@ impl Lane {
         self.inbox.push_back((seat, input));
     }
 
-    fn is_ours(&self, flow: Flow) -> bool {
-        flow.transport == Transport::Udp && self.post.seats(flow.transport, flow.remote).is_some()
+    /// The seats of this process that a flow leads to.
+    fn ours(&self, flow: Flow) -> Option<Seats> {
+        let here = (flow.transport == Transport::Udp).then(|| self.post.seats(flow.transport, flow.remote));
+        here.flatten().cloned()
     }
 
     /// To a service of this process: in memory, as it is.
-    fn send_within(&mut self, from: usize, flow: Flow, message: Message, ticket: Ticket) {
-        let Some(seats) = self.post.seats(flow.transport, flow.remote) else { return };
+    fn send_within(&mut self, from: usize, seats: &Seats, flow: Flow, message: Message, ticket: Ticket) {
         let to = self.post.owner(seats, &message);
         self.pass_on(from, to, (flow, ticket), Input::Message { flow: turned(flow), message });
     }
 
     /// The same for what is repeated, or is no SIP.
-    fn send_bytes_within(&mut self, from: usize, flow: Flow, bytes: Bytes, ticket: Ticket) {
+    fn send_bytes_within(&mut self, from: usize, seats: &Seats, flow: Flow, bytes: Bytes, ticket: Ticket) {
         match Message::parse(bytes.clone()) {
-            Ok(message) => self.send_within(from, flow, message, ticket),
+            Ok(message) => self.send_within(from, seats, flow, message, ticket),
             Err(_) => {
-                let Some(seats) = self.post.seats(flow.transport, flow.remote) else { return };
-                self.pass_on(from, seats[0], (flow, ticket), Input::Other { flow: turned(flow), bytes });
+                self.pass_on(from, seats[0], (flow, ticket), Input::Other { flow: turned(flow), bytes })
             }
         }
     }
