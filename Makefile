@@ -58,6 +58,11 @@ bench: deps bench-deps ## Postern beside Kamailio and rtpengine; writes conforma
 	$(CARGO) build --release --bin postern
 	conformance/bench/bench
 
+.PHONY: bench-peers
+bench-peers: ## a reflector beside a bare echo, and logins at an access server (conformance/bench/PEERS.md says what was seen)
+	$(CARGO) run --release -q -p host --example reflector_load
+	$(CARGO) run --release -q -p conformance --example access_load
+
 .PHONY: idle
 idle: build ## what 20,000 idle TLS connections cost in memory (as root, or with ulimit -n 41000)
 	$(CARGO) run --release -q -p host --example idle_tls -- target/release/postern

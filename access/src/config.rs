@@ -27,7 +27,7 @@ pub struct Config {
     pub lease: Duration,
     /// Messages kept for an account that is offline.
     pub mailbox: usize,
-    /// Transactions at a time.
+    /// Transactions at a time, its own notices included: five for each login, which live for 5 s.
     pub transactions: usize,
 }
 
@@ -44,7 +44,7 @@ impl Config {
             buddies: Vec::new(),
             lease: Duration::from_secs(300),
             mailbox: 32,
-            transactions: 20_000,
+            transactions: 300_000,
         }
     }
 }

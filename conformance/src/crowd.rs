@@ -78,6 +78,7 @@ impl Crowd {
         if answered.status() == Some(200) {
             return;
         }
+        assert_eq!(answered.status(), Some(401), "{} is not let in", name(number));
         // The nonce has aged.
         self.challenge = answered.text(Name::WwwAuthenticate).map(|challenge| (challenge.to_owned(), 0));
         let answered = self.prove(number, &request, tables);
