@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use access::Access;
 use conformance::cast::SITES;
 use conformance::company::{ACCESS, Company, Guest, STUN};
 use conformance::world::{Entry, Fate, Rules};
@@ -289,6 +290,38 @@ fn who_hides_its_address_is_talked_to_through_the_server_and_never_named() {
         }
         let text = String::from_utf8_lossy(message.bytes()).into_owned();
         assert!(!text.contains("198.51.100.1:") && !text.contains("198.51.100.1;"), "{text}");
+    }
+}
+
+/// A restart: the server knows nobody. Who has not missed it finds out by its next keep-alive; those who did, by one each second,
+/// and they come back over ten.
+#[test]
+fn after_a_restart_everybody_is_logged_in_again_within_twenty_seconds() {
+    for away in [Duration::ZERO, 40 * SECOND] {
+        let names: Vec<String> = (0..40).map(|n| format!("e{n}")).collect();
+        let buddies: Vec<(&str, &str)> =
+            names.windows(2).map(|two| (two[0].as_str(), two[1].as_str())).collect();
+        let mut company = Company::new(1, &buddies);
+        let guests: Vec<Guest> = names.iter().map(|name| company.add(name, port_restricted())).collect();
+        guests.iter().for_each(|guest| company.until_logged_in(*guest));
+        company.world.run_for(300 * SECOND);
+        let online = |company: &Company| company.world.node::<Access>(company.access).status().online;
+        assert_eq!(online(&company), names.len());
+        company.world.kill(company.access);
+        company.world.run_for(away);
+        let begun = company.world.packets().len();
+        company.world.restart(company.access);
+        company.world.run_for(20 * SECOND);
+        assert_eq!(online(&company), names.len(), "away for {away:?}");
+        let packets = company.world.packets()[begun..].iter();
+        let logins: Vec<Duration> = packets.filter(|e| has_body(e, PROFILE)).map(|e| e.at).collect();
+        let within = |at: Duration| logins.iter().filter(|other| (at..at + SECOND).contains(*other)).count();
+        let most = logins.iter().map(|at| within(*at)).max().unwrap_or_default();
+        assert!(
+            most <= names.len() / 4,
+            "{most} of {} came within one second, away for {away:?}",
+            names.len()
+        );
     }
 }
 

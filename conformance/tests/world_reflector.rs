@@ -211,6 +211,34 @@ fn a_path_to_an_unknown_port_is_opened_by_a_spray_when_it_is_asked_for() {
     }
 }
 
+/// 770 sockets and guesses a spray, two sprays a pair and minute, whoever asks and however often.
+#[test]
+fn a_pair_has_two_sprays_a_minute_and_no_more() {
+    let mut company = Company::with_reflector(1, &[("e1", "e2")]);
+    let e2 = company.add("e2", symmetric());
+    company.until_logged_in(e2);
+    let e1 = company.add("e1", Some(Rules::PORT_RESTRICTED));
+    company.until_sees(e1, "e2", true, 10 * SECOND);
+    company.until_sees(e2, "e1", true, 10 * SECOND);
+    let mut spent_in = |minutes: u32| {
+        let begun = company.world.packets().len();
+        for _ in 0..minutes * 20 {
+            company.world.with(e1.node, |peer: &mut Peer, now| peer.open(now, "e2@example.com"));
+            company.world.run_for(3 * SECOND);
+        }
+        let packets = &company.world.packets()[begun..];
+        let checks = packets.iter().filter(|entry| proto::stun::is_stun(&entry.bytes));
+        let by = |guest: Guest| checks.clone().filter(move |entry| entry.from == guest.node).count();
+        [by(e1), by(e2)]
+    };
+    let first = spent_in(1);
+    // The guesses of e1 end as soon as one meets; the 770 sockets of e2 are open by then.
+    assert!(first[1] > 770 && first.iter().all(|spent| *spent < 2 * 2 * 770), "{first:?}");
+    let more = spent_in(2);
+    assert!(more.iter().all(|spent| *spent < 2 * 2 * 2 * 770), "{more:?}");
+    assert_eq!(company.report(e1).buddies["e2@example.com"].path, "direct", "and the path stays open");
+}
+
 /// Who shows a ticket that is not the reflector's for that address gets no token towards it: a colluding pair can't aim.
 #[test]
 fn no_token_is_minted_towards_who_has_not_proven_to_hear() {

@@ -10,11 +10,13 @@ pub mod classifier;
 mod config;
 pub mod life;
 mod link;
+mod login;
 mod node;
 pub mod opening;
 mod surveyor;
 mod talk;
 mod voice;
+mod ways;
 
 pub use config::{BuddyReport, CallReport, PeerConfig, PeerReport};
 pub use node::Peer;

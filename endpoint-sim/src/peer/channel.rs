@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use proto::node::{Flow, Output, SocketId, Ticket};
+use proto::node::{Dice, Flow, Output, SocketId, Ticket};
 use proto::stun::{self, Class, TransactionId, Writer, attribute};
 
 use super::link::Via;
@@ -19,6 +19,16 @@ const AGAIN: Duration = Duration::from_millis(250);
 const UNANSWERED: u8 = 3;
 /// A bind ticket is renewed so often, which also keeps the mapping at the reflector open.
 const REBIND: Duration = Duration::from_secs(20);
+
+/// Those who missed the server come back over so long, for they notice all at once that it is there again.
+const RETURN: Duration = Duration::from_secs(10);
+/// Those who didn't come back within this.
+const SOON: Duration = Duration::from_millis(300);
+
+/// A keep-alive comes a fifth to a twentieth before it must, so that those of many don't come together.
+pub(super) fn spread(every: Duration, dice: &mut Dice) -> Duration {
+    every * 4 / 5 + Duration::from_millis(dice.below(every.as_millis() as u64 * 15 / 100 + 1))
+}
 
 impl Bind {
     /// Whether a first answer may still come.
@@ -65,7 +75,8 @@ impl Peer {
         session.unanswered = session.unanswered.saturating_add(1);
         session.asked = Some(id);
         let wait = session.keep_alive.unwrap_or(CONSENT);
-        session.keep_alive_at = Some(now + if session.unanswered > 1 { wait.min(AGAIN * 4) } else { wait });
+        let wait = if session.unanswered > 1 { wait.min(AGAIN * 4) } else { spread(wait, &mut self.dice) };
+        session.keep_alive_at = Some(now + wait);
         let label = session.sealing.label.clone();
         let bytes =
             Writer::request(id).attribute(attribute::USERNAME, label.as_bytes()).seal(&*session.sealing.key);
@@ -161,11 +172,15 @@ impl Peer {
     /// Seen from elsewhere than so far: our NAT has bound anew. The server knows by now, and has told our buddies.
     fn server_answered(&mut self, message: &stun::Message<'_>) {
         let Some(session) = &mut self.session else { return };
-        if !message.is_sealed_with(&*session.sealing.key) {
-            return;
-        }
+        let missed = session.unanswered > 1;
         (session.asked, session.unanswered) = (None, 0);
-        session.keep_alive_at = session.keep_alive.map(|every| self.now + every);
+        if !message.is_sealed_with(&*session.sealing.key) {
+            // It answers, and does not know us: it has been restarted, and everybody else finds out, too.
+            session.keep_alive_at = None;
+            let wait = self.dice.below(if missed { RETURN } else { SOON }.as_millis() as u64);
+            return self.log_in_at(self.now + Duration::from_millis(wait));
+        }
+        session.keep_alive_at = session.keep_alive.map(|every| self.now + spread(every, &mut self.dice));
         let Some(seen) = message.mapped().filter(|seen| *seen != session.you) else { return };
         session.you = seen;
         self.report.external = Some(seen);

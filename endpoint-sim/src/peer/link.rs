@@ -34,6 +34,8 @@ pub(crate) struct Link {
     token: Option<[u8; 44]>,
     pub(crate) opening: Option<Opening>,
     begun: Option<Instant>,
+    /// When the last sprays began.
+    sprays: [Option<Instant>; SPRAYS],
     /// A path that was proven, or that its sealed words came by.
     pub(crate) way: Option<Way>,
     /// By its own word.
@@ -54,6 +56,10 @@ pub(crate) struct Consent {
 /// So long a direct path may take to be proven before messages take another.
 pub(crate) const GRACE: Duration = Duration::from_millis(450);
 
+/// Sprays of one pair in a minute: each is 770 sockets on one side, 770 guesses on the other.
+pub(crate) const SPRAYS: usize = 2;
+const MINUTE: Duration = Duration::from_secs(60);
+
 impl Link {
     pub(crate) fn new(buddy: &Buddy, route: &Route) -> Link {
         let mut link = Link {
@@ -66,6 +72,7 @@ impl Link {
             token: None,
             opening: None,
             begun: None,
+            sprays: [None; SPRAYS],
             way: None,
             online: false,
             announce: None,
@@ -95,6 +102,9 @@ impl Link {
         dice: &mut Dice,
         out: &mut VecDeque<Output>,
     ) {
+        if matches!(self.reach.path, Path::Spray | Path::SprayBoth) && !self.may_spray(now) {
+            return;
+        }
         self.close(out);
         let Some(external) = self.external.filter(|_| self.reach.is_direct() || self.reach.neighbours) else {
             return;
@@ -112,6 +122,14 @@ impl Link {
         let mut opening = Opening::new(now, plan);
         opening.wake(now, dice, out);
         (self.opening, self.begun) = (Some(opening), Some(now));
+    }
+
+    /// Takes one of the sprays a pair has in a minute, if one is left. Until there is, words take the path they have.
+    fn may_spray(&mut self, now: Instant) -> bool {
+        let spent = |begun: &Option<Instant>| begun.is_some_and(|begun| now < begun + MINUTE);
+        let Some(free) = self.sprays.iter_mut().find(|begun| !spent(begun)) else { return false };
+        *free = Some(now);
+        true
     }
 
     /// Forgets every path.

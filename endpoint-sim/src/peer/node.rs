@@ -1,26 +1,23 @@
-//! The peer: STUN, login, and what it is told.
+//! The peer put together: its parts, what it is asked to do, and what is due when. [`super::login`] logs it in, [`super::talk`]
+//! speaks with buddies and the server, [`super::ways`] takes in everything else.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use minicbor::bytes::ByteArray;
-use proto::digest;
-use proto::node::{Birth, Dice, Flow, Input, Node, Output, SocketId, Ticket};
+use proto::node::{Birth, Dice, Flow, Input, Node, Output, Ticket};
 use proto::node_auth::NodeKey;
-use proto::peer::reach::Path;
-use proto::peer::ticket::read_reflected;
-use proto::peer::words::{self, LOGIN, Login, Profile, Sealing};
-use proto::sip::transaction::{ClientId, Happened, Received, Timers, Transactions};
+use proto::peer::words;
+use proto::sip::transaction::{ClientId, Timers, Transactions};
 use proto::sip::{Builder, Message, Name};
-use proto::stun::{self, TransactionId};
+use proto::stun::TransactionId;
 use proto::tables::Tables;
 
-use super::classifier::{Classifier, Findings, SCRATCH_TICKET};
+use super::classifier::{Classifier, Findings};
 use super::config::{PeerConfig, PeerReport};
-use super::link::{Link, Via, stands_for};
-use super::opening::{Part, SPRAY_TICKET};
+use super::link::{Link, stands_for};
+use super::login::{Registration, Session};
+use super::talk::Source;
 use super::voice::Voice;
 
 /// A peer. See the module.
@@ -32,43 +29,20 @@ pub struct Peer {
     pub(super) now: Instant,
     pub(super) transactions: Transactions,
     pub(super) out: VecDeque<Output>,
-    classifier: Classifier,
+    pub(super) classifier: Classifier,
     pub(super) findings: Option<Findings>,
-    registration: Registration,
+    pub(super) registration: Registration,
     pub(super) session: Option<Session>,
     pub(super) bind: Bind,
     pub(super) links: Vec<Link>,
     pub(super) pending: BTreeMap<ClientId, Purpose>,
-    leaving: bool,
+    pub(super) leaving: bool,
     /// When it leaves by itself.
     until: Option<Instant>,
     /// How things stood before it left.
     last: Option<PeerReport>,
     pub(super) voice: Voice,
     pub(super) report: PeerReport,
-}
-
-#[derive(Debug)]
-struct Registration {
-    call_id: String,
-    tag: String,
-    number: u32,
-    tries: u8,
-    under_way: bool,
-    /// When to log in (again).
-    at: Option<Instant>,
-}
-
-/// What a login brought.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) you: SocketAddr,
-    pub(super) sealing: Sealing,
-    pub(super) keep_alive: Option<Duration>,
-    pub(super) keep_alive_at: Option<Instant>,
-    pub(super) asked: Option<TransactionId>,
-    /// Keep-alives without an answer.
-    pub(super) unanswered: u8,
 }
 
 /// What the reflector's STUN answer proved.
@@ -93,13 +67,8 @@ pub(super) enum Purpose {
     Other,
 }
 
-/// How long to wait after a failed login.
-const RETRY: Duration = Duration::from_secs(5);
-const MAX_TRIES: u8 = 2;
 /// How long it waits for answers to its farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Bind tickets and tokens age: a login renews them.
-const RENEW: Duration = Duration::from_secs(500);
 
 impl Peer {
     /// Begins at once.
@@ -222,146 +191,7 @@ impl Peer {
         self.pending.insert(id, purpose);
     }
 
-    /// STUN has said where we are (step 1); now the login that uses it (step 2).
-    fn log_in(&mut self) {
-        let Some(findings) = self.findings else { return };
-        self.registration.number += 1;
-        (self.registration.tries, self.registration.under_way, self.registration.at) = (0, true, None);
-        let (aor, local) = (self.config.aor(), self.config.local);
-        let branch = self.dice.word(16);
-        let Registration { call_id, tag, number, .. } = &self.registration;
-        let request = Builder::request("REGISTER", &format!("sip:{}", self.config.domain))
-            .header(Name::Via, format_args!("SIP/2.0/UDP {local};branch=z9hG4bK{branch};rport"))
-            .header(Name::MaxForwards, 70)
-            .header(Name::From, format_args!("<sip:{aor}>;tag={tag}"))
-            .header(Name::To, format_args!("<sip:{aor}>"))
-            .header(Name::CallId, call_id)
-            .header(Name::CSeq, format_args!("{number} REGISTER"))
-            .header(Name::Contact, format_args!("<sip:{}@{local}>", self.config.user))
-            .header(Name::Expires, if self.leaving { 0 } else { 300 });
-        let login = Login {
-            external: findings.external,
-            verdict: findings.verdict,
-            hosts: vec![local],
-            device: ByteArray::from([0; 32]),
-            allows: self.config.allows,
-            bind: self.bind.proven.map(|(address, ticket)| (address, ByteArray::from(ticket))),
-            proof: ByteArray::from([0; 64]),
-        };
-        let login = login.sign(&self.config.secret, &aor, call_id);
-        let request = match self.leaving {
-            true => request.finish(),
-            false => request.body(LOGIN, &words::write(&login)).finish(),
-        };
-        let request = match &self.session {
-            Some(session) => NodeKey(*session.sealing.key).sign(&request, self.birth.unix_at(self.now)),
-            None => request,
-        };
-        let purpose = if self.leaving { Purpose::Logout } else { Purpose::Login(request.clone()) };
-        self.send_to_server(request, purpose);
-    }
-
-    /// To learn what has become of buddies.
-    pub(super) fn log_in_again(&mut self) {
-        if self.session.is_some() && !self.leaving {
-            self.registration.at = Some(self.now);
-        }
-    }
-
-    fn login_finished(&mut self, request: &Message, status: u16, response: Option<&Message>) {
-        if status == 401 && self.answer_challenge(request, response) {
-            return;
-        }
-        self.registration.under_way = false;
-        self.report.login_status = Some(status);
-        let profile = response.filter(|_| status == 200).and_then(|r| words::read::<Profile>(r.body()));
-        self.report.logged_in = profile.is_some();
-        match profile {
-            Some(profile) => self.take_in(&profile),
-            None => {
-                self.session = None;
-                self.registration.at = Some(self.now + self.dice.jitter(RETRY, 50));
-            }
-        }
-    }
-
-    /// RFC 3261 §22.2.
-    fn answer_challenge(&mut self, request: &Message, response: Option<&Message>) -> bool {
-        let Some(response) = response.filter(|_| self.registration.tries < MAX_TRIES) else { return false };
-        let lines = response.headers().filter(|header| header.name == Name::WwwAuthenticate);
-        let challenges = lines.filter_map(|header| std::str::from_utf8(header.value).ok());
-        let covered = digest::Request { method: "REGISTER", body: request.body() };
-        let (cnonce, uri) = (self.dice.word(12), request.request_uri());
-        let credentials = digest::choose(challenges).and_then(|challenge| {
-            digest::answer(challenge, &self.config.user, &self.config.password, uri, covered, 1, &cnonce)
-        });
-        let Some(credentials) = credentials else { return false };
-        self.registration.tries += 1;
-        self.registration.number += 1;
-        let (branch, local) = (self.dice.word(16), self.config.local);
-        let again = request
-            .edit()
-            .set_first(Name::Via, &format!("SIP/2.0/UDP {local};branch=z9hG4bK{branch};rport"))
-            .remove(Name::NodeAuth)
-            .remove(Name::Authorization)
-            .append(Name::Authorization, &credentials)
-            .set(Name::CSeq, &format!("{} REGISTER", self.registration.number))
-            .finish();
-        self.send_to_server(again.clone(), Purpose::Login(again));
-        true
-    }
-
-    /// Profile and routing table (step 7); every buddy that is online is told that we are here (step 8).
-    fn take_in(&mut self, profile: &Profile) {
-        let keep_alive = profile.keep_alive_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-        let keep_alive = keep_alive.filter(|_| self.config.keeps_alive);
-        self.report.external = Some(profile.you);
-        let lease = Duration::from_secs(u64::from(profile.lease_s));
-        let renew = if keep_alive.is_some() { RENEW } else { RENEW.min(lease * 4 / 5) };
-        self.registration.at = Some(self.now + renew);
-        self.session = Some(Session {
-            you: profile.you,
-            sealing: profile.session.clone(),
-            keep_alive,
-            keep_alive_at: keep_alive.map(|every| self.now + every),
-            asked: None,
-            unanswered: 0,
-        });
-        for (buddy, route) in profile.buddies.iter().zip(&profile.routes) {
-            let (link, moved) = self.link_for(buddy, route);
-            if buddy.online && (moved || !self.links[link].online) {
-                if self.links[link].reach.path <= Path::Punch || self.links[link].reach.neighbours {
-                    self.open_link(link, Part::Initiator);
-                }
-                self.links[link].announce = Some(true);
-            }
-            if !buddy.online {
-                self.links[link].online = false;
-            }
-        }
-    }
-
-    /// The link to a buddy, made or brought up to date; whether it is elsewhere than before.
-    pub(super) fn link_for(&mut self, buddy: &words::Buddy, route: &words::Route) -> (usize, bool) {
-        match self.links.iter().position(|link| link.aor == buddy.aor) {
-            Some(link) => {
-                let moved = self.links[link].external != buddy.external;
-                self.links[link].update(buddy, route);
-                (link, moved)
-            }
-            None => {
-                self.links.push(Link::new(buddy, route));
-                (self.links.len() - 1, true)
-            }
-        }
-    }
-
-    pub(super) fn open_link(&mut self, link: usize, part: Part) {
-        let (ours, local) = (self.ours(), self.config.local);
-        self.links[link].open(self.now, part, local, ours, &mut self.dice, &mut self.out);
-    }
-
-    fn finished(&mut self, id: ClientId, status: u16, response: Option<&Message>) {
+    pub(super) fn finished(&mut self, id: ClientId, status: u16, response: Option<&Message>) {
         match self.pending.remove(&id) {
             Some(Purpose::Login(request)) => self.login_finished(&request, status, response),
             Some(Purpose::Logout) => {
@@ -412,79 +242,6 @@ impl Peer {
         let (to, text) = self.config.say.remove(first);
         self.message(self.now, &to, &text);
     }
-
-    /// A datagram that is no SIP.
-    fn other(&mut self, by: Option<SocketId>, from: SocketAddr, bytes: &[u8]) {
-        if let Some((_, inside)) = read_reflected(bytes) {
-            if Some(from) == self.config.reflector
-                && let Ok(message) = Message::parse(Bytes::copy_from_slice(inside))
-            {
-                self.sip(super::talk::Source::Reflector, message);
-            }
-            return;
-        }
-        if self.media_directly(by, from, bytes) {
-            return;
-        }
-        if self.classifier.receive(by, bytes) {
-            return;
-        }
-        if let Some(message) = stun::Message::parse(bytes) {
-            self.stun(by, from, &message, bytes);
-        }
-    }
-
-    fn happened(&mut self) {
-        while let Some(happened) = self.transactions.happened() {
-            match happened {
-                Happened::TimedOut(id) => self.finished(id, 408, None),
-                Happened::Failed(id, _) => self.finished(id, 503, None),
-                Happened::NotAcknowledged(_) => {}
-            }
-        }
-    }
-
-    pub(super) fn received(&mut self, received: Received) {
-        match received {
-            Received::Request { id, flow, message } => self.asked(id, flow, &message),
-            Received::Response { id, message, .. } if message.status().unwrap_or(0) >= 200 => {
-                self.finished(id, message.status().unwrap_or(0), Some(&message));
-            }
-            _ => {}
-        }
-    }
-
-    fn bound(&mut self, ticket: Ticket, socket: SocketId, local: SocketAddr) {
-        if self.phone_bound(ticket, Some((socket, local))) {
-            return;
-        }
-        if ticket.0 >= SPRAY_TICKET {
-            let waiting = self.links.iter_mut().filter_map(|link| link.opening.as_mut());
-            match waiting.max_by_key(|opening| opening.awaited()) {
-                Some(opening) => opening.bound(socket, &mut self.dice, &mut self.out),
-                None => self.out.push_back(Output::Release { socket }),
-            }
-        } else if ticket.0 >= SCRATCH_TICKET {
-            self.classifier.bound(ticket, Some((socket, local)), &mut self.out);
-        }
-    }
-
-    /// What transactions send to a stand-in leaves by the path there is now: a message that is repeated follows it.
-    fn leave_by(&mut self, link: usize, bytes: Bytes) -> Option<Output> {
-        let local = self.config.local;
-        let send = |remote, bytes| Output::Send { flow: Flow::udp(local, remote), bytes, ticket: Ticket(0) };
-        match self.links.get(link)?.via(self.now)? {
-            Via::Direct(way) => Some(match way.socket {
-                Some(socket) => Output::SendMedia { socket, to: way.remote, bytes },
-                None => send(way.remote, bytes),
-            }),
-            Via::Reflector(token) => {
-                self.report.reflected += 1;
-                Some(send(self.config.reflector?, [&token[..], &bytes].concat().into()))
-            }
-            Via::Server => Some(send(self.config.server, bytes)),
-        }
-    }
 }
 
 impl Node for Peer {
@@ -496,15 +253,15 @@ impl Node for Peer {
             }
             Input::Message { flow, message } => {
                 let source = match flow.remote == self.config.server {
-                    true => super::talk::Source::Server,
-                    false => super::talk::Source::direct(None, flow.remote),
+                    true => Source::Server,
+                    false => Source::direct(None, flow.remote),
                 };
                 self.sip(source, message);
             }
             Input::Other { flow, bytes } => self.other(None, flow.remote, &bytes),
             Input::Media { socket, .. } if self.voice.has(socket) => self.voice.phone.take_in(now, input),
             Input::Media { socket, from, bytes } => match Message::parse(bytes.clone()) {
-                Ok(message) => self.sip(super::talk::Source::direct(Some(socket), from), message),
+                Ok(message) => self.sip(Source::direct(Some(socket), from), message),
                 Err(_) => self.other(Some(socket), from, &bytes),
             },
             Input::Bound { ticket, socket, local } => self.bound(ticket, socket, local),
