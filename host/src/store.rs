@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -152,14 +152,13 @@ fn write_behind(database: &Database, waiting: &Receiver<Change>) {
     let mut open = true;
     while open {
         let mut changes = Changes::default();
-        // Nothing to write: wait for as long as it takes. Something: gather what else comes soon.
+        // Nothing to write: wait for as long as it takes. Something: what else comes soon gathers, and wakes nobody.
         open = gather(waiting.recv().ok(), &mut changes);
-        let until = Instant::now() + COMMIT_EVERY;
-        while open {
-            match waiting.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Err(RecvTimeoutError::Timeout) => break,
-                change => open = gather(change.ok(), &mut changes),
-            }
+        if open {
+            std::thread::sleep(COMMIT_EVERY);
+        }
+        while open && let Ok(change) = waiting.try_recv() {
+            open = gather(Some(change), &mut changes);
         }
         if let Err(error) = commit(database, &changes) {
             tracing::error!(%error, registrations = changes.bindings.len(), sessions = changes.sessions.len(), "changes could not be written to the store");
