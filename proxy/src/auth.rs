@@ -183,9 +183,8 @@ impl Gate {
     /// Somebody we have no proof of: challenged, unless that has been asked too often.
     fn stranger(&self, visit: &Visit<'_>, to_tag: &str, stale: bool, tables: &mut dyn Tables) -> Verdict {
         let claimed = visit.claimed(tables);
-        let from = visit.request.from().ok().and_then(|from| from.uri().ok());
-        let user = from.map_or("", |uri| uri.user);
-        let name = claimed.as_deref().map_or(user, |user| &user.name);
+        let user = || visit.request.from().ok().and_then(|from| from.uri().ok()).map_or("", |uri| uri.user);
+        let name = claimed.as_deref().map_or_else(user, |user| &user.name);
         let refused = visit.judge(What::Asks, name, tables);
         refused.unwrap_or_else(|| self.challenge(visit, to_tag, stale, claimed.as_deref()))
     }

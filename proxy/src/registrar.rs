@@ -4,7 +4,8 @@
 //! table does all of it or nothing. Bindings keep the flow they were made by, for that is where the device is reached
 //! whatever its Contact says, and a connection that closes takes its bindings with it (DESIGN §4).
 
-use std::time::{Duration, SystemTime};
+use std::fmt;
+use std::time::Duration;
 
 use proto::event::{Event, Registration};
 use proto::node::Flow;
@@ -329,7 +330,10 @@ impl Visit<'_> {
 
     /// §10.3 step 8: all bindings with what is left of their time.
     fn accept(&self, done: Done, to_tag: &str) -> Registered {
-        let contacts = done.bindings.iter().map(|binding| (Name::Contact, self.listed(&done.aor, binding)));
+        let mut response = reply(self.request, 200, to_tag);
+        for binding in &done.bindings {
+            response = response.header(Name::Contact, self.listed(&done.aor, binding));
+        }
         let path: Vec<_> = self.request.values(Name::Path).collect();
         let path = (!path.is_empty()).then(|| (Name::Path, path.join(", ")));
         let more = outbound::granted(self.request, self.flow).into_iter().chain(outbound::service_route(
@@ -337,17 +341,16 @@ impl Visit<'_> {
             self.flow,
             self.config,
         ));
-        let date = (Name::Date, Date(self.now.wall).to_string());
-        let response =
-            with(reply(self.request, 200, to_tag), contacts.chain(path).chain(more).chain([date])).finish();
+        let response = with(response, path.into_iter().chain(more));
+        let response = response.header(Name::Date, Date(self.now.wall)).finish();
         let changed = done.changed.then_some((done.aor, done.bindings));
         Registered { response, events: done.events, changed }
     }
 
     /// A binding as the response lists it, with its GRUUs (RFC 5627 §5.1).
-    fn listed(&self, aor: &str, binding: &Binding) -> String {
+    fn listed<'a>(&self, aor: &str, binding: &'a Binding) -> Listed<'a> {
         let gruus = gruu::parameters(self.request, aor, binding, self.now.unix(), &self.config.token_keys);
-        contact(binding, self.now.wall) + &gruus
+        Listed { binding, left: binding.expires.duration_since(self.now.wall).unwrap_or_default(), gruus }
     }
 
     fn refuse(&self, refusal: Refusal, to_tag: &str) -> Registered {
@@ -382,19 +385,27 @@ fn with(response: Builder, headers: impl IntoIterator<Item = (Name, String)>) ->
 }
 
 /// A binding as the response lists it.
-fn contact(binding: &Binding, wall: SystemTime) -> String {
-    let left = binding.expires.duration_since(wall).unwrap_or_default().as_secs();
-    let mut text = format!("<{}>;expires={left}", binding.contact);
-    if binding.q < 1000 {
-        text += &format!(";q={}.{:03}", binding.q / 1000, binding.q % 1000);
+struct Listed<'a> {
+    binding: &'a Binding,
+    left: Duration,
+    gruus: String,
+}
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Binding { contact, q, instance, reg_id, .. } = self.binding;
+        write!(f, "<{contact}>;expires={}", self.left.as_secs())?;
+        if *q < 1000 {
+            write!(f, ";q={}.{:03}", q / 1000, q % 1000)?;
+        }
+        if let Some(instance) = instance {
+            write!(f, ";+sip.instance=\"{instance}\"")?;
+        }
+        if let Some(reg_id) = reg_id {
+            write!(f, ";reg-id={reg_id}")?;
+        }
+        f.write_str(&self.gruus)
     }
-    if let Some(instance) = &binding.instance {
-        text += &format!(";+sip.instance=\"{instance}\"");
-    }
-    if let Some(reg_id) = binding.reg_id {
-        text += &format!(";reg-id={reg_id}");
-    }
-    text
 }
 
 fn told(aor: &str, binding: &Binding, change: Registration) -> Event {
