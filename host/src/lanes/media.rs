@@ -60,13 +60,19 @@ pub trait MediaPath: Send + std::fmt::Debug {
 
 /// The best path this machine lets us have.
 pub fn open(control: &Epoll) -> io::Result<Box<dyn MediaPath>> {
-    match UringPath::try_out().and_then(|()| UringPath::new(control)) {
+    match tried_apart().and_then(|()| UringPath::new(control)) {
         Ok(path) => Ok(Box::new(path)),
         Err(error) => {
             tracing::info!(%error, "no io_uring here: media goes by epoll");
             Ok(Box::new(EpollPath::new(control)?))
         }
     }
+}
+
+/// On a thread of its own: when a ring goes, the kernel interrupts whatever the thread that made it is waiting for.
+fn tried_apart() -> io::Result<()> {
+    let trial = std::thread::Builder::new().name("io_uring trial".to_owned()).spawn(UringPath::try_out)?;
+    trial.join().unwrap_or_else(|_| Err(io::Error::other("the trial panicked")))
 }
 
 /// Batched epoll: one `recvmmsg` per ready socket, one `sendmmsg` per run of packets that leave by the same socket.
