@@ -1,41 +1,16 @@
 //! What an endpoint that is online costs its access server in memory: counted in bytes the allocator has lent out, which no
 //! other load on the machine changes. Its permissions, its session, its lease, and what its login leaves behind.
-#![allow(unsafe_code, clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::{Duration, Instant};
 
+use conformance::allocations::{Counting, lent};
 use conformance::crowd::{Crowd, name, password};
 use conformance::world::WorldTables;
 use proto::tables::{Secret, User};
 
-/// The system's allocator, and how much it has lent out.
-struct Counting;
-
-static LENT: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call is handed to the system's allocator as it came; only numbers are kept.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LENT.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LENT.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: `at` came from `alloc` above with the same layout.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn lent() -> isize {
-    LENT.load(Ordering::Relaxed)
-}
 
 const PEERS: usize = 4_000;
 /// 100,000 are to take less than 200 MB, accounts and the process itself included.

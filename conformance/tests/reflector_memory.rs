@@ -1,35 +1,13 @@
 //! A reflector remembers no flow: a million of them, and the allocator has lent out nothing, not for a moment.
-#![allow(unsafe_code, clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
+use conformance::allocations::{Counting, asked};
 use proto::node::{Birth, Lane};
 use proto::peer::ticket::{Class, Keys, REFLECTED, TOKEN};
 use reflector::{Config, Reflected, Reflector};
-
-/// The system's allocator, and how often this thread asked it: the one that runs the tests asks, too.
-struct Counting;
-
-thread_local! {
-    static ASKED: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed to the system's allocator as it came; only a number is kept.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.set(ASKED.get() + 1);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: `at` came from `alloc` above with the same layout.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -44,7 +22,7 @@ fn a_million_flows_take_no_memory_and_come_out_shorter() {
     let keys = Keys::from_secret([7; 32], NOW);
     let mut reflector = Reflector::new(Config { per_second: u32::MAX, ..Config::new(keys.clone()) }, birth);
     let mut packet = [b'x'; TOKEN + 400];
-    let before = ASKED.get();
+    let before = asked();
     let (mut passed, mut forged) = (0, 0);
     for flow in 0..FLOWS {
         let from = SocketAddr::from((Ipv4Addr::from(0xcb00_7100 + flow), 5060));
@@ -58,6 +36,6 @@ fn a_million_flows_take_no_memory_and_come_out_shorter() {
             Reflected::Drop(_) => forged += 1,
         }
     }
-    let asked = ASKED.get() - before;
+    let asked = asked() - before;
     assert_eq!((passed, forged, asked), (FLOWS / 10 * 9, FLOWS / 10, 0));
 }

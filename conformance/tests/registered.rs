@@ -1,16 +1,15 @@
 //! What a phone that registers costs in memory: counted in bytes the allocator has lent out, which no other load on the machine
 //! changes. Its account, its binding, and all that a proxy remembers of it, when it is new and after refreshes.
-#![allow(unsafe_code, clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use conformance::allocations::{Counting, lent};
 use host::accounts::Accounts;
 use host::bindings::Bindings;
 use host::config::{Settings, lower};
@@ -23,32 +22,8 @@ use proto::sip::{Message, Name};
 use proto::tables::Tables;
 use proxy::Proxy;
 
-/// The system's allocator, and how much it has lent out.
-struct Counting;
-
-static LENT: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call is handed to the system's allocator as it came; only numbers are kept.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LENT.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LENT.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: `at` came from `alloc` above with the same layout.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn lent() -> isize {
-    LENT.load(Ordering::Relaxed)
-}
 
 const PROXY: &str = "127.0.0.1:5060";
 const PHONES: usize = 5_000;

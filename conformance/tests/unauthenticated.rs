@@ -1,40 +1,19 @@
 //! Who proves nothing leaves nothing behind: after twenty thousand strangers have been challenged, not a byte more is
 //! held than before, whatever address, name and Call-ID each of them had.
-#![allow(unsafe_code, clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use conformance::allocations::{Counting, lent};
 use host::bindings::Bindings;
 use host::tables::{LaneTables, SharedTables};
 use proto::node::{Birth, Flow, Input, Lane, Node, Output, Transport};
 use proto::sip::Message;
 use proxy::Proxy;
 use proxy::config::Listener;
-
-/// The system's allocator, and how much it has lent out.
-struct Counting;
-
-static LENT: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call is handed to the system's allocator as it came; only numbers are kept.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LENT.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LENT.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: `at` came from `alloc` above with the same layout.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -104,9 +83,9 @@ fn strangers_who_are_challenged_leave_not_a_byte_behind() {
     const MANY: u32 = 20_000;
     let mut scene = Scene::new();
     (0..MANY).for_each(|number| scene.stranger(number));
-    let before = LENT.load(Ordering::Relaxed);
+    let before = lent();
     (MANY..2 * MANY).for_each(|number| scene.stranger(number));
-    let grown = LENT.load(Ordering::Relaxed) - before;
+    let grown = lent() - before;
     assert_eq!(scene.challenged, 2 * MANY, "each was answered");
     assert_eq!(scene.proxy.status().transactions, 0);
     assert!(grown <= 1024, "{grown} bytes are still held for {MANY} strangers");
