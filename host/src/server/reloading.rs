@@ -9,7 +9,9 @@ use std::time::Duration;
 use proto::node::Transport;
 use proxy::config::Standing;
 
-use super::{Handle, StartError, open_tcp, open_udp, switch_kernel};
+use super::handle::switch_kernel;
+use super::sockets::{open_tcp, open_udp};
+use super::{Handle, StartError};
 use crate::accounts::Accounts;
 use crate::config::schema::{File, Listener as Wanted};
 use crate::config::values::SipAddress;

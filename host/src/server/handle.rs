@@ -1,0 +1,182 @@
+//! What others may ask of a running process: how it stands, what it would do, and to change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use proxy::dry_run;
+use serde::{Deserialize, Serialize};
+
+use crate::capture::View;
+use crate::config::schema::File;
+use crate::config::values::SipAddress;
+use crate::config::{Settings, lower};
+use crate::history::{Counts, History};
+use crate::kernel::Kernel;
+use crate::keys::Keyring;
+use crate::lanes::post::{PostOffice, Seats};
+use crate::lanes::seat::{CaptureOrder, Command, LaneReport};
+use crate::net::Outside;
+use crate::shield::Report;
+use crate::tables::SharedTables;
+use crate::tls::Keyroom;
+use crate::trunks::{self, TrunkReport};
+
+/// How long lanes may take to answer a report.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What others may ask of a running process, from any thread.
+#[derive(Debug)]
+pub struct Handle {
+    pub(super) post: Arc<PostOffice>,
+    pub(super) history: Arc<History>,
+    pub(super) tables: HashMap<&'static str, Arc<SharedTables>>,
+    pub(super) keys: Keyring,
+    pub(super) keyroom: Keyroom,
+    /// The configuration it runs by; read again at a reload.
+    pub(super) file: PathBuf,
+    /// What that said last, with the values it really runs by.
+    pub(super) running: Mutex<File>,
+    /// The same as it was read, with certificates and without accounts: those are in the tables.
+    pub(super) settings: Mutex<Settings>,
+    /// The proxy's.
+    pub(super) seats: Option<Seats>,
+    pub(super) outside: Weak<Outside>,
+    /// Whether somebody looks after listeners that are closing.
+    pub(super) is_closing: AtomicBool,
+    pub(super) own: Weak<Handle>,
+    pub(super) started: Instant,
+    pub(super) recordings: Option<View>,
+    pub(super) kernel: Arc<Kernel>,
+}
+
+/// What became of recordings.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Recordings {
+    /// Where they are.
+    pub folder: String,
+    /// Packets written.
+    pub written: u64,
+    /// Packets that were to be written and were not.
+    pub lost: u64,
+}
+
+/// How things stand: what `postern status` prints.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct StatusReport {
+    /// Version of the program.
+    pub version: String,
+    /// Seconds since the start.
+    pub uptime: u64,
+    /// Addresses it listens on.
+    pub listening: Vec<String>,
+    /// Addresses of record with a binding, by service.
+    pub registered: BTreeMap<String, usize>,
+    /// Every lane that answered.
+    pub lanes: Vec<LaneReport>,
+    /// Trunks, all lanes together.
+    pub trunks: Vec<TrunkReport>,
+    /// Totals since the start.
+    pub totals: Counts,
+    /// What the proxy's shield does.
+    pub shield: Report,
+    /// What became of recordings, where a relay runs.
+    #[serde(default)]
+    pub recordings: Option<Recordings>,
+    /// What the kernel carries of a relay's media, or why it does not.
+    #[serde(default)]
+    pub kernel_path: Option<String>,
+}
+
+impl Handle {
+    /// Where it listens.
+    pub fn listening(&self) -> Vec<SipAddress> {
+        self.running().addresses()
+    }
+
+    /// The proxy's tables (empty ones, where there is no proxy).
+    pub fn tables(&self) -> &SharedTables {
+        &self.tables["proxy"]
+    }
+
+    /// What it remembers of calls.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// No new work; what is under way may end.
+    pub fn drain(&self) {
+        self.post.mailboxes().for_each(|mailbox| mailbox.command(Command::Drain));
+    }
+
+    /// Recordings, when a relay runs here.
+    pub fn recordings(&self) -> Option<&View> {
+        self.recordings.as_ref()
+    }
+
+    /// Has sessions recorded; how many it is about.
+    pub fn capture(&self, order: &CaptureOrder) -> usize {
+        let (to, counts) = channel();
+        self.post
+            .mailboxes()
+            .for_each(|mailbox| mailbox.command(Command::Capture(order.clone(), to.clone())));
+        drop(to);
+        let until = Instant::now() + PATIENCE;
+        let next = || counts.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+        std::iter::from_fn(next).sum()
+    }
+
+    /// How every lane stands.
+    pub fn lanes(&self) -> Vec<LaneReport> {
+        let (to, reports) = channel();
+        self.post.mailboxes().for_each(|mailbox| mailbox.command(Command::Report(to.clone())));
+        drop(to);
+        let until = Instant::now() + PATIENCE;
+        let next = || reports.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+        let mut lanes: Vec<LaneReport> = std::iter::from_fn(next).collect();
+        lanes.sort_by(|a, b| a.lane.cmp(&b.lane));
+        lanes
+    }
+
+    /// What would become of a call, as the first proxy lane sees it; `None`: there is no proxy here.
+    pub fn plan(&self, uri: &str, from: &str) -> Option<Result<dry_run::Plan, String>> {
+        let (to, plans) = channel();
+        let command = Command::Plan(uri.to_owned(), from.to_owned(), to);
+        self.post.mailboxes().next()?.command(command);
+        plans.recv_timeout(PATIENCE).ok()
+    }
+
+    /// How everything stands.
+    pub fn status(&self) -> StatusReport {
+        let lanes = self.lanes();
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: self.started.elapsed().as_secs(),
+            listening: self.listening().iter().map(SipAddress::to_string).collect(),
+            registered: self
+                .tables
+                .iter()
+                .map(|(name, tables)| ((*name).to_owned(), tables.registered()))
+                .collect(),
+            trunks: trunks::together(&lanes),
+            lanes,
+            totals: self.history.counts(),
+            shield: self.tables().shield_report(),
+            recordings: self.recordings.as_ref().map(|view| {
+                let (written, lost) = view.counts();
+                Recordings { folder: view.folder().display().to_string(), written, lost }
+            }),
+            kernel_path: self.recordings.as_ref().map(|_| self.kernel.report()),
+        }
+    }
+}
+
+/// As configured; addresses are those of the networks the relay lends ports in.
+pub(super) fn switch_kernel(kernel: &Kernel, settings: &Settings) {
+    let Some(relay) = &settings.file.relay else { return };
+    let binds: Vec<_> = lower::relay_networks(settings, relay).map(|(_, network)| network.bind).collect();
+    kernel.switch(relay.kernel_path, &binds);
+}
