@@ -286,6 +286,7 @@ fn status(handle: &Handle) -> Answer {
         let Recordings { folder, written, lost } = recorded;
         lines.push(format!("recorded   {written} packets, {lost} lost, in {folder}"));
     }
+    lines.extend(status.warnings.iter().map(|words| format!("warning    {words}")));
     Answer { ok: true, lines, value: serde_json::to_value(&status).unwrap_or_default() }
 }
 

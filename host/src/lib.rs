@@ -7,6 +7,7 @@
 //! - [`lanes`]: threads that own services; [`net`]: sockets and connections; [`tls`]: certificates;
 //!   [`dns`]: names;
 //! - [`tables`], [`bindings`], [`store`], [`keys`]: what services must know at once, and what outlives the process;
+//! - [`limits`]: what the machine gives;
 //! - [`events`], [`history`], [`journal`]: what happened, for logs and for [`explain`], over the [`admin`] socket;
 //! - [`server`]: all of it put together; [`reload`]: what a changed file can't change; [`endpoint`]: phones on sockets; [`peer`]: peers; [`cli`]: the `postern` command.
 //!
@@ -29,6 +30,7 @@ pub mod journal;
 pub mod kernel;
 pub mod keys;
 pub mod lanes;
+pub mod limits;
 pub mod lookups;
 mod memory;
 pub mod net;

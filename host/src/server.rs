@@ -14,12 +14,12 @@ use std::thread::JoinHandle;
 
 pub use self::handle::{Handle, Recordings, StatusReport};
 pub(crate) use self::sockets::open_udp;
-use self::sockets::raise_file_limit;
 use self::starting::Starting;
 use crate::config::Settings;
 use crate::events::Collector;
 use crate::keys::{self, Keyring};
 use crate::lanes::seat::Command;
+use crate::limits;
 use crate::store::Store;
 
 /// Why a process did not start.
@@ -54,7 +54,7 @@ pub struct Server {
 impl Server {
     /// Opens every socket, then starts every thread.
     pub fn start(settings: &Settings) -> Result<Server, StartError> {
-        raise_file_limit();
+        limits::raise_files();
         let store = settings.file.store.as_deref().map(open_store).transpose()?;
         let secret = match &store {
             Some(store) => store.secret().map_err(|error| store_error(settings, &error))?,

@@ -5,12 +5,18 @@ use std::path::Path;
 use super::exit;
 use crate::config::schema::Anchor;
 use crate::config::{ConfigError, Settings, lower};
+use crate::limits;
 
 /// Prints what the file means, or what is wrong with it.
 pub fn check(file: &Path, json: bool) -> u8 {
     match Settings::load(file) {
         Ok(settings) if json => {
-            println!("{}", serde_json::json!({ "ok": true, "config": redacted(&settings) }));
+            println!(
+                "{}",
+                serde_json::json!({
+                    "ok": true, "config": redacted(&settings), "warnings": limits::warnings(&settings)
+                })
+            );
             exit::OK
         }
         Ok(settings) => {
@@ -93,5 +99,6 @@ pub fn describe(settings: &Settings) -> Vec<String> {
         Some(store) => format!("store      {}", store.display()),
         None => "store      none: registrations are forgotten at a restart (set `store`)".into(),
     });
+    lines.extend(limits::warnings(settings).iter().map(|words| format!("warning    {words}")));
     lines
 }

@@ -11,7 +11,7 @@ use super::errors::{ConfigError, nearest};
 use super::places::Places;
 use super::schema::{Listener, Network, Relay};
 use super::tls;
-use super::values::{Ports, SipAddress};
+use super::values::SipAddress;
 
 /// Where errors point to.
 #[derive(Debug)]
@@ -52,10 +52,8 @@ pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
     super::session_timer::check(timer, context)?;
     super::shield::check(&settings.file.shield, context)?;
     super::peers::check(&settings.file, context)?;
-    match &settings.file.relay {
-        Some(relay) => relay_ports(relay, settings, context),
-        None => Ok(()),
-    }
+    settings.file.relay.as_ref().map_or(Ok(()), |there| relay(there, context))?;
+    files(settings, context)
 }
 
 fn roles(settings: &Settings, context: &Context<'_>) -> Checked {
@@ -257,10 +255,7 @@ fn node_key(settings: &Settings, context: &Context<'_>) -> Checked {
     Ok(())
 }
 
-/// Sockets a process has besides its media ports.
-const OTHER_FILES: u64 = 512;
-
-fn relay_ports(relay: &Relay, settings: &Settings, context: &Context<'_>) -> Checked {
+fn relay(relay: &Relay, context: &Context<'_>) -> Checked {
     if relay.address.transport != Transport::Udp {
         return Err(context.error(
             "relay.address",
@@ -273,37 +268,13 @@ fn relay_ports(relay: &Relay, settings: &Settings, context: &Context<'_>) -> Che
         let what = "`relay.record` leaves no room for any recording";
         return Err(context.error("relay.record", what, "give `megabytes` and `files` at least 1"));
     }
-    let networks = match relay.networks.len() {
-        0 => settings.file.networks.len(),
-        named => named,
-    };
-    let needed = u64::from(relay.ports.count()) * networks as u64 + OTHER_FILES;
-    let (_, hard) =
-        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((0, u64::MAX));
-    if needed > hard {
-        let what = format!(
-            "{} ports in {networks} network(s) need {needed} open files; this process may have {hard}",
-            relay.ports.count()
-        );
-        return Err(context.error(
-            "relay.ports",
-            what,
-            "raise the limit (ulimit -Hn, LimitNOFILE=), or lend fewer ports",
-        ));
-    }
-    match ephemeral_ports().filter(|range| range.first <= relay.ports.last && relay.ports.first <= range.last)
-    {
-        Some(range) if !reserved(relay.ports) => {
-            let what = format!(
-                "{} overlaps the ports {range} this machine gives to outgoing connections",
-                relay.ports
-            );
-            let remedy =
-                format!("choose others, or: sysctl net.ipv4.ip_local_reserved_ports={}", relay.ports);
-            Err(context.error("relay.ports", what, remedy))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
+}
+
+/// Whether this process may have as many open files as that takes.
+fn files(settings: &Settings, context: &Context<'_>) -> Checked {
+    let at = if settings.file.relay.is_some() { "relay.ports" } else { "listeners" };
+    crate::limits::files(settings).map_err(|(what, remedy)| context.error(at, what, remedy))
 }
 
 /// Commands come over UDP, and only from whom they may.
@@ -324,17 +295,4 @@ fn ng(relay: &Relay, context: &Context<'_>) -> Checked {
         }
         None => Ok(()),
     }
-}
-
-fn ephemeral_ports() -> Option<Ports> {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    let mut words = text.split_whitespace().map(str::parse);
-    Some(Ports { first: words.next()?.ok()?, last: words.next()?.ok()? })
-}
-
-/// Whether one of the reserved ranges holds them all.
-fn reserved(ports: Ports) -> bool {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
-    let holds = |range: Ports| range.first <= ports.first && ports.last <= range.last;
-    text.trim().split(',').filter_map(|range| range.parse().ok()).any(holds)
 }

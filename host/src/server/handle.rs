@@ -19,6 +19,7 @@ use crate::kernel::Kernel;
 use crate::keys::Keyring;
 use crate::lanes::post::{PostOffice, Seats};
 use crate::lanes::seat::{CaptureOrder, Command, LaneReport};
+use crate::limits;
 use crate::net::Outside;
 use crate::shield::Report;
 use crate::tables::SharedTables;
@@ -51,6 +52,8 @@ pub struct Handle {
     pub(super) started: Instant,
     pub(super) recordings: Option<View>,
     pub(super) kernel: Arc<Kernel>,
+    /// What the start found that is not as it should be.
+    pub(super) noted: Vec<String>,
 }
 
 /// What became of recordings.
@@ -89,6 +92,9 @@ pub struct StatusReport {
     /// What the kernel carries of a relay's media, or why it does not.
     #[serde(default)]
     pub kernel_path: Option<String>,
+    /// What works until this machine is busy, and what to do about it.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl Handle {
@@ -149,6 +155,11 @@ impl Handle {
         plans.recv_timeout(PATIENCE).ok()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let settings = self.settings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.noted.iter().cloned().chain(limits::warnings(&settings)).collect()
+    }
+
     /// How everything stands.
     pub fn status(&self) -> StatusReport {
         let lanes = self.lanes();
@@ -169,6 +180,7 @@ impl Handle {
                 let (written, lost) = view.counts();
                 Recordings { folder: view.folder().display().to_string(), written, lost }
             }),
+            warnings: self.warnings(),
             kernel_path: self.recordings.as_ref().map(|_| self.kernel.report()),
         }
     }

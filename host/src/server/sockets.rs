@@ -2,8 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
+use proto::node::Transport;
+
 use super::StartError;
 use crate::config::values::SipAddress;
+use crate::config::{Settings, lower};
+use crate::limits;
 use crate::net::udp;
 
 /// One socket for each lane. Several share the address; that another process has it is found out first.
@@ -40,23 +44,49 @@ pub(super) fn open_tcp(address: SipAddress) -> Result<TcpListener, StartError> {
     open().map_err(|error| cannot_listen(address, &error))
 }
 
+/// Why an address can't be had, and what to do: the cause is looked for, since the system's words name it by halves.
 pub(super) fn cannot_listen(address: SipAddress, error: &std::io::Error) -> StartError {
-    let remedy = match error.kind() {
+    let (cause, remedy) = match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            "another process has it (`ss -lnp` names it): stop that one, or choose another port"
+            match limits::owner(address.transport == Transport::Udp, address.addr) {
+                Some(whose) => {
+                    (format!("{whose} has it"), "stop that one, or choose another port".to_owned())
+                }
+                None => (
+                    "another process has it".to_owned(),
+                    "`ss -lnp` as root names it: stop that one, or choose another port".to_owned(),
+                ),
+            }
         }
         std::io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one"
+            let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+            let first = first.map_or_else(|_| "1024".to_owned(), |words| words.trim().to_owned());
+            (
+                format!("ports below {first} are for the privileged"),
+                format!(
+                    "give it CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=), or a port from {first} on"
+                ),
+            )
         }
-        _ => "choose an address that `ip address` shows",
+        std::io::ErrorKind::AddrNotAvailable => (
+            format!("{} is not an address of this machine", address.addr.ip()),
+            "choose one that `ip address` shows; one that comes later (VRRP, DHCP) needs sysctl \
+             net.ipv4.ip_nonlocal_bind=1"
+                .to_owned(),
+        ),
+        _ => (error.to_string(), "choose an address that `ip address` shows".to_owned()),
     };
-    StartError { what: format!("cannot listen on {address}: {error}"), remedy: remedy.into() }
+    StartError { what: format!("cannot listen on {address}: {cause} ({error})"), remedy }
 }
 
-/// As many open files as this process may have: each media port is one.
-pub(super) fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+/// Media ports at which the relay can't be met, since others have them: a warning, or, when it is all of them, an error.
+pub(super) fn media_ports(settings: &Settings) -> Result<Option<String>, StartError> {
+    let Some(relay) = &settings.file.relay else { return Ok(None) };
+    let binds: Vec<_> = lower::relay_networks(settings, relay).map(|(_, network)| network.bind).collect();
+    let Some((count, first, whose)) = limits::taken(relay.ports, &binds) else { return Ok(None) };
+    let what = format!("{count} of the media ports {} are somebody else's: {whose} has {first}", relay.ports);
+    if count < relay.ports.count() as usize {
+        return Ok(Some(format!("{what}; they are left out: choose other `relay.ports`, or stop that one")));
     }
+    Err(StartError { what, remedy: "choose other `relay.ports`, or stop that one".to_owned() })
 }

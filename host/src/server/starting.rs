@@ -12,7 +12,7 @@ use proto::node::{Birth, Lane as LaneNumber, Transport};
 use super::cores::{core_for, pin};
 use super::handle::switch_kernel;
 use super::plan::{Plan, lane_count, plans, seats_of};
-use super::sockets::{cannot_listen, open_tcp, open_udp};
+use super::sockets::{cannot_listen, media_ports, open_tcp, open_udp};
 use super::{Handle, Server, StartError, no_threads, store_error};
 use crate::accounts::Accounts;
 use crate::bindings::Bindings;
@@ -26,6 +26,7 @@ use crate::lanes::lane::{Lane, Listener};
 use crate::lanes::mailbox::Mailbox;
 use crate::lanes::post::{PostOffice, Seats};
 use crate::lanes::seat::{Seat, Service};
+use crate::limits;
 use crate::net::streams::Streams;
 use crate::net::{Outside, outside};
 use crate::store::Store;
@@ -43,6 +44,7 @@ impl Starting<'_> {
     pub(super) fn start(self) -> Result<Server, StartError> {
         let plans = plans(self.settings);
         let count = lane_count(&plans);
+        let noted = self.note()?;
         let tables = self.tables()?;
         let (mut listeners, streams, served, listening) = self.listen(&plans, count)?;
         let mailboxes: nix::Result<Vec<_>> = (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
@@ -103,8 +105,18 @@ impl Starting<'_> {
             started,
             recordings: view,
             kernel,
+            noted,
         });
         Ok(Server { lanes, outside, handle, recordings: writer, _collector: collector, _store: self.store })
+    }
+
+    /// Looks at what this machine gives, says what is not as it should be, and keeps what only a start can see.
+    fn note(&self) -> Result<Vec<String>, StartError> {
+        let taken = media_ports(self.settings)?;
+        for words in taken.iter().chain(&limits::warnings(self.settings)) {
+            tracing::warn!(words, "start");
+        }
+        Ok(taken.into_iter().collect())
     }
 
     /// Who writes recordings, where a relay runs.

@@ -20,6 +20,7 @@ use proto::node::{Flow, Input, SendError, Ticket, Transport};
 use proto::sip::{Message, Method, Name};
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
+pub(crate) use self::table::MOST;
 use self::table::{Asked, Parcel, Table};
 use crate::lanes::post::{Address, PostOffice};
 use crate::tables::SharedTables;

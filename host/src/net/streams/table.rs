@@ -15,7 +15,7 @@ use crate::lanes::post::Address;
 /// Messages that may wait for a slow reader.
 const QUEUE: usize = 256;
 /// Connections at once, and those of one address.
-const MOST: usize = 50_000;
+pub(crate) const MOST: usize = 50_000;
 const MOST_FROM_ONE: usize = 1_000;
 /// Other paths one connection may be found by.
 const ALIASES: usize = 16;
