@@ -1,8 +1,5 @@
 //! The lexical ground of SIP (RFC 3261 §25.1): white space with folds in it, tokens, quoted strings, lists.
 
-/// The characters of linear white space.
-pub(super) const LWS: [char; 4] = [' ', '\t', '\r', '\n'];
-
 /// Linear white space inside a value: a fold is CRLF and white space, so all four bytes count.
 pub(super) fn is_lws(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
@@ -89,12 +86,12 @@ pub(super) fn before_first(text: &str, byte: u8) -> &str {
 /// Where the quoted string whose opening quote is at `open` ends (after its closing quote).
 pub(super) fn quoted_end(text: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
-    while let Some(&byte) = text.get(at) {
-        match byte {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
+    while let Some(length) = memchr::memchr2(b'"', b'\\', text.get(at..)?) {
+        at += length;
+        if text[at] == b'"' {
+            return Some(at + 1);
         }
+        at += 2;
     }
     None
 }
@@ -220,6 +217,21 @@ pub(super) fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
+/// Appends a number in decimal digits.
+pub(super) fn push_decimal(to: &mut String, number: u32) {
+    let mut digits = [b'0'; 10];
+    let (mut first, mut rest) = (digits.len() - 1, number);
+    loop {
+        digits[first] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+        first -= 1;
+    }
+    to.push_str(std::str::from_utf8(&digits[first..]).unwrap_or_default());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +280,15 @@ mod tests {
     fn an_escaped_word_is_the_same_word() {
         assert!(is_same_word("%6C%72", "lr") && is_same_word("n%61me", "name") && is_same_word("LR", "lr"));
         assert!(!is_same_word("%6C", "lr") && !is_same_word("%", "lr") && !is_same_word("%é", "lr"));
+    }
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for number in [0, 7, 10, 255, 5060, 65_535, u32::MAX] {
+            let mut text = String::new();
+            push_decimal(&mut text, number);
+            assert_eq!(text, number.to_string());
+        }
     }
 
     #[test]

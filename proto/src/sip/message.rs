@@ -159,14 +159,17 @@ impl Message {
 
     /// The topmost Via.
     pub fn via(&self) -> Result<Via<'_>, Malformed> {
-        let read = || self.vias().next().unwrap_or(Err(Malformed::bad("Via is missing")));
-        let at = self.index.reads.via.get_or_init(|| read().map(|via| ViaAt::of(&self.bytes, &via)));
+        let first = || self.addresses(Name::Via).next().unwrap_or(Err(Malformed::bad("Via is missing")));
+        let read = || first().and_then(Via::parse).map(|via| ViaAt::of(&self.bytes, &via));
+        let at = self.index.reads.via.get_or_init(read);
         at.map(|at| at.over(self))
     }
 
     /// All Vias, topmost first.
     pub fn vias(&self) -> impl Iterator<Item = Result<Via<'_>, Malformed>> {
-        self.addresses(Name::Via).map(|value| Via::parse(value?))
+        let mut values = self.addresses(Name::Via);
+        let topmost = values.next().map(|_| self.via());
+        topmost.into_iter().chain(values.map(|value| Via::parse(value?)))
     }
 
     /// Call-ID; never empty in a parsed message.

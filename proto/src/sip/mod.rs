@@ -17,6 +17,7 @@ mod reason;
 mod reindex;
 pub mod transaction;
 mod uri;
+mod within;
 
 pub use build::{Builder, reply};
 pub use edit::Edit;

@@ -1,6 +1,7 @@
 //! What has been read of a message: From, To and the topmost Via are asked for dozens of times on a call's way through
 //! a proxy. Each is read the first time somebody asks, and afterwards found by its places.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::{Malformed, Message, NameAddr, Params, Via, lex};
@@ -19,6 +20,20 @@ impl Clone for Reads {
     }
 }
 
+impl Reads {
+    /// A piece of a header has grown: what was read of others is further on, if it stands behind it. The Via is read anew.
+    pub(super) fn moved(&mut self, cut: &Range<usize>, by: i64) {
+        self.via.take();
+        for address in [&mut self.from, &mut self.to] {
+            let moved = address.take().and_then(|read| match read {
+                Ok(at) => at.moved(cut, by).map(Ok),
+                Err(bad) => Some(Err(bad)),
+            });
+            *address = moved.map_or_else(OnceLock::new, OnceLock::from);
+        }
+    }
+}
+
 /// What somebody has read says nothing about where things are.
 impl PartialEq for Reads {
     fn eq(&self, _: &Reads) -> bool {
@@ -30,18 +45,27 @@ impl Eq for Reads {}
 
 /// A piece of the message.
 #[derive(Clone, Copy, Debug)]
-struct Span {
-    from: u32,
-    to: u32,
+pub(super) struct Span {
+    pub(super) from: u32,
+    pub(super) to: u32,
 }
 
 impl Span {
     /// Where `piece`, a part of `message`, is in it. Pieces that are no part of it are empty ones.
-    fn of(message: &[u8], piece: &str) -> Span {
+    pub(super) fn of(message: &[u8], piece: &str) -> Span {
         let from = (piece.as_ptr() as usize).wrapping_sub(message.as_ptr() as usize);
         let inside = from <= message.len() && piece.len() <= message.len() - from;
         let from = if inside { from as u32 } else { 0 };
         Span { from, to: from + if inside { piece.len() as u32 } else { 0 } }
+    }
+
+    /// Where it is when what stood at `cut` has grown; `None`: it was a part of that.
+    fn moved(self, cut: &Range<usize>, by: i64) -> Option<Span> {
+        if (self.to as usize) <= cut.start {
+            return Some(self);
+        }
+        let on = |place: u32| (i64::from(place) + by) as u32;
+        (self.from as usize >= cut.end).then(|| Span { from: on(self.from), to: on(self.to) })
     }
 
     fn over(self, message: &Message) -> &str {
@@ -64,6 +88,15 @@ impl AddressAt {
             [address.display, address.raw_uri, address.params.0, address.tag()]
                 .map(|piece| Span::of(message, piece));
         AddressAt { display, raw_uri, params, tag }
+    }
+
+    fn moved(&self, cut: &Range<usize>, by: i64) -> Option<AddressAt> {
+        Some(AddressAt {
+            display: self.display.moved(cut, by)?,
+            raw_uri: self.raw_uri.moved(cut, by)?,
+            params: self.params.moved(cut, by)?,
+            tag: self.tag.moved(cut, by)?,
+        })
     }
 
     pub(super) fn over<'a>(&self, message: &'a Message) -> NameAddr<'a> {

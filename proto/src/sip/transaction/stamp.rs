@@ -1,20 +1,19 @@
 //! `received` and `rport` in the topmost Via of a request: where it really came from (RFC 3261 §18.2.1, RFC 3581 §4).
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::node::literal;
 use crate::sip::headers::without_comment;
+use crate::sip::reads::Span;
 use crate::sip::{Message, Name, Via, lex};
 
 /// The request with its topmost Via stamped; as it came when the Via tells the truth and asks for nothing.
 pub(super) fn stamped(request: Message, source: SocketAddr) -> Message {
     let Some(written) = request.values(Name::Via).next() else { return request };
     let Ok(via) = request.via() else { return request };
-    match stamp(written, &via, source) {
-        Some(stamped) => request.edit().set_first(Name::Via, &stamped).finish(),
-        None => request,
-    }
+    let Some(stamp) = stamp(written, &via, source) else { return request };
+    let cut = Span::of(request.bytes(), written);
+    request.rewritten(cut.from as usize..cut.to as usize, &stamp)
 }
 
 /// The Via value anew, or `None` when there is nothing to add. Whatever `received` the sender wrote itself goes.
@@ -34,14 +33,27 @@ fn stamp(written: &str, via: &Via<'_>, source: SocketAddr) -> Option<String> {
         stamped.push(';');
         stamped.push_str(param);
         if asks(param) {
-            let _ = write!(stamped, "={}", source.port());
+            stamped.push('=');
+            lex::push_decimal(&mut stamped, u32::from(source.port()));
         }
     }
     if asks_rport || !is_true {
-        let _ = write!(stamped, ";received={ip}");
+        stamped.push_str(";received=");
+        push_address(&mut stamped, ip);
     }
     stamped.push_str(comment);
     Some(stamped)
+}
+
+/// What `{ip}` would write, for nearly all of them without the machinery of formatting.
+fn push_address(to: &mut String, ip: IpAddr) {
+    let IpAddr::V4(ip) = ip else { return to.push_str(&ip.to_string()) };
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        if place > 0 {
+            to.push('.');
+        }
+        lex::push_decimal(to, u32::from(octet));
+    }
 }
 
 /// Whether a parameter has this name.
