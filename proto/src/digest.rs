@@ -96,7 +96,10 @@ pub fn hashed(algorithm: Algorithm, user: &str, realm: &str, password: &str) -> 
 /// The value of a WWW-Authenticate or Proxy-Authenticate header.
 pub fn challenge(realm: &str, nonce: &str, algorithm: Algorithm, stale: bool) -> String {
     let (realm, stale) = (quote(realm), if stale { ", stale=true" } else { "" });
-    format!(r#"Digest realm={realm}, nonce="{nonce}", algorithm={}, qop="auth"{stale}"#, algorithm.as_str())
+    let algorithm = algorithm.as_str();
+    let pieces =
+        ["Digest realm=", &realm, ", nonce=\"", nonce, "\", algorithm=", algorithm, ", qop=\"auth\"", stale];
+    pieces.concat()
 }
 
 /// What a client's Authorization must say.

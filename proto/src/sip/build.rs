@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 
+use super::edit::push_flat;
 use super::index::{Index, Line, ROOM, start_line};
 use super::{Header, Message, Method, Name, lex, reason_phrase, reindex};
 
@@ -12,15 +13,15 @@ use super::{Header, Message, Method, Name, lex, reason_phrase, reindex};
 /// has none and the status is not 100. Add more with the returned builder.
 pub fn reply(request: &Message, status: u16, to_tag: &str) -> Builder {
     let mut builder = Builder::with_capacity(request.bytes().len() + 128);
-    builder.line(format_args!("SIP/2.0 {status} {}", reason_phrase(status)));
+    builder.status_line(status);
     let routes = makes_dialog(request.method(), status);
     for header in request.headers() {
         match header.name {
             Name::To => builder.copy_to(request, &header, if status == 100 { "" } else { to_tag }),
-            Name::Via | Name::From | Name::CallId | Name::CSeq => builder.copy(&header, ""),
-            Name::RecordRoute if routes => builder.copy(&header, ""),
+            Name::Via | Name::From | Name::CallId | Name::CSeq => builder.copy(&header, &[]),
+            Name::RecordRoute if routes => builder.copy(&header, &[]),
             Name::Other if status == 100 && header.raw_name.eq_ignore_ascii_case(b"Timestamp") => {
-                builder.copy(&header, "")
+                builder.copy(&header, &[])
             }
             _ => {}
         }
@@ -62,13 +63,26 @@ impl Builder {
     }
 
     /// A header line, in the order of calls.
-    pub fn header(mut self, name: Name, value: impl fmt::Display) -> Builder {
+    pub fn header(self, name: Name, value: impl fmt::Display) -> Builder {
+        // Writing to a Vec cannot fail; a Display that fails leaves its line short.
+        self.named(name, |head| {
+            let _ = Flat(head).write_fmt(format_args!("{value}"));
+        })
+    }
+
+    /// The same of a value that is text already.
+    pub fn text(self, name: Name, value: &str) -> Builder {
+        self.named(name, |head| push_flat(head, value))
+    }
+
+    fn named(mut self, name: Name, write: impl FnOnce(&mut Vec<u8>)) -> Builder {
         let at = self.head.len();
         self.head.extend_from_slice(name.as_str().as_bytes());
         self.head.extend_from_slice(b": ");
         let from_value = self.head.len();
-        self.line(format_args!("{value}"));
-        let line = reindex::written(name, at, &self.head[from_value..self.head.len() - 2]);
+        write(&mut self.head);
+        let line = reindex::written(name, at, &self.head[from_value..]);
+        self.head.extend_from_slice(b"\r\n");
         self.note(line);
         self
     }
@@ -90,8 +104,9 @@ impl Builder {
 
     /// The message. Line breaks in values are replaced by spaces, so that no value can forge a header.
     pub fn finish(self) -> Message {
-        let length = self.body.len();
-        let mut done = self.header(Name::ContentLength, length);
+        let mut length = String::with_capacity(10);
+        lex::push_decimal(&mut length, self.body.len() as u32);
+        let mut done = self.text(Name::ContentLength, &length);
         let head_end = done.head.len();
         done.head.extend_from_slice(b"\r\n");
         let body = done.head.len();
@@ -111,6 +126,13 @@ impl Builder {
         }
     }
 
+    fn status_line(&mut self, status: u16) {
+        let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
+        for piece in [b"SIP/2.0 ", &digits[..], b" ", reason_phrase(status).as_bytes(), b"\r\n"] {
+            self.head.extend_from_slice(piece);
+        }
+    }
+
     /// The rest of a line.
     fn line(&mut self, text: fmt::Arguments<'_>) {
         // Writing to a Vec cannot fail; a Display that fails leaves its line short.
@@ -119,13 +141,13 @@ impl Builder {
     }
 
     /// A header line as it came, and what is to stand after its value.
-    fn copy(&mut self, header: &Header<'_>, more: &str) {
+    fn copy(&mut self, header: &Header<'_>, more: &[&str]) {
         let at = self.head.len();
         self.head.extend_from_slice(header.raw_name);
         self.head.extend_from_slice(b": ");
         let value = self.head.len();
         self.head.extend_from_slice(header.value);
-        super::edit::push_flat(&mut self.head, more);
+        more.iter().for_each(|more| push_flat(&mut self.head, more));
         let value_end = self.head.len();
         self.head.extend_from_slice(b"\r\n");
         let name_len = header.raw_name.len() as u16;
@@ -141,8 +163,8 @@ impl Builder {
 
     fn copy_to(&mut self, request: &Message, to: &Header<'_>, tag: &str) {
         match tag.is_empty() || !request.to_tag().is_empty() {
-            true => self.copy(to, ""),
-            false => self.copy(to, &format!(";tag={tag}")),
+            true => self.copy(to, &[]),
+            false => self.copy(to, &[";tag=", tag]),
         }
     }
 }
@@ -152,7 +174,7 @@ struct Flat<'a>(&'a mut Vec<u8>);
 
 impl fmt::Write for Flat<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        super::edit::push_flat(self.0, text);
+        push_flat(self.0, text);
         Ok(())
     }
 }

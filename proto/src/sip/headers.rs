@@ -259,12 +259,35 @@ impl<'a> Auth<'a> {
 
     /// All parameters in order, quotes removed (escapes left).
     pub fn params(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        lex::list(self.parts().1).map(name_value).map(|(name, value)| (name, value.unwrap_or("")))
+        let mut rest = Some(self.parts().1);
+        let values = std::iter::from_fn(move || {
+            let text = rest?;
+            let (value, after) = text.split_at(Self::end_of_first(text.as_bytes()));
+            rest = after.get(1..);
+            Some(lex::trim(value))
+        });
+        let named = values.filter(|value| !value.is_empty()).map(name_value);
+        named.map(|(name, value)| (name, value.unwrap_or("")))
+    }
+
+    /// Where the first of several parameters ends: at a comma outside quotes. Half of all is quoted, so one walk is
+    /// sooner there than a search for commas.
+    fn end_of_first(text: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(&byte) = text.get(at) {
+            at = match byte {
+                b',' => return at,
+                b'"' => lex::quoted_end(text, at).unwrap_or(text.len()),
+                _ => at + 1,
+            };
+        }
+        text.len()
     }
 
     fn parts(&self) -> (&'a str, &'a str) {
         let text = lex::trim(self.0);
-        text.split_once(lex::LWS).unwrap_or((text, ""))
+        let end = text.bytes().position(lex::is_lws).unwrap_or(text.len());
+        (&text[..end], text.get(end + 1..).unwrap_or(""))
     }
 }
 

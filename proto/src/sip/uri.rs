@@ -88,7 +88,9 @@ impl<'a> Uri<'a> {
         let mut aor = String::with_capacity(self.user.len() + self.host.len() + 1);
         unescape_needless(self.user, &mut aor);
         aor.push('@');
-        aor.extend(self.host.chars().map(|c| c.to_ascii_lowercase()));
+        let host = aor.len();
+        aor.push_str(self.host);
+        aor[host..].make_ascii_lowercase();
         Some(aor)
     }
 
@@ -213,7 +215,7 @@ fn needs_no_escape(byte: u8) -> bool {
 /// Appends `text` with every `%xx` of a character that needs no escape as that character, the others in upper case.
 fn unescape_needless(text: &str, out: &mut String) {
     let mut rest = text;
-    while let Some(at) = rest.find('%') {
+    while let Some(at) = memchr::memchr(b'%', rest.as_bytes()) {
         out.push_str(&rest[..at]);
         let hex = rest.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match hex {

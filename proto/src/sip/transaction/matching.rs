@@ -59,7 +59,8 @@ impl Keys {
     pub(super) fn stateless_tag(&self, key: Key) -> String {
         let mut hash = Hash(self.0.clone());
         hash.field("tag").0.write_u64(key.0);
-        format!("{:016x}", hash.finish().0)
+        let nibbles = hash.finish().0.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        nibbles.map(|nibble| char::from(b"0123456789abcdef"[usize::from(nibble)])).collect()
     }
 }
 
