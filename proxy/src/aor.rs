@@ -13,7 +13,7 @@ use crate::config::Config;
 /// The canonical `user@domain` of a URI, ours or not; `None` when it names no user at a host.
 pub fn canonical(uri: &Uri<'_>, config: &Config) -> Option<String> {
     let mut aor = uri.aor()?;
-    let at = aor.rfind('@')? + 1;
+    let at = aor.len() - uri.host.len();
     if is_our_address(&aor[at..], config) {
         aor.truncate(at);
         aor.push_str(home(config));

@@ -200,7 +200,7 @@ impl Gate {
         };
         let offered = visit.algorithms(claimed).into_iter();
         let response = offered.fold(reply(visit.request, status, to_tag), |response, algorithm| {
-            response.header(name, digest::challenge(realm, &nonce, algorithm, stale))
+            response.text(name, &digest::challenge(realm, &nonce, algorithm, stale))
         });
         Verdict::Challenge(response.finish())
     }
@@ -244,10 +244,13 @@ impl<'a> Visit<'a> {
     /// Programs that look for victims mostly say so.
     fn is_scanner(&self) -> bool {
         let agent = self.request.text(Name::UserAgent).unwrap_or_default().as_bytes();
-        let named = |scanner: &String| {
-            agent.windows(scanner.len().max(1)).any(|part| part.eq_ignore_ascii_case(scanner.as_bytes()))
+        let stands_at = |at: usize, first: u8, scanner: &[u8]| {
+            scanner.first() == Some(&first)
+                && agent[at..].get(..scanner.len()).is_some_and(|part| part.eq_ignore_ascii_case(scanner))
         };
-        !agent.is_empty() && self.config.scanners.iter().any(named)
+        agent.iter().map(u8::to_ascii_lowercase).enumerate().any(|(at, first)| {
+            self.config.scanners.iter().any(|scanner| stands_at(at, first, scanner.as_bytes()))
+        })
     }
 
     /// ACK and CANCEL can't be answered with a challenge (RFC 3261 §22.1); the others here are known by other means.

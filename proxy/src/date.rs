@@ -18,7 +18,13 @@ impl fmt::Display for Date {
         let (year, month, day) = civil(days);
         let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[month]);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+        let pair = |number: u64| [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8];
+        let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+        let numbers = [(5, day), (12, year / 100), (14, year), (17, hour), (20, minute), (23, second)];
+        numbers.into_iter().for_each(|(at, number)| text[at..at + 2].copy_from_slice(&pair(number)));
+        text[..3].copy_from_slice(weekday.as_bytes());
+        text[8..11].copy_from_slice(month.as_bytes());
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -68,6 +68,7 @@ mod privacy_tests;
 mod proven;
 pub mod proxy;
 mod redirecting;
+mod registering;
 pub mod registrar;
 mod relay_dialog;
 mod relays;

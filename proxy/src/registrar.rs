@@ -254,7 +254,10 @@ impl Visit<'_> {
             instance: contact.params.get("+sip.instance").map(str::to_string),
             // §6: without the option tag it means nothing.
             reg_id: contact.params.get("reg-id").filter(|_| self.by_outbound).and_then(|id| id.parse().ok()),
-            agent: self.request.text(Name::UserAgent).map(|agent| agent.chars().take(64).collect()),
+            agent: self
+                .request
+                .text(Name::UserAgent)
+                .map(|agent| agent[..agent.floor_char_boundary(64)].to_owned()),
             unanswered: 0,
         }
     }

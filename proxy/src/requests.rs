@@ -1,21 +1,20 @@
 //! A new request: refused, served by ourselves, or taken up for forwarding (RFC 3261 §16.2).
 
-use std::sync::Arc;
+use std::cell::LazyCell;
 
 use proto::event::{EndedBy, Event, Side};
 use proto::node::Flow;
 use proto::sip::transaction::ServerId;
 use proto::sip::{Message, Method, reply};
-use proto::tables::User;
 
 use crate::alarms::Alarm;
-use crate::auth::{Face, Verdict};
+use crate::auth::Face;
 use crate::calls::{Call, End, Peer};
 use crate::contexts::{Answered, Context, Role, Target};
 use crate::faces::loop_mark;
 use crate::privacy::Wish;
 use crate::proxy::{Cx, Proxy};
-use crate::registrar;
+use crate::registering::Visitor;
 use crate::routes::Sender;
 use crate::routing::Routed;
 use crate::session_timer;
@@ -42,12 +41,15 @@ impl Proxy {
         if self.is_from_relay(request, flow) {
             return self.relay_hangs_up(cx, id, flow, request);
         }
-        let mark = loop_mark(request, &self.keyed);
-        validate::check(request, &self.config, &self.faces, || mark)?;
+        let mark = LazyCell::new(|| loop_mark(request, &self.keyed));
+        validate::check(request, &self.config, &self.faces, || *mark)?;
         self.refuse_forged(request)?;
+        if self.registers_here(request) {
+            return self.register(cx, Visitor { server: id, flow, request });
+        }
         let routed = Routed::read(request, &self.config, cx.now.unix());
         let word = Word::read(request, flow, &self.config, cx.now.unix());
-        let context = new_context(id, *flow, request.clone(), routed, mark, word);
+        let context = new_context(id, *flow, request.clone(), routed, *mark, word);
         match request.to_tag() {
             "" => self.outside_dialogs(cx, context),
             _ => self.inside_dialog(cx, context),
@@ -60,15 +62,17 @@ impl Proxy {
             return Err(Refusal::later("draining: no new calls here", 5));
         }
         if self.is_closing(&context.flow) {
-            return Err(Refusal::new(503, "this address is being given up: use another one"));
+            return Err(Refusal::being_given_up());
         }
         if context.request.method() == Method::Register && self.is_registrar_of(&context) {
             return match self.config.pbx().is_some() {
                 true => self.register_through(cx, context),
-                false => self.register(cx, &context),
+                false => self.register(cx, context.visitor()),
             };
         }
-        let Some(user) = self.pass_gate(cx, &context, Face::Proxy)? else { return Ok(()) };
+        let tag = self.transactions.stateless_tag(context.server);
+        let passed = self.pass_gate(cx, context.visitor(), Face::Proxy, &tag)?;
+        let Some(user) = passed else { return Ok(()) };
         context.user = user;
         if validate::is_for_us(&context.request, &self.config)
             && context.routed.next(&context.request).is_none()
@@ -76,83 +80,6 @@ impl Proxy {
             return self.for_ourselves(&context).map_err(Refusal::of_somebody_known);
         }
         self.forward_new(cx, context).map_err(Refusal::of_somebody_known)
-    }
-
-    /// `None`: challenged, so that is all for now.
-    fn pass_gate(
-        &mut self,
-        cx: &mut Cx<'_>,
-        context: &Context,
-        face: Face,
-    ) -> Result<Option<Option<Arc<User>>>, Refusal> {
-        if self.is_proven_trunk(&context.flow) {
-            return Ok(Some(None));
-        }
-        let tag = self.transactions.stateless_tag(context.server);
-        let (flow, request) = (&context.flow, &context.request);
-        match self.gate.check(cx.now, flow, request, face, &tag, &self.config, cx.tables) {
-            Verdict::Accepted(user) => Ok(Some(user)),
-            Verdict::Challenge(response) => {
-                self.transactions.answer_and_forget(context.server, response);
-                Ok(None)
-            }
-            Verdict::Refuse { status, why } => Err(Refusal::new(status, why)),
-            Verdict::Shielded { later, why, event } => {
-                let news = event.is_some();
-                event.into_iter().for_each(|event| self.tell(event));
-                match (later, news) {
-                    (true, _) => Err(Refusal::later(why, 1)),
-                    (false, true) => Err(Refusal::new(0, why)),
-                    (false, false) => {
-                        self.transactions.forget_request(context.server);
-                        Ok(None)
-                    }
-                }
-            }
-        }
-    }
-
-    fn is_registrar_of(&self, context: &Context) -> bool {
-        let no_route = context.routed.next(&context.request).is_none();
-        no_route && context.request.uri().is_ok_and(|uri| self.config.is_ours(uri.host, uri.port))
-    }
-
-    fn register(&mut self, cx: &mut Cx<'_>, context: &Context) -> Result<(), Refusal> {
-        let Some(user) = self.pass_gate(cx, context, Face::Registrar)? else { return Ok(()) };
-        let (tag, request) = (self.transactions.stateless_tag(context.server), &context.request);
-        let done = registrar::register(
-            cx.now,
-            &context.flow,
-            request,
-            user.as_deref(),
-            &tag,
-            &self.config,
-            cx.tables,
-        );
-        match done.response.status() {
-            Some(200) => self.transactions.answer_and_recall(cx.now.at, context.server, done.response),
-            _ => self.transactions.respond(cx.now.at, context.server, done.response),
-        }
-        done.events.into_iter().for_each(|event| self.tell(event));
-        if let Some((aor, bindings)) = done.changed {
-            self.bindings_changed_to(cx, &aor, &bindings);
-        }
-        Ok(())
-    }
-
-    /// The retransmission of a REGISTER that was answered 200: the same again, by what is bound now.
-    pub(crate) fn register_again(&mut self, cx: &mut Cx<'_>, flow: Flow, request: Message, tag: &str) {
-        let request = self.as_routes_see_it(&flow, request);
-        let response = registrar::register_again(cx.now, &flow, &request, tag, &self.config, cx.tables);
-        self.transactions.send(flow, response);
-    }
-
-    /// The PBX behind us keeps the accounts: it hears of what it must.
-    fn register_through(&mut self, cx: &mut Cx<'_>, context: Context) -> Result<(), Refusal> {
-        if self.pass_gate(cx, &context, Face::Registrar)?.is_none() || self.absorbed(cx, &context) {
-            return Ok(());
-        }
-        self.forward_new(cx, context)
     }
 
     /// OPTIONS that names nobody is about us (RFC 3261 §11.2); nothing else is.
@@ -167,7 +94,7 @@ impl Proxy {
         Ok(())
     }
 
-    fn forward_new(&mut self, cx: &mut Cx<'_>, mut context: Context) -> Result<(), Refusal> {
+    pub(crate) fn forward_new(&mut self, cx: &mut Cx<'_>, mut context: Context) -> Result<(), Refusal> {
         if context.is_invite && self.calls.len() >= self.config.limits.calls {
             return Err(Refusal::later("as many calls as limits allow are up", 10));
         }

@@ -30,6 +30,11 @@ impl Refusal {
         Refusal { header: Some((Name::RetryAfter, seconds.to_string())), ..Refusal::new(503, why) }
     }
 
+    /// By a listener that is no longer in the configuration.
+    pub(crate) const fn being_given_up() -> Refusal {
+        Refusal::new(503, "this address is being given up: use another one")
+    }
+
     /// To somebody who has passed the gate, or speaks in a dialog of ours.
     pub(crate) fn of_somebody_known(self) -> Refusal {
         Refusal { kept: true, ..self }
