@@ -19,7 +19,7 @@ use relay::Why;
 use relay::dtls::{Handshake, Handshakes, Step};
 use rig::*;
 
-use proto::node::{Flow, Input};
+use proto::node::{Flow, Input, Transport};
 use relay::ng::bencode;
 use relay::ng::value::{Dict, Value};
 
@@ -518,7 +518,7 @@ fn an_ng_client_bridges_a_browser_and_a_phone_in_both_directions() {
     let to_phone = [("transport-protocol", "RTP/AVP"), ("ICE", "remove"), ("rtcp-mux", "demux")];
     let to_browser = [("transport-protocol", "UDP/TLS/RTP/SAVPF"), ("ICE", "force"), ("rtcp-mux", "offer")];
     let listens = relay::ng::Config {
-        listen: vec![address(NG)],
+        listen: vec![(Transport::Udp, address(NG))],
         allow: vec!["127.0.0.0/8".parse().unwrap()],
         latch: proto::tables::Latch::Strict,
     };

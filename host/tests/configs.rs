@@ -267,7 +267,7 @@ fn ng_may_be_an_address_a_list_or_a_mapping() {
     };
     let one = relay("udp:127.0.0.1:2223");
     assert_eq!((one.listen.len(), one.allow.len()), (1, 2));
-    assert_eq!(relay("[udp:127.0.0.1:2223, udp:127.0.0.1:2224]").listen.len(), 2);
+    assert_eq!(relay("[udp:127.0.0.1:2223, tcp:127.0.0.1:2223, ws:127.0.0.1:2224]").listen.len(), 3);
     let full = relay("{ listen: udp:127.0.0.1:2223, allow: [127.0.0.1, 127.0.0.9], latch: any }");
     assert_eq!((full.listen.len(), full.allow.len()), (1, 2));
 }
@@ -277,7 +277,9 @@ fn ng_is_never_open_to_everybody_by_accident() {
     let ng = |ng: &str| refused(&format!("relay:\n  ports: 20000-20099\n  ng: {ng}\n"));
     for (text, words) in [
         ("udp:0.0.0.0:2223", "every address"),
-        ("tls:127.0.0.1:2223", "expected udp"),
+        ("tls:127.0.0.1:2223", "expected udp, tcp or ws"),
+        ("udp:127.0.0.1:5090", "asked for twice"),
+        ("[tcp:127.0.0.1:2223, ws:127.0.0.1:2223]", "asked for twice"),
         ("{ listen: udp:127.0.0.1:2223, allow: [] }", "nobody could command"),
         ("{ listen: udp:127.0.0.1:2223, alow: [127.0.0.1] }", "alow"),
     ] {

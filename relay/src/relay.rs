@@ -285,9 +285,9 @@ impl Node for Relay {
     fn handle(&mut self, now: Instant, input: Input, tables: &mut dyn Tables) {
         self.take_up(tables);
         match input {
-            Input::Other { flow, bytes } if self.is_ng(flow.local) => self.command(now, flow, bytes),
+            Input::Other { flow, bytes } if self.is_ng(&flow) => self.command(now, flow, bytes),
             Input::Passed { flow, bytes, gathered } => self.passed(now, flow, bytes, &gathered),
-            Input::Message { flow, .. } if self.is_ng(flow.local) => {}
+            Input::Message { flow, .. } if self.is_ng(&flow) => {}
             Input::Message { flow, message } => self.receive(now, flow, message),
             Input::Media { socket, from, bytes } => self.media(now, socket, from, &bytes),
             Input::Bound { ticket, socket, .. } => self.bound(now, ticket, socket),

@@ -5,7 +5,7 @@ mod rig;
 use std::time::Duration;
 
 use proto::event::{Event, Side};
-use proto::node::{Capture, Flow, Input};
+use proto::node::{Capture, Flow, FlowId, Input, Transport};
 use proto::tables::Latch;
 use relay::ng::bencode;
 use relay::ng::value::{Dict, Value};
@@ -20,7 +20,8 @@ const A: &str = "198.51.100.10:4000";
 const B: &str = "198.51.100.20:5000";
 
 fn config() -> Config {
-    let ng = relay::ng::Config { listen: vec![address(NG)], ..relay::ng::Config::default() };
+    let ng =
+        relay::ng::Config { listen: vec![(Transport::Udp, address(NG))], ..relay::ng::Config::default() };
     Config { ng: Some(ng), latch: Latch::Strict, ..rig::config() }
 }
 
@@ -190,6 +191,35 @@ fn is_deaf_to_whoever_may_not_command() {
         rig.say(CLIENT, b"1 d7:command"),
         Some(b"1 d12:error-reason27:Could not decode dictionary6:result5:errore".to_vec())
     );
+}
+
+#[test]
+fn what_is_no_command_ends_a_connection_and_nothing_over_udp() {
+    let config = |allow: &str| {
+        let listen = [Transport::Udp, Transport::Tcp].map(|transport| (transport, address(NG))).to_vec();
+        let ng =
+            relay::ng::Config { listen, allow: vec![allow.parse().unwrap()], ..relay::ng::Config::default() };
+        Config { ng: Some(ng), ..rig::config() }
+    };
+    let said = |allow: &str, transport, bytes: &'static [u8]| {
+        let mut rig = Rig::new(config(allow));
+        let flow = Flow { transport, id: FlowId(7), ..Flow::udp(address(NG), address(CLIENT)) };
+        rig.tell(Input::Other { flow, bytes: bytes.into() });
+        let told = rig.events.iter().find_map(|event| match event {
+            Event::Warning { about, why } => Some(format!("{about}: {why}")),
+            _ => None,
+        });
+        assert_eq!(rig.closed.is_empty(), told.is_none(), "closed and told, or neither");
+        (rig.ng.pop().map(|answer| String::from_utf8_lossy(&answer).into_owned()), told.unwrap_or_default())
+    };
+    let (answer, told) = said("127.0.0.1", Transport::Tcp, b"nonsense");
+    assert_eq!(answer, None);
+    assert!(told.starts_with("ng client 127.0.0.1:9999: what it sent is no command"), "{told}");
+    let (answer, told) = said("127.0.0.1", Transport::Tcp, b"c {]}");
+    assert!(answer.unwrap().contains("Could not decode dictionary") && told.contains("no command"), "{told}");
+    assert!(said("127.0.0.9", Transport::Tcp, b"c d7:command4:pinge").1.contains("`relay.ng.allow`"));
+    assert_eq!(said("127.0.0.1", Transport::Tcp, b"c d7:command3:fooe").1, "", "unknown, and well said");
+    assert_eq!(said("127.0.0.1", Transport::Udp, b"nonsense"), (None, String::new()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod rig;
 
 use std::time::Instant;
 
-use proto::node::{Flow, Input, Lane};
+use proto::node::{Flow, Input, Lane, Transport};
 use relay::Config;
 use relay::ng::bencode;
 use relay::ng::value::{Dict, Value};
@@ -22,7 +22,8 @@ struct Lanes(Vec<Rig>);
 impl Lanes {
     fn new() -> Lanes {
         let now = Instant::now();
-        let ng = relay::ng::Config { listen: vec![address(NG)], ..relay::ng::Config::default() };
+        let ng =
+            relay::ng::Config { listen: vec![(Transport::Udp, address(NG))], ..relay::ng::Config::default() };
         let lane = |index: u16| {
             let first = 30_000 + index * 100;
             let config = Config { ports: first..=first + 99, ng: Some(ng.clone()), ..rig::config() };

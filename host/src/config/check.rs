@@ -277,12 +277,17 @@ fn files(settings: &Settings, context: &Context<'_>) -> Checked {
     crate::limits::files(settings).map_err(|(what, remedy)| context.error(at, what, remedy))
 }
 
-/// Commands come over UDP, and only from whom they may.
+/// Commands come where no SIP does, and only from whom they may.
 fn ng(relay: &Relay, context: &Context<'_>) -> Checked {
     let Some(ng) = &relay.ng else { return Ok(()) };
-    if let Some(address) = ng.listen.iter().find(|address| address.transport != Transport::Udp) {
-        let what = format!("ng commands over {} are not served; expected udp", address.transport);
-        return Err(context.error("relay.ng", what, "write `udp:ADDRESS:PORT`"));
+    let served = [Transport::Udp, Transport::Tcp, Transport::Ws];
+    if let Some(address) = ng.listen.iter().find(|address| !served.contains(&address.transport)) {
+        let what = format!("ng commands over {} are not served; expected udp, tcp or ws", address.transport);
+        return Err(context.error(
+            "relay.ng",
+            what,
+            "write `tcp:ADDRESS:PORT`, behind a tunnel if it has to be encrypted",
+        ));
     }
     if ng.listen.is_empty() || ng.allow.is_empty() {
         let what = "nobody could command this relay: `listen` or `allow` is empty";

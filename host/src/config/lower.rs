@@ -226,7 +226,7 @@ pub fn relay(settings: &Settings, keys: &Keyring) -> Vec<relay::Config> {
 
 fn ng(own: &schema::Ng) -> relay::ng::Config {
     relay::ng::Config {
-        listen: own.listen.iter().map(|address| address.addr).collect(),
+        listen: own.listen.iter().map(|address| (address.transport, address.addr)).collect(),
         allow: own.allow.iter().map(|range| range.0).collect(),
         latch: latch(own.latch),
     }

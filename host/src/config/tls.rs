@@ -2,9 +2,11 @@
 //! fault is an error at the key that names it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use proto::cidr::Cidr;
 use proto::node::Transport;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -12,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use super::Settings;
 use super::check::Context;
 use super::errors::ConfigError;
-use super::schema::{Certificate, ClientCertificates, File, Listener, RouteTls, Tls};
+use super::schema::{Certificate, ClientCertificates, File, Listener, Ng, RouteTls, Tls};
 use super::trunks::lower::next_hop;
 use super::values::SipAddress;
 use crate::tls::files::{self, FileError};
@@ -45,7 +47,19 @@ pub fn lower(settings: &Settings) -> Credentials {
         client: settings.tls.client.clone(),
         peers: settings.tls.peers.clone(),
         origins: origins.map(|l| (l.address.addr, l.origins.clone().into())).collect(),
+        commanders: settings
+            .file
+            .relay
+            .iter()
+            .filter_map(|relay| relay.ng.as_ref())
+            .flat_map(commanders)
+            .collect(),
     }
+}
+
+fn commanders(ng: &Ng) -> impl Iterator<Item = ((Transport, SocketAddr), Arc<[Cidr]>)> + '_ {
+    let allow: Arc<[Cidr]> = ng.allow.iter().map(|range| range.0).collect();
+    ng.listen.iter().map(move |address| ((address.transport, address.addr), allow.clone()))
 }
 
 /// A wildcard has become several listeners by now, and a port 0 has become one: they know their address as written.

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use proto::cidr::Cidr;
+use proto::node::Transport;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, ServerConfig};
 
@@ -18,7 +20,7 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// What one configuration says of TLS.
+/// What one configuration says of who may connect, and what they are shown.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     /// For who connects to us, by the listener's address.
@@ -29,6 +31,8 @@ pub struct Credentials {
     pub peers: BTreeMap<String, Arc<ClientConfig>>,
     /// Web pages that may open a WebSocket here, by the listener's address (RFC 6455 §10.2); none or empty: all.
     pub origins: HashMap<SocketAddr, Arc<[String]>>,
+    /// Listeners where ng commands come in instead of SIP, and from whom.
+    pub commanders: HashMap<(Transport, SocketAddr), Arc<[Cidr]>>,
 }
 
 /// The credentials of now. Cloning shares them.
@@ -60,6 +64,11 @@ impl Keyroom {
     /// Who may open a WebSocket at this listener; empty: everybody.
     pub fn origins(&self, local: SocketAddr) -> Arc<[String]> {
         self.now().origins.get(&local).cloned().unwrap_or_default()
+    }
+
+    /// Who may command by ng at this listener; `None`: it is one for SIP.
+    pub fn commanders(&self, transport: Transport, local: SocketAddr) -> Option<Arc<[Cidr]>> {
+        self.now().commanders.get(&(transport, local)).cloned()
     }
 
     fn now(&self) -> Arc<Credentials> {

@@ -9,7 +9,7 @@ use super::{bencode, json};
 /// Largest message that is read.
 pub const LARGEST: usize = 64 * 1024;
 /// Longest cookie.
-const COOKIE: usize = 128;
+pub(crate) const COOKIE: usize = 128;
 
 /// How a message is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,17 @@ pub fn seal(cookie: &[u8], encoding: Encoding, answer: Dict<'_>) -> Vec<u8> {
         Encoding::Json => json::write(&Value::Dict(answer), &mut out),
     }
     out
+}
+
+/// The answer to a message that nobody has time for; `None`: it can't be answered.
+pub fn refusal(bytes: &[u8], words: &str) -> Option<Vec<u8>> {
+    let Envelope { cookie, encoding, .. } = Envelope::read(bytes)?;
+    Some(seal(cookie, encoding, error(words)))
+}
+
+/// What an answer says when there is none.
+pub(crate) fn error(words: &str) -> Dict<'static> {
+    Dict::default().with("error-reason", Value::text(words)).with("result", Value::text("error"))
 }
 
 /// The call a message is about: which lane it belongs to. Quick: nothing else is looked at.

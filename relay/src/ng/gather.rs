@@ -15,6 +15,7 @@ use proto::node::{Flow, Output, Ticket};
 
 use super::bencode;
 use super::command::{Command, Envelope};
+use super::cookies::Asker;
 use super::value::{Dict, Value};
 use crate::relay::Relay;
 
@@ -34,7 +35,8 @@ impl Relay {
     pub(crate) fn passed(&mut self, now: Instant, flow: Flow, bytes: Bytes, gathered: &[u8]) {
         let Some(envelope) = Envelope::read(&bytes) else { return };
         let Some(command) = asked(&envelope) else { return };
-        if let Some(answer) = self.ng.cookies.known(now, flow, envelope.cookie) {
+        let asker = Asker::of(flow, &envelope, &bytes);
+        if let Some(answer) = self.ng.cookies.known(now, &asker) {
             self.ng.counts.repeated += 1;
             return self.outputs.push_back(Output::Send { flow, bytes: answer, ticket: Ticket(0) });
         }
@@ -50,7 +52,7 @@ impl Relay {
             add(&mut own, &others, limit);
         }
         if lane == 0 {
-            return self.give(now, flow, &envelope, Ok(own));
+            return self.give(now, flow, asker, &envelope, Ok(own));
         }
         let mut gathered = Vec::new();
         bencode::write(&Value::Dict(own), &mut gathered);

@@ -6,12 +6,12 @@
 //! ```
 //!
 //! A message is a cookie and a dictionary, in bencoding or JSON; it is answered in kind, and a repeated cookie gets the
-//! answer it got before. Nothing proves who sent it, so it is heard only from the addresses in [`Config::allow`]; over
-//! UDP those can be forged, which is why the default is loopback alone.
+//! answer it got before. It comes in a datagram, on a stream ([`stream`]) or in a WebSocket message. Nothing proves who sent
+//! it, so it is heard only from the addresses in [`Config::allow`]; over UDP those can be forged, which is why the default
+//! is loopback alone.
 //!
-//! **Left out**: ICE is stripped, SRTP is passed through but not terminated, nothing is transcoded or played. What asks
-//! for those is refused in words (`transport-protocol` between AVP and SAVP, `play media`), or named in the answer's
-//! `warning` and the call goes on.
+//! **Left out**: ICE with other parties than those of DTLS is stripped, nothing is transcoded or played. What asks for that is
+//! refused in words (`play media`), or named in the answer's `warning` and the call goes on.
 
 pub mod bencode;
 mod calls;
@@ -26,6 +26,7 @@ pub mod json;
 mod keying;
 mod report;
 mod restate;
+pub mod stream;
 pub mod value;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -36,12 +37,12 @@ use bytes::Bytes;
 use proto::cidr::Cidr;
 use proto::control::Session;
 use proto::event::{CallEnded, EndedBy, Event, Release};
-use proto::node::{Flow, Output, Ticket};
+use proto::node::{Flow, Output, Ticket, Transport};
 use proto::tables::Latch;
 
 use self::calls::{Call, Calls};
-use self::command::{Command, Envelope, Switch, Target, seal};
-use self::cookies::Cookies;
+use self::command::{Command, Envelope, Switch, Target, error, seal};
+use self::cookies::{Asker, Cookies};
 use self::value::{Dict, Value};
 use crate::describe::Not;
 use crate::relay::Relay;
@@ -50,7 +51,7 @@ use crate::relay::Relay;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where commands come in; anything else that comes in there is dropped.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<(Transport, SocketAddr)>,
     /// Who may command.
     pub allow: Vec<Cidr>,
     /// Whom a leg accepts first.
@@ -110,6 +111,7 @@ struct Waiting {
     until: Instant,
     pairs: usize,
     flow: Flow,
+    asker: Asker,
     bytes: Bytes,
 }
 
@@ -139,36 +141,48 @@ impl From<Not> for Refused {
 
 impl Relay {
     /// Whether this is where ng commands come in.
-    pub(crate) fn is_ng(&self, local: SocketAddr) -> bool {
-        self.config.ng.as_ref().is_some_and(|ng| ng.listen.contains(&local))
+    pub(crate) fn is_ng(&self, flow: &Flow) -> bool {
+        self.config.ng.as_ref().is_some_and(|ng| ng.listen.contains(&(flow.transport, flow.local)))
     }
 
-    /// A message on the ng socket.
+    /// A message on the ng socket. On a connection what can't be read ends it: its framing may be lost.
     pub(crate) fn command(&mut self, now: Instant, flow: Flow, bytes: Bytes) {
         let ip = flow.remote.ip().to_canonical();
         let allowed =
             self.config.ng.as_ref().is_some_and(|ng| ng.allow.iter().any(|range| range.contains(ip)));
         let envelope = if allowed { Envelope::read(&bytes) } else { None };
-        let Some(envelope) = envelope else {
-            self.ng.counts.ignored += 1;
-            return;
-        };
-        if let Some(answer) = self.ng.cookies.known(now, flow, envelope.cookie) {
+        let is_clear = envelope.as_ref().is_some_and(|envelope| envelope.body.is_some());
+        match &envelope {
+            Some(envelope) => self.hear(now, flow, &bytes, envelope),
+            None => self.ng.counts.ignored += 1,
+        }
+        if flow.transport != Transport::Udp && !is_clear {
+            self.outputs.push_back(Output::Close { flow });
+            let why = if allowed { UNREADABLE } else { NOT_ALLOWED };
+            self.tell(Event::Warning { about: format!("ng client {}", flow.remote).into(), why });
+        }
+    }
+
+    fn hear(&mut self, now: Instant, flow: Flow, bytes: &Bytes, envelope: &Envelope<'_>) {
+        let asker = Asker::of(flow, envelope, bytes);
+        if let Some(answer) = self.ng.cookies.known(now, &asker) {
             self.ng.counts.repeated += 1;
             return self.outputs.push_back(Output::Send { flow, bytes: answer, ticket: Ticket(0) });
         }
-        if self.ng.waiting.iter().any(|waiting| waiting.flow == flow && waiting.bytes == bytes) {
+        let is_same = |waiting: &&mut Waiting| waiting.asker == asker && waiting.bytes == *bytes;
+        if let Some(waiting) = self.ng.waiting.iter_mut().find(is_same) {
+            waiting.flow = flow;
             return;
         }
-        if self.asks_all_lanes(&envelope) {
-            return self.begin_round(flow, bytes);
+        if self.asks_all_lanes(envelope) {
+            return self.begin_round(flow, bytes.clone());
         }
-        match self.obey(now, flow, &envelope) {
+        match self.obey(now, flow, envelope) {
             Err(Refused::Yet(pairs)) if self.ng.waiting.len() < WAITING => {
                 let until = now + PATIENCE;
-                self.ng.waiting.push_back(Waiting { until, pairs, flow, bytes });
+                self.ng.waiting.push_back(Waiting { until, pairs, flow, asker, bytes: bytes.clone() });
             }
-            answer => self.give(now, flow, &envelope, answer),
+            answer => self.give(now, flow, asker, envelope, answer),
         }
     }
 
@@ -182,7 +196,7 @@ impl Relay {
                     self.ng.waiting.push_front(Waiting { pairs, ..waiting.clone() });
                     return;
                 }
-                answer => self.give(now, waiting.flow, &envelope, answer),
+                answer => self.give(now, waiting.flow, waiting.asker, &envelope, answer),
             }
         }
     }
@@ -216,11 +230,8 @@ impl Relay {
         }
     }
 
-    fn give(&mut self, now: Instant, flow: Flow, envelope: &Envelope<'_>, answer: Answer) {
+    fn give(&mut self, now: Instant, flow: Flow, asker: Asker, envelope: &Envelope<'_>, answer: Answer) {
         self.ng.counts.commands += 1;
-        let error = |words: &str| {
-            Dict::default().with("error-reason", Value::text(words)).with("result", Value::text("error"))
-        };
         let answer = answer.unwrap_or_else(|refused| {
             self.ng.counts.errors += 1;
             match refused {
@@ -233,7 +244,7 @@ impl Relay {
             }
         });
         let bytes = Bytes::from(seal(envelope.cookie, envelope.encoding, answer));
-        self.ng.cookies.keep(now, flow, envelope.cookie, bytes.clone());
+        self.ng.cookies.keep(now, asker, bytes.clone());
         self.outputs.push_back(Output::Send { flow, bytes, ticket: Ticket(0) });
     }
 
@@ -365,6 +376,9 @@ pub(crate) fn ok() -> Dict<'static> {
 }
 
 pub(crate) const NOT_FOUND: &str = "Call-ID not found or tags didn't match";
+
+const UNREADABLE: &str = "what it sent is no command (expected: COOKIE d…e or COOKIE {…}, at most 64 KiB); its connection was closed";
+const NOT_ALLOWED: &str = "it is not in `relay.ng.allow`; its connection was closed";
 
 /// How long a command waits for ports that are being opened, and how many may.
 const PATIENCE: Duration = Duration::from_millis(900);

@@ -120,6 +120,8 @@ pub struct Rig {
     pub ng: Vec<Vec<u8>>,
     /// What was passed on to another lane, and to which, since last asked.
     pub passed: Vec<(u16, Input)>,
+    /// Connections that were closed, since last asked.
+    pub closed: Vec<Flow>,
     /// Copies of recorded sessions.
     pub captured: Vec<proto::node::Captured>,
     /// What the path below was told, since last asked.
@@ -166,6 +168,7 @@ impl Rig {
             sip: Vec::new(),
             ng: Vec::new(),
             passed: Vec::new(),
+            closed: Vec::new(),
             captured: Vec::new(),
             offloads: Vec::new(),
             sockets: BTreeMap::new(),
@@ -201,6 +204,7 @@ impl Rig {
                 Output::Pass { lane, flow, bytes, gathered } => {
                     self.passed.push((lane, Input::Passed { flow, bytes, gathered }));
                 }
+                Output::Close { flow } => self.closed.push(flow),
                 Output::Empty { socket } => self.emptied.push(socket),
                 Output::Release { socket } => drop(self.addresses.remove(&socket)),
                 Output::Event(event) => self.events.push(event),

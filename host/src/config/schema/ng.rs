@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::media::Latch;
 use crate::config::values::{Cidr, SipAddress};
 
-/// Where ng commands come in, and from whom. One address, or several, may be written alone.
+/// Where ng commands come in (`udp`, `tcp` or `ws`), and from whom. One address, or several, may be written alone.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ng {

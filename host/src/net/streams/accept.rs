@@ -38,7 +38,11 @@ impl Streams {
 
     fn accepted(&self, stream: TcpStream, path: Flow) {
         let remote = path.remote;
-        if self.guard.as_ref().is_some_and(|tables| tables.shuts_out(Instant::now(), remote.ip())) {
+        if self.takes_commands(&path) {
+            if !self.lets_command(&path) {
+                return;
+            }
+        } else if self.guard.as_ref().is_some_and(|tables| tables.shuts_out(Instant::now(), remote.ip())) {
             return;
         }
         if !self.table().has_room(remote.ip()) {
@@ -59,13 +63,16 @@ impl Streams {
 
     async fn shake_hands(&self, stream: TcpStream, flow: Flow) -> Result<Line, String> {
         watch_over(&stream);
-        let origins = self.keys.origins(flow.local);
+        let (origins, ng) = (self.keys.origins(flow.local), self.takes_commands(&flow));
         Ok(match flow.transport {
             Transport::Tls => Line::Tls(Box::new(self.encrypt(stream, flow).await?)),
-            Transport::Ws => Line::Ws(Box::new(websocket::accept(stream, &origins).await?)),
+            Transport::Ws => {
+                let (socket, spoken) = websocket::accept(stream, &origins, ng).await?;
+                Line::Ws(Box::new(socket), spoken)
+            }
             Transport::Wss => {
                 let stream = self.encrypt(stream, flow).await?;
-                Line::Wss(Box::new(websocket::accept(stream, &origins).await?))
+                Line::Wss(Box::new(websocket::accept(stream, &origins, false).await?.0))
             }
             Transport::Tcp | Transport::Udp => Line::Plain(stream),
         })

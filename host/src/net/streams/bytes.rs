@@ -34,8 +34,14 @@ impl Streams {
     ) -> VecDeque<Asked> {
         let (read, write) = tokio::io::split(stream);
         let mut writing = pin!(self.write_bytes(write, flow, waiting));
+        let reading = async {
+            match self.takes_commands(&flow) {
+                true => self.read_commands(read, flow).await,
+                false => self.read_bytes(read, flow).await,
+            }
+        };
         tokio::select! {
-            () = self.read_bytes(read, flow) => {}
+            () = reading => {}
             () = &mut writing => return VecDeque::new(),
         }
         let asked = self.table().remove(flow.id);
@@ -49,7 +55,8 @@ impl Streams {
         let mut due = Instant::now() + FIRST_WORD;
         loop {
             let mut begins = framer.is_empty();
-            let Ok(Ok(1..)) = timeout_at(due, read_piece(&mut stream, &mut framer)).await else { return };
+            let reading = read_piece(&mut stream, |piece| framer.push(piece));
+            let Ok(Ok(1..)) = timeout_at(due, reading).await else { return };
             while let Some(frame) = framer.poll() {
                 begins = true;
                 if !self.take(flow, frame) {
@@ -101,20 +108,23 @@ async fn write_whole(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io
     stream.flush().await
 }
 
-/// Reads what is there into the framer, by a buffer that lives as long as the read; gives how much it was.
-async fn read_piece(stream: &mut (impl AsyncRead + Unpin), framer: &mut Framer) -> io::Result<usize> {
+/// Reads what is there into a framer, by a buffer that lives as long as the read; gives how much it was.
+pub(super) async fn read_piece(
+    stream: &mut (impl AsyncRead + Unpin),
+    mut push: impl FnMut(&[u8]),
+) -> io::Result<usize> {
     poll_fn(|context| {
         let mut room = [MaybeUninit::uninit(); PIECE];
         let mut piece = ReadBuf::uninit(&mut room);
         ready!(Pin::new(&mut *stream).poll_read(context, &mut piece))?;
-        framer.push(piece.filled());
+        push(piece.filled());
         Poll::Ready(Ok(piece.filled().len()))
     })
     .await
 }
 
 /// How long a connection may take to say the next thing after a piece was read: `None`, as long as it had before.
-fn patience(nothing_waits: bool, a_message_begins: bool) -> Option<Duration> {
+pub(super) fn patience(nothing_waits: bool, a_message_begins: bool) -> Option<Duration> {
     match (nothing_waits, a_message_begins) {
         (true, _) => Some(IDLE),
         (false, true) => Some(WHOLE),

@@ -41,7 +41,10 @@ impl Streams {
         let url = format!("{}://{}/", wanted.transport, wanted.remote);
         Ok(match wanted.transport {
             Transport::Tls => Line::Tls(Box::new(self.verify(stream, wanted).await?)),
-            Transport::Ws => Line::Ws(Box::new(websocket::connect(stream, &url).await.map_err(refused)?)),
+            Transport::Ws => {
+                let socket = websocket::connect(stream, &url).await.map_err(refused)?;
+                Line::Ws(Box::new(socket), websocket::Spoken::Sip)
+            }
             Transport::Wss => {
                 let stream = self.verify(stream, wanted).await?;
                 Line::Wss(Box::new(websocket::connect(stream, &url).await.map_err(refused)?))

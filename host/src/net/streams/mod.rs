@@ -2,12 +2,14 @@
 //! in each, reused by listener and remote address.
 //!
 //! Lanes know a connection as a [`FlowId`]. [`accept`] brings up those that come in, [`dial`] those we make; from then on
-//! one task carries each: [`bytes`] frames a stream of bytes, [`websocket`] takes one message per WebSocket message. A
-//! connection's queue is bounded; a peer that does not read for [`STALL`] loses it.
+//! one task carries each: [`bytes`] frames a stream of bytes, [`websocket`] takes one message per WebSocket message, [`ng`]
+//! does both for the relay's control protocol at listeners of its own. A connection's queue is bounded; a peer that does not
+//! read for [`STALL`] loses it.
 
 mod accept;
 mod bytes;
 mod dial;
+mod ng;
 mod table;
 mod websocket;
 
@@ -22,6 +24,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 pub(crate) use self::table::MOST;
 use self::table::{Asked, Parcel, Table};
+use self::websocket::Spoken;
 use crate::lanes::post::{Address, PostOffice};
 use crate::tables::SharedTables;
 use crate::tls::Keyroom;
@@ -139,8 +142,8 @@ impl Streams {
         let mut asked = match line {
             Line::Plain(stream) => self.carry_bytes(stream, flow, waiting).await,
             Line::Tls(stream) => self.carry_bytes(stream, flow, waiting).await,
-            Line::Ws(socket) => self.carry_websocket(*socket, flow, waiting).await,
-            Line::Wss(socket) => self.carry_websocket(*socket, flow, waiting).await,
+            Line::Ws(socket, spoken) => self.carry_websocket(*socket, spoken, flow, waiting).await,
+            Line::Wss(socket) => self.carry_websocket(*socket, Spoken::Sip, flow, waiting).await,
         };
         asked.extend(self.table().remove(flow.id));
         self.tell(flow, &Input::Closed { flow });
@@ -209,7 +212,7 @@ fn is_request(bytes: &[u8]) -> bool {
 enum Line {
     Plain(tokio::net::TcpStream),
     Tls(Box<Tls>),
-    Ws(Box<websocket::Socket<tokio::net::TcpStream>>),
+    Ws(Box<websocket::Socket<tokio::net::TcpStream>>, Spoken),
     Wss(Box<websocket::Socket<Tls>>),
 }
 

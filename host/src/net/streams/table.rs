@@ -95,6 +95,12 @@ impl Table {
         self.connections.len() < MOST && from_there < MOST_FROM_ONE
     }
 
+    /// How many came in at a listener.
+    pub(super) fn count_at(&self, transport: Transport, local: SocketAddr) -> usize {
+        let here = |it: &&Connection| (it.flow.transport, it.flow.local) == (transport, local);
+        self.connections.values().filter(here).count()
+    }
+
     /// A new connection, and what is to be sent on it. `wanted.id` says what its far end has to prove.
     pub(super) fn add(&mut self, wanted: Flow) -> (Flow, Receiver<Parcel>) {
         let (queue, waiting) = channel(QUEUE);

@@ -1,5 +1,6 @@
 //! SIP over WebSocket (RFC 7118): the subprotocol `sip` or no connection, one SIP message in each WebSocket message, as
 //! text or binary. What is not SIP goes to the service, which answers what can be answered; the framing is not lost by it.
+//! A listener for ng commands has subprotocols of its own, and one command in each message.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -20,12 +21,32 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::table::{Asked, Parcel};
-use super::{FIRST_WORD, STALL, Streams};
+use super::{FIRST_WORD, STALL, Streams, ng};
 
 /// A WebSocket over a stream.
 pub(super) type Socket<S> = WebSocketStream<S>;
 
-/// The subprotocol (RFC 7118 §4.1).
+/// What a WebSocket carries: its subprotocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// RFC 7118 §4.1.
+    Sip,
+    /// rtpengine's control protocol …
+    Ng,
+    /// … and the same without cookies.
+    NgPlain,
+}
+
+impl Spoken {
+    fn name(self) -> &'static str {
+        match self {
+            Spoken::Sip => "sip",
+            Spoken::Ng => "ng.rtpengine.com",
+            Spoken::NgPlain => "ng-plain.rtpengine.com",
+        }
+    }
+}
+
 const SIP: HeaderValue = HeaderValue::from_static("sip");
 /// How often a silent browser is pinged: proxies on the way drop what is silent for a minute.
 const PING: Duration = Duration::from_secs(25);
@@ -34,23 +55,27 @@ const IDLE: Duration = Duration::from_secs(90);
 /// The largest message, as over any other transport.
 const LARGEST: usize = 65_535;
 
-/// Takes in a WebSocket. `origins`: the web pages that may open one, all when there are none.
+/// Takes in a WebSocket, for SIP or for ng commands. `origins`: the web pages that may open one, all when there are none; for
+/// commands none may, since a page in the browser of somebody who is let in is not who was meant.
 pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     origins: &[String],
-) -> Result<Socket<S>, String> {
+    ng: bool,
+) -> Result<(Socket<S>, Spoken), String> {
+    let mut spoken = Spoken::Sip;
     #[expect(clippy::result_large_err, reason = "the library's own type")]
     let agree = |request: &Request, mut response: Response| {
-        admit(request.headers(), origins).map_err(|(status, words)| {
+        spoken = admit(request.headers(), origins, ng).map_err(|(status, words)| {
             let mut refusal = ErrorResponse::new(Some(words.to_owned()));
             *refusal.status_mut() = status;
             refusal
         })?;
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, SIP);
+        let agreed = HeaderValue::from_static(spoken.name());
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, agreed);
         Ok(response)
     };
     let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, agree, Some(limits())).await;
-    accepted.map_err(|error| error.to_string())
+    accepted.map(|socket| (socket, spoken)).map_err(|error| error.to_string())
 }
 
 /// Asks for a WebSocket.
@@ -64,23 +89,27 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     made.map(|(socket, _)| socket).map_err(|error| error.to_string())
 }
 
-/// RFC 7118 §4.1 and RFC 6455 §10.2.
-fn admit(headers: &HeaderMap, origins: &[String]) -> Result<(), (StatusCode, &'static str)> {
+/// RFC 7118 §4.1 and RFC 6455 §10.2. Of several subprotocols the first that is known here is spoken.
+fn admit(headers: &HeaderMap, origins: &[String], ng: bool) -> Result<Spoken, (StatusCode, &'static str)> {
+    let (known, expected): (&[Spoken], _) = match ng {
+        true => (
+            &[Spoken::Ng, Spoken::NgPlain],
+            "the WebSocket subprotocol `ng.rtpengine.com` or `ng-plain.rtpengine.com` is expected here\n",
+        ),
+        false => (&[Spoken::Sip], "the WebSocket subprotocol `sip` is expected here (RFC 7118)\n"),
+    };
     let offered =
         headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    if !offered.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("sip")) {
-        return Err((
-            StatusCode::BAD_REQUEST,
-            "the WebSocket subprotocol `sip` is expected here (RFC 7118)\n",
-        ));
-    }
-    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    let known = |origin: &str| origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin));
-    match origin {
-        Some(origin) if !origins.is_empty() && !known(origin) => {
+    let mut words = offered.flat_map(|value| value.split(',')).map(str::trim);
+    let of = |word: &str| known.iter().copied().find(|spoken| word.eq_ignore_ascii_case(spoken.name()));
+    let spoken = words.find_map(of).ok_or((StatusCode::BAD_REQUEST, expected))?;
+    let listed = |origin: &str| origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin));
+    match headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default()) {
+        Some(_) if ng => Err((StatusCode::FORBIDDEN, "web pages may not command a relay\n")),
+        Some(origin) if !origins.is_empty() && !listed(origin) => {
             Err((StatusCode::FORBIDDEN, "this web page is not in `origins`\n"))
         }
-        _ => Ok(()),
+        _ => Ok(spoken),
     }
 }
 
@@ -99,13 +128,14 @@ impl Streams {
     pub(super) async fn carry_websocket<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         socket: Socket<S>,
+        spoken: Spoken,
         flow: Flow,
         waiting: Receiver<Parcel>,
     ) -> VecDeque<Asked> {
         let (write, read) = socket.split();
-        let mut writing = pin!(self.write_messages(write, flow, waiting));
+        let mut writing = pin!(self.write_messages(write, spoken, flow, waiting));
         tokio::select! {
-            () = self.read_messages(read, flow) => {}
+            () = self.read_messages(read, spoken, flow) => {}
             () = &mut writing => return VecDeque::new(),
         }
         let asked = self.table().remove(flow.id);
@@ -116,13 +146,14 @@ impl Streams {
     async fn read_messages<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         mut read: SplitStream<Socket<S>>,
+        spoken: Spoken,
         flow: Flow,
     ) {
         let mut due = Instant::now() + FIRST_WORD;
         while let Ok(Some(Ok(message))) = timeout_at(due, read.next()).await {
             match message {
-                Message::Text(text) => self.take_message(flow, text.into()),
-                Message::Binary(bytes) => self.take_message(flow, bytes),
+                Message::Text(text) => self.take_message(spoken, flow, text.into()),
+                Message::Binary(bytes) => self.take_message(spoken, flow, bytes),
                 Message::Close(_) => return,
                 // A ping is answered by the library; a pong is a word, too.
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
@@ -131,23 +162,29 @@ impl Streams {
         }
     }
 
-    /// One message is one SIP message, or a keep-alive (RFC 5626 §3.5.1).
-    fn take_message(&self, flow: Flow, bytes: Bytes) {
-        match &bytes[..] {
-            b"\r\n\r\n" => self.answer_ping(flow),
-            b"\r\n" | b"" => {}
-            _ => self.deliver(flow, bytes),
+    /// One message is one SIP message, or a keep-alive (RFC 5626 §3.5.1); or one command.
+    fn take_message(&self, spoken: Spoken, flow: Flow, bytes: Bytes) {
+        match (spoken, &bytes[..]) {
+            (Spoken::Ng, _) => self.deliver_command(flow, bytes),
+            (Spoken::NgPlain, _) => self.deliver_command(flow, ng::with_cookie(&bytes)),
+            (Spoken::Sip, b"\r\n\r\n") => self.answer_ping(flow),
+            (Spoken::Sip, b"\r\n" | b"") => {}
+            (Spoken::Sip, _) => self.deliver(flow, bytes),
         }
     }
 
     async fn write_messages<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         mut write: SplitSink<Socket<S>, Message>,
+        spoken: Spoken,
         flow: Flow,
         mut waiting: Receiver<Parcel>,
     ) {
         loop {
             let (message, parcel) = match timeout(PING, waiting.recv()).await {
+                Ok(Some(parcel)) if spoken == Spoken::NgPlain => {
+                    (as_message(&ng::without_cookie(&parcel.bytes)), Some(parcel))
+                }
                 Ok(Some(parcel)) => (as_message(&parcel.bytes), Some(parcel)),
                 Ok(None) => break,
                 Err(_) => (Message::Ping(Bytes::new()), None),
@@ -179,29 +216,43 @@ fn as_message(bytes: &Bytes) -> Message {
 mod tests {
     use super::*;
 
-    fn admitted(protocol: &str, origin: Option<&str>, origins: &[&str]) -> Result<(), u16> {
+    fn admitted(protocol: &str, origin: Option<&str>, origins: &[&str]) -> Result<Spoken, u16> {
+        admitted_at(false, protocol, origin, origins)
+    }
+
+    fn admitted_at(ng: bool, protocol: &str, origin: Option<&str>, origins: &[&str]) -> Result<Spoken, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol.parse().unwrap());
         origin.into_iter().for_each(|origin| {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         });
         let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
-        admit(&headers, &origins).map_err(|(status, _)| status.as_u16())
+        admit(&headers, &origins, ng).map_err(|(status, _)| status.as_u16())
     }
 
     #[test]
     fn only_who_speaks_sip_gets_in() {
-        assert_eq!(admitted("chat, sip", None, &[]), Ok(()));
+        assert_eq!(admitted("chat, sip", None, &[]), Ok(Spoken::Sip));
         assert_eq!(admitted("chat", None, &[]), Err(400));
+        assert_eq!(admitted("ng.rtpengine.com", None, &[]), Err(400));
+    }
+
+    #[test]
+    fn a_listener_for_commands_speaks_ng_with_programs_and_with_no_web_page() {
+        let at = |protocol: &str, origin| admitted_at(true, protocol, origin, &[]);
+        assert_eq!(at("ng.rtpengine.com", None), Ok(Spoken::Ng));
+        assert_eq!(at("chat, ng-plain.rtpengine.com, ng.rtpengine.com", None), Ok(Spoken::NgPlain));
+        assert_eq!(at("sip", None), Err(400));
+        assert_eq!(at("ng.rtpengine.com", Some("https://evil.example")), Err(403));
     }
 
     #[test]
     fn a_list_of_origins_keeps_other_pages_out_and_programs_that_are_no_page_in() {
         let listed = ["https://phone.example"];
-        assert_eq!(admitted("sip", Some("https://PHONE.example"), &listed), Ok(()));
+        assert_eq!(admitted("sip", Some("https://PHONE.example"), &listed), Ok(Spoken::Sip));
         assert_eq!(admitted("sip", Some("https://evil.example"), &listed), Err(403));
-        assert_eq!(admitted("sip", None, &listed), Ok(()));
-        assert_eq!(admitted("sip", Some("https://evil.example"), &[]), Ok(()));
+        assert_eq!(admitted("sip", None, &listed), Ok(Spoken::Sip));
+        assert_eq!(admitted("sip", Some("https://evil.example"), &[]), Ok(Spoken::Sip));
     }
 
     #[test]
