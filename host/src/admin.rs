@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,10 +16,16 @@ use crate::explain;
 use crate::lanes::seat::CaptureOrder;
 use crate::server::{Handle, Recordings};
 use crate::shield::{self, Order};
+use crate::succession;
 use crate::trunks;
 
 /// How long either end waits for the other.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the process waits at its end for answers that are under way.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long `upgrade` may take.
+const PATIENCE_OF_AN_UPGRADE: Duration = Duration::from_secs(100);
 
 /// The longest question, in bytes.
 const LONGEST: u64 = 4096;
@@ -55,6 +61,13 @@ pub enum Ask {
     Reload,
     /// No new calls.
     Drain,
+    /// Give everything to the process that asks: what follows on this connection is no [`Answer`].
+    HandOver {
+        /// Of the protocol.
+        version: u32,
+    },
+    /// Start a process that takes over.
+    Upgrade,
     /// Record a call, or the next ones.
     Capture {
         /// Its Call-ID, the beginning of it, `last`, or the name of a relay session.
@@ -106,12 +119,15 @@ pub fn runtime_folder() -> PathBuf {
 #[derive(Debug)]
 pub struct Admin {
     path: PathBuf,
+    handle: Arc<Handle>,
+    /// Who is being answered.
+    places: Arc<()>,
 }
 
 impl Admin {
-    /// Listens. A socket that a dead process left behind is replaced; that of a living one is not.
-    pub fn start(path: PathBuf, handle: Arc<Handle>) -> io::Result<Admin> {
-        if UnixStream::connect(&path).is_ok() {
+    /// Listens. A socket that a dead process left behind is replaced; that of a living one only by who takes over from it.
+    pub fn start(path: PathBuf, handle: Arc<Handle>, replaces: bool) -> io::Result<Admin> {
+        if !replaces && UnixStream::connect(&path).is_ok() {
             let words = format!("{} belongs to a running postern", path.display());
             return Err(io::Error::new(io::ErrorKind::AddrInUse, words));
         }
@@ -121,9 +137,11 @@ impl Admin {
         }
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        let serve = move || serve(&listener, &handle);
+        let places = Arc::new(());
+        let (asked, taken) = (Arc::clone(&handle), Arc::clone(&places));
+        let serve = move || serve(&listener, &asked, &taken);
         std::thread::Builder::new().name("admin".into()).spawn(serve)?;
-        Ok(Admin { path })
+        Ok(Admin { path, handle, places })
     }
 
     /// Where it listens.
@@ -133,19 +151,25 @@ impl Admin {
 }
 
 impl Drop for Admin {
+    /// Whoever is being answered hears the end of it; what a successor listens on stays.
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let until = Instant::now() + LAST_WORDS;
+        while Arc::strong_count(&self.places) > 2 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if !self.handle.ending().has_succeeded() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
 /// Everybody is answered on a thread of their own: who asks slowly keeps nobody waiting.
-fn serve(listener: &UnixListener, handle: &Arc<Handle>) {
-    let places = Arc::new(());
+fn serve(listener: &UnixListener, handle: &Arc<Handle>, places: &Arc<()>) {
     for stream in listener.incoming().flatten() {
-        if Arc::strong_count(&places) > MOST {
+        if Arc::strong_count(places) > MOST {
             continue;
         }
-        let (handle, place) = (Arc::clone(handle), Arc::clone(&places));
+        let (handle, place) = (Arc::clone(handle), Arc::clone(places));
         let talk = move || {
             let _ = answer(&stream, &handle);
             drop(place);
@@ -161,6 +185,7 @@ fn answer(stream: &UnixStream, handle: &Handle) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     let answer = match serde_json::from_str(&line) {
+        Ok(Ask::HandOver { version }) => return succession::give(stream, handle, version),
         Ok(ask) => perform(ask, handle),
         Err(error) => {
             Answer { ok: false, lines: vec![format!("not understood: {error}")], value: Value::Null }
@@ -192,6 +217,17 @@ fn perform(ask: Ask, handle: &Handle) -> Answer {
             Err(error) => {
                 Answer { ok: false, lines: vec![error.to_string()], value: json!({ "what": error.what }) }
             }
+        },
+        Ask::HandOver { .. } => {
+            Answer { ok: false, lines: vec!["ask this on a connection".to_owned()], value: Value::Null }
+        }
+        Ask::Upgrade => match succession::upgrade(handle) {
+            Ok(pid) => Answer {
+                ok: true,
+                lines: vec![format!("process {pid} goes on")],
+                value: json!({ "pid": pid }),
+            },
+            Err(words) => Answer { ok: false, value: json!({ "what": words }), lines: vec![words] },
         },
         Ask::Drain => {
             handle.drain();
@@ -293,7 +329,8 @@ fn status(handle: &Handle) -> Answer {
 /// Asks a running process.
 pub fn ask(path: &Path, ask: &Ask) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let patience = if matches!(ask, Ask::Upgrade) { PATIENCE_OF_AN_UPGRADE } else { PATIENCE };
+    stream.set_read_timeout(Some(patience))?;
     let mut words = serde_json::to_vec(ask)?;
     words.push(b'\n');
     stream.write_all(&words)?;

@@ -81,6 +81,18 @@ impl Bindings {
         aors
     }
 
+    /// Every record, with its address of record, as it goes to a store.
+    pub fn records(&self) -> Vec<(String, Vec<u8>)> {
+        let mut records = Vec::with_capacity(self.len());
+        for part in &self.parts {
+            let part = part.read().unwrap_or_else(PoisonError::into_inner);
+            let each =
+                |kept: &Kept| (String::from_utf8_lossy(kept.aor()).into_owned(), kept.record().to_vec());
+            records.extend(part.iter().map(each));
+        }
+        records
+    }
+
     /// How many have some.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.read().unwrap_or_else(PoisonError::into_inner).len()).sum()

@@ -9,7 +9,7 @@
 //! - [`tables`], [`bindings`], [`store`], [`keys`]: what services must know at once, and what outlives the process;
 //! - [`limits`]: what the machine gives;
 //! - [`events`], [`history`], [`journal`]: what happened, for logs and for [`explain`], over the [`admin`] socket;
-//! - [`server`]: all of it put together; [`reload`]: what a changed file can't change; [`endpoint`]: phones on sockets; [`peer`]: peers; [`cli`]: the `postern` command.
+//! - [`server`]: all of it put together; [`reload`]: what a changed file can't change; [`succession`]: a new process takes over; [`endpoint`]: phones on sockets; [`peer`]: peers; [`cli`]: the `postern` command.
 //!
 //! It assumes Linux (epoll, `recvmmsg`, eventfd).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -40,6 +40,7 @@ pub mod reload;
 pub mod server;
 pub mod shield;
 pub mod store;
+pub mod succession;
 pub mod tables;
 pub mod tls;
 pub mod trunks;

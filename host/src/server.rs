@@ -1,6 +1,7 @@
 //! Everything put together: a checked configuration becomes sockets, lanes and threads; nothing starts unless all can.
 
 mod cores;
+mod handing;
 mod handle;
 mod plan;
 mod reloading;
@@ -21,6 +22,7 @@ use crate::keys::{self, Keyring};
 use crate::lanes::seat::Command;
 use crate::limits;
 use crate::store::Store;
+use crate::succession::{Predecessor, Remains};
 
 /// Why a process did not start.
 #[derive(Debug)]
@@ -54,14 +56,32 @@ pub struct Server {
 impl Server {
     /// Opens every socket, then starts every thread.
     pub fn start(settings: &Settings) -> Result<Server, StartError> {
+        Server::begin(settings, From::Nothing)
+    }
+
+    /// The same with sockets and sessions of another process, which are asked for when everything else is ready.
+    pub fn take_over(settings: &Settings, predecessor: &Predecessor) -> Result<Server, StartError> {
+        Server::begin(&predecessor.remains().same_ports(settings), From::Predecessor(predecessor))
+    }
+
+    /// The same after a successor gave up: these sessions go on, their sockets are [`crate::succession::inherited`].
+    pub fn start_again(
+        settings: &Settings,
+        remains: Remains,
+        sessions: Vec<(u64, Vec<u8>)>,
+    ) -> Result<Server, StartError> {
+        Server::begin(&remains.same_ports(settings), From::Itself(remains, sessions))
+    }
+
+    fn begin(settings: &Settings, from: From<'_>) -> Result<Server, StartError> {
         limits::raise_files();
         let store = settings.file.store.as_deref().map(open_store).transpose()?;
-        let secret = match &store {
-            Some(store) => store.secret().map_err(|error| store_error(settings, &error))?,
-            None => keys::random(),
+        let secret = match (&store, &from) {
+            (Some(store), _) => store.secret().map_err(|error| store_error(settings, &error))?,
+            (None, from) => from.remains().map_or_else(keys::random, Remains::secret),
         };
         let keys = Keyring::from_secret(&secret, settings.file.node_key.as_deref());
-        Starting { settings, keys, store }.start()
+        Starting { settings, keys, secret, store, from }.start()
     }
 
     /// What others may ask of it.
@@ -79,6 +99,24 @@ impl Server {
         self.recordings.into_iter().for_each(|writer| drop(writer.join()));
         // The lanes held the last errands; without them the runtime ends.
         let _ = self.outside.join();
+    }
+}
+
+/// Where a start has sockets and sessions from.
+#[derive(Debug)]
+enum From<'a> {
+    Nothing,
+    Predecessor(&'a Predecessor),
+    Itself(Remains, Vec<(u64, Vec<u8>)>),
+}
+
+impl From<'_> {
+    fn remains(&self) -> Option<&Remains> {
+        match self {
+            From::Nothing => None,
+            From::Predecessor(predecessor) => Some(predecessor.remains()),
+            From::Itself(remains, _) => Some(remains),
+        }
     }
 }
 

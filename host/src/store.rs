@@ -4,9 +4,9 @@
 //! one commit; the newest change of an address of record wins.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// An open store.
 #[derive(Debug)]
 pub struct Store {
-    database: Arc<Database>,
+    file: Lender,
     changes: Sender<Change>,
     thread: Option<JoinHandle<()>>,
 }
@@ -39,6 +39,10 @@ enum Change {
     Bindings(String, Option<Vec<u8>>),
     /// A relay session; `None`: it has ended.
     Session(u64, Option<Vec<u8>>),
+    /// Write what is there and close the file; changes wait.
+    Lend(Sender<()>),
+    /// Somebody has opened the file again.
+    Resume,
     /// Write what is there and end.
     Close,
 }
@@ -46,22 +50,24 @@ enum Change {
 impl Store {
     /// Opens or makes the file.
     pub fn open(path: &Path) -> Result<Store, redb::Error> {
-        let database = Arc::new(Database::builder().set_cache_size(CACHE).create(path)?);
-        let begin = database.begin_write()?;
-        begin.open_table(KEYS)?;
-        begin.open_table(BINDINGS)?;
-        begin.open_table(SESSIONS)?;
-        begin.commit()?;
+        let database = Arc::new(Mutex::new(Some(open(path)?)));
         let (changes, waiting) = channel();
-        let written = database.clone();
+        let file = Lender { path: path.to_owned(), database, changes: changes.clone() };
+        let written = file.clone();
         let thread =
             std::thread::Builder::new().name("store".into()).spawn(move || write_behind(&written, &waiting));
-        Ok(Store { database, changes, thread: thread.ok() })
+        Ok(Store { file, changes, thread: thread.ok() })
+    }
+
+    /// Who may lend the file to another process.
+    pub fn lender(&self) -> Lender {
+        self.file.clone()
     }
 
     /// The secret all keys derive from: kept from the first start on.
     pub fn secret(&self) -> Result<[u8; 32], redb::Error> {
-        let write = self.database.begin_write()?;
+        let there = self.file.database();
+        let write = there.as_ref().ok_or_else(lent)?.begin_write()?;
         let secret = {
             let mut keys = write.open_table(KEYS)?;
             let kept = keys.get("secret")?.and_then(|value| <[u8; 32]>::try_from(value.value()).ok());
@@ -75,7 +81,8 @@ impl Store {
 
     /// Every binding of a namespace. Records that can't be read are left out, and logged.
     pub fn bindings(&self, namespace: &str) -> Result<Bindings, redb::Error> {
-        let read = self.database.begin_read()?;
+        let there = self.file.database();
+        let read = there.as_ref().ok_or_else(lent)?.begin_read()?;
         let table = read.open_table(BINDINGS)?;
         let bindings = Bindings::default();
         // The zero byte behind the namespace is the least there is, so a one ends what begins with it.
@@ -93,7 +100,8 @@ impl Store {
 
     /// Every relay session that was left behind.
     pub fn sessions(&self) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
-        let read = self.database.begin_read()?;
+        let there = self.file.database();
+        let read = there.as_ref().ok_or_else(lent)?.begin_read()?;
         let table = read.open_table(SESSIONS)?;
         let entries =
             table.iter()?.map(|entry| entry.map(|(key, value)| (key.value(), value.value().to_vec())));
@@ -113,6 +121,51 @@ impl Drop for Store {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+fn open(path: &Path) -> Result<Database, redb::Error> {
+    let database = Database::builder().set_cache_size(CACHE).create(path)?;
+    let begin = database.begin_write()?;
+    begin.open_table(KEYS)?;
+    begin.open_table(BINDINGS)?;
+    begin.open_table(SESSIONS)?;
+    begin.commit()?;
+    Ok(database)
+}
+
+fn lent() -> redb::Error {
+    redb::Error::Io(std::io::Error::other("the store is lent to another process"))
+}
+
+/// Lends the file of a store to another process: only one may have it open.
+#[derive(Clone, Debug)]
+pub struct Lender {
+    path: PathBuf,
+    database: Arc<Mutex<Option<Database>>>,
+    changes: Sender<Change>,
+}
+
+impl Lender {
+    fn database(&self) -> MutexGuard<'_, Option<Database>> {
+        self.database.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Everything is on disk and the file closed when this returns; later changes wait.
+    pub fn lend(&self) {
+        let (to, closed) = channel();
+        if self.changes.send(Change::Lend(to)).is_ok() {
+            let _ = closed.recv();
+        }
+    }
+
+    /// Takes it back, and writes what has waited.
+    pub fn take_back(&self) {
+        match open(&self.path) {
+            Ok(database) => *self.database() = Some(database),
+            Err(error) => tracing::error!(%error, "the store can't be opened again: restart this process"),
+        }
+        let _ = self.changes.send(Change::Resume);
     }
 }
 
@@ -146,29 +199,45 @@ impl Writer {
 struct Changes {
     bindings: BTreeMap<String, Option<Vec<u8>>>,
     sessions: BTreeMap<u64, Option<Vec<u8>>>,
+    /// Who is told that the file is closed.
+    closed: Option<Sender<()>>,
 }
 
-fn write_behind(database: &Database, waiting: &Receiver<Change>) {
-    let mut open = true;
+fn write_behind(file: &Lender, waiting: &Receiver<Change>) {
+    let (mut open, mut changes) = (true, Changes::default());
     while open {
-        let mut changes = Changes::default();
         // Nothing to write: wait for as long as it takes. Something: what else comes soon gathers, and wakes nobody.
         open = gather(waiting.recv().ok(), &mut changes);
-        if open {
+        if open && changes.closed.is_none() {
             std::thread::sleep(COMMIT_EVERY);
         }
         while open && let Ok(change) = waiting.try_recv() {
             open = gather(Some(change), &mut changes);
         }
-        if let Err(error) = commit(database, &changes) {
+        write(file, &mut changes);
+    }
+}
+
+/// Writes what is there, unless the file is lent: then it waits.
+fn write(file: &Lender, changes: &mut Changes) {
+    let mut database = file.database();
+    if let Some(there) = &*database {
+        if let Err(error) = commit(there, changes) {
             tracing::error!(%error, registrations = changes.bindings.len(), sessions = changes.sessions.len(), "changes could not be written to the store");
         }
+        (changes.bindings, changes.sessions) = Default::default();
+    }
+    if let Some(closed) = changes.closed.take() {
+        *database = None;
+        let _ = closed.send(());
     }
 }
 
 /// Adds a change; `false`: it was the end.
 fn gather(change: Option<Change>, changes: &mut Changes) -> bool {
     match change {
+        Some(Change::Lend(to)) => changes.closed = Some(to),
+        Some(Change::Resume) => {}
         Some(Change::Bindings(key, value)) => drop(changes.bindings.insert(key, value)),
         Some(Change::Session(session, record)) => drop(changes.sessions.insert(session, record)),
         Some(Change::Close) | None => return false,
@@ -203,6 +272,27 @@ mod tests {
     use proto::tables::Binding;
 
     use crate::bindings::tests::binding;
+
+    #[test]
+    fn what_changes_while_the_file_is_lent_is_written_when_it_is_back() {
+        let folder = std::env::temp_dir().join(format!("postern-store-lent-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("test.redb");
+        let store = Store::open(&file).unwrap();
+        let writer = store.writer("relay");
+        writer.session(1, Some(b"before"));
+        store.lender().lend();
+        let other = Store::open(&file).unwrap();
+        assert_eq!(other.sessions().unwrap(), [(1, b"before".to_vec())]);
+        writer.session(2, Some(b"meanwhile"));
+        assert!(store.sessions().is_err(), "it is lent");
+        drop(other);
+        store.lender().take_back();
+        drop(store);
+        let kept = Store::open(&file).unwrap().sessions().unwrap();
+        assert_eq!(kept, [(1, b"before".to_vec()), (2, b"meanwhile".to_vec())]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn bindings_and_the_secret_outlive_the_process() {

@@ -73,6 +73,11 @@ impl SharedTables {
         self.bindings.len()
     }
 
+    /// Every binding, where no store has them.
+    pub(crate) fn unstored(&self) -> Vec<(String, Vec<u8>)> {
+        if self.writer.is_some() { Vec::new() } else { self.bindings.records() }
+    }
+
     fn accounts(&self) -> Arc<Accounts> {
         self.accounts.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }

@@ -54,6 +54,14 @@ impl Relay {
         }
     }
 
+    /// Every session as it is now, for whoever goes on with this lane's ports. Those that still wait for their ports are
+    /// among them.
+    pub fn leave_behind(&self) -> Vec<(u64, Vec<u8>)> {
+        let alive = self.sessions.iter().map(|(id, session)| (*id, self.pack(session)));
+        let waiting = self.restoring.sessions.iter().map(|(id, waiting)| (*id, waiting.record.clone()));
+        alive.chain(waiting).collect()
+    }
+
     /// Once, right after birth: takes up what was left behind, as far as it was this lane's.
     pub(crate) fn take_up(&mut self, tables: &mut dyn Tables) {
         if std::mem::replace(&mut self.restoring.asked, true) {

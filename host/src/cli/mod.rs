@@ -53,7 +53,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the services a configuration names, until SIGTERM or SIGINT
-    Run(FileArg),
+    Run(run::Arguments),
+    /// Have a running process replaced by a new one, of the binary as it is now: no packet and no call is lost
+    Upgrade(Target),
     /// Read a configuration and say what it would do
     Check(FileArg),
     /// Write a commented configuration to start from
@@ -123,7 +125,8 @@ pub fn main() -> ExitCode {
         }
     };
     let code = match cli.command {
-        Command::Run(arg) => run::run(&arg.file, cli.json),
+        Command::Run(arguments) => run::run(&arguments, cli.json),
+        Command::Upgrade(target) => ask::ask(&target, &Ask::Upgrade, cli.json),
         Command::Check(arg) => check::check(&arg.file, cli.json),
         Command::Init(arg) => init::init(&arg.file),
         Command::Certificate(arguments) => certificate::certificate(&arguments),

@@ -1,6 +1,8 @@
 //! `postern run`: the services, until a signal ends them.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notify::{RecursiveMode, Watcher};
@@ -10,7 +12,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::{check, exit};
 use crate::admin::{self, Admin};
 use crate::config::{ConfigError, Settings};
-use crate::server::{Handle, Server};
+use crate::server::{Handle, Server, StartError};
+use crate::succession::{self, Outcome, Predecessor, inherited, systemd};
 use crate::{journal, memory};
 
 /// How long calls in progress may take to end after SIGTERM.
@@ -18,41 +21,84 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Editors write a file in several steps: a change is read when it has been quiet for so long.
 const QUIET: Duration = Duration::from_millis(250);
 
+/// Which configuration, and after whom.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The configuration
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "postern.yaml")]
+    file: PathBuf,
+    /// Take sockets, calls and registrations over from the process that runs by it, which ends then
+    #[arg(long)]
+    take_over: bool,
+}
+
 /// Runs until told to stop.
-pub fn run(file: &Path, json: bool) -> u8 {
+pub fn run(arguments: &Arguments, json: bool) -> u8 {
+    let file = &arguments.file;
     let mut settings = match Settings::load(file) {
         Ok(settings) => settings,
         Err(error) => return check::refuse(&error, json),
     };
     journal::start(settings.file.log, json);
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panic")));
-    let server = match Server::start(&settings) {
-        Ok(server) => server,
-        Err(error) => {
-            let file = file.to_owned();
-            return check::refuse(
-                &ConfigError { file, place: None, what: error.what, remedy: error.remedy },
-                json,
-            );
-        }
+    let mut started = match arguments.take_over {
+        true => take_over(&settings),
+        false => Server::start(&settings).map(|server| (server, None)),
     };
-    settings.forget_users();
-    memory::give_back();
-    let code = serve(&server, &settings, json);
-    server.stop();
-    tracing::info!("stopped");
-    code
+    loop {
+        let (server, predecessor) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let (file, StartError { what, remedy }) = (file.clone(), error);
+                return check::refuse(&ConfigError { file, place: None, what, remedy }, json);
+            }
+        };
+        settings.forget_users();
+        memory::give_back();
+        let code = serve(&server, &settings, predecessor, json);
+        let outcome = server.handle().ending().take();
+        server.stop();
+        let Some(Outcome::TakenBack(remains, sessions)) = outcome else {
+            tracing::info!("stopped");
+            return code;
+        };
+        settings = match Settings::load(file) {
+            Ok(settings) => settings,
+            Err(error) => return check::refuse(&error, json),
+        };
+        started = Server::start_again(&settings, remains, sessions).map(|server| (server, None));
+    }
 }
 
-fn serve(server: &Server, settings: &Settings, json: bool) -> u8 {
-    let admin = match Admin::start(admin::path(settings), server.handle()) {
+/// With what the process behind the same control socket has; if there is none, from nothing.
+fn take_over(settings: &Settings) -> Result<(Server, Option<Predecessor>), StartError> {
+    let path = admin::path(settings);
+    let met = Predecessor::meet(&path).map_err(|error| StartError {
+        what: format!("the process behind {} does not hand over: {error}", path.display()),
+        remedy: "it goes on; stop it first, or start this one without --take-over".to_owned(),
+    })?;
+    match met {
+        Some(predecessor) => {
+            Server::take_over(settings, &predecessor).map(|server| (server, Some(predecessor)))
+        }
+        None => Server::start(settings).map(|server| (server, None)),
+    }
+}
+
+fn serve(server: &Server, settings: &Settings, predecessor: Option<Predecessor>, json: bool) -> u8 {
+    let admin = match Admin::start(admin::path(settings), server.handle(), predecessor.is_some()) {
         Ok(admin) => Some(admin),
         Err(error) => {
             tracing::warn!(%error, "no control socket: set `control` to a path this user may write");
             None
         }
     };
+    // Every lane has answered, so each has asked for its sockets.
+    server.handle().lanes();
+    predecessor.into_iter().for_each(Predecessor::dismiss);
+    inherited::close_rest();
     announce(&server.handle(), admin.as_ref(), json);
+    systemd::tell("READY=1");
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(until_stopped(&server.handle(), &settings.sources)),
         Err(error) => {
@@ -66,16 +112,19 @@ fn serve(server: &Server, settings: &Settings, json: bool) -> u8 {
 fn announce(handle: &Handle, admin: Option<&Admin>, json: bool) {
     let listening: Vec<String> = handle.listening().iter().map(ToString::to_string).collect();
     let control = admin.map(|admin| admin.path().display().to_string());
-    if json {
-        println!("{}", serde_json::json!({ "ready": true, "listening": listening, "control": control }));
-    } else {
-        println!("ready: listening on {}", listening.join(", "));
-    }
+    let words = match json {
+        true => serde_json::json!({ "ready": true, "listening": listening, "control": control }).to_string(),
+        false => format!("ready: listening on {}", listening.join(", ")),
+    };
+    // Whoever waited for a predecessor's line may have gone.
+    let _ = writeln!(std::io::stdout(), "{words}");
 }
 
-async fn until_stopped(handle: &Handle, sources: &[PathBuf]) -> u8 {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
+async fn until_stopped(handle: &Arc<Handle>, sources: &[PathBuf]) -> u8 {
+    let signals =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined2()]
+            .map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup), Ok(mut upgrade)] = signals else {
         tracing::error!("signals can't be received");
         return exit::OS;
     };
@@ -88,11 +137,23 @@ async fn until_stopped(handle: &Handle, sources: &[PathBuf]) -> u8 {
             }
             _ = interrupt.recv() => return exit::OK,
             _ = hangup.recv() => drop(handle.reload()),
+            _ = upgrade.recv() => begin_upgrade(handle),
+            () = handle.ending().comes() => return exit::OK,
             Some(()) = changes.recv() => {
                 settle(&mut changes).await;
                 drop(handle.reload());
             }
         }
+    }
+}
+
+/// On a thread of its own: the process goes on until its successor has everything.
+fn begin_upgrade(handle: &Arc<Handle>) {
+    let handle = handle.clone();
+    let body =
+        move || drop(succession::upgrade(&handle).inspect_err(|words| tracing::error!(words, "upgrade")));
+    if let Err(error) = std::thread::Builder::new().name("upgrade".into()).spawn(body) {
+        tracing::error!(%error, "no upgrade");
     }
 }
 

@@ -69,28 +69,28 @@ pub(super) struct Outgoing {
 pub struct Lane {
     name: String,
     index: usize,
-    seats: Vec<Seat>,
+    pub(super) seats: Vec<Seat>,
     pub(super) listeners: Vec<Listener>,
     pub(super) outgoing: Vec<Vec<Outgoing>>,
     pub(super) epoll: Epoll,
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     post: Arc<PostOffice>,
     outside: Arc<Outside>,
     ring: Arc<Ring>,
     receiver: Receiver,
     sender: Sender,
     /// Media ports, and the seat of the relay they belong to.
-    media: Option<(usize, Box<dyn MediaPath>)>,
+    pub(super) media: Option<(usize, Box<dyn MediaPath>)>,
     /// What a reflector's packets pass through, and its seat.
     mirror: Option<(usize, Mirror)>,
     /// Where new work waits, and the seat of the proxy it is for.
-    lobby: Option<(usize, Lobby)>,
+    pub(super) lobby: Option<(usize, Lobby)>,
     /// What this round still has to hand to services.
     inbox: VecDeque<(usize, Input)>,
     wanted: Vec<Output>,
     pace: Pace,
     report: LaneReport,
-    running: bool,
+    pub(super) running: bool,
     /// Where copies of recorded sessions go.
     recorder: Option<Recorder>,
     /// What the kernel carries of the relay here.
@@ -255,7 +255,7 @@ impl Lane {
     }
 
     /// What has come from outside: new work waits until everything else is done.
-    fn admit(&mut self, now: Instant, seat: usize, input: Input) {
+    pub(super) fn admit(&mut self, now: Instant, seat: usize, input: Input) {
         match (&mut self.lobby, input) {
             (Some((proxy, lobby)), Input::Message { flow, message }) if *proxy == seat => {
                 match lobby.arrive(now, Arrival { flow, message }) {
@@ -271,7 +271,7 @@ impl Lane {
     }
 
     /// Some of those who wait, then the sockets are read again: what belongs to a call goes first.
-    fn serve_waiting(&mut self) {
+    pub(super) fn serve_waiting(&mut self) {
         let now = Instant::now();
         for _ in 0..TURNS {
             let Some((seat, lobby)) = &mut self.lobby else { return };
@@ -301,6 +301,9 @@ impl Lane {
                 let plan = self.seats.iter_mut().find_map(|seat| seat.plan(now, &uri, &from));
                 plan.into_iter().for_each(|plan| drop(to.send(plan)));
             }
+            Command::Freeze => self.freeze(),
+            Command::Thaw => self.thaw(),
+            Command::Surrender(to) => drop(to.send(self.surrender())),
             Command::Stop => self.running = false,
         }
     }
@@ -568,7 +571,7 @@ impl Lane {
     }
 
     /// Sends what waits. What failed is told to its sender, whose wishes may bring more to send.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         loop {
             for number in 0..self.listeners.len() {
                 self.flush_listener(number);

@@ -56,6 +56,8 @@ pub trait MediaPath: Send + std::fmt::Debug {
     fn send(&mut self, socket: SocketId, to: SocketAddr, bytes: &[u8]);
     /// Waits, at most this long (`None`: until something comes), and carries what is there.
     fn turn(&mut self, wait: Option<Duration>, decide: &mut Decide<'_>) -> io::Result<Turn>;
+    /// Gives every port away, open, with what waits in it; what has been read already is carried first.
+    fn surrender(&mut self, decide: &mut Decide<'_>) -> Vec<UdpSocket>;
 }
 
 /// The best path this machine lets us have.
@@ -213,6 +215,12 @@ impl MediaPath for EpollPath {
         self.ready = ready;
         Ok(turn)
     }
+
+    /// Nothing is ever read and not carried.
+    fn surrender(&mut self, _: &mut Decide<'_>) -> Vec<UdpSocket> {
+        self.free.clear();
+        std::mem::take(&mut self.sockets).into_iter().flatten().collect()
+    }
 }
 
 /// In whole milliseconds, rounded up: waking a moment early would only mean waking twice.
@@ -282,6 +290,33 @@ mod tests {
             path.release(socket);
             assert!(UdpSocket::bind(local).is_ok());
             assert_eq!(path.bind("127.0.0.1:0".parse().unwrap()).unwrap().0, socket);
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_given_away_loses_nothing_that_came_before_or_comes_after() {
+        for (_control, mut path) in paths() {
+            let (socket, local) = path.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let (talker, mut heard) = (peer(), 0);
+            let mut count = |_, at, _, _: &mut [u8], _| {
+                assert_eq!(at, socket);
+                heard += 1;
+                Forward::Drop(relay::Why::Idle)
+            };
+            talker.send_to(b"first", local).unwrap();
+            path.turn(Some(Duration::from_secs(5)), &mut count).unwrap();
+            for _ in 0..10 {
+                talker.send_to(b"while it is given away", local).unwrap();
+            }
+            let given = path.surrender(&mut count);
+            assert_eq!(given.len(), 1);
+            drop(path);
+            talker.send_to(b"last", local).unwrap();
+            given[0].set_nonblocking(true).unwrap();
+            while given[0].recv(&mut [0; 64]).is_ok() {
+                heard += 1;
+            }
+            assert_eq!(heard, 12);
         }
     }
 

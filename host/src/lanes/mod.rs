@@ -12,4 +12,5 @@ pub mod mirror;
 pub mod pace;
 pub mod post;
 pub mod seat;
+mod succeeded;
 pub mod uring;

@@ -24,6 +24,7 @@ use super::lane::Listener;
 use super::media::{MediaPath, Turn};
 use super::mirror::Mirror;
 use crate::config::values::SipAddress;
+use crate::succession::Gift;
 use crate::tables::LaneTables;
 use crate::trunks::TrunkReport;
 
@@ -86,6 +87,12 @@ pub enum Command {
     Report(Sender<LaneReport>),
     /// Say what would become of a call for this URI, from this sender.
     Plan(String, String, Sender<Result<Plan, String>>),
+    /// Read listeners no more: what comes waits in them.
+    Freeze,
+    /// Read them again.
+    Thaw,
+    /// Give everything away, and end.
+    Surrender(Sender<Gift>),
     /// End.
     Stop,
 }
@@ -215,6 +222,16 @@ impl Seat {
             }
         }
         Ok(turn)
+    }
+
+    /// A relay's ports and sessions, for whoever goes on with them.
+    pub fn surrender(&mut self, path: &mut dyn MediaPath, gift: &mut Gift) {
+        let Service::Relay(relay) = &mut self.service else { return };
+        gift.media = path.surrender(&mut |now, socket, from, slot, len| {
+            let decide = AssertUnwindSafe(|| relay.forward(now, socket, from, slot, len));
+            catch_unwind(decide).unwrap_or(Forward::Drop(relay::Why::Idle))
+        });
+        gift.sessions = relay.leave_behind();
     }
 
     /// Any other service is told of each packet.

@@ -383,6 +383,25 @@ impl MediaPath for UringPath {
         self.submit()?;
         Ok(turn)
     }
+
+    /// Ends every receive; what it took from its socket until then stands in the ring, and is carried.
+    fn surrender(&mut self, decide: &mut Decide<'_>) -> Vec<UdpSocket> {
+        let mut turn = Turn::default();
+        let _ = self.start().and_then(|()| self.submit());
+        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+        loop {
+            let _ = self.submit().and_then(|()| self.ring.submit());
+            self.reap();
+            let Some(completion) = self.backlog.pop_front() else { break };
+            if completion.0 >> 62 == 1 {
+                self.received(Instant::now(), completion, decide, &mut turn);
+            }
+        }
+        (self.control_armed, self.started) = (false, true);
+        self.unarmed.clear();
+        self.free.clear();
+        std::mem::take(&mut self.ports).into_iter().flatten().map(|port| port.socket).collect()
+    }
 }
 
 impl Drop for UringPath {

@@ -7,6 +7,8 @@ use std::os::fd::AsFd;
 use proto::node::SendError;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::succession::inherited;
+
 /// What the kernel may queue for a SIP listener: bursts of registrations after a power cut are long.
 const SIP_BUFFER: usize = 4 << 20;
 /// What the kernel may queue for a media port: a second of several streams.
@@ -25,6 +27,9 @@ pub fn listen(local: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
 
 /// Opens a media port, and says where: the kernel is only asked when it was to choose.
 pub fn media(local: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+    if let Some(socket) = inherited::media(local) {
+        return Ok((socket, local));
+    }
     let socket = open(local)?;
     let _ = socket.set_recv_buffer_size(MEDIA_BUFFER);
     socket.bind(&local.into())?;

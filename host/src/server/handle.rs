@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use proxy::dry_run;
 use serde::{Deserialize, Serialize};
 
+use super::handing::Belongings;
 use crate::capture::View;
 use crate::config::schema::File;
 use crate::config::values::SipAddress;
@@ -54,6 +55,7 @@ pub struct Handle {
     pub(super) kernel: Arc<Kernel>,
     /// What the start found that is not as it should be.
     pub(super) noted: Vec<String>,
+    pub(super) belongings: Belongings,
 }
 
 /// What became of recordings.

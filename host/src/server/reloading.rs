@@ -54,6 +54,11 @@ impl Handle {
     }
 
     fn reconfigure(&self, mut settings: Settings) -> Result<Vec<String>, ConfigError> {
+        if self.ending().is_under_way() {
+            let what = "another process is taking over".to_owned();
+            let remedy = "it reads the file itself".to_owned();
+            return Err(ConfigError { file: self.file.clone(), place: None, what, remedy });
+        }
         let mut running = self.running();
         settings.give_other_ports(&running);
         let left = reload::keep(&running, &mut settings.file);
@@ -67,6 +72,7 @@ impl Handle {
         self.listen(opened);
         let closing = settings.file.listeners.iter().filter(|wanted| wanted.standing == Standing::Closing);
         for SipAddress { transport, addr: local } in closing.map(|wanted| wanted.address) {
+            self.belongings.doors.forget((transport, local));
             self.errand(Errand::Refuse { transport, local });
         }
         *running = settings.file;
@@ -126,6 +132,7 @@ impl Handle {
         }
         for (transport, local, listener) in opened.streams {
             self.serve((transport, local), seats);
+            self.belongings.doors.keep((transport, local), &listener);
             self.errand(Errand::Listen { transport, local, listener });
         }
     }
@@ -136,7 +143,7 @@ impl Handle {
         }
     }
 
-    fn errand(&self, errand: Errand) {
+    pub(super) fn errand(&self, errand: Errand) {
         if let Some(outside) = self.outside.upgrade() {
             outside.leave(errand);
         }

@@ -9,6 +9,7 @@ use crate::config::values::SipAddress;
 use crate::config::{Settings, lower};
 use crate::limits;
 use crate::net::udp;
+use crate::succession::inherited;
 
 /// One socket for each lane. Several share the address; that another process has it is found out first.
 pub(crate) fn open_udp(
@@ -16,6 +17,9 @@ pub(crate) fn open_udp(
     count: usize,
 ) -> Result<Vec<(UdpSocket, SocketAddr)>, StartError> {
     let mut local = address.addr;
+    if let Some(sockets) = inherited::datagrams(local, count) {
+        return Ok(sockets.into_iter().map(|socket| (socket, local)).collect());
+    }
     if count > 1 && local.port() != 0 {
         udp::listen(local, false).map_err(|error| cannot_listen(address, &error))?;
     }
@@ -29,6 +33,9 @@ pub(crate) fn open_udp(
 }
 
 pub(super) fn open_tcp(address: SipAddress) -> Result<TcpListener, StartError> {
+    if let Some(listener) = inherited::streams(address.addr) {
+        return Ok(listener);
+    }
     let open = || {
         let socket =
             socket2::Socket::new(socket2::Domain::for_address(address.addr), socket2::Type::STREAM, None)?;

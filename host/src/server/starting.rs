@@ -10,10 +10,11 @@ use std::time::{Instant, SystemTime};
 use proto::node::{Birth, Lane as LaneNumber, Transport};
 
 use super::cores::{core_for, pin};
+use super::handing::Belongings;
 use super::handle::switch_kernel;
 use super::plan::{Plan, lane_count, plans, seats_of};
 use super::sockets::{cannot_listen, media_ports, open_tcp, open_udp};
-use super::{Handle, Server, StartError, no_threads, store_error};
+use super::{From, Handle, Server, StartError, no_threads, store_error};
 use crate::accounts::Accounts;
 use crate::bindings::Bindings;
 use crate::capture::{Recorder, View};
@@ -37,16 +38,19 @@ use crate::tls::Keyroom;
 pub(super) struct Starting<'a> {
     pub(super) settings: &'a Settings,
     pub(super) keys: Keyring,
+    pub(super) secret: [u8; 32],
     pub(super) store: Option<Store>,
+    pub(super) from: From<'a>,
 }
 
 impl Starting<'_> {
-    pub(super) fn start(self) -> Result<Server, StartError> {
+    pub(super) fn start(mut self) -> Result<Server, StartError> {
         let plans = plans(self.settings);
         let count = lane_count(&plans);
         let noted = self.note()?;
         let tables = self.tables()?;
         let (mut listeners, streams, served, listening) = self.listen(&plans, count)?;
+        let belongings = self.belongings(&streams);
         let mailboxes: nix::Result<Vec<_>> = (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
         let post = Arc::new(PostOffice::new(
             mailboxes.map_err(|error| no_threads(&error))?,
@@ -106,13 +110,18 @@ impl Starting<'_> {
             recordings: view,
             kernel,
             noted,
+            belongings,
         });
         Ok(Server { lanes, outside, handle, recordings: writer, _collector: collector, _store: self.store })
     }
 
     /// Looks at what this machine gives, says what is not as it should be, and keeps what only a start can see.
     fn note(&self) -> Result<Vec<String>, StartError> {
-        let taken = media_ports(self.settings)?;
+        // A predecessor's ports are about to be ours.
+        let taken = match self.from {
+            From::Nothing => media_ports(self.settings)?,
+            From::Predecessor(_) | From::Itself(..) => None,
+        };
         for words in taken.iter().chain(&limits::warnings(self.settings)) {
             tracing::warn!(words, "start");
         }
@@ -127,21 +136,53 @@ impl Starting<'_> {
         Ok((Some(recorder), Some(view), Some(writer)))
     }
 
-    /// Tables for each service, with what the store remembers.
-    fn tables(&self) -> Result<HashMap<&'static str, Arc<SharedTables>>, StartError> {
+    /// What a successor of this process will ask for.
+    fn belongings(&self, streams: &[(Transport, SocketAddr, TcpListener)]) -> Belongings {
+        let lender = self.store.as_ref().map(Store::lender);
+        let belongings = Belongings { secret: self.secret, lender, ..Belongings::default() };
+        streams.iter().for_each(|(transport, at, door)| belongings.doors.keep((*transport, *at), door));
+        belongings
+    }
+
+    /// Relay sessions that go on: what a process before this one handed over, else what it left in the store.
+    fn sessions(&mut self) -> Result<Vec<(u64, Vec<u8>)>, StartError> {
+        let stored = match &self.store {
+            Some(store) => store.sessions().map_err(|error| store_error(self.settings, &error))?,
+            None => Vec::new(),
+        };
+        let handed = match std::mem::replace(&mut self.from, From::Nothing) {
+            From::Nothing => return Ok(stored),
+            From::Itself(_, sessions) => sessions,
+            From::Predecessor(predecessor) => predecessor.take().map_err(|error| StartError {
+                what: format!("process {} handed nothing over: {error}", predecessor.pid()),
+                remedy: "it goes on, if it still runs: look at its log, and try again".to_owned(),
+            })?,
+        };
+        if let Some(writer) = self.store.as_ref().map(|store| store.writer("relay")) {
+            stored.iter().for_each(|(id, _)| writer.session(*id, None));
+            handed.iter().for_each(|(id, record)| writer.session(*id, Some(record)));
+        }
+        Ok(handed)
+    }
+
+    /// Tables for each service, with what the store remembers. Sessions are asked for last: until then a predecessor carries
+    /// their media.
+    fn tables(&mut self) -> Result<HashMap<&'static str, Arc<SharedTables>>, StartError> {
         let mut all = HashMap::new();
         let accounts = Arc::new(Accounts::new(lower::users(self.settings)));
-        for name in ["proxy", "relay", "redirect", "access", "reflector"] {
-            let kept = match &self.store {
+        let mut kept = Vec::new();
+        for name in ["proxy", "redirect", "access", "reflector", "relay"] {
+            let bindings = match &self.store {
                 Some(store) => store.bindings(name).map_err(|error| store_error(self.settings, &error))?,
-                None => Bindings::default(),
+                None => self.from.remains().map_or_else(Bindings::default, |remains| remains.bindings(name)),
             };
-            let sessions = match self.store.as_ref().filter(|_| name == "relay") {
-                Some(store) => store.sessions().map_err(|error| store_error(self.settings, &error))?,
-                None => Vec::new(),
-            };
+            kept.push((name, bindings));
+        }
+        let mut sessions = self.sessions()?;
+        for (name, bindings) in kept {
+            let sessions = if name == "relay" { std::mem::take(&mut sessions) } else { Vec::new() };
             let writer = self.store.as_ref().map(|store| store.writer(name));
-            let tables = SharedTables::with_sessions(kept, sessions, writer);
+            let tables = SharedTables::with_sessions(bindings, sessions, writer);
             tables.reconfigure(&accounts, shield::policy(self.settings));
             all.insert(name, tables);
         }
