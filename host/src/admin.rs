@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::Settings;
+use crate::config::schema::File;
 use crate::explain;
 use crate::lanes::seat::CaptureOrder;
 use crate::server::{Handle, Recordings};
@@ -97,9 +98,13 @@ pub struct Answer {
 
 /// Where the socket of a process with this configuration is.
 pub fn path(settings: &Settings) -> PathBuf {
-    let file = &settings.file;
+    path_by(&settings.path, &settings.file)
+}
+
+/// The same by what was read from `path`, checked or not: whoever asks need not be able to run it.
+pub fn path_by(path: &Path, file: &File) -> PathBuf {
     let beside = file.store.as_ref().map(|store| store.with_extension("sock"));
-    file.control.clone().or(beside).unwrap_or_else(|| default_path(&settings.path))
+    file.control.clone().or(beside).unwrap_or_else(|| default_path(path))
 }
 
 /// In the run-time folder, named after the configuration.

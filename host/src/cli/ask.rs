@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::exit;
 use crate::admin::{self, Ask};
-use crate::config::Settings;
+use crate::config::schema::File;
 
 /// Which running process is meant.
 #[derive(Debug, clap::Args)]
@@ -21,8 +21,8 @@ impl Target {
     fn socket(&self) -> Result<PathBuf, (u8, String)> {
         match (&self.control, &self.config) {
             (Some(path), _) => Ok(path.clone()),
-            (None, Some(config)) => match Settings::load(config) {
-                Ok(settings) => Ok(admin::path(&settings)),
+            (None, Some(config)) => match File::read(config) {
+                Ok(file) => Ok(admin::path_by(config, &file)),
                 Err(error) => Err((exit::CONFIG, error.to_string())),
             },
             (None, None) => only_one(),

@@ -125,6 +125,12 @@ impl Settings {
 }
 
 impl File {
+    /// Reads a file as it is written, and checks nothing.
+    pub fn read(path: &Path) -> Result<File, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+        parse(path, &text)
+    }
+
     /// Every address it listens on: the proxy's, the relay's (the ng ones behind it), the redirect server's, the access
     /// server's (STUN's behind it), the reflector's.
     pub fn addresses(&self) -> Vec<SipAddress> {

@@ -5,12 +5,14 @@
 
 mod owner;
 mod ports;
+mod presence;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use proto::node::Transport;
 
 pub use self::owner::owner;
 pub use self::ports::taken;
+pub use self::presence::Clocks;
 use crate::config::Settings;
 
 /// Files a process has open besides its sockets, and those of one lane: rings, bells, the store, the log.
@@ -84,7 +86,8 @@ fn lacks(files: Files, hard: u64) -> Result<(), (String, String)> {
 /// What works until the machine is busy.
 pub fn warnings(settings: &Settings) -> Vec<String> {
     let range = settings.file.relay.as_ref().and_then(|relay| ports::given_away(relay.ports));
-    range.into_iter().chain(few_files(Files::of(settings), hard_limit())).collect()
+    let files = few_files(Files::of(settings), hard_limit());
+    range.into_iter().chain(files).chain(presence::absent(settings)).collect()
 }
 
 fn few_files(files: Files, hard: u64) -> Option<String> {

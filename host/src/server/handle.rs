@@ -20,7 +20,7 @@ use crate::kernel::Kernel;
 use crate::keys::Keyring;
 use crate::lanes::post::{PostOffice, Seats};
 use crate::lanes::seat::{CaptureOrder, Command, LaneReport};
-use crate::limits;
+use crate::limits::{self, Clocks};
 use crate::net::Outside;
 use crate::shield::Report;
 use crate::tables::SharedTables;
@@ -55,6 +55,7 @@ pub struct Handle {
     pub(super) kernel: Arc<Kernel>,
     /// What the start found that is not as it should be.
     pub(super) noted: Vec<String>,
+    pub(super) clocks: Clocks,
     pub(super) belongings: Belongings,
 }
 
@@ -159,7 +160,8 @@ impl Handle {
 
     fn warnings(&self) -> Vec<String> {
         let settings = self.settings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        self.noted.iter().cloned().chain(limits::warnings(&settings)).collect()
+        let now = self.clocks.stepped().into_iter().chain(limits::warnings(&settings));
+        self.noted.iter().cloned().chain(now).collect()
     }
 
     /// How everything stands.

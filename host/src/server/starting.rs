@@ -110,6 +110,7 @@ impl Starting<'_> {
             recordings: view,
             kernel,
             noted,
+            clocks: limits::Clocks::now(),
             belongings,
         });
         Ok(Server { lanes, outside, handle, recordings: writer, _collector: collector, _store: self.store })
