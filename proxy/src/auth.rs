@@ -198,7 +198,7 @@ impl Gate {
             Face::Proxy => (407, Name::ProxyAuthenticate),
             Face::Registrar => (401, Name::WwwAuthenticate),
         };
-        let offered = visit.algorithms(claimed).into_iter();
+        let offered = visit.algorithms(claimed);
         let response = offered.fold(reply(visit.request, status, to_tag), |response, algorithm| {
             response.text(name, &digest::challenge(realm, &nonce, algorithm, stale))
         });
@@ -294,22 +294,20 @@ impl<'a> Visit<'a> {
     /// Whether the credentials use an algorithm we offer: a weaker one is not let in by asking for it.
     fn offers(&self, credentials: &digest::Credentials<'_>, user: Option<&User>) -> bool {
         let used = Algorithm::from_name(credentials.algorithm);
-        used.is_some_and(|used| self.algorithms(user).contains(&used))
+        used.is_some_and(|used| self.algorithms(user).any(|offered| offered == used))
     }
 
     /// What this account is offered: its own algorithms, else the listener's, else everybody's; of these what its
     /// secret can prove, or, if that is none, whatever its secret can.
-    fn algorithms(&self, user: Option<&User>) -> Vec<Algorithm> {
+    fn algorithms<'u>(&'u self, user: Option<&'u User>) -> impl Iterator<Item = Algorithm> + 'u {
+        const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Md5];
         let listener = self.listener().map_or(&[][..], |listener| &listener.algorithms);
         let own = user.map_or(&[][..], |user| &user.algorithms);
         let chosen = [own, listener].into_iter().find(|choice| !choice.is_empty());
         let chosen = chosen.unwrap_or(&self.config.algorithms);
-        let provable = |algorithm: &Algorithm| user.is_none_or(|user| user.secret.can_prove(*algorithm));
-        let both = chosen.iter().copied().filter(provable).collect::<Vec<_>>();
-        if !both.is_empty() {
-            return both;
-        }
-        [Algorithm::Sha256, Algorithm::Md5].into_iter().filter(provable).collect()
+        let provable = move |algorithm: &Algorithm| user.is_none_or(|user| user.secret.can_prove(*algorithm));
+        let those = if chosen.iter().any(provable) { chosen } else { &ALL };
+        those.iter().copied().filter(provable)
     }
 
     fn listener(&self) -> Option<&'a Listener> {

@@ -72,7 +72,8 @@ fn reasonable_syntax(request: &Message) -> Result<(), Refusal> {
     if cseq.method != request.method() {
         return Err(Refusal::new(400, "the method in CSeq is not the request's"));
     }
-    if request.from()?.tag().is_empty() {
+    request.from()?;
+    if request.from_tag().is_empty() {
         return Err(Refusal::new(400, "From has no tag"));
     }
     request.to()?;

@@ -13,6 +13,10 @@ pub struct Params<'a>(pub &'a str);
 impl<'a> Params<'a> {
     /// A parameter's value (unquoted slice: quotes removed, escapes left); `Some("")` when it has none.
     pub fn get(&self, name: &str) -> Option<&'a str> {
+        if self.are_plain() {
+            let mut plain = self.plain().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+            return plain.next().map(|(_, value)| value);
+        }
         self.iter().find(|(n, _)| lex::is_same_word(n, name)).map(|(_, value)| value.unwrap_or(""))
     }
 
@@ -21,8 +25,36 @@ impl<'a> Params<'a> {
         lex::list_of(self.0, b';').map(name_value)
     }
 
+    /// Whether nothing is quoted, bracketed, escaped, commented or spaced, as in nearly all: then each semicolon and each
+    /// first equals sign counts, and nothing else does.
+    fn are_plain(&self) -> bool {
+        static ODD: lex::ByteSet = lex::ByteSet::blank_and(b"\"<(%");
+        !self.0.bytes().any(|byte| ODD.has(byte))
+    }
+
+    /// Those of a plain list, empty ones included.
+    fn plain(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let mut rest = Some(self.0).filter(|all| !all.is_empty());
+        std::iter::from_fn(move || {
+            let (mut end, mut equals) = (0, None);
+            let text = rest?;
+            for byte in text.bytes().take_while(|byte| *byte != b';') {
+                if byte == b'=' && equals.is_none() {
+                    equals = Some(end);
+                }
+                end += 1;
+            }
+            rest = text.get(end + 1..);
+            Some((&text[..equals.unwrap_or(end)], equals.map_or("", |at| &text[at + 1..end])))
+        })
+    }
+
     /// Whether each has a name: `;;` and `;=x` are not parameters.
     pub(super) fn are_well_formed(&self) -> bool {
+        if self.are_plain() {
+            // Behind a last semicolon there is one without a name.
+            return !self.0.ends_with(';') && self.plain().all(|(name, _)| !name.is_empty());
+        }
         self.0.is_empty() || lex::split(self.0, b';').all(|param| !name_value(param).0.is_empty())
     }
 }
@@ -85,7 +117,11 @@ impl<'a> Via<'a> {
 
     /// Sent-by as `host:port`, the port written or the transport's default.
     pub fn sent_by(&self) -> String {
-        format!("{}:{}", self.host, self.port_or_default())
+        let mut sent_by = String::with_capacity(self.host.len() + 6);
+        sent_by.push_str(self.host);
+        sent_by.push(':');
+        lex::push_decimal(&mut sent_by, u32::from(self.port_or_default()));
+        sent_by
     }
 
     /// Whether sent-by is exactly this address (default port filled in).
@@ -319,6 +355,27 @@ mod tests {
         assert_eq!((via.sent_by(), via.wants_rport()), ("[2001:db8::9]:5061".into(), true));
         assert!(via.is_from("[2001:db8::9]:5061".parse().unwrap()));
         assert!(!via.is_from("[2001:db8::9]:5060".parse().unwrap()));
+    }
+
+    #[test]
+    fn parameters_are_the_same_read_one_way_or_the_other() {
+        for text in
+            ["", "a", "a;b=1", ";a", "a;", "a;;b", "=x", "a=;b==c=d", "A=1;a=2", "rport;branch=z9", ";"]
+        {
+            let (plain, walked) = (Params(text), Params(text));
+            assert!(plain.are_plain());
+            for name in ["a", "b", "rport", "branch", ""] {
+                let found = walked.iter().find(|(n, _)| lex::is_same_word(n, name));
+                let found = found.map(|(_, value)| value.unwrap_or(""));
+                assert_eq!(
+                    plain.get(name).filter(|_| !name.is_empty()),
+                    found.filter(|_| !name.is_empty()),
+                    "{text} {name}"
+                );
+            }
+            let all = |text| lex::split(text, b';').all(|param| !name_value(param).0.is_empty());
+            assert_eq!(plain.are_well_formed(), text.is_empty() || all(text), "{text}");
+        }
     }
 
     #[test]

@@ -21,17 +21,24 @@ impl Clone for Reads {
 }
 
 impl Reads {
-    /// A piece of a header has grown: what was read of others is further on, if it stands behind it. The Via is read anew.
+    /// A piece of a header has grown: what was read is further on, if it stands behind it. What was read of the piece
+    /// itself is forgotten, but for parameters that end with it.
     pub(super) fn moved(&mut self, cut: &Range<usize>, by: i64) {
-        self.via.take();
         for address in [&mut self.from, &mut self.to] {
-            let moved = address.take().and_then(|read| match read {
-                Ok(at) => at.moved(cut, by).map(Ok),
-                Err(bad) => Some(Err(bad)),
-            });
-            *address = moved.map_or_else(OnceLock::new, OnceLock::from);
+            *address = moved(address.take(), |at| at.moved(cut, by));
         }
+        self.via = moved(self.via.take(), |at| at.moved(cut, by));
     }
+}
+
+type Read<At> = Result<At, Malformed>;
+
+fn moved<At>(read: Option<Read<At>>, to: impl FnOnce(&At) -> Option<At>) -> OnceLock<Read<At>> {
+    let still = read.and_then(|read| match read {
+        Ok(at) => to(&at).map(Ok),
+        Err(bad) => Some(Err(bad)),
+    });
+    still.map_or_else(OnceLock::new, OnceLock::from)
 }
 
 /// What somebody has read says nothing about where things are.
@@ -127,6 +134,18 @@ impl ViaAt {
         let [transport, host, params, branch] =
             [via.transport, via.host, via.params.0, via.branch].map(|piece| Span::of(message, piece));
         ViaAt { transport, host, port: via.port, params, branch }
+    }
+
+    fn moved(&self, cut: &Range<usize>, by: i64) -> Option<ViaAt> {
+        let ends_with_it = self.params.from as usize <= cut.start && self.params.to as usize == cut.end;
+        let longer = Span { to: (i64::from(self.params.to) + by) as u32, ..self.params };
+        Some(ViaAt {
+            transport: self.transport.moved(cut, by)?,
+            host: self.host.moved(cut, by)?,
+            port: self.port,
+            params: if ends_with_it { longer } else { self.params.moved(cut, by)? },
+            branch: self.branch.moved(cut, by)?,
+        })
     }
 
     pub(super) fn over<'a>(&self, message: &'a Message) -> Via<'a> {

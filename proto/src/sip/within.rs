@@ -12,14 +12,14 @@ use super::index::Index;
 use super::{Message, reindex};
 
 impl Message {
-    /// The message with `text` in the place of `cut`: a value, or the begin of one. Line breaks in it become spaces.
+    /// The message with `text` in the place of `cut`: a value, its begin, or its end. Line breaks in it become spaces.
     pub(super) fn rewritten(self, cut: Range<usize>, text: &str) -> Message {
         let Message { bytes: old, mut index } = self;
         let mut bytes = Vec::with_capacity(old.len() - cut.len() + text.len());
         bytes.extend_from_slice(&old[..cut.start]);
         push_flat(&mut bytes, text);
         bytes.extend_from_slice(&old[cut.end..]);
-        let told = index.body != index.head_end && !cut.is_empty() && reindex::is_tidy(text.as_bytes());
+        let told = index.body != index.head_end && reindex::is_tidy(text.as_bytes());
         if !told {
             return Message::own(Bytes::from(bytes));
         }

@@ -59,8 +59,11 @@ impl Keys {
     pub(super) fn stateless_tag(&self, key: Key) -> String {
         let mut hash = Hash(self.0.clone());
         hash.field("tag").0.write_u64(key.0);
-        let nibbles = hash.finish().0.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        nibbles.map(|nibble| char::from(b"0123456789abcdef"[usize::from(nibble)])).collect()
+        let (tag, mut hex) = (hash.finish().0, [0; 16]);
+        for (place, digit) in hex.iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(tag >> (4 * place)) as usize & 15];
+        }
+        str::from_utf8(&hex).unwrap_or_default().to_owned()
     }
 }
 

@@ -13,7 +13,10 @@ pub(super) fn stamped(request: Message, source: SocketAddr) -> Message {
     let Ok(via) = request.via() else { return request };
     let Some(stamp) = stamp(written, &via, source) else { return request };
     let cut = Span::of(request.bytes(), written);
-    request.rewritten(cut.from as usize..cut.to as usize, &stamp)
+    // What is the same at the begin is left alone, and so is what was read of it.
+    let same = written.bytes().zip(stamp.bytes()).take_while(|(before, after)| before == after).count();
+    let same = stamp.floor_char_boundary(same);
+    request.rewritten(cut.from as usize + same..cut.to as usize, &stamp[same..])
 }
 
 /// The Via value anew, or `None` when there is nothing to add. Whatever `received` the sender wrote itself goes.
