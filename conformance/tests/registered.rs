@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -24,6 +24,9 @@ use proxy::Proxy;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// Bytes are lent to the whole process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 const PROXY: &str = "127.0.0.1:5060";
 const PHONES: usize = 5_000;
@@ -59,7 +62,7 @@ fn scene() -> (Scene, isize) {
 }
 
 impl Scene {
-    fn register(&mut self, phone: usize, cseq: u32, authorization: &str) -> Message {
+    fn register_from(&mut self, source: SocketAddr, phone: usize, cseq: u32, authorization: &str) -> Message {
         let (name, branch) = (name(phone), format!("z9hG4bK{phone}-{cseq}"));
         let text = format!(
             "REGISTER sip:bench.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5081;branch={branch};rport\r\n\
@@ -69,7 +72,7 @@ impl Scene {
         );
         self.now += Duration::from_micros(100);
         let message = Message::parse(Bytes::from(text)).unwrap();
-        let flow = Flow::udp(PROXY.parse().unwrap(), SocketAddr::from(([127, 0, 0, 1], 5081)));
+        let flow = Flow::udp(PROXY.parse().unwrap(), source);
         self.proxy.handle(self.now, Input::Message { flow, message }, &mut self.tables);
         let outputs: Vec<Output> = std::iter::from_fn(|| self.proxy.poll(&mut self.tables)).collect();
         let sent = outputs.into_iter().find_map(|output| match output.on_the_wire() {
@@ -79,27 +82,57 @@ impl Scene {
         Message::parse(sent.expect("an answer")).unwrap()
     }
 
-    fn challenge(&mut self) -> String {
-        let challenged = self.register(0, 1, "");
-        challenged.text(Name::WwwAuthenticate).expect("a challenge").to_owned()
-    }
-
     /// All phones register under one nonce.
     fn all(&mut self, cseq: u32) {
-        let challenge = self.challenge();
+        self.all_from(SocketAddr::from(([127, 0, 0, 1], 5081)), cseq);
+    }
+
+    fn all_from(&mut self, source: SocketAddr, cseq: u32) {
+        let challenged = self.register_from(source, 0, 1, "");
+        let challenge = challenged.text(Name::WwwAuthenticate).expect("a challenge").to_owned();
         for phone in 0..PHONES {
             let covered = digest::Request { method: "REGISTER", body: b"" };
             let count = phone as u32 + 1;
             let proof =
                 digest::answer(&challenge, &name(phone), "secret", "sip:bench.test", covered, count, "0123");
-            let answer = self.register(phone, cseq, &format!("Authorization: {}\r\n", proof.unwrap()));
+            let proof = format!("Authorization: {}\r\n", proof.unwrap());
+            let answer = self.register_from(source, phone, cseq, &proof);
             assert_eq!(answer.status(), Some(200), "phone {phone}");
         }
     }
 }
 
+/// The most that is lent while time passes and nobody answers, and how many datagrams leave.
+fn unanswered(scene: &mut Scene, time: Duration) -> (isize, usize) {
+    let (end, mut most, mut sent) = (scene.now + time, lent(), 0);
+    while let Some(at) = scene.proxy.deadline().filter(|at| *at <= end) {
+        scene.now = scene.now.max(at);
+        scene.proxy.handle(scene.now, Input::Wake, &mut scene.tables);
+        while let Some(output) = scene.proxy.poll(&mut scene.tables) {
+            sent += usize::from(matches!(output.on_the_wire(), Output::Send { .. }));
+        }
+        most = most.max(lent());
+    }
+    (most, sent)
+}
+
+#[test]
+fn a_phone_behind_a_nat_that_never_answers_takes_200_bytes_more() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut scene, _) = scene();
+    // Its Contact and Via name another port than it is seen at.
+    scene.all_from(SocketAddr::from(([127, 0, 0, 1], 61_000)), 2);
+    let before = lent();
+    let (most, sent) = unanswered(&mut scene, Duration::from_secs(300));
+    let each = (most - before) / PHONES as isize;
+    println!("bytes a phone that never answers: {each} more; datagrams {}", sent / PHONES);
+    assert!(sent >= 10 * PHONES, "{sent} datagrams: nobody was pinged");
+    assert!(each <= 200, "{each} bytes more");
+}
+
 #[test]
 fn an_account_takes_70_bytes_and_a_phone_450_however_often_it_registers() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut scene, accounts) = scene();
     let each = |bytes: isize| bytes / PHONES as isize;
     let before = lent();

@@ -40,18 +40,23 @@ impl Faces {
 
     /// A Via value for a listener: a branch nobody can guess, and what marks a loop in it. `rport` (RFC 3581) is for UDP.
     pub(crate) fn via(&self, listener: usize, asks_rport: bool, dice: &mut Dice, mark: u32) -> String {
-        let face = self.all.get(listener);
-        let begin = face.map_or("SIP/2.0/UDP invalid", |face| face.via.as_str());
-        let udp = face.is_some_and(|face| face.listener.transport == Transport::Udp);
         let mut unique = [0; BRANCH];
         unique[..8].copy_from_slice(&dice.u64().to_be_bytes());
         unique[8..].copy_from_slice(&mark.to_be_bytes());
-        let mut value = String::with_capacity(begin.len() + 37);
-        value.push_str(begin);
-        value.push_str(if udp && asks_rport { ";rport;branch=" } else { ";branch=" });
-        value.push_str(MAGIC_COOKIE);
-        URL_SAFE_NO_PAD.encode_string(unique, &mut value);
-        value
+        let mut branch = [0; MAGIC_COOKIE.len() + BRANCH * 4 / 3];
+        let (cookie, rest) = branch.split_at_mut(MAGIC_COOKIE.len());
+        cookie.copy_from_slice(MAGIC_COOKIE.as_bytes());
+        // The room is what the encoding takes, and its digits are ASCII.
+        let _ = URL_SAFE_NO_PAD.encode_slice(unique, rest);
+        self.via_of(listener, asks_rport, str::from_utf8(&branch).unwrap_or_default())
+    }
+
+    /// A Via value with a branch that somebody else sees to.
+    pub(crate) fn via_of(&self, listener: usize, asks_rport: bool, branch: &str) -> String {
+        let face = self.all.get(listener);
+        let begin = face.map_or("SIP/2.0/UDP invalid", |face| face.via.as_str());
+        let udp = face.is_some_and(|face| face.listener.transport == Transport::Udp);
+        [begin, if udp && asks_rport { ";rport;branch=" } else { ";branch=" }, branch].concat()
     }
 
     /// A Record-Route value for a listener; as secure as the request URI (RFC 3261 §16.6 step 4).

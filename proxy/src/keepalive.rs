@@ -7,7 +7,7 @@
 //! pings what it registered; after a restart the lanes share all bindings by a hash of the address of record.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +20,8 @@ use proto::timers::{Queue, Timer};
 use crate::config::Config;
 use crate::hashing::{Keyed, Map};
 use crate::moment::Moment;
-use crate::part::{Outcome, RequestId, Want};
+use crate::part::Want;
+use crate::pings::{Asked, Due, Pings, Words};
 use crate::registrar;
 
 /// So many keep-alives in a row without an answer, and the device counts as gone.
@@ -40,8 +41,7 @@ pub struct KeepAlive {
     /// When a binding of an address of record may be over; what its [`Watched`] doesn't know of is passed over.
     expiries: BinaryHeap<Reverse<(Instant, Name)>>,
     pings: Queue<Ping>,
-    asked: BTreeMap<RequestId, Asked>,
-    asked_so_far: u64,
+    under_way: Pings,
     wants: VecDeque<Want>,
 }
 
@@ -65,14 +65,6 @@ struct Device {
     timer: Timer,
 }
 
-/// A keep-alive under way.
-#[derive(Debug)]
-struct Asked {
-    aor: Name,
-    contact: Name,
-    flow: Flow,
-}
-
 impl KeepAlive {
     /// Nothing scheduled yet.
     pub(crate) fn new(dice: Dice, keyed: Keyed) -> KeepAlive {
@@ -83,15 +75,14 @@ impl KeepAlive {
             connections: BTreeSet::new(),
             expiries: BinaryHeap::new(),
             pings: Queue::default(),
-            asked: BTreeMap::new(),
-            asked_so_far: 0,
+            under_way: Pings::new(keyed),
             wants: VecDeque::new(),
         }
     }
 
     /// As one of several lanes.
     pub fn of_lane(self, lane: Lane) -> KeepAlive {
-        KeepAlive { lane, ..self }
+        KeepAlive { lane, under_way: self.under_way.of_lane(lane), ..self }
     }
 
     /// Once after birth: takes up what a former life left in the tables, spread over one interval.
@@ -139,37 +130,40 @@ impl KeepAlive {
         while let Some(ping) = self.pings.pop(now.at) {
             self.ping(now, ping, config, tables);
         }
+        while let Some(due) = self.under_way.due(now.at, config.timers.t1) {
+            match due {
+                Due::Again(number, asked) => self.ping_again(now, number, &asked, config, tables),
+                Due::Silent(asked) => self.outcome(asked, false, tables),
+            }
+        }
     }
 
-    /// What became of a request.
-    pub fn outcome(
-        &mut self,
-        _now: Moment,
-        id: RequestId,
-        outcome: Outcome,
-        _config: &Config,
-        tables: &mut dyn Tables,
-    ) {
-        let Some(asked) = self.asked.remove(&id) else { return };
-        let answered = matches!(outcome, Outcome::Final(_));
-        let is_it = |binding: &Binding| *binding.contact == *asked.contact && binding.flow == asked.flow;
-        let bindings = tables.bindings(&asked.aor);
-        let Some(before) = bindings.iter().find(|binding| is_it(binding)).map(|binding| binding.unanswered)
-        else {
-            return;
-        };
+    /// An answer has come for a ping: whatever it says, the device is there. A lane whose ping it is, if that is another.
+    pub fn answered(&mut self, branch: &str, tables: &mut dyn Tables) -> Option<u16> {
+        let lane = Pings::lane_of(branch)?;
+        if lane != self.lane.index {
+            return Some(lane).filter(|lane| *lane < self.lane.count);
+        }
+        let asked = self.under_way.number_of(branch).and_then(|number| self.under_way.end(number));
+        asked.into_iter().for_each(|asked| self.outcome(asked, true, tables));
+        None
+    }
+
+    /// What became of a ping.
+    fn outcome(&mut self, asked: Asked, answered: bool, tables: &mut dyn Tables) {
+        let is_it = |binding: &Binding| maker(binding) == asked.made_by;
+        let Some(binding) = tables.bindings(&asked.aor).into_iter().find(is_it) else { return };
+        let before = binding.unanswered;
         let after = if answered { 0 } else { before.saturating_add(1).min(LOST_AFTER) };
         if after == before {
             return;
         }
         tables.edit_bindings(&asked.aor, &mut |bindings| {
-            bindings
-                .iter_mut()
-                .filter(|binding| is_it(binding))
-                .for_each(|binding| binding.unanswered = after);
+            let it = bindings.iter_mut().find(|binding| is_it(binding));
+            it.into_iter().for_each(|binding| binding.unanswered = after);
         });
         if before.max(after) >= LOST_AFTER {
-            let event = Event::Reachable { aor: asked.aor, flow: asked.flow, reachable: answered };
+            let event = Event::Reachable { aor: asked.aor, flow: binding.flow, reachable: answered };
             self.wants.push_back(Want::Event(event));
         }
     }
@@ -182,7 +176,7 @@ impl KeepAlive {
     /// When to call [`KeepAlive::wake`].
     pub fn deadline(&self) -> Option<Instant> {
         let expiry = self.expiries.peek().map(|Reverse((at, _))| *at);
-        [expiry, self.pings.deadline()].into_iter().flatten().min()
+        [expiry, self.pings.deadline(), self.under_way.deadline()].into_iter().flatten().min()
     }
 
     /// Schedules what is new or refreshed, `wait` from now; leaves alone what is scheduled and hasn't changed.
@@ -242,12 +236,25 @@ impl KeepAlive {
         };
         let next = now.at + self.dice.jitter(config.keep_alive, JITTER);
         watched.devices[index].timer = self.pings.set(next, ping.clone());
-        self.asked_so_far += 1;
-        let id = RequestId(self.asked_so_far);
-        let message = options(&binding, &self.dice.word(20), config);
-        self.wants.push_back(Want::Request { flow: binding.flow, message, id });
-        let contact = binding.contact.as_str().into();
-        self.asked.insert(id, Asked { aor: ping.aor, contact, flow: binding.flow });
+        let (asked, once) = (Asked { aor: ping.aor, made_by: ping.made_by }, binding.is_unreachable());
+        let number = self.under_way.begin(now.at, asked, once, config.timers.t1);
+        self.send(number, &binding, config);
+    }
+
+    /// The same again, unless the device has gone or come by another way in the meantime.
+    fn ping_again(&mut self, now: Moment, number: u64, asked: &Asked, config: &Config, tables: &dyn Tables) {
+        let made =
+            |binding: &Binding| maker(binding) == asked.made_by && needs_pings(binding, now.wall, config);
+        match tables.bindings(&asked.aor).into_iter().find(made) {
+            Some(binding) => self.send(number, &binding, config),
+            None => drop(self.under_way.end(number)),
+        }
+    }
+
+    fn send(&mut self, number: u64, binding: &Binding, config: &Config) {
+        let words = self.under_way.words(number);
+        let message = options(binding, &words, config);
+        self.wants.push_back(Want::Ping { flow: binding.flow, message, branch: words.branch });
     }
 }
 
@@ -268,15 +275,15 @@ fn needs_pings(binding: &Binding, wall: SystemTime, config: &Config) -> bool {
         && !config.keep_alive.is_zero()
 }
 
-fn options(binding: &Binding, word: &str, config: &Config) -> sip::Message {
+fn options(binding: &Binding, words: &Words, config: &Config) -> sip::Message {
     let listener = config.listener_at(binding.flow.transport, binding.flow.local);
     let us =
         listener.and_then(|index| config.listeners.get(index)).map_or(binding.flow.local, |l| l.advertise);
     Builder::request("OPTIONS", &binding.contact)
         .header(sip::Name::MaxForwards, 70)
-        .header(sip::Name::From, format_args!("<sip:{us}>;tag={}", &word[..10]))
+        .header(sip::Name::From, format_args!("<sip:{us}>;tag={}", words.tag))
         .header(sip::Name::To, format_args!("<{}>", binding.contact))
-        .header(sip::Name::CallId, &word[10..])
+        .header(sip::Name::CallId, &words.call_id)
         .header(sip::Name::CSeq, "1 OPTIONS")
         .finish()
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use proto::event::Registration;
-use proto::node::Transport;
+use proto::node::{Input, Transport};
 use proto::sip::{Message, Method};
 
 use super::*;
-use crate::testing::{Clock, Maps, binding, config, message, udp};
+use crate::bench::{self, Bench, Sent};
+use crate::testing::{Clock, Maps, binding, config, udp};
 
 const ALICE: &str = "alice@example.com";
 
@@ -16,19 +17,20 @@ struct Scene {
     clock: Clock,
     tables: Maps,
     part: KeepAlive,
+    seen: BTreeSet<String>,
 }
 
 fn scene() -> Scene {
     let clock = Clock::new();
-    Scene { config: config(), clock, tables: Maps::default(), part: part(&clock) }
+    Scene { config: config(), clock, tables: Maps::default(), part: part(&clock), seen: BTreeSet::new() }
 }
 
 fn part(clock: &Clock) -> KeepAlive {
     KeepAlive::new(clock.dice(), Keyed::new(&mut clock.dice()))
 }
 
-/// A ping that left: when, where to, its name.
-type Ping = (f64, Flow, RequestId);
+/// A ping that left for the first time: when, where to, its branch.
+type Ping = (f64, Flow, String);
 
 impl Scene {
     fn bind(&mut self, aor: &str, bindings: Vec<Binding>) {
@@ -40,6 +42,11 @@ impl Scene {
     fn phone(&self, seconds: u64) -> Binding {
         let expires = self.clock.now().wall + Duration::from_secs(seconds);
         Binding { behind_nat: true, ..binding("sip:alice@192.168.1.10", expires) }
+    }
+
+    /// The phone at a port of its own.
+    fn phone_of(&self, n: u16) -> Binding {
+        Binding { flow: udp(&format!("192.0.2.50:{}", 10_000 + n)), ..self.phone(3600) }
     }
 
     /// Lets time pass, deadline by deadline; tells what was wanted.
@@ -57,39 +64,40 @@ impl Scene {
         wanted
     }
 
+    /// Each once, however often it is sent.
     fn pings(&mut self, seconds: f64) -> Vec<Ping> {
         let wanted = self.run(seconds);
         let ping = |(at, want)| match want {
-            Want::Request { flow, id, .. } => Some((at, flow, id)),
+            Want::Ping { flow, branch, .. } => Some((at, flow, branch)),
             _ => None,
         };
-        wanted.into_iter().filter_map(ping).collect()
+        let mut sent: Vec<Ping> = wanted.into_iter().filter_map(ping).collect();
+        sent.retain(|ping| self.seen.insert(ping.2.clone()));
+        sent
     }
 
-    fn first_options(&mut self) -> Message {
-        let wanted = self.run(40.0);
-        let options = wanted.into_iter().find_map(|(_, want)| match want {
-            Want::Request { message, .. } => Some(message),
-            _ => None,
-        });
-        options.expect("a ping within 40 s")
+    /// Runs until the next one leaves.
+    fn ping(&mut self) -> Ping {
+        (0..400).find_map(|_| self.pings(0.1).pop()).expect("a ping within 40 s")
     }
 
-    fn outcome(&mut self, ping: &Ping, outcome: Outcome) -> Vec<bool> {
-        self.part.outcome(self.clock.now(), ping.2, outcome, &self.config, &mut self.tables);
-        let reachable = |want| match want {
-            Want::Event(Event::Reachable { reachable, .. }) => Some(reachable),
+    fn options(&mut self, seconds: f64) -> Vec<Message> {
+        let wanted = self.run(seconds);
+        let message = |(_, want)| match want {
+            Want::Ping { message, .. } => Some(message),
             _ => None,
         };
-        std::iter::from_fn(|| self.part.poll()).filter_map(reachable).collect()
+        wanted.into_iter().filter_map(message).collect()
     }
 
-    fn silence(&mut self, ping: &Ping) -> Vec<bool> {
-        self.outcome(ping, Outcome::Silence)
+    /// What is told of whether it is reachable.
+    fn told(&mut self, seconds: f64) -> Vec<bool> {
+        self.run(seconds).into_iter().filter_map(|(_, want)| reachable(want)).collect()
     }
 
     fn answer(&mut self, ping: &Ping) -> Vec<bool> {
-        self.outcome(ping, Outcome::Final(response()))
+        assert_eq!(self.part.answered(&ping.2, &mut self.tables), None);
+        std::iter::from_fn(|| self.part.poll()).filter_map(reachable).collect()
     }
 
     fn unanswered(&self) -> u8 {
@@ -97,17 +105,11 @@ impl Scene {
     }
 }
 
-/// Any final response is a sign of life.
-fn response() -> Message {
-    message(
-        "SIP/2.0 405 Method Not Allowed
-        Via: SIP/2.0/UDP 203.0.113.1;branch=z9hG4bK1
-        From: <sip:203.0.113.1>;tag=1
-        To: <sip:alice@192.168.1.10>;tag=2
-        Call-ID: a
-        CSeq: 1 OPTIONS
-        Content-Length: 0",
-    )
+fn reachable(want: Want) -> Option<bool> {
+    match want {
+        Want::Event(Event::Reachable { reachable, .. }) => Some(reachable),
+        _ => None,
+    }
 }
 
 #[test]
@@ -127,7 +129,7 @@ fn it_is_an_options_to_the_contact_by_the_way_the_register_came() {
     let mut scene = scene();
     let phone = Binding { flow: udp("198.51.100.7:61000"), ..scene.phone(3600) };
     scene.bind(ALICE, vec![phone]);
-    let options = scene.first_options();
+    let options = scene.options(40.0).remove(0);
     assert_eq!((options.method(), options.request_uri()), (Method::Options, "sip:alice@192.168.1.10"));
     assert_eq!(options.from().unwrap().raw_uri, "sip:203.0.113.1:5060");
     assert_eq!(scene.pings(40.0)[0].1, udp("198.51.100.7:61000"));
@@ -160,11 +162,15 @@ fn three_unanswered_make_it_unreachable_and_two_do_not() {
     let mut scene = scene();
     let phone = scene.phone(3600);
     scene.bind(ALICE, vec![phone]);
-    let pings = scene.pings(100.0);
-    assert!(scene.silence(&pings[0]).is_empty());
-    assert!(scene.silence(&pings[1]).is_empty());
+    for unanswered in 1..=2 {
+        scene.ping();
+        assert!(scene.told(16.1).is_empty());
+        assert_eq!(scene.unanswered(), unanswered);
+    }
     assert!(!scene.tables.bindings(ALICE)[0].is_unreachable());
-    assert_eq!(scene.silence(&pings[2]), [false]);
+    scene.ping();
+    assert!(scene.told(15.8).is_empty());
+    assert_eq!(scene.told(0.3), [false]);
     assert!(scene.tables.bindings(ALICE)[0].is_unreachable());
 }
 
@@ -173,23 +179,63 @@ fn one_answer_in_between_counts_from_the_beginning() {
     let mut scene = scene();
     let phone = scene.phone(3600);
     scene.bind(ALICE, vec![phone]);
-    let pings = scene.pings(140.0);
-    scene.silence(&pings[0]);
-    scene.silence(&pings[1]);
-    assert!(scene.answer(&pings[2]).is_empty(), "it was never unreachable");
-    assert!(scene.silence(&pings[3]).is_empty());
+    scene.ping();
+    scene.ping();
+    let third = scene.ping();
+    assert_eq!(scene.unanswered(), 2);
+    assert!(scene.answer(&third).is_empty(), "it was never unreachable");
+    scene.ping();
+    assert!(scene.told(16.1).is_empty());
     assert_eq!(scene.unanswered(), 1);
 }
 
 #[test]
-fn an_unreachable_device_is_still_pinged_and_its_answer_brings_it_back() {
+fn an_unreachable_device_is_still_pinged_once_and_its_answer_brings_it_back() {
     let mut scene = scene();
     let phone = Binding { unanswered: 3, ..scene.phone(3600) };
     scene.bind(ALICE, vec![phone]);
-    let pings = scene.pings(100.0);
-    assert!(scene.silence(&pings[0]).is_empty(), "said once");
-    assert_eq!(scene.answer(&pings[1]), [true]);
+    scene.ping();
+    let later = scene.run(16.1);
+    assert!(later.is_empty(), "neither sent again nor told again: {later:?}");
+    let second = scene.ping();
+    assert_eq!(scene.answer(&second), [true]);
     assert_eq!(scene.unanswered(), 0);
+}
+
+#[test]
+fn one_without_an_answer_is_sent_again_the_same() {
+    let mut scene = scene();
+    let phone = scene.phone(3600);
+    scene.bind(ALICE, vec![phone]);
+    let first = scene.ping();
+    let again = scene.run(16.1);
+    let same = |(_, want): &(f64, Want)| matches!(want, Want::Ping { branch, .. } if *branch == first.2);
+    assert!(again.len() == 4 && again.iter().all(same), "{again:?}");
+    let second = scene.ping();
+    scene.answer(&second);
+    assert!(scene.run(16.1).is_empty(), "one that has its answer is not");
+}
+
+#[test]
+fn nobody_who_has_not_seen_a_ping_answers_it() {
+    let mut scene = scene();
+    let phone = Binding { unanswered: 3, ..scene.phone(3600) };
+    scene.bind(ALICE, vec![phone]);
+    let (at, flow, branch) = scene.ping();
+    let (rest, _) = branch.rsplit_once('-').unwrap();
+    assert!(scene.answer(&(at, flow, format!("{rest}-0123456789abcdef"))).is_empty());
+    assert_eq!(scene.answer(&(at, flow, branch)), [true]);
+}
+
+#[test]
+fn an_answer_that_another_lane_waits_for_is_that_lanes() {
+    let mut scene = scene();
+    scene.part = part(&scene.clock).of_lane(Lane { index: 1, count: 3 });
+    let answered = |scene: &mut Scene, branch| scene.part.answered(branch, &mut scene.tables);
+    assert_eq!(answered(&mut scene, "z9hG4bK-ping-2-1-0123456789abcdef"), Some(2));
+    for none in ["z9hG4bK-ping-1-1-0123456789abcdef", "z9hG4bK-ping-3-1-0123456789abcdef", "z9hG4bKother"] {
+        assert_eq!(answered(&mut scene, none), None);
+    }
 }
 
 #[test]
@@ -197,8 +243,8 @@ fn an_answer_that_changes_nothing_is_not_written() {
     let mut scene = scene();
     let phone = scene.phone(3600);
     scene.bind(ALICE, vec![phone]);
-    let (pings, edits) = (scene.pings(100.0), scene.tables.edits);
-    scene.answer(&pings[0]);
+    let (ping, edits) = (scene.ping(), scene.tables.edits);
+    scene.answer(&ping);
     assert_eq!(scene.tables.edits, edits);
 }
 
@@ -207,9 +253,9 @@ fn silence_on_the_old_path_says_nothing_of_the_new_one() {
     let mut scene = scene();
     let phone = scene.phone(3600);
     scene.bind(ALICE, vec![phone.clone()]);
-    let pings = scene.pings(40.0);
+    scene.ping();
     scene.bind(ALICE, vec![Binding { flow: udp("198.51.100.7:61001"), cseq: 2, ..phone }]);
-    scene.silence(&pings[0]);
+    assert!(scene.run(16.1).is_empty(), "nor is it sent again");
     assert_eq!(scene.unanswered(), 0);
 }
 
@@ -294,13 +340,13 @@ fn a_binding_whose_time_is_over_is_taken_away_and_told() {
 fn after_a_restart_everybody_is_pinged_within_one_interval_and_not_all_at_once() {
     let mut scene = scene();
     for n in 0..200 {
-        let phone = scene.phone(3600);
+        let phone = scene.phone_of(n);
         scene.tables.bindings.insert(format!("u{n}@example.com"), vec![phone]);
     }
     scene.part.resume(scene.clock.now(), &scene.config, &scene.tables);
     let pings = scene.pings(25.0);
-    let aors: BTreeSet<_> = scene.part.asked.values().map(|asked| asked.aor.clone()).collect();
-    assert_eq!(aors.len(), 200);
+    let met: BTreeSet<_> = pings.iter().map(|ping| ping.1.remote.port()).collect();
+    assert_eq!(met.len(), 200);
     for second in 0..25 {
         let in_it = pings.iter().filter(|ping| ping.0 as u32 == second).count();
         assert!(in_it < 30, "{in_it} in one second");
@@ -314,12 +360,12 @@ fn lanes_share_what_a_former_life_left() {
         let mut scene = scene();
         scene.part = part(&scene.clock).of_lane(Lane { index, count: 3 });
         for n in 0..60 {
-            let phone = scene.phone(3600);
+            let phone = scene.phone_of(n);
             scene.tables.bindings.insert(format!("u{n}@example.com"), vec![phone]);
         }
         scene.part.resume(scene.clock.now(), &scene.config, &scene.tables);
-        scene.run(25.0);
-        let mine: BTreeSet<_> = scene.part.asked.values().map(|asked| asked.aor.clone()).collect();
+        let pings = scene.pings(25.0);
+        let mine: BTreeSet<_> = pings.iter().map(|ping| ping.1.remote.port()).collect();
         assert!(mine.len() > 8, "{}", mine.len());
         all.extend(mine);
     }
@@ -327,6 +373,52 @@ fn lanes_share_what_a_former_life_left() {
     let count = all.len();
     all.dedup();
     assert_eq!((count, all.len()), (60, 60));
+}
+
+/// Through the whole proxy: a phone registers from behind a NAT, and its first ping leaves.
+fn pinged_by_a_proxy() -> (Bench, Sent) {
+    let mut bench = Bench::new(bench::open());
+    let register = "REGISTER sip:example.com SIP/2.0
+         Via: SIP/2.0/UDP 10.0.0.9:5060;branch=z9hG4bKr;rport
+         From: <sip:alice@example.com>;tag=1
+         To: <sip:alice@example.com>
+         Call-ID: r
+         CSeq: 1 REGISTER
+         Contact: <sip:alice@10.0.0.9:5060>
+         Max-Forwards: 70";
+    assert_eq!(bench.from("198.51.100.7:61000", register)[0].message.status(), Some(200));
+    let mut sent = bench.pass(Duration::from_millis(27_600));
+    (bench, sent.remove(0))
+}
+
+#[test]
+fn any_answer_ends_a_ping_whichever_lane_read_it() {
+    for passed_on in [false, true] {
+        let (mut bench, ping) = pinged_by_a_proxy();
+        assert_eq!(ping.message.method(), Method::Options);
+        let via = ping.message.via().unwrap();
+        assert!(via.wants_rport() && via.sent_by() == bench::PROXY, "{via:?}");
+        let answer = sip::reply(&ping.message, 404, "t").finish();
+        match passed_on {
+            true => {
+                let (bytes, gathered) = (answer.into_bytes(), bytes::Bytes::new());
+                bench.input(Input::Passed { flow: ping.flow, bytes, gathered });
+            }
+            false => drop(bench.by(ping.flow, answer)),
+        }
+        assert_eq!(bench.pass(Duration::from_secs(16)).len(), 0, "passed on: {passed_on}");
+        assert_eq!(bench.tables.bindings("alice@example.com")[0].unanswered, 0);
+    }
+}
+
+#[test]
+fn a_proxy_holds_no_transaction_for_a_ping() {
+    let (mut bench, ping) = pinged_by_a_proxy();
+    assert_eq!(bench.status().transactions, 0);
+    let again = bench.pass(Duration::from_secs(16));
+    assert!(!again.is_empty() && again.iter().all(|sent| sent.message.bytes() == ping.message.bytes()));
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.tables.bindings("alice@example.com")[0].unanswered, 1);
 }
 
 #[test]

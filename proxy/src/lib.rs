@@ -60,6 +60,7 @@ mod outbound;
 #[cfg(test)]
 mod outbound_tests;
 pub mod part;
+mod pings;
 #[cfg(test)]
 mod plain_tests;
 mod privacy;

@@ -23,6 +23,16 @@ pub enum Want {
         /// Comes back with the outcome.
         id: RequestId,
     },
+    /// Send this request, whole, but for the topmost Via, once and without waiting for anything. Its part knows an
+    /// answer by the branch.
+    Ping {
+        /// By this path.
+        flow: Flow,
+        /// The request.
+        message: Message,
+        /// Of the topmost Via.
+        branch: String,
+    },
     /// Send this request as [`Want::Request`], and wait for so long.
     Probe {
         /// By this path.

@@ -7,8 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use proto::event::Event;
 use proto::node::{Answer, Birth, Dice, Flow, FlowId, Input, Node, Output, Ticket};
-use proto::sip::Message;
 use proto::sip::transaction::{ClientId, Happened, Received, ServerId, Transactions};
+use proto::sip::{Message, Method, Name};
 use proto::tables::{Binding, Limit, Tables};
 use proto::timers::Queue;
 
@@ -25,6 +25,7 @@ use crate::keepalive::KeepAlive;
 use crate::mid_registrar::{Brief, Remembered};
 use crate::moment::Moment;
 use crate::part::{Outcome, RequestId, Want};
+use crate::pings::Pings;
 use crate::proven::Proven;
 use crate::registrar;
 use crate::relays::Relays;
@@ -68,8 +69,6 @@ pub(crate) enum Owner {
     Branch(ServerId, usize),
     /// A relay session's dialog.
     Relay(proto::control::Session),
-    /// A keep-alive.
-    KeepAlive(RequestId),
     /// A registration at a redirect server.
     Serving(RequestId),
     /// A probe of a trunk's server.
@@ -190,13 +189,14 @@ impl Proxy {
             }
             Input::Answer { ticket, answer } => self.answered(cx, ticket, answer),
             Input::Proven { flow, domains } => self.proven.opened(&flow, domains),
+            Input::Passed { flow, bytes, .. } => {
+                if let Some(response) = Message::parse(bytes).ok().filter(|message| !message.is_request()) {
+                    self.is_pong(cx, &flow, &response);
+                }
+            }
             Input::Wake => {}
             Input::Drain => self.draining = true,
-            Input::Media { .. }
-            | Input::Bound { .. }
-            | Input::BindFailed { .. }
-            | Input::Passed { .. }
-            | Input::Carried(_) => {}
+            Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } | Input::Carried(_) => {}
         }
     }
 
@@ -215,7 +215,9 @@ impl Proxy {
             Received::Ack { flow, message } => self.ack(cx, flow, message),
             Received::Response { id, flow, message } => self.response(cx, id, flow, message),
             Received::Stray { flow, message } if !message.is_request() => {
-                self.stray_response(cx, flow, message)
+                if !self.is_pong(cx, &flow, &message) {
+                    self.stray_response(cx, flow, message);
+                }
             }
             Received::Again { flow, message, tag } => self.register_again(cx, flow, message, &tag),
             Received::Stray { .. } | Received::Absorbed => {}
@@ -227,9 +229,6 @@ impl Proxy {
         match self.clients.get(&client).cloned() {
             Some(Owner::Branch(server, index)) => self.branch_response(cx, server, index, flow, message),
             Some(Owner::Relay(session)) => self.relay_response(cx, session, client, flow, message),
-            Some(Owner::KeepAlive(id)) if is_final => {
-                self.keep_alive_outcome(cx, client, id, Outcome::Final(message))
-            }
             Some(Owner::Serving(id)) if is_final => {
                 self.serving_outcome(cx, client, id, Outcome::Final(message))
             }
@@ -241,7 +240,7 @@ impl Proxy {
                 self.clients.remove(&client);
                 self.trunks.upstream.answered(cx.now, id, &message, &self.config);
             }
-            Some(Owner::KeepAlive(_) | Owner::Serving(_) | Owner::Probe(_) | Owner::Upstream(_)) => {}
+            Some(Owner::Serving(_) | Owner::Probe(_) | Owner::Upstream(_)) => {}
             None => self.repeat_relay_ack(cx, flow, &message),
         }
     }
@@ -251,7 +250,6 @@ impl Proxy {
         match self.clients.remove(&client) {
             Some(Owner::Branch(server, index)) => self.branch_unanswered(cx, server, index, status),
             Some(Owner::Relay(session)) => self.relay_unanswered(cx, session, client),
-            Some(Owner::KeepAlive(id)) => self.keep_alive_outcome(cx, client, id, Outcome::Silence),
             Some(Owner::Serving(id)) => self.serving_outcome(cx, client, id, Outcome::Silence),
             Some(Owner::Probe(id)) => self.trunks.health.missed(cx.now, id, status),
             Some(Owner::Upstream(id)) => self.trunks.upstream.missed(cx.now, id, status),
@@ -259,9 +257,18 @@ impl Proxy {
         }
     }
 
-    fn keep_alive_outcome(&mut self, cx: &mut Cx<'_>, client: ClientId, id: RequestId, outcome: Outcome) {
-        self.clients.remove(&client);
-        self.keep_alive.outcome(cx.now, id, outcome, &self.config, cx.tables);
+    /// A final response to a keep-alive of ours, or of another lane's, which is given it. `false`: it is none.
+    fn is_pong(&mut self, cx: &mut Cx<'_>, flow: &Flow, response: &Message) -> bool {
+        let branch = response.via().map(|via| via.branch()).unwrap_or_default();
+        let is_ping = response.method() == Method::Options && Pings::lane_of(branch).is_some();
+        if is_ping
+            && response.status() >= Some(200)
+            && let Some(lane) = self.keep_alive.answered(branch, cx.tables)
+        {
+            let (bytes, gathered) = (response.bytes().clone(), Bytes::new());
+            self.put(Output::Pass { lane, flow: *flow, bytes, gathered });
+        }
+        is_ping
     }
 
     fn serving_outcome(&mut self, cx: &mut Cx<'_>, client: ClientId, id: RequestId, outcome: Outcome) {
@@ -375,7 +382,7 @@ impl Proxy {
 
     fn parts_want(&mut self, cx: &mut Cx<'_>) {
         while let Some(want) = self.keep_alive.poll() {
-            self.carry_out(cx, want, Owner::KeepAlive);
+            self.carry_out(cx, want, Owner::Probe);
         }
         while let Some(want) = self.serving.poll() {
             self.carry_out(cx, want, Owner::Serving);
@@ -397,6 +404,11 @@ impl Proxy {
             Want::Request { flow, message, id } => {
                 let message = self.with_via(&flow, &message);
                 self.send(cx, flow, message, owner(id));
+            }
+            Want::Ping { flow, message, branch } => {
+                let via = self.faces.via_of(self.listener_of(&flow), true, &branch);
+                let bytes = message.edit().push_front(Name::Via, &via).finish().into_bytes();
+                self.put(Output::Send { flow, bytes, ticket: Ticket(0) });
             }
             Want::Probe { flow, message, id, patience } => {
                 let message = self.with_via(&flow, &message);

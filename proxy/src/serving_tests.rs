@@ -75,7 +75,7 @@ impl Scene {
         while let Some(want) = self.part.poll() {
             match want {
                 Want::Event(_) => self.warnings += 1,
-                Want::Probe { .. } | Want::Ask { .. } => {}
+                Want::Probe { .. } | Want::Ping { .. } | Want::Ask { .. } => {}
                 Want::Request { flow, message, id } => {
                     let at = self.clock.now().unix_ms() as f64 / 1000.0 - 1_767_225_600.0;
                     self.sent.push(Sent { at, flow, message: message.clone() });
