@@ -5,12 +5,10 @@
 //! what a reflector passes on by a [`mirror`].
 
 pub mod lane;
-mod listening;
 pub mod mailbox;
 pub mod media;
 pub mod mirror;
 pub mod pace;
 pub mod post;
 pub mod seat;
-mod succeeded;
 pub mod uring;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::lane::{Lane, Listener};
+use super::{Lane, Listener};
 
 impl Lane {
     /// A listener more.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::lane::Lane;
+use super::Lane;
 use crate::succession::Gift;
 
 /// Turns for those who wait in the lobby; who has not been served by then asks again.

@@ -1,0 +1,163 @@
+//! What comes: the mailbox's commands and letters, the listeners' datagrams, each on its way to the seat it is for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use bytes::Bytes;
+use proto::lobby::{Arrival, Entry};
+use proto::node::{Flow, Input, Ticket};
+use proto::sip::{Message, Name};
+use proto::stun;
+
+use super::leaving::Outgoing;
+use super::{Lane, Listener, ROUNDS};
+use crate::lanes::post::{Address, Seats};
+use crate::lanes::seat::Seat;
+use crate::net::batch::take_error;
+use crate::net::udp::send_error;
+
+impl Lane {
+    pub(super) fn read_mailbox(&mut self, now: Instant) {
+        self.mailbox.silence();
+        while let Some(command) = self.mailbox.take_command() {
+            self.obey(now, command);
+        }
+        while let Some((seat, input)) = self.mailbox.take() {
+            self.admit(now, seat, input);
+        }
+    }
+
+    /// What has come from outside: new work waits until everything else is done.
+    pub(super) fn admit(&mut self, now: Instant, seat: usize, input: Input) {
+        match (&mut self.lobby, input) {
+            (Some((proxy, lobby)), Input::Message { flow, message }) if *proxy == seat => {
+                match lobby.arrive(now, Arrival { flow, message }) {
+                    Entry::Now(Arrival { flow, message }) => {
+                        self.deliver(now, seat, Input::Message { flow, message })
+                    }
+                    Entry::Refused(bytes) => self.send(seat, flow, bytes, Ticket(0)),
+                    Entry::Waits | Entry::Dropped => {}
+                }
+            }
+            (_, input) => self.deliver(now, seat, input),
+        }
+    }
+
+    /// Packets for a reflector take the short way.
+    fn reflect(&mut self, now: Instant, number: usize) {
+        let Some((seat, mirror)) = &mut self.mirror else { return };
+        let turn = self.seats[*seat].reflect(now, mirror, &self.listeners[number]);
+        self.pace.took(now, turn.received as usize);
+        self.report.received += turn.received;
+        self.report.sent += turn.sent;
+        self.report.dropped += turn.dropped;
+    }
+
+    pub(super) fn read_listener(&mut self, now: Instant, number: usize) {
+        if self.mirror.is_some() {
+            return self.reflect(now, number);
+        }
+        for _ in 0..ROUNDS {
+            let taken = match self.receiver.receive(self.listeners[number].socket.as_fd()) {
+                Ok(taken) => taken,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // What the network reported about something sent earlier; the next read works again.
+                Err(_) => return self.read_errors(now, number),
+            };
+            self.report.received += taken as u64;
+            self.pace.took(now, taken);
+            for index in 0..taken {
+                self.read_datagram(now, number, index);
+            }
+            if taken < self.receiver.capacity() {
+                return;
+            }
+        }
+    }
+
+    fn read_errors(&mut self, now: Instant, number: usize) {
+        while let Some((error, remote)) = take_error(self.listeners[number].socket.as_fd()) {
+            let Some(error) = send_error(error) else { continue };
+            let flow = Flow::udp(self.listeners[number].local, remote);
+            let seats = self.listeners[number].seats.clone();
+            for address in seats.iter() {
+                self.hand_over(now, *address, Input::SendFailed { ticket: Ticket(0), flow, error });
+            }
+        }
+    }
+
+    /// Whether the service behind a listener deals with STUN itself.
+    fn speaks_stun(&self, number: usize) -> bool {
+        let first = self.listeners[number].seats[0];
+        first.lane == self.index && self.seats[first.seat].speaks_stun()
+    }
+
+    fn read_datagram(&mut self, now: Instant, number: usize, index: usize) {
+        let passes_stun = self.speaks_stun(number);
+        let Some((from, bytes)) = self.receiver.datagram(index) else {
+            self.report.dropped += 1;
+            return;
+        };
+        if is_keep_alive(bytes) || is_shut_out(&self.seats, self.index, &self.listeners[number], now, from) {
+            return;
+        }
+        if stun::is_stun(bytes) && !passes_stun {
+            let local = self.listeners[number].local;
+            if let Some(answer) = stun::Server::single().answer(bytes, from, local) {
+                let outgoing =
+                    Outgoing { to: answer.to, bytes: answer.bytes.into(), ticket: Ticket(0), seat: 0 };
+                self.outgoing[number].push(outgoing);
+            }
+            return;
+        }
+        let bytes = Bytes::copy_from_slice(bytes);
+        let flow = Flow::udp(self.listeners[number].local, from);
+        let seats = self.listeners[number].seats.clone();
+        self.receive(now, &seats, flow, bytes);
+    }
+
+    /// Indexes a message and hands it to the seat it belongs to.
+    fn receive(&mut self, now: Instant, seats: &Seats, flow: Flow, bytes: Bytes) {
+        match Message::parse(bytes.clone()) {
+            Ok(message) => {
+                let to = self.post.owner(seats, &message);
+                self.hand_over(now, to, Input::Message { flow, message });
+            }
+            Err(_) => {
+                let to = self.post.owner_of_other(seats, &bytes);
+                self.hand_over(now, to, Input::Other { flow, bytes });
+            }
+        }
+    }
+
+    fn hand_over(&mut self, now: Instant, to: Address, input: Input) {
+        if to.lane == self.index {
+            return self.admit(now, to.seat, input);
+        }
+        if let Err((_, input)) = self.post.post(to, input) {
+            self.refuse(input);
+        }
+    }
+
+    /// A lane is overrun: a new call is told to come back later, anything else is left to retransmissions.
+    fn refuse(&mut self, input: Input) {
+        let Input::Message { flow, message } = input else { return };
+        if message.is_request() && message.method() == proto::sip::Method::Invite {
+            let response = proto::sip::reply(&message, 503, "overload").header(Name::RetryAfter, 5).finish();
+            self.send(0, flow, response.bytes().clone(), Ticket(0));
+        }
+    }
+}
+
+/// What is banned is not even parsed.
+fn is_shut_out(seats: &[Seat], lane: usize, listener: &Listener, now: Instant, from: SocketAddr) -> bool {
+    let here = listener.seats.iter().find(|address| address.lane == lane);
+    here.is_some_and(|address| seats[address.seat].shuts_out(now, from.ip()))
+}
+
+/// Keep-alives over UDP are swallowed: blank lines (RFC 5626 §3.5.1), a lone zero byte, nothing at all.
+fn is_keep_alive(bytes: &[u8]) -> bool {
+    bytes.len() <= 4 && bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0))
+}
