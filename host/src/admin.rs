@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::config::Settings;
 use crate::config::schema::File;
 use crate::explain;
+use crate::history::CallRecord;
 use crate::lanes::seat::CaptureOrder;
 use crate::server::{Handle, Recordings};
 use crate::shield::{self, Order};
@@ -205,7 +206,8 @@ fn perform(ask: Ask, handle: &Handle) -> Answer {
     match ask {
         Ask::Status => status(handle),
         Ask::Calls { most } => {
-            let calls = handle.history().newest(most);
+            let mut calls = handle.history().newest(most);
+            listen_in(&mut calls, handle);
             let value = calls.iter().map(explain::value).collect();
             Answer { ok: true, lines: calls.iter().map(explain::line).collect(), value }
         }
@@ -243,10 +245,23 @@ fn perform(ask: Ask, handle: &Handle) -> Answer {
 
 fn explain_call(call: &str, handle: &Handle) -> Answer {
     match handle.history().find(call) {
-        Some(found) => Answer { ok: true, lines: explain::story(&found), value: explain::value(&found) },
+        Some(mut found) => {
+            listen_in(std::slice::from_mut(&mut found), handle);
+            Answer { ok: true, lines: explain::story(&found), value: explain::value(&found) }
+        }
         None => {
             Answer { ok: false, lines: vec![format!("no call `{call}` is remembered")], value: Value::Null }
         }
+    }
+}
+
+/// Adds to calls that are still going on how their media is at this moment.
+fn listen_in(calls: &mut [CallRecord], handle: &Handle) {
+    let going_on = calls.iter().filter(|call| call.ended.is_none());
+    let live = handle.live(going_on.flat_map(CallRecord::sessions).map(|name| name.to_string()).collect());
+    for call in calls {
+        let names: Vec<_> = call.sessions().cloned().collect();
+        call.now = live.iter().filter(|live| names.contains(&live.session)).cloned().collect();
     }
 }
 
@@ -273,10 +288,7 @@ fn capture(call: Option<&str>, next: usize, stop: bool, handle: &Handle) -> Answ
 /// The relay sessions of a call, or one named as such.
 fn sessions(call: &str, handle: &Handle) -> Vec<String> {
     let Some(found) = handle.history().find(call) else { return vec![call.to_owned()] };
-    let mut names: Vec<String> =
-        found.decisions.iter().filter_map(|decided| Some(decided.session.as_ref()?.to_string())).collect();
-    names.dedup();
-    names
+    found.sessions().map(|name| name.to_string()).collect()
 }
 
 fn reloaded(left: Vec<String>) -> Vec<String> {

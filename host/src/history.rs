@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use proto::event::{CallEnded, Event, MediaDecided, Name};
+use proto::event::{CallEnded, Event, Live, MediaDecided, Name};
 use serde::{Deserialize, Serialize};
 
 use crate::events::Stamped;
@@ -33,8 +33,19 @@ pub struct CallRecord {
     pub turns: Vec<Event>,
     /// What the relay told of its sessions, if that relay runs in this process.
     pub heard: Vec<Event>,
+    /// How its sessions are at this moment, when it was asked about.
+    pub now: Vec<Live>,
     /// Its end.
     pub ended: Option<CallEnded>,
+}
+
+impl CallRecord {
+    /// Its relay sessions, each once.
+    pub fn sessions(&self) -> impl Iterator<Item = &Name> {
+        let named = |at: usize| self.decisions[at].session.as_ref();
+        let is_first = move |at: &usize| (0..*at).all(|before| named(before) != named(*at));
+        (0..self.decisions.len()).filter(is_first).filter_map(named)
+    }
 }
 
 /// Totals since the start.
@@ -190,8 +201,8 @@ impl Inner {
     /// A call with what its relay sessions told.
     fn told(&self, call: &Name) -> Option<CallRecord> {
         let mut record = self.calls.get(call)?.clone();
-        let sessions = record.decisions.iter().filter_map(|decided| decided.session.as_ref());
-        record.heard = sessions.filter_map(|session| self.sessions.get(session)).flatten().cloned().collect();
+        record.heard =
+            record.sessions().filter_map(|session| self.sessions.get(session)).flatten().cloned().collect();
         Some(record)
     }
 
@@ -232,6 +243,7 @@ impl Inner {
             decisions: Vec::new(),
             turns: Vec::new(),
             heard: Vec::new(),
+            now: Vec::new(),
             ended: None,
         })
     }

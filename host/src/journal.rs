@@ -73,8 +73,8 @@ pub fn log(event: &Event) {
             info!(%trunk, %server, %why, "trunk server is up")
         }
         Event::TrunkServer { trunk, server, why, .. } => warn!(%trunk, %server, %why, "trunk server is down"),
-        Event::OneWay { session, silent, since, cause } => {
-            warn!(%session, ?silent, ?cause, for_s = since.as_secs(), "one-way audio")
+        Event::OneWay { session, silent, since, cause, other_heard } => {
+            warn!(%session, ?silent, ?cause, other_heard, for_s = since.as_secs(), "a party can't be heard")
         }
         Event::Overload { begins: true, .. } => {
             warn!("overload: new calls are told to come back later; those that are up go on")

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use endpoint_sim::{Act, After, Answer, Report, Script, Step};
+use host::admin::{self, Admin, Ask};
 use host::config::Settings;
 use host::endpoint::{Fleet, PhonePlan, audio_flowed, run};
 use host::server::Server;
 use proto::node::Transport;
+use serde_json::Value;
 
 fn server(anchor: &str) -> Server {
     server_with(anchor, 1)
@@ -80,7 +82,7 @@ fn assert_heard(reports: &[Report]) {
 }
 
 fn settle(what: &str, mut done: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(10);
     while !done() {
         assert!(Instant::now() < until, "{what} did not come about");
         std::thread::yield_now();
@@ -100,6 +102,37 @@ fn an_anchored_call_is_heard_both_ways_and_every_port_comes_back() {
         let counts = server.handle().history().counts();
         (counts.answered, counts.anchored) == (1, 1)
     });
+    server.stop();
+}
+
+#[test]
+fn whoever_asks_about_a_call_in_its_course_is_told_how_its_media_is_now() {
+    let server = server_with("always", 2);
+    let socket = std::env::temp_dir().join(format!("postern-live-{}", std::process::id()));
+    let admin = Admin::start(socket, server.handle(), false).unwrap();
+    let fleet = phones(&server, Transport::Udp, 14_400);
+    let talk = std::thread::spawn(move || run(&fleet).unwrap());
+    let mut told = admin::Answer { ok: false, lines: Vec::new(), value: Value::Null };
+    settle("a call in which both are heard", || {
+        told = admin::ask(admin.path(), &Ask::Explain { call: "last".into() }).unwrap();
+        let now = &told.value["now"][0];
+        ["caller", "callee"].iter().all(|party| now[party]["packets"].as_u64().is_some_and(|heard| heard > 5))
+    });
+    let now = &told.value["now"][0];
+    for party in ["caller", "callee"] {
+        assert_eq!((&now[party]["codec"], &now[party]["trouble"]), (&"PCMU".into(), &Value::Null), "{now}");
+        assert!(
+            told.lines
+                .iter()
+                .any(|line| line.starts_with(&format!("  now: the {party}: heard from 127.0.0.1:")))
+        );
+    }
+    talk.join().unwrap();
+    settle("the end of the call", || {
+        let told = admin::ask(admin.path(), &Ask::Explain { call: "last".into() }).unwrap();
+        told.value["now"] == Value::Array(Vec::new()) && told.value["quality"][0]["caller"]["codec"] == "PCMU"
+    });
+    drop(admin);
     server.stop();
 }
 

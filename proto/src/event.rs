@@ -42,8 +42,8 @@ pub enum Event {
     LegLatched { session: Name, leg: Side, from: SocketAddr, rebound: bool },
     /// A leg has heard nothing for a while, or hears again (`silent` is how long).
     LegSilent { session: Name, leg: Side, silent: Duration },
-    /// One party is heard and the other is not, for `since` now: told while it happens.
-    OneWay { session: Name, silent: Side, since: Duration, cause: OneWay },
+    /// A party can't be heard by the other, for `since` now: told while it happens. `other_heard`: that one can.
+    OneWay { session: Name, silent: Side, since: Duration, cause: OneWay, other_heard: bool },
     /// Packets from an address the leg does not expect were dropped; raised once per leg and cause.
     StrangerDropped { session: Name, leg: Side, from: SocketAddr, expected: IpAddr, latch: Latch },
     /// A relay session ended; its ports are back.
@@ -221,7 +221,7 @@ pub enum Release {
     Stopping,
 }
 
-/// Why only one party of a call is heard, most likely.
+/// Why a party can't be heard by the other, most likely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OneWay {
     /// Nothing came from the silent party, and there is no address of its own to send to: it hears nothing either.
@@ -232,6 +232,38 @@ pub enum OneWay {
     Nothing,
     /// It was heard before.
     Stopped,
+    /// All that comes are digits (RFC 4733) or comfort noise.
+    DigitsOnly,
+    /// It sends a payload type that the other party's description doesn't have.
+    Codec(u8),
+    /// What it sends goes on, and the other party's RTCP reports that nothing arrives.
+    Unreceived,
+}
+
+/// How one party's media is at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sound {
+    /// What was seen so far.
+    pub quality: LegQuality,
+    /// Its own description keeps media from flowing both ways.
+    pub held: bool,
+    /// How long nothing has come; `None`: nothing ever did.
+    pub quiet: Option<Duration>,
+    /// Where it is heard from.
+    pub from: Option<SocketAddr>,
+    /// Where it is sent to.
+    pub to: Option<SocketAddr>,
+    /// Why the other party can't hear it, if so.
+    pub trouble: Option<OneWay>,
+}
+
+/// How a relay session is at this moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// Its name.
+    pub session: Name,
+    /// Caller and callee.
+    pub parties: [Sound; 2],
 }
 
 /// What one leg of a relay session saw.

@@ -105,9 +105,11 @@ pub(crate) struct Leg {
     /// Since when it is silent, once that was told.
     pub(crate) silent_since: Option<Instant>,
     pub(crate) held: bool,
+    /// When its party first said where it wants media.
+    pub(crate) described: Option<Instant>,
     /// When its media was heard first.
     pub(crate) first_heard: Option<Instant>,
-    /// That the other party alone is heard was told, or judged to be no news.
+    /// That the other party can't hear it was told, or judged to be no news.
     pub(crate) told_one_way: bool,
     /// What RTCP that passed shows of it.
     pub(crate) reports: Reports,
@@ -146,6 +148,7 @@ impl Leg {
             stranger: None,
             told_stranger: false,
             silent_since: None,
+            described: None,
             first_heard: None,
             told_one_way: false,
             reports: Reports::default(),
@@ -159,6 +162,9 @@ impl Leg {
     /// The party has described its end anew.
     pub(crate) fn describe(&mut self, now: Instant, said: &Described) {
         self.kind = said.kind;
+        if said.signalled[0].is_some() {
+            self.described.get_or_insert(now);
+        }
         if self.held && !said.held {
             self.resumed = Some(now);
             self.told_one_way = false;

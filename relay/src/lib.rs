@@ -49,6 +49,7 @@ mod relay;
 mod reports;
 mod session;
 mod silence;
+mod sound;
 mod switches;
 mod why;
 

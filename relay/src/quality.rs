@@ -149,6 +149,16 @@ impl Tracks {
         self.slots.iter_mut().flatten().find(|track| track.ssrc == ssrc)
     }
 
+    /// What its newest source sends.
+    pub(crate) fn payload_type(&self) -> Option<u8> {
+        self.latest().map(|track| track.payload_type)
+    }
+
+    /// Whether nothing but digits and comfort noise has come.
+    pub(crate) fn is_without_speech(&self, clocks: &Clocks) -> bool {
+        self.slots.iter().flatten().all(|track| clocks.is_silence(track.types))
+    }
+
     /// Counts one packet of the party.
     #[inline]
     pub(crate) fn hear(&mut self, now: Instant, packet: Rtp<'_>, clocks: &Clocks) {
@@ -215,6 +225,8 @@ pub(crate) struct Clocks {
     events: u128,
     /// Their codecs' names, as far as they are known ones.
     names: Vec<(u8, &'static str)>,
+    /// All that the m= line lists, as bits; 0: that is not known.
+    listed: u128,
 }
 
 impl Clocks {
@@ -229,7 +241,9 @@ impl Clocks {
             known.map(|known| (*number, *known))
         };
         let names = media.encodings.iter().filter_map(known).collect();
-        Clocks { rates: media.clock_rates.clone(), events, names }
+        let numbers = media.formats.iter().filter_map(|format| format.parse::<u8>().ok());
+        let listed = numbers.filter(|number| *number < 128).fold(0, |bits, number| bits | 1 << number);
+        Clocks { rates: media.clock_rates.clone(), events, names, listed }
     }
 
     /// In words, and from them: what outlives the process.
@@ -238,13 +252,17 @@ impl Clocks {
             let name = if self.is_event(*number) { "telephone-event" } else { self.name(*number) };
             format!("{number} {rate} {name}")
         };
-        self.rates.iter().map(line).collect::<Vec<_>>().join(";")
+        let listed = format!("listed {:x}", self.listed);
+        self.rates.iter().map(line).chain([listed]).collect::<Vec<_>>().join(";")
     }
 
     /// See [`Clocks::pack`].
     pub(crate) fn unpack(text: &str) -> Clocks {
         let mut clocks = Clocks::default();
         for line in text.split(';') {
+            if let Some(listed) = line.strip_prefix("listed ") {
+                clocks.listed = u128::from_str_radix(listed, 16).unwrap_or(0);
+            }
             let mut words = line.splitn(3, ' ');
             let (Some(Ok(number)), Some(Ok(rate))) =
                 (words.next().map(str::parse::<u8>), words.next().map(str::parse::<u32>))
@@ -266,6 +284,16 @@ impl Clocks {
         self.events >> (payload_type & 127) & 1 == 1
     }
 
+    /// Whether a party that sends this is understood, as far as that is known. Comfort noise may come unasked.
+    pub(crate) fn lists(&self, payload_type: u8) -> bool {
+        self.listed == 0 || NOISE.contains(&payload_type) || self.listed >> (payload_type & 127) & 1 == 1
+    }
+
+    /// Whether these payload types, as bits, are none that carry speech.
+    fn is_silence(&self, types: u128) -> bool {
+        types & !self.events & !NOISE.iter().fold(0, |bits, number| bits | 1 << number) == 0
+    }
+
     fn name(&self, payload_type: u8) -> &'static str {
         let mapped = self.names.iter().find(|(mapped, _)| *mapped == payload_type).map(|&(_, name)| name);
         mapped.or_else(|| static_name(payload_type)?.split('/').next()).unwrap_or("")
@@ -276,6 +304,9 @@ impl Clocks {
         mapped.or_else(|| static_clock_rate(payload_type)).filter(|&rate| rate > 0)
     }
 }
+
+/// Comfort noise (RFC 3389), by its number of today and by the one it had before.
+const NOISE: [u8; 2] = [13, 19];
 
 /// Codecs that are called by their names.
 const NAMES: [&str; 28] = [

@@ -22,6 +22,11 @@ pub(crate) struct Reports {
     pub(crate) lost: u32,
     /// The jitter it says it hears.
     pub(crate) jitter_us: u32,
+    /// Reports in a row that show nothing new of what was sent to it, and what they are judged by: the newest it knows of,
+    /// and how many packets of the other party there were at the last one.
+    deaf: u8,
+    highest: Option<(u32, u32)>,
+    sent_before: u64,
 }
 
 impl Relay {
@@ -37,9 +42,11 @@ impl Relay {
             match report {
                 Report::Sender { sender, blocks, .. } => {
                     own.reports.sent = Some((middle(sender.ntp), now));
+                    own.note_arrival(other, &blocks);
                     blocks.iter().for_each(|block| own.note_block(now, other, block));
                 }
                 Report::Receiver { blocks, .. } => {
+                    own.note_arrival(other, &blocks);
                     blocks.iter().for_each(|block| own.note_block(now, other, block));
                 }
                 Report::Bye { .. } | Report::Other { .. } => {}
@@ -49,6 +56,29 @@ impl Relay {
 }
 
 impl Leg {
+    /// Whether what is sent to this party arrives, as far as its reports show. One without blocks says that nothing did since
+    /// the last one (RFC 3550 §6.4.2); blocks about nobody's source say nothing.
+    fn note_arrival(&mut self, other: &Leg, blocks: &[Block]) {
+        let known = blocks.iter().find(|block| other.tracks.find(block.ssrc).is_some());
+        if known.is_none() && !blocks.is_empty() {
+            return;
+        }
+        let newest = known.map(|block| (block.ssrc, block.highest));
+        let sent = other.packets - other.rtcp_packets;
+        if newest.is_some() && newest != self.reports.highest {
+            (self.reports.deaf, self.reports.sent_before) = (0, sent);
+        } else if sent >= self.reports.sent_before + ENOUGH {
+            self.reports.deaf = self.reports.deaf.saturating_add(1);
+            self.reports.sent_before = sent;
+        }
+        self.reports.highest = newest.or(self.reports.highest);
+    }
+
+    /// Whether this party says again and again that nothing arrives, while the other one sends.
+    pub(crate) fn hears_nothing(&self) -> bool {
+        self.reports.deaf >= DEAF
+    }
+
     /// What this party says of how it hears the other. A block about a source nobody sent is passed over, so that SRTCP,
     /// whose blocks can't be read, says nothing.
     fn note_block(&mut self, now: Instant, other: &Leg, block: &Block) {
@@ -64,5 +94,8 @@ impl Leg {
     }
 }
 
+/// Packets (a second of speech) between two reports for the second to mean anything, and how many such reports are believed.
+const ENOUGH: u64 = 50;
+const DEAF: u8 = 2;
 /// A longer round trip is a report that makes no sense.
 const LONGEST: Duration = Duration::from_secs(10);

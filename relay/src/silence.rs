@@ -12,9 +12,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use proto::control;
-use proto::event::{Event, OneWay, Release};
+use proto::event::{Event, Release};
 use proto::node::Output;
-use proto::sdp::Kind;
 
 use crate::leg::Leg;
 use crate::relay::Relay;
@@ -68,37 +67,8 @@ impl Relay {
         if leg.silent_due(silence).is_some_and(|due| due <= now) {
             leg.told_silent = true;
             self.tell_silent(now, at);
-            self.judge_one_way(now, at);
-        } else if self.one_way_due(at).is_some_and(|due| due <= now) {
-            self.judge_one_way(now, at);
         }
-    }
-
-    /// When to see whether a leg that was never heard leaves the other party talking alone.
-    fn one_way_due(&self, at: u32) -> Option<Instant> {
-        let leg = self.legs.get(at as usize)?;
-        let other = self.legs.get(leg.other as usize)?;
-        let open = leg.kind == Kind::Rtp && !leg.told_one_way && leg.first_heard.is_none();
-        let alone = other.first_heard.filter(|_| open && !leg.held && !other.held)?;
-        Some(
-            [leg.resumed, other.resumed].into_iter().flatten().fold(alone, Instant::max)
-                + self.config.silence,
-        )
-    }
-
-    /// A leg is silent: is the other one heard all the while?
-    fn judge_one_way(&mut self, now: Instant, at: u32) {
-        let silence = self.config.silence;
-        let Some(leg) = self.legs.get(at as usize) else { return };
-        let Some(other) = self.legs.get(leg.other as usize) else { return };
-        let heard = other.media_heard.is_some_and(|heard| now.saturating_duration_since(heard) < silence);
-        let alone_since = leg.media_heard.max(other.first_heard).unwrap_or(now);
-        let (cause, talks) = (leg.one_way(), heard && !leg.told_one_way && !other.held && !leg.held);
-        self.legs[at as usize].told_one_way = true;
-        if talks {
-            let since = now.saturating_duration_since(alone_since);
-            self.tell_leg(at, |session, silent| Event::OneWay { session, silent, since, cause });
-        }
+        self.judge_sound(now, at);
     }
 
     /// A leg whose silence was told is heard again.
@@ -127,7 +97,11 @@ impl Relay {
         self.tell_leg(at, |session, leg| Event::StrangerDropped { session, leg, from, expected, latch });
     }
 
-    fn tell_leg(&mut self, at: u32, event: impl FnOnce(proto::event::Name, proto::event::Side) -> Event) {
+    pub(crate) fn tell_leg(
+        &mut self,
+        at: u32,
+        event: impl FnOnce(proto::event::Name, proto::event::Side) -> Event,
+    ) {
         let Some(whose) = self.legs.get(at as usize).map(|leg| leg.whose) else { return };
         if let Some(session) = self.sessions.get(&whose.session.0) {
             self.outputs.push_back(Output::Event(event(session.name.clone(), whose.side)));
@@ -153,7 +127,7 @@ impl Relay {
     fn next_look(&self, session: &Session) -> Instant {
         let legs = session.legs().filter_map(|leg| self.legs.get(leg as usize));
         let due = legs.flat_map(|leg| [leg.window, leg.stranger_due(), leg.silent_due(self.config.silence)]);
-        let one_way = session.legs().map(|leg| self.one_way_due(leg));
+        let one_way = session.legs().map(|leg| self.unheard_due(leg));
         let earliest = due.chain(one_way).flatten().chain(self.dead_at(session)).min();
         let free = self.free_at(session);
         earliest.map_or(free, |at| at.min(free))
@@ -191,16 +165,6 @@ impl Leg {
     fn stranger_due(&self) -> Option<Instant> {
         let (since, _) = self.stranger.filter(|_| self.media.latched.is_none() && !self.told_stranger)?;
         Some(since + PATIENCE)
-    }
-
-    /// Why it is not heard, most likely.
-    fn one_way(&self) -> OneWay {
-        match (self.first_heard, self.strangers, self.media.target) {
-            (Some(_), ..) => OneWay::Stopped,
-            (None, 1.., _) => OneWay::Strangers,
-            (None, 0, None) => OneWay::NowhereToSend,
-            (None, 0, Some(_)) => OneWay::Nothing,
-        }
     }
 
     /// When to tell of its silence.

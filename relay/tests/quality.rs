@@ -139,9 +139,10 @@ fn a_party_nothing_can_be_sent_to_is_the_cause_itself() {
 }
 
 #[test]
-fn silence_on_both_sides_and_hold_are_no_one_way_audio() {
+fn two_who_fall_silent_together_and_hold_are_no_one_way_audio() {
     let (mut rig, call) = call();
     rig.packet(A, call.for_a, &rtp(0xa, 0));
+    rig.packet(B, call.for_b, &rtp(0xb, 0));
     rig.pass(30 * SECOND);
     assert_eq!(one_ways(&rig), []);
 
@@ -150,4 +151,96 @@ fn silence_on_both_sides_and_hold_are_no_one_way_audio() {
     let call = rig.call(1, &held, &public(B));
     talk(&mut rig, &call, 15);
     assert_eq!(one_ways(&rig), []);
+}
+
+#[test]
+fn a_call_in_which_nobody_is_heard_is_told_of_ten_seconds_after_the_answer() {
+    let (mut rig, _) = call();
+    rig.pass(10 * SECOND - MS);
+    assert_eq!(one_ways(&rig), []);
+    rig.pass(MS);
+    assert_eq!(one_ways(&rig), [(Side::Caller, OneWay::Nothing), (Side::Callee, OneWay::Nothing)]);
+    assert!(rig.events.iter().any(|event| matches!(event, Event::OneWay { other_heard: false, .. })));
+    rig.pass(60 * SECOND);
+    assert_eq!(one_ways(&rig).len(), 2, "once each");
+}
+
+/// Both talk, 20 ms at a time; what B sends has this payload type, and every 5 s it reports so much of what A sent.
+fn converse(rig: &mut Rig, call: &Call, seconds: u16, payload_type: u8, report: impl Fn(u16) -> Option<u32>) {
+    for n in 0..seconds * 50 {
+        rig.packet(A, call.for_a, &rtp(0xa, n));
+        let mut packet = rtp(0xb, n);
+        packet[1] = payload_type;
+        rig.packet(B, call.for_b, &packet);
+        if n % 250 == 249 {
+            let blocks: Vec<Block> = report(n)
+                .map(|highest| Block { ssrc: 0xa, highest, ..Block::default() })
+                .into_iter()
+                .collect();
+            rig.packet("203.0.113.200:7001", rtcp(call.for_b), &receiver_report(0xb, &blocks, "b"));
+        }
+        rig.pass(20 * MS);
+    }
+}
+
+#[test]
+fn who_hears_and_is_heard_has_no_trouble() {
+    let (mut rig, call) = call();
+    converse(&mut rig, &call, 40, 0, |n| Some(n.into()));
+    assert_eq!(one_ways(&rig), []);
+    let live = rig.relay.live(rig.now, "0000000000000001").expect("its session");
+    for (sound, party) in live.parties.iter().zip([A, B]) {
+        assert_eq!((sound.trouble, sound.from, sound.to), (None, Some(address(party)), Some(address(party))));
+        assert_eq!((sound.quality.packets >= 2000, sound.quality.codec), (true, "PCMU"));
+        assert!(sound.quality.mos > 400 && sound.quiet.is_some_and(|quiet| quiet <= 20 * MS), "{sound:?}");
+    }
+}
+
+#[test]
+fn a_codec_the_other_party_did_not_list_is_the_cause() {
+    let (mut rig, call) = call();
+    converse(&mut rig, &call, 21, 18, |_| None);
+    assert!(one_ways(&rig).contains(&(Side::Callee, OneWay::Codec(18))), "{:?}", one_ways(&rig));
+    let (mut rig, call) = self::call();
+    converse(&mut rig, &call, 21, 13, |n| Some(n.into()));
+    assert_eq!(
+        one_ways(&rig),
+        [(Side::Callee, OneWay::DigitsOnly)],
+        "comfort noise may come unasked, and is no speech"
+    );
+}
+
+#[test]
+fn digits_alone_are_no_speech() {
+    let (mut rig, call) = call();
+    converse(&mut rig, &call, 21, 101, |n| Some(n.into()));
+    assert_eq!(one_ways(&rig), [(Side::Callee, OneWay::DigitsOnly)]);
+}
+
+#[test]
+fn reports_that_show_nothing_new_say_that_nothing_arrives() {
+    // Nothing ever arrived; or the first seconds did.
+    for seen in [None, Some(100)] {
+        let (mut rig, call) = call();
+        converse(&mut rig, &call, 9, 0, |_| seen);
+        assert_eq!(one_ways(&rig), [], "one report proves little");
+        converse(&mut rig, &call, 22, 0, |_| seen);
+        assert_eq!(one_ways(&rig), [(Side::Caller, OneWay::Unreceived)], "{seen:?}");
+        let live = rig.relay.live(rig.now, "0000000000000001").expect("its session");
+        assert_eq!(live.parties.map(|sound| sound.trouble), [Some(OneWay::Unreceived), None]);
+        converse(&mut rig, &call, 22, 0, |n| Some(2000 + u32::from(n)));
+        let live = rig.relay.live(rig.now, "0000000000000001").expect("its session");
+        assert_eq!(live.parties[0].trouble, None, "it arrives again");
+    }
+}
+
+#[test]
+fn who_is_on_hold_is_no_trouble_and_is_shown_as_that() {
+    let mut rig = Rig::new(config());
+    let held = Phone { lines: "a=sendonly\r\n".into(), ..public(A) };
+    let call = rig.call(1, &held, &public(B));
+    talk(&mut rig, &call, 30);
+    let live = rig.relay.live(rig.now, "0000000000000001").expect("its session");
+    assert_eq!(live.parties.map(|sound| (sound.held, sound.trouble)), [(true, None), (false, None)]);
+    assert_eq!(rig.relay.live(rig.now, "00000000000000ff"), None);
 }

@@ -262,6 +262,9 @@ impl Lane {
             Command::Capture(order, to) => {
                 let _ = to.send(self.seats.iter_mut().map(|seat| seat.capture(&order)).sum());
             }
+            Command::Live(sessions, to) => {
+                drop(to.send(self.seats.iter().flat_map(|seat| seat.live(now, &sessions)).collect()));
+            }
             Command::Report(to) => drop(to.send(self.report())),
             Command::Plan(uri, from, to) => {
                 let plan = self.seats.iter_mut().find_map(|seat| seat.plan(now, &uri, &from));

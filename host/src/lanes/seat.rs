@@ -11,6 +11,7 @@ use access::Access;
 use bytes::Bytes;
 use endpoint_sim::Phone;
 use endpoint_sim::peer::Peer;
+use proto::event::Live;
 use proto::node::{Input, Node, Output};
 use proto::peer::ticket::Why;
 use proxy::Proxy;
@@ -83,6 +84,8 @@ pub enum Command {
     Drain,
     /// Record; how many sessions here it is about.
     Capture(CaptureOrder, Sender<usize>),
+    /// Say how these relay sessions are at this moment.
+    Live(Arc<[String]>, Sender<Vec<Live>>),
     /// Say how things stand.
     Report(Sender<LaneReport>),
     /// Say what would become of a call for this URI, from this sender.
@@ -337,6 +340,14 @@ impl Seat {
                 relay.capture_next(*sessions);
                 *sessions
             }
+        }
+    }
+
+    /// How those of these sessions are that are here.
+    pub fn live(&self, now: Instant, sessions: &[String]) -> Vec<Live> {
+        match &self.service {
+            Service::Relay(relay) => sessions.iter().filter_map(|name| relay.live(now, name)).collect(),
+            _ => Vec::new(),
         }
     }
 

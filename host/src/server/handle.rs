@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use proto::event::Live;
 use proxy::dry_run;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +137,22 @@ impl Handle {
         let until = Instant::now() + PATIENCE;
         let next = || counts.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
         std::iter::from_fn(next).sum()
+    }
+
+    /// How those of these relay sessions are, at this moment, that are here.
+    pub fn live(&self, sessions: Vec<String>) -> Vec<Live> {
+        if sessions.is_empty() || self.recordings.is_none() {
+            return Vec::new();
+        }
+        let (to, reports) = channel();
+        let sessions: Arc<[String]> = sessions.into();
+        self.post
+            .mailboxes()
+            .for_each(|mailbox| mailbox.command(Command::Live(sessions.clone(), to.clone())));
+        drop(to);
+        let until = Instant::now() + PATIENCE;
+        let next = || reports.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+        std::iter::from_fn(next).flatten().collect()
     }
 
     /// How every lane stands.
