@@ -137,6 +137,10 @@ impl ViaAt {
     }
 
     fn moved(&self, cut: &Range<usize>, by: i64) -> Option<ViaAt> {
+        if self.params.to == 0 {
+            // Without parameters it stands nowhere, and may have its first ones now.
+            return None;
+        }
         let ends_with_it = self.params.from as usize <= cut.start && self.params.to as usize == cut.end;
         let longer = Span { to: (i64::from(self.params.to) + by) as u32, ..self.params };
         Some(ViaAt {

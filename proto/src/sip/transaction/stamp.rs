@@ -117,6 +117,39 @@ mod tests {
     }
 
     #[test]
+    fn a_stamped_via_is_read_as_it_is_written() {
+        let source = "198.51.100.7:40000".parse().unwrap();
+        for via in [
+            "SIP/2.0/UDP 10.0.0.2",
+            "SIP/2.0/UDP 10.0.0.2;branch=z9hG4bK1",
+            "SIP/2.0/UDP 10.0.0.2;rport;branch=z9hG4bK1",
+            "SIP/2.0/UDP 10.0.0.2:5070;branch=z9hG4bK1;rport",
+            "SIP/2.0/UDP 10.0.0.2 ; received=1.2.3.4 ; branch=z9hG4bK1 (Acme)",
+            "SIP/2.0/UDP 10.0.0.2;branch=z9hG4bK1;rport, SIP/2.0/TCP b;branch=z9hG4bK2",
+        ] {
+            let text = format!(
+                "OPTIONS sip:b@x SIP/2.0\r\nFrom: <sip:a@x>;tag=1\r\nVia: {via}\r\nTo: <sip:b@x>\r\nCall-ID: i\r\n\
+                 CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+            );
+            let stamped = stamped(Message::parse(text.into()).unwrap(), source);
+            let afresh = Message::parse(stamped.bytes().clone()).unwrap();
+            let read = |message: &Message| {
+                let via = message.via().unwrap();
+                let params = via.params.0.to_owned();
+                (
+                    via.host.to_owned(),
+                    via.port,
+                    params,
+                    via.branch().to_owned(),
+                    message.from_tag().to_owned(),
+                )
+            };
+            assert_eq!(read(&stamped), read(&afresh), "{via}");
+            assert_eq!(stamped.via().unwrap().params.get("received"), Some("198.51.100.7"), "{via}");
+        }
+    }
+
+    #[test]
     fn quoted_semicolons_cut_nothing() {
         let via = r#"SIP/2.0/UDP 10.0.0.2 ; x="a;rport\";b" ; branch=z9hG4bK1"#;
         assert_eq!(
