@@ -219,16 +219,20 @@ fn fails_over_to_the_next_resolved_target() {
     assert_eq!(to(&sent, "198.51.100.21:5070")[0].method(), Method::Invite);
 }
 
-/// §16.8: who rings for longer than timer C is cancelled.
+/// §16.8: who rings for longer than timer C is cancelled, and not a nanosecond sooner. 101–199 put it off, 100 does not (§16.7
+/// step 2).
 #[test]
 fn timer_c_cancels_a_callee_that_only_rings() {
-    let config = Config { timer_c: Duration::from_secs(20), ..plain() };
-    let mut bench = Bench::new(config);
-    let invite = forwarded(&mut bench, "sip:b@example.com");
-    bench.pass(Duration::from_secs(10));
-    bench.answer(&invite, 180, CALLEE, "");
-    assert_eq!(to(&bench.pass(Duration::from_secs(19)), B).len(), 0);
-    assert_eq!(to(&bench.pass(Duration::from_secs(2)), B)[0].method(), Method::Cancel);
+    let tick = Duration::from_nanos(1);
+    for (status, more) in [(100, 10), (180, 20), (199, 20)] {
+        let config = Config { timer_c: Duration::from_secs(20), ..plain() };
+        let mut bench = Bench::new(config);
+        let invite = forwarded(&mut bench, "sip:b@example.com");
+        bench.pass(Duration::from_secs(10));
+        bench.answer(&invite, status, CALLEE, "");
+        assert_eq!(to(&bench.pass(Duration::from_secs(more) - tick), B).len(), 0, "{status}");
+        assert_eq!(to(&bench.pass(tick), B)[0].method(), Method::Cancel, "{status}");
+    }
 }
 
 /// §17.1.1.2 timer B: nobody there.

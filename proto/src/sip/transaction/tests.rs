@@ -4,6 +4,7 @@ mod bounds;
 mod clients;
 mod servers;
 mod tables;
+mod timers;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
