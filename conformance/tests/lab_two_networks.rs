@@ -42,7 +42,7 @@ struct Stage {
     pbx: Phone,
     ears_alice: Voice,
     ears_pbx: Voice,
-    _postern: conformance::lab::Process,
+    postern: conformance::lab::Process,
     lab: Lab,
 }
 
@@ -63,7 +63,7 @@ fn stage_with(config: &str) -> Option<Stage> {
         Voice::new(lab.udp("alice", "192.168.1.10:4000"), 0xa),
         Voice::new(lab.udp("pbx", "192.168.1.10:4000"), 0xb),
     );
-    Some(Stage { alice, pbx, ears_alice, ears_pbx, _postern: postern, lab })
+    Some(Stage { alice, pbx, ears_alice, ears_pbx, postern, lab })
 }
 
 fn media() -> SocketAddr {
@@ -130,18 +130,54 @@ fn hides_the_lan(message: &Message) {
     }
 }
 
+/// What the Call-ID of a message is.
+fn call_id(message: &Message) -> &str {
+    message.header("Call-ID").expect("every message has one")
+}
+
 #[test]
 fn a_phone_outside_sees_nothing_of_the_lan_where_topology_is_hidden() {
-    let config = CONFIG.replace("cidr: [0.0.0.0/0] }", "cidr: [0.0.0.0/0], hide-topology: true }");
-    assert_ne!(config, CONFIG);
+    let config = hiding();
     let Some(mut s) = stage_with(&config) else { return };
     let mut call = Call::place(&mut s.pbx, &mut s.alice, media(), media());
     hides_the_lan(&call.invite);
     assert_eq!(call.invite.headers("Via").len(), 1, "{}", call.invite.0);
+    assert!(call_id(&call.invite).starts_with("hid~") && !call_id(&call.ok).contains("hid~"));
     both_hear(&s.ears_pbx, &s.ears_alice, told(&call.ok), told(&call.invite));
     call.hang_up(&mut s.pbx, &mut s.alice);
     let mut call = Call::place(&mut s.alice, &mut s.pbx, media(), media());
     hides_the_lan(&call.ok);
+    assert!(call_id(&call.invite).ends_with(call_id(&call.ok)), "{}", call.invite.0);
     call.hang_up(&mut s.alice, &mut s.pbx);
     drop(s.lab);
+}
+
+/// Nothing of what is hidden is remembered: the next process, with the same key, reads every name the killed one gave.
+#[test]
+fn hidden_calls_go_on_when_the_proxy_was_killed_in_their_midst() {
+    let config = hiding();
+    let Some(mut s) = stage_with(&config) else { return };
+    for outside_calls in [false, true] {
+        let (a, b) = if outside_calls { (&mut s.alice, &mut s.pbx) } else { (&mut s.pbx, &mut s.alice) };
+        for caller_hangs_up in [true, false] {
+            let mut call = Call::place(a, b, media(), media());
+            s.postern.kill();
+            s.postern = s.lab.service("edge", &config);
+            match caller_hangs_up {
+                true => call.hang_up(a, b),
+                false => call.hung_up(a, b),
+            }
+            // The phone's registration went with the process: it has no store.
+            let phone = if outside_calls { &mut *a } else { &mut *b };
+            assert!(phone.register(300).is("200 REGISTER"));
+        }
+    }
+    drop(s.lab);
+}
+
+/// The stage with the inside hidden, several lanes, and a key that outlives the process.
+fn hiding() -> String {
+    let config = CONFIG.replace("cidr: [0.0.0.0/0] }", "cidr: [0.0.0.0/0], hide-topology: true }");
+    assert_ne!(config, CONFIG);
+    config.replace("proxy:\n", "node-key: the-key-of-this-laboratory-only\nproxy:\n  lanes: 3\n")
 }

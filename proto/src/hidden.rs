@@ -7,7 +7,9 @@
 //!
 //! Unlike a [`crate::token`], nobody can read it. Nothing is stored: a restarted node, or another one with the key, opens it.
 //! Without a nonce the same text has the same name, so that a party's Contact does not change from one request to the next;
-//! that two names are the same is all that anybody learns.
+//! that two names are the same is all that anybody learns. A Call-ID is hidden in the same way, by such a name alone.
+
+use std::borrow::Cow;
 
 use aes_siv::KeyInit;
 use aes_siv::siv::Aes128Siv;
@@ -18,6 +20,13 @@ use crate::token::Keys;
 
 /// What such a name begins with.
 pub const PREFIX: &str = "hid~";
+
+/// The purpose of a Call-ID's name.
+pub const CALL: u8 = b'I';
+
+/// What a Call-ID begins with that was given by a network to which the inside's are hidden, and is used inside: this, which
+/// network as eight hexadecimal digits, `~`, and the Call-ID.
+pub const MARK: &str = "out~";
 
 /// Longer text is not taken: a URI that a peer may not be able to hold.
 pub const LONGEST: usize = 1024;
@@ -50,6 +59,18 @@ impl Keys {
         self.opened(purpose, sealed).map_or(Hidden::Forged, Hidden::Text)
     }
 
+    /// The Call-ID that all names of a call go back to, however many borders are between: what lanes are chosen by.
+    pub fn innermost<'a>(&self, call: &'a str) -> Cow<'a, str> {
+        let mut call = Cow::Borrowed(call);
+        loop {
+            call = match (without_mark(&call), self.reveal(CALL, &call)) {
+                (Some(theirs), _) => Cow::Owned(theirs.to_owned()),
+                (None, Hidden::Text(name)) => Cow::Owned(name),
+                (None, Hidden::Plain | Hidden::Forged) => return call,
+            }
+        }
+    }
+
     fn opened(&self, purpose: u8, sealed: &str) -> Option<String> {
         if sealed.len() > (LONGEST + IV) * 4 / 3 + 3 {
             return None;
@@ -58,6 +79,18 @@ impl Keys {
         let open = |key| cipher(key).decrypt([[purpose]], &sealed).ok();
         String::from_utf8(self.0.iter().find_map(open)?).ok()
     }
+}
+
+/// What the Call-IDs of a network begin with inside.
+pub fn mark(network: &str) -> String {
+    let [a, b, c, d, ..] = *blake3::hash(network.as_bytes()).as_bytes();
+    format!("{MARK}{a:02x}{b:02x}{c:02x}{d:02x}~")
+}
+
+/// A marked Call-ID as its own network knows it.
+fn without_mark(call: &str) -> Option<&str> {
+    let (network, theirs) = call.strip_prefix(MARK)?.split_at_checked(8)?;
+    theirs.strip_prefix('~').filter(|_| network.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// A key of its own: tokens are MACed with the one it is derived from.
@@ -118,6 +151,20 @@ mod tests {
                 forged.replace_range(at..=at, other);
                 assert!(forged == name || keys(1).reveal(b'C', &forged) == Hidden::Forged, "{forged}");
             }
+        }
+    }
+
+    #[test]
+    fn all_names_of_a_call_go_back_to_one() {
+        let inside = "a84b4c@10.0.0.50";
+        let hidden = keys(1).hide(CALL, inside).unwrap();
+        let marked = format!("{MARK}5f1e9a02~{inside}");
+        let both = keys(1).hide(CALL, &marked).unwrap();
+        for name in [inside, &hidden, &marked, &both] {
+            assert_eq!(keys(1).innermost(name), inside, "{name}");
+        }
+        for other in ["out~", "out~5f1e9a0g~x", "out~5f1e9a02", "hid~x", "out~ääääx~"] {
+            assert_eq!(keys(1).innermost(other), other);
         }
     }
 

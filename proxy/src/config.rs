@@ -88,7 +88,8 @@ pub struct Network {
     pub name: String,
     /// Its addresses.
     pub cidrs: Vec<Cidr>,
-    /// Whether what leaves towards it tells nothing of the other side: Via, Record-Route, Path and Contact are hidden.
+    /// Whether what leaves towards it tells nothing of the other side: Via, Record-Route, Path, Contact and
+    /// Call-ID are hidden.
     pub hides: bool,
 }
 

@@ -13,6 +13,9 @@ pub mod auth;
 mod bench;
 mod branches;
 mod breadth;
+mod call_names;
+#[cfg(test)]
+mod call_names_tests;
 mod calls;
 mod cancel;
 mod closing;

@@ -27,7 +27,7 @@ fn mobile() -> Phone {
     Phone::behind_nat("bob", "192.0.2.1:50001", "10.0.0.3:5070", P1)
 }
 
-fn ring(net: &mut Net, alice: &mut Phone, to: &str) -> Vec<Packet> {
+pub(crate) fn ring(net: &mut Net, alice: &mut Phone, to: &str) -> Vec<Packet> {
     let invite = alice.invite(to, &alice.sdp());
     net.say(&alice.seen_at.clone(), alice.proxy, invite)
 }

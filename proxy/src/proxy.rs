@@ -181,7 +181,10 @@ impl Proxy {
                     self.put(Output::Close { flow });
                 }
             }
-            Input::Message { flow, message } => self.receive(cx, flow, self.unveiled(message)),
+            Input::Message { flow, message } => {
+                let message = self.unveiled(self.named_inside(&flow, message));
+                self.receive(cx, flow, message);
+            }
             Input::Other { flow, bytes } => self.other(cx, flow, &bytes),
             Input::Closed { flow } => self.closed(cx, flow),
             Input::SendFailed { ticket, flow, error } => {
@@ -287,7 +290,7 @@ impl Proxy {
         let Err(malformed) = Message::parse(bytes.clone()) else { return };
         let Some(request) = Message::answerable(bytes).filter(|_| malformed.status != 0) else { return };
         if cx.tables.admit(cx.now.at, Limit::Garbage, flow.remote.ip()) {
-            self.transactions.refuse_broken(flow, request, malformed.status);
+            self.transactions.refuse_broken(flow, self.named_inside(&flow, request), malformed.status);
         }
     }
 
@@ -447,7 +450,8 @@ impl Node for Proxy {
     }
 
     fn poll(&mut self, _: &mut dyn Tables) -> Option<Output> {
-        self.out.pop_front().or_else(|| self.transactions.poll())
+        let output = self.out.pop_front().or_else(|| self.transactions.poll())?;
+        Some(self.named_outside(output))
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -16,7 +16,7 @@ use proto::hidden::{Hidden, PREFIX};
 use proto::node::{Flow, literal};
 use proto::sip::{Edit, Message, Method, Name, NameAddr, Uri};
 
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::contexts::Context;
 use crate::hops::is_sips;
 use crate::privacy::Wish;
@@ -31,9 +31,14 @@ const CONTACT: u8 = b'C';
 impl Config {
     /// Whether who is met by this path sees nothing of what is behind us. Siblings always do.
     pub(crate) fn hides_from(&self, flow: &Flow) -> bool {
-        let listener = self.listener_at(flow.transport, flow.local).and_then(|at| self.listeners.get(at));
-        let network = listener.and_then(|listener| self.networks.get(listener.network));
-        network.is_some_and(|network| network.hides) && !self.is_sibling(flow.remote.ip())
+        self.hidden_from(flow).is_some()
+    }
+
+    /// The network of this path, if it sees nothing of what is behind us.
+    pub(crate) fn hidden_from(&self, flow: &Flow) -> Option<&Network> {
+        let listener = self.listeners.get(self.listener_at(flow.transport, flow.local)?)?;
+        let network = self.networks.get(listener.network)?;
+        (network.hides && !self.is_sibling(flow.remote.ip())).then_some(network)
     }
 }
 

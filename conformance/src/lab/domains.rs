@@ -154,6 +154,14 @@ impl Call {
         (invite, ok)
     }
 
+    /// B hangs up.
+    pub fn hung_up(&mut self, a: &mut Phone, b: &mut Phone) {
+        b.ask(&mut self.callee, "BYE", "", "");
+        let bye = a.expect("BYE");
+        a.ok(&bye, "");
+        b.expect("200 BYE");
+    }
+
     /// A hangs up.
     pub fn hang_up(&mut self, a: &mut Phone, b: &mut Phone) {
         a.ask(&mut self.caller, "BYE", "", "");

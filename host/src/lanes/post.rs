@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use proto::node::{Flow, FlowId, Input, Transport};
 use proto::sip::Message;
+use proto::token::Keys;
 
 use super::mailbox::{Letter, Mailbox};
 
@@ -48,6 +49,8 @@ pub struct PostOffice {
     served: Box<[OnceLock<Served>]>,
     /// Keyed, so that nobody can choose a lane, and the same after a restart, so that what a lane took up again is found.
     spread: [u8; 32],
+    /// What opens the hidden names of calls.
+    names: Keys,
     abroad: DashMap<u64, (Address, Instant)>,
 }
 
@@ -59,11 +62,17 @@ impl PostOffice {
         spread: [u8; 32],
     ) -> PostOffice {
         let places = (0..PLACES.max(served.len())).map(|_| OnceLock::new()).collect();
-        let post = PostOffice { lanes, served: places, spread, abroad: DashMap::new() };
+        let post =
+            PostOffice { lanes, served: places, spread, names: Keys(Vec::new()), abroad: DashMap::new() };
         for (at, seats) in served {
             post.serve(at, seats);
         }
         post
+    }
+
+    /// The same, finding the lane of calls whose names are hidden under these keys, too.
+    pub fn unsealing(self, names: Keys) -> PostOffice {
+        PostOffice { names, ..self }
     }
 
     /// An address more; `false`: there have been too many.
@@ -98,6 +107,11 @@ impl PostOffice {
         u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("8 of 32 bytes"))
     }
 
+    /// Of a message: all names of a call are one here, whichever network it was met in.
+    fn hash_of(&self, message: &Message) -> u64 {
+        self.hash(self.names.innermost(message.call_id()).as_bytes())
+    }
+
     /// The seats behind an address of ours.
     pub fn seats(&self, transport: Transport, local: SocketAddr) -> Option<&Seats> {
         self.served().find(|served| served.at == (transport, local)).map(|served| &served.seats)
@@ -114,7 +128,7 @@ impl PostOffice {
         match &seats[..] {
             [only] => *only,
             several => {
-                let hash = self.hash(message.call_id().as_bytes());
+                let hash = self.hash_of(message);
                 let asked =
                     if message.is_request() { None } else { self.abroad.get(&hash).map(|entry| entry.0) };
                 asked.unwrap_or(several[(hash % several.len() as u64) as usize])
@@ -138,7 +152,7 @@ impl PostOffice {
         if seats.len() < 2 || !message.is_request() {
             return;
         }
-        let hash = self.hash(message.call_id().as_bytes());
+        let hash = self.hash_of(message);
         if seats[(hash % seats.len() as u64) as usize] == from {
             return;
         }
@@ -167,4 +181,37 @@ impl PostOffice {
 /// The path as the other end of a hand-over in memory sees it.
 pub fn turned(flow: Flow) -> Flow {
     Flow { local: flow.remote, remote: flow.local, id: FlowId(0), ..flow }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proto::hidden::{CALL, mark};
+
+    use super::*;
+
+    fn named(call: &str) -> Message {
+        let text = format!(
+            "OPTIONS sip:b@x SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@x>;tag=1\r\n\
+             To: <sip:b@x>\r\nCall-ID: {call}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        );
+        Message::parse(Bytes::from(text)).unwrap()
+    }
+
+    #[test]
+    fn all_names_of_a_call_belong_to_one_lane() {
+        let keys = Keys(vec![[1; 32]]);
+        let post = PostOffice::new(Vec::new(), HashMap::new(), [7; 32]).unsealing(keys.clone());
+        let seats: Seats = (0..16).map(|lane| Address { lane, seat: 0 }).collect();
+        let owners: Vec<Address> = (0..8)
+            .map(|call| {
+                let call = format!("{call}@10.0.0.50");
+                let names = [keys.hide(CALL, &call).unwrap(), mark("outside") + &call, call];
+                let [hidden, marked, plain] = names.map(|name| post.owner(&seats, &named(&name)));
+                assert_eq!((hidden, marked), (plain, plain));
+                plain
+            })
+            .collect();
+        assert!(owners.iter().any(|owner| *owner != owners[0]), "calls are spread over lanes");
+    }
 }

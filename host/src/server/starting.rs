@@ -52,11 +52,9 @@ impl Starting<'_> {
         let (mut listeners, streams, served, listening) = self.listen(&plans, count)?;
         let belongings = self.belongings(&streams);
         let mailboxes: nix::Result<Vec<_>> = (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
-        let post = Arc::new(PostOffice::new(
-            mailboxes.map_err(|error| no_threads(&error))?,
-            served,
-            self.keys.spread,
-        ));
+        let mailboxes = mailboxes.map_err(|error| no_threads(&error))?;
+        let post = PostOffice::new(mailboxes, served, self.keys.spread).unsealing(self.keys.token_keys());
+        let post = Arc::new(post);
         let collector = Collector::start(count).map_err(|error| no_threads(&error))?;
         let (outside, errands) = Outside::new();
 

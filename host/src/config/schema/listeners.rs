@@ -21,7 +21,7 @@ pub struct Network {
     /// Who is in it; none: everybody who is in no other.
     #[serde(default)]
     pub cidr: Vec<Cidr>,
-    /// What leaves towards it tells nothing of the other networks: Via, Record-Route, Path and Contact are hidden.
+    /// What leaves towards it tells nothing of the other networks: Via, Record-Route, Path, Contact and Call-ID are hidden.
     #[serde(default)]
     pub hide_topology: bool,
     /// It is gone from the file, and a listener in it still has calls.
