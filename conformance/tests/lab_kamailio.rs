@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
+use conformance::lab::Lab;
 use conformance::lab::crew::heard;
+use conformance::lab::domains::{Call, ip, told};
+use conformance::lab::phone::Phone;
 use conformance::lab::sbc::{SBC, Sbc};
 
 const KAMAILIO: &str = "198.51.100.60";
@@ -39,6 +42,46 @@ fn kamailio_as_upstream_and_as_downstream_proxy_carries_calls_with_audio() {
         assert!(heard(&asks, &to) > 80 && heard(&waits, &from) > 80, "{}", told());
         assert_eq!(waits["ended-by"], "them", "{}", told());
         stage.nothing_stays_lent();
+    }
+}
+
+/// RFC 3327: the registrar is Kamailio, we are the edge. Alice's REGISTER goes on with a Path of ours, and what Kamailio has for
+/// her comes back along it, by the flow her NAT keeps open, also when we have been killed and started since: nothing is kept for it.
+#[test]
+fn a_registrar_behind_us_meets_its_phones_along_the_path() {
+    let parties =
+        format!("-p sbc={SBC} -p kamailio={KAMAILIO} -p carol=203.0.113.10 -s home:symmetric:alice");
+    let Some(lab) = Lab::up(&parties) else { return };
+    let config = format!(
+        "node-key: the-key-of-this-laboratory-only\nauth: {{ required: false }}\nlisteners:\n  - {{ address: udp:{SBC}:5060 }}\n\
+         domains: [sbc.test]\nproxy:\n  routes:\n    - {{ to: kam.test, via: udp:{KAMAILIO}:5060, trusted: true }}\n\
+         relay:\n  address: udp:{SBC}:5090\n  ports: 20000-20999\n"
+    );
+    let mut postern = lab.service("sbc", &config);
+    let run = conformance::lab::peer("kamailio/run-proxy");
+    let mut kamailio = lab.spawn("kamailio", &[&run, KAMAILIO, &format!("sip:{SBC}:5060")]);
+    kamailio.wait_for_port("kamailio", 5060, Duration::from_secs(10));
+    let at = |host, local, proxy| Phone::new(&lab, host, local, host, "kam.test", &format!("{proxy}:5060"));
+    let mut alice = at("alice", "192.168.1.10:5060", SBC);
+    let mut carol = at("carol", "203.0.113.10:5060", KAMAILIO);
+    // Nobody is asked for credentials here.
+    (alice.trusted, carol.trusted) = (true, true);
+    assert!(carol.register(300).is("200 REGISTER"));
+    let answer = alice.register_saying(300, "Supported: path\r\n");
+    assert!(answer.is("200 REGISTER"), "{}", answer.0);
+    let path = answer.header("Path").unwrap_or_else(|| panic!("no Path in {}", answer.0));
+    assert!(path.contains(SBC) && path.contains(";lr"), "{path}");
+    let media = |ip: &str| format!("{ip}:4000").parse().expect("an address");
+    for killed in [false, true] {
+        if killed {
+            postern.kill();
+            postern = lab.service("sbc", &config);
+        }
+        let mut call = Call::place(&mut carol, &mut alice, media("203.0.113.10"), media("192.168.1.10"));
+        assert_eq!((told(&call.ok).ip(), told(&call.invite).ip()), (ip(SBC), ip(SBC)), "{}", call.invite.0);
+        call.hung_up(&mut carol, &mut alice);
+        let mut call = Call::place(&mut alice, &mut carol, media("192.168.1.10"), media("203.0.113.10"));
+        call.hung_up(&mut alice, &mut carol);
     }
 }
 

@@ -73,12 +73,17 @@ impl Phone {
 
     /// Registers for `expires` seconds, with digest when asked. Returns the last answer.
     pub fn register(&mut self, expires: u32) -> Message {
+        self.register_saying(expires, "")
+    }
+
+    /// The same with more header lines.
+    pub fn register_saying(&mut self, expires: u32, more: &str) -> Message {
         let (aor, tag, call_id) = (format!("<sip:{}@{}>", self.user, self.domain), unique(), unique());
         let uri = format!("sip:{}", self.domain);
         let mut credentials = String::new();
         for cseq in 1..4 {
             let lines = format!(
-                "From: {aor};tag={tag}\r\nTo: {aor}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} REGISTER\r\nContact: {}\r\nExpires: {expires}\r\n{credentials}",
+                "From: {aor};tag={tag}\r\nTo: {aor}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} REGISTER\r\nContact: {}\r\nExpires: {expires}\r\n{more}{credentials}",
                 self.contact()
             );
             self.request("REGISTER", &uri, &lines, "");
