@@ -49,6 +49,7 @@ impl Proxy {
         if !is_success || response.method() != Method::Invite || !self.faces.wrote_topmost(&response) {
             return;
         }
+        let response = self.with_vias_shown(response);
         let Some(origin) = self.origin_of(cx, &response) else { return };
         let Some(invite) = invite_of(&response, origin.below) else { return };
         let Some((server, is_new)) = self.transactions.take_up(cx.now.at, origin.caller, invite.clone())

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //!  inside                          we                                    outside
-//!    │ Via: phone                   │ Via: ours                             │   the others are put back in the answer
+//!    │ Via: phone                   │ Via: ours;hid=hid~…                   │   the others are put back in the answer
 //!    │ Record-Route: inner proxy    │ Record-Route: <sip:hid~…@us;lr>       │   ours as well: its token can be read
 //!    │ Contact: sip:alice@10.0.0.2  │ Contact: <sip:hid~…@us>               │
 //!    │◄─ BYE sip:alice@10.0.0.2 ────│◄─────────── BYE sip:hid~…@us ─────────│
 //! ```
 //!
 //! The names ([`proto::hidden`]) are opened wherever they come back, before anything else looks at the message: the rest of
-//! the proxy knows nothing of this. Nothing is stored for them, so a restarted proxy opens them. The Vias need no name: an
-//! answer without a transaction goes nowhere anyway (RFC 6026 §8.9), and the transaction has its request.
+//! the proxy knows nothing of this. Nothing is stored for them, so a restarted proxy opens them. The Vias are put back out of the
+//! transaction's request; those of an INVITE have a name all the same, for the answer that comes when we were restarted in the
+//! meantime ([`crate::revived`]).
 
 use proto::hidden::{Hidden, PREFIX};
 use proto::node::{Flow, literal};
@@ -27,6 +28,10 @@ use crate::validate::Refusal;
 const ROUTE: u8 = b'R';
 /// The purpose of a Contact's name.
 const CONTACT: u8 = b'C';
+/// The purpose of the name of Vias.
+const VIAS: u8 = b'V';
+/// The parameter of our Via that has it.
+const VIAS_PARAM: &str = "hid";
 
 impl Config {
     /// Whether who is met by this path sees nothing of what is behind us. Siblings always do.
@@ -50,11 +55,32 @@ impl Proxy {
             return if wish.user { self.hide_contacts(edit, &message, to).finish() } else { message };
         }
         if let Some(own) = message.values(Name::Via).next() {
-            edit = edit.remove(Name::Via).push_front(Name::Via, own);
+            let own = self.with_hidden_vias(own, &message);
+            edit = edit.remove(Name::Via).push_front(Name::Via, &own);
         }
         edit = self.hide_routes(edit, &message, Name::RecordRoute, 0, to);
         edit = self.hide_routes(edit, &message, Name::Path, 0, to);
         self.hide_contacts(edit, &message, to).finish()
+    }
+
+    /// Our Via, with the name of those below it.
+    fn with_hidden_vias(&self, own: &str, message: &Message) -> String {
+        let below: Vec<&str> = message.values(Name::Via).skip(1).collect();
+        let named = message.method() == Method::Invite && !below.is_empty();
+        let name = named.then(|| self.config.token_keys.hide(VIAS, &below.join(","))).flatten();
+        name.map_or_else(|| own.to_owned(), |name| format!("{own};{VIAS_PARAM}={name}"))
+    }
+
+    /// An answer that nothing is known of any more, with the Vias that were kept from its sender.
+    pub(crate) fn with_vias_shown(&self, response: Message) -> Message {
+        let name = response.via().ok().and_then(|via| via.params.get(VIAS_PARAM).map(str::to_owned));
+        match name.map(|name| self.config.token_keys.reveal(VIAS, &name)) {
+            Some(Hidden::Text(below)) => {
+                let own = response.values(Name::Via).take(1);
+                put_back(response.edit(), Name::Via, own.chain([below.as_str()])).finish()
+            }
+            _ => response,
+        }
     }
 
     /// A response on its way back to somebody who is not to see our inside. The Record-Routes its request brought are the

@@ -3,7 +3,7 @@
 use proto::hidden::PREFIX;
 use proto::sip::{Message, Name, NameAddr};
 
-use crate::local_tests::{INSIDE, answer, call_over_networks, hidden_alice, pbx, two_networks};
+use crate::local_tests::{INSIDE, answer, call_over_networks, hidden_alice, pbx, ring, two_networks};
 use crate::net::*;
 
 /// Two networks, the outer one of which sees nothing of the inner one.
@@ -111,4 +111,27 @@ fn who_was_given_a_hidden_contact_calls_its_owner_by_it() {
     let call = phone.invite(&contact, &phone.sdp());
     let got = net.say(&phone.seen_at.clone(), P1, call);
     assert!(asked(&got, &pbx, "INVITE").is_some(), "{:#?}", net.steps());
+}
+
+/// Whoever picks up after a restart is heard, though the caller's Via was kept from it (RFC 3261 §16.7, §16.11).
+#[test]
+fn an_answer_after_a_restart_finds_the_vias_that_were_hidden() {
+    let (mut net, mut phone, mut pbx) = (veiled(), hidden_alice(), pbx());
+    phone.register(&mut net);
+    let got = ring(&mut net, &mut pbx, "sip:alice@a.example");
+    let invite = asked(&got, &phone, "INVITE").unwrap().message;
+    assert_nothing_inside_is_shown(&invite);
+    assert_eq!(invite.vias().count(), 1);
+    answer(&mut net, &phone, &invite, 180);
+    net.restart(P1);
+    let got = answer(&mut net, &phone, &invite, 200);
+    let ok = told(&got, &pbx).pop().expect("the 200 goes back");
+    assert_eq!((ok.status(), ok.vias().count()), (Some(200), 1));
+    assert!(ok.via().unwrap().sent_by().starts_with("10.0.0.50") && !ok.call_id().contains(PREFIX));
+    let ack = pbx.in_dialog("ACK", &ok, "");
+    let got = net.say("10.0.0.50:5060", INSIDE, ack);
+    assert!(asked(&got, &phone, "ACK").is_some(), "the ACK goes through");
+    let bye = phone.in_dialog("BYE", &invite, "");
+    let got = net.say(&phone.seen_at.clone(), P1, bye);
+    assert!(asked(&got, &pbx, "BYE").is_some(), "and so does the BYE");
 }
