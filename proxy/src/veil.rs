@@ -41,6 +41,10 @@ impl Config {
 
     /// The network of this path, if it sees nothing of what is behind us.
     pub(crate) fn hidden_from(&self, flow: &Flow) -> Option<&Network> {
+        // Asked of every message that comes or goes.
+        if !self.networks.iter().any(|network| network.hides) {
+            return None;
+        }
         let listener = self.listeners.get(self.listener_at(flow.transport, flow.local)?)?;
         let network = self.networks.get(listener.network)?;
         (network.hides && !self.is_sibling(flow.remote.ip())).then_some(network)
