@@ -158,6 +158,45 @@ fn describe_anew(talk: &mut Talk) {
     talk.a = moved;
 }
 
+/// Of each voice the numbers that never came, from the first to the last that did.
+fn gaps(ears: &Voice, ssrc: u32) -> Vec<u16> {
+    let heard: std::collections::BTreeSet<u16> =
+        ears.heard().iter().filter(|heard| heard.ssrc == ssrc).map(|heard| heard.sequence).collect();
+    let (Some(&first), Some(&last)) = (heard.first(), heard.last()) else { return vec![0] };
+    (first..=last).filter(|number| !heard.contains(number)).collect()
+}
+
+#[test]
+fn a_successor_takes_a_call_over_that_the_kernel_carries_and_no_packet_is_lost() {
+    let Some(mut talk) = talk("kernel-path: true") else { return };
+    if !allowed(&talk) {
+        return;
+    }
+    talk.comes_to(2);
+    let config = talk.stage.lab.scratch().join("sbc.yaml");
+    let argv = [postern(), "upgrade", "--json", "-c", &config.to_string_lossy()];
+    let mut asked = talk.stage.lab.spawn("sbc", &argv);
+    asked.wait(Duration::from_secs(60));
+    let heir = asked.report()["pid"].as_u64().unwrap_or_else(|| panic!("{}", asked.output()));
+    let _heir = Heir(heir.to_string());
+    talk.stage.postern.wait(Duration::from_secs(30));
+    assert!(talk.both_hear());
+    talk.comes_to(2);
+    assert!(talk.both_hear(), "in the kernel again");
+    assert_eq!((gaps(&talk.a, 0xb), gaps(&talk.b, 0xa)), (Vec::new(), Vec::new()), "packets that were lost");
+    talk.call.hang_up(&mut talk.alice, &mut talk.bob);
+    talk.stage.nothing_stays_lent();
+}
+
+/// A process that nobody else ends.
+struct Heir(String);
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("kill").arg(&self.0).status();
+    }
+}
+
 #[test]
 fn kill_9_leaves_nothing_behind_that_carries() {
     let Some(mut talk) = talk("kernel-path: true") else { return };

@@ -1,7 +1,8 @@
 //! Handshakes of DTLS-SRTP (RFC 5764) for the relay, by dimpl: it does no I/O and reads no clock, but it draws its keys from
 //! the operating system, so it lives here and not in the relay.
 //!
-//! The certificate is made at every start: nobody has to know it beforehand, its hash stands in each description.
+//! Nobody has to know the certificate beforehand, its hash stands in each description. It is kept like the other keys all
+//! the same: a description that was read before a restart names it, and the handshake may come after it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use dimpl::{Config, Dtls, DtlsCertificate, Output, SrtpProfile};
 use proto::srtp::{Master, Profile, fingerprint};
 use relay::dtls::{Handshake, Handshakes, Step};
+use serde::{Deserialize, Serialize};
 
 /// What fits through every path.
 const MTU: usize = 1150;
@@ -16,6 +18,32 @@ const MTU: usize = 1150;
 const BUFFER: usize = 2048;
 /// First repetition of a flight: a browser's own is 50 ms.
 const REPEATS_AFTER: Duration = Duration::from_millis(250);
+
+/// A certificate and its private key, both as DER.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct Identity {
+    certificate: Vec<u8>,
+    private_key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({})", fingerprint::of(&self.certificate))
+    }
+}
+
+impl Identity {
+    /// A new one.
+    pub fn new() -> Result<Identity, String> {
+        let words = |error: &dyn std::fmt::Display| format!("no certificate for DTLS-SRTP: {error}");
+        let key = rcgen::KeyPair::generate().map_err(|error| words(&error))?;
+        let mut params = rcgen::CertificateParams::new(Vec::new()).map_err(|error| words(&error))?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "postern");
+        let certificate = params.self_signed(&key).map_err(|error| words(&error))?;
+        Ok(Identity { certificate: certificate.der().to_vec(), private_key: key.serialize_der() })
+    }
+}
 
 /// Our certificate, and how handshakes are made under it.
 pub struct Maker {
@@ -33,12 +61,11 @@ impl std::fmt::Debug for Maker {
 impl Maker {
     /// With a certificate of its own.
     pub fn new() -> Result<Maker, String> {
-        let words = |error: &dyn std::fmt::Display| format!("no certificate for DTLS-SRTP: {error}");
-        let key = rcgen::KeyPair::generate().map_err(|error| words(&error))?;
-        let mut params = rcgen::CertificateParams::new(Vec::new()).map_err(|error| words(&error))?;
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::CommonName, "postern");
-        let certificate = params.self_signed(&key).map_err(|error| words(&error))?;
+        Maker::with(Identity::new()?)
+    }
+
+    /// With this one.
+    pub fn with(identity: Identity) -> Result<Maker, String> {
         // Who sends here is known by the session's description, so nobody is asked for a cookie first.
         let config = Config::builder()
             .mtu(MTU)
@@ -46,9 +73,9 @@ impl Maker {
             .flight_start_rto(REPEATS_AFTER)
             .build()
             .map_err(|error| format!("DTLS-SRTP can't be set up: {error}"))?;
-        let der = certificate.der().to_vec();
-        let fingerprint = fingerprint::of(&der);
-        let certificate = DtlsCertificate { certificate: der, private_key: key.serialize_der() };
+        let Identity { certificate, private_key } = identity;
+        let fingerprint = fingerprint::of(&certificate);
+        let certificate = DtlsCertificate { certificate, private_key };
         Ok(Maker { config: Arc::new(config), certificate, fingerprint })
     }
 }

@@ -21,7 +21,7 @@ pub struct Keyring {
     pub pair: [u8; 32],
     /// What access servers mint and reflectors take.
     pub ticket: [u8; 32],
-    /// What ends DTLS-SRTP; this one is new at every start.
+    /// What ends DTLS-SRTP.
     pub dtls: Option<Arc<dyn Handshakes>>,
 }
 
@@ -35,6 +35,15 @@ impl Keyring {
     /// Derives every key from one secret; `configured` (the file's `node-key`) takes the place of the node key, and of
     /// the token key too, so that proxies that share it route each other's dialogs.
     pub fn from_secret(secret: &[u8; 32], configured: Option<&str>) -> Keyring {
+        Keyring::with_identity(secret, configured, crate::dtls::Identity::new())
+    }
+
+    /// The same with a certificate for DTLS-SRTP that is there already.
+    pub fn with_identity(
+        secret: &[u8; 32],
+        configured: Option<&str>,
+        identity: Result<crate::dtls::Identity, String>,
+    ) -> Keyring {
         let shared = configured.map(|words| blake3::derive_key("postern node-key v1", words.as_bytes()));
         Keyring {
             token: blake3::derive_key("postern token v1", &shared.unwrap_or(*secret)),
@@ -43,7 +52,7 @@ impl Keyring {
             spread: blake3::derive_key("postern spread v1", secret),
             pair: blake3::derive_key("postern pair v1", secret),
             ticket: blake3::derive_key("postern ticket v1", &shared.unwrap_or(*secret)),
-            dtls: match crate::dtls::Maker::new() {
+            dtls: match identity.and_then(crate::dtls::Maker::with) {
                 Ok(maker) => Some(Arc::new(maker)),
                 Err(error) => {
                     tracing::error!(%error, "browsers can't be talked to");

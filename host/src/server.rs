@@ -17,6 +17,7 @@ pub use self::handle::{Handle, Recordings, StatusReport};
 pub(crate) use self::sockets::open_udp;
 use self::starting::Starting;
 use crate::config::Settings;
+use crate::dtls::Identity;
 use crate::events::Collector;
 use crate::keys::{self, Keyring};
 use crate::lanes::seat::Command;
@@ -80,8 +81,13 @@ impl Server {
             (Some(store), _) => store.secret().map_err(|error| store_error(settings, &error))?,
             (None, from) => from.remains().map_or_else(keys::random, Remains::secret),
         };
-        let keys = Keyring::from_secret(&secret, settings.file.node_key.as_deref());
-        Starting { settings, keys, secret, store, from }.start()
+        let identity = match &store {
+            Some(store) => store.identity().map_err(|error| store_error(settings, &error))?,
+            None => from.remains().and_then(Remains::identity).map_or_else(Identity::new, Ok),
+        };
+        let known = identity.clone().ok();
+        let keys = Keyring::with_identity(&secret, settings.file.node_key.as_deref(), identity);
+        Starting { settings, keys, secret, identity: known, store, from }.start()
     }
 
     /// What others may ask of it.

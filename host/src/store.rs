@@ -13,6 +13,7 @@ use std::time::Duration;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::bindings::Bindings;
+use crate::dtls::Identity;
 
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
 /// Namespace, a zero byte, the address of record → its bindings, as [`Bindings`] has them.
@@ -77,6 +78,23 @@ impl Store {
         };
         write.commit()?;
         Ok(secret)
+    }
+
+    /// The certificate for DTLS-SRTP: kept from the first start on.
+    pub fn identity(&self) -> Result<Result<Identity, String>, redb::Error> {
+        let there = self.file.database();
+        let write = there.as_ref().ok_or_else(lent)?.begin_write()?;
+        let identity = {
+            let mut keys = write.open_table(KEYS)?;
+            let kept = keys.get("dtls")?.and_then(|value| serde_json::from_slice(value.value()).ok());
+            let identity = kept.map_or_else(Identity::new, Ok);
+            if let Ok(record) = identity.as_ref().map(serde_json::to_vec) {
+                keys.insert("dtls", record.unwrap_or_default().as_slice())?;
+            }
+            identity
+        };
+        write.commit()?;
+        Ok(identity)
     }
 
     /// Every binding of a namespace. Records that can't be read are left out, and logged.
@@ -301,6 +319,7 @@ mod tests {
         let file = folder.join("test.redb");
         let store = Store::open(&file).unwrap();
         let secret = store.secret().unwrap();
+        let certificate = format!("{:?}", store.identity().unwrap().unwrap());
         let (bindings, alice) = (Bindings::default(), [binding("sip:a@10.0.0.1")]);
         let put = |aor: &str, some: &[Binding]| {
             let writer = store.writer("proxy");
@@ -313,6 +332,7 @@ mod tests {
 
         let store = Store::open(&file).unwrap();
         assert_eq!(store.secret().unwrap(), secret);
+        assert_eq!(format!("{:?}", store.identity().unwrap().unwrap()), certificate);
         let kept = store.bindings("proxy").unwrap();
         assert_eq!(
             (kept.aors(), kept.of("alice@example.org")),

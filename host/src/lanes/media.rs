@@ -282,6 +282,36 @@ mod tests {
         }
     }
 
+    /// Media ports don't ask for ICMP errors: whoever forges one would cost a packet.
+    #[test]
+    fn a_party_whose_port_is_closed_costs_nobody_else_a_packet() {
+        for (_control, mut path) in paths() {
+            let (in_port, in_addr) = path.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let (out_port, _) = path.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let closed = peer().local_addr().unwrap();
+            let (alice, bob) = (peer(), peer());
+            let open = bob.local_addr().unwrap();
+            for number in 0..20u8 {
+                alice.send_to(&[number], in_addr).unwrap();
+                let mut carried = false;
+                while !carried {
+                    let turn = path.turn(Some(Duration::from_secs(5)), &mut |_, socket, _, slot, len| {
+                        assert_eq!(socket, in_port);
+                        carried = true;
+                        let to = if slot[0] % 2 == 0 { closed } else { open };
+                        Forward::Send { socket: out_port, to, len }
+                    });
+                    assert_eq!(turn.unwrap().dropped, 0);
+                }
+            }
+            for number in (1..20u8).step_by(2) {
+                let mut buffer = [0; 16];
+                let (length, _) = bob.recv_from(&mut buffer).unwrap();
+                assert_eq!(buffer[..length], [number]);
+            }
+        }
+    }
+
     #[test]
     fn a_released_port_is_free_again_and_its_number_used_again() {
         for (_control, mut path) in paths() {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use proto::node::Transport;
 
 use super::Handle;
+use crate::dtls::Identity;
 use crate::lanes::seat::Command;
 use crate::net::outside::Errand;
 use crate::store::Lender;
@@ -22,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Belongings {
     /// What the keys derive from.
     pub(super) secret: [u8; 32],
+    pub(super) identity: Option<Identity>,
     pub(super) lender: Option<Lender>,
     /// Listeners for connections: the runtime's are copies of these.
     pub(super) doors: Doors,
@@ -64,6 +66,10 @@ impl Handle {
 
     pub(crate) fn secret(&self) -> [u8; 32] {
         self.belongings.secret
+    }
+
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.belongings.identity.clone()
     }
 
     /// Reads no more SIP. It waits in its sockets, and connections before their doors.

@@ -20,6 +20,7 @@ use crate::bindings::Bindings;
 use crate::capture::{Recorder, View};
 use crate::config::values::SipAddress;
 use crate::config::{Settings, lower, peers, shield, tls};
+use crate::dtls::Identity;
 use crate::events::Collector;
 use crate::kernel::{Handed, Kernel};
 use crate::keys::{self, Keyring};
@@ -39,6 +40,7 @@ pub(super) struct Starting<'a> {
     pub(super) settings: &'a Settings,
     pub(super) keys: Keyring,
     pub(super) secret: [u8; 32],
+    pub(super) identity: Option<Identity>,
     pub(super) store: Option<Store>,
     pub(super) from: From<'a>,
 }
@@ -138,7 +140,8 @@ impl Starting<'_> {
     /// What a successor of this process will ask for.
     fn belongings(&self, streams: &[(Transport, SocketAddr, TcpListener)]) -> Belongings {
         let lender = self.store.as_ref().map(Store::lender);
-        let belongings = Belongings { secret: self.secret, lender, ..Belongings::default() };
+        let identity = self.identity.clone();
+        let belongings = Belongings { secret: self.secret, identity, lender, ..Belongings::default() };
         streams.iter().for_each(|(transport, at, door)| belongings.doors.keep((*transport, *at), door));
         belongings
     }

@@ -112,6 +112,7 @@ fn hand_over(line: &UnixStream, handle: &Handle, heir: i32) -> io::Result<()> {
             let remains = Remains {
                 listening: handle.listening(),
                 secret: handle.secret(),
+                identity: handle.identity(),
                 bindings: bindings.into_iter().map(named).collect(),
             };
             handle.ending().set(Outcome::TakenBack(remains, estate.sessions));
@@ -132,6 +133,7 @@ fn offer(mut line: &UnixStream, handle: &Handle) -> io::Result<()> {
         pid: std::process::id(),
         listening: handle.listening().iter().map(ToString::to_string).collect(),
         secret: handle.secret(),
+        identity: handle.identity(),
         bindings: heads.collect(),
     };
     wire::send(line, &Ok::<Offer, String>(offer))?;

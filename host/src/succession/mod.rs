@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::bindings::Bindings;
 use crate::config::Settings;
 use crate::config::values::SipAddress;
+use crate::dtls::Identity;
 
 pub(crate) use self::giving::give;
 pub use self::giving::{Ending, Outcome};
@@ -89,6 +90,8 @@ pub struct Remains {
     listening: Vec<SipAddress>,
     /// What its keys derive from.
     secret: [u8; 32],
+    /// Its certificate for DTLS-SRTP.
+    identity: Option<Identity>,
     /// Without a store: service, address of record and record of each.
     bindings: Vec<(String, String, Vec<u8>)>,
 }
@@ -102,6 +105,10 @@ impl std::fmt::Debug for Remains {
 impl Remains {
     pub(crate) fn secret(&self) -> [u8; 32] {
         self.secret
+    }
+
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity.clone()
     }
 
     /// A configuration with the ports that were given where the file leaves the choice.
@@ -130,6 +137,8 @@ pub struct Offer {
     listening: Vec<String>,
     /// The secret its keys derive from.
     secret: [u8; 32],
+    /// Its certificate for DTLS-SRTP.
+    identity: Option<Identity>,
     /// Without a store: how many bindings follow.
     bindings: Vec<BindingHead>,
 }

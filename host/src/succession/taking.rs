@@ -48,7 +48,7 @@ impl Predecessor {
             bindings.push((head.service, head.aor, record));
         }
         let listening = offer.listening.iter().filter_map(|words| words.parse().ok()).collect();
-        let remains = Remains { listening, secret: offer.secret, bindings };
+        let remains = Remains { listening, secret: offer.secret, identity: offer.identity, bindings };
         Ok(Some(Predecessor { line, pid: offer.pid, remains }))
     }
 
