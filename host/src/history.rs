@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use proto::event::{CallEnded, Event, Live, MediaDecided, Name};
 use serde::{Deserialize, Serialize};
 
+use crate::capture::rules::Rules;
 use crate::events::Stamped;
 
 /// Calls that are remembered, and relay sessions.
@@ -96,15 +97,21 @@ struct Inner {
 
 /// Shared between the collector, which writes, and the admin socket, which reads.
 #[derive(Debug, Default)]
-pub struct History(Mutex<Inner>);
+pub struct History(Mutex<Inner>, Rules);
 
 impl History {
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Which calls are recorded without being asked for.
+    pub fn rules(&self) -> &Rules {
+        &self.1
+    }
+
     /// Remembers an event.
     pub fn take(&self, stamped: Stamped) {
+        self.1.take(&stamped.event);
         self.inner().take(stamped);
     }
 

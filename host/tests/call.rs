@@ -136,6 +136,25 @@ fn whoever_asks_about_a_call_in_its_course_is_told_how_its_media_is_now() {
     server.stop();
 }
 
+#[test]
+fn a_call_that_a_rule_wants_is_recorded_with_both_parties_packets() {
+    let folder = std::env::temp_dir().join(format!("postern-rules-{}", std::process::id()));
+    let rules = format!("record: {{ folder: {}, rules: [{{ user: bob, calls: 1 }}] }}", folder.display());
+    let text = text("always", 2, "22000-22199").replace("threads: 2", &format!("threads: 2, {rules}"));
+    let settings =
+        Settings::from_text(Path::new("test.yaml"), &text).unwrap_or_else(|error| panic!("{error}"));
+    let server = Server::start(&settings).unwrap_or_else(|error| panic!("{error}"));
+    assert_heard(&run(&phones(&server, Transport::Udp, 14_600)).unwrap());
+    server.stop();
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let bytes = std::fs::read(&files[0]).unwrap();
+    let packets = host::capture::pcapng::read(&bytes).expect("pcapng");
+    let from = |port: u16| packets.iter().filter(|packet| packet.ports[0] == port).count();
+    assert!(from(14_600) > 5 && from(14_700) > 5, "{} and {}", from(14_600), from(14_700));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// The range is changed while they talk: they go on by the ports they have, the next ones get others.
 #[test]
 fn media_ports_change_by_a_reload_under_a_call() {

@@ -273,6 +273,35 @@ fn ng_may_be_an_address_a_list_or_a_mapping() {
 }
 
 #[test]
+fn a_rule_for_recording_says_which_calls_it_means() {
+    let record = |rule: &str| {
+        format!(
+            "networks: {{ default: {{ bind: 127.0.0.1 }} }}\nnode-key: 0123456789abcdef\nrelay:\n  ports: 20000-20099\n  record: {{ rules: [{rule}] }}\n"
+        )
+    };
+    let rule = "{ user: \"49*\", domain: a.example, source: [192.0.2.0/24, \"2001:db8::/32\"], calls: 5, percent: 20 }";
+    let settings =
+        Settings::from_text(Path::new("test.yaml"), &record(rule)).unwrap_or_else(|error| panic!("{error}"));
+    let rules = host::config::lower::record_rules(&settings);
+    assert_eq!(
+        (rules[0].user.as_deref(), rules[0].source.len(), rules[0].calls, rules[0].share),
+        (Some("49*"), 2, Some(5), 20)
+    );
+    for (rule, words) in [
+        ("{}", "would record every call"),
+        ("{ user: \"\" }", "is empty"),
+        ("{ calls: 0 }", "records nothing"),
+        ("{ percent: 101 }", "not from 1 to 100"),
+        ("{ percent: 0 }", "not from 1 to 100"),
+        ("{ usr: bob }", "usr"),
+        ("{ source: [nonsense] }", "nonsense"),
+    ] {
+        let error = refused(&record(rule)).to_string();
+        assert!(error.contains(words), "{rule}: {error}");
+    }
+}
+
+#[test]
 fn ng_is_never_open_to_everybody_by_accident() {
     let ng = |ng: &str| refused(&format!("relay:\n  ports: 20000-20099\n  ng: {ng}\n"));
     for (text, words) in [

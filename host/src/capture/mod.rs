@@ -5,6 +5,7 @@
 //! this module named are ever removed.
 
 pub mod pcapng;
+pub mod rules;
 pub mod wav;
 
 use std::collections::HashMap;

@@ -9,7 +9,7 @@ use proto::node::Transport;
 use super::Settings;
 use super::errors::{ConfigError, nearest};
 use super::places::Places;
-use super::schema::{Listener, Network, Relay};
+use super::schema::{Listener, Network, RecordRule, Relay};
 use super::tls;
 use super::values::SipAddress;
 
@@ -268,6 +268,10 @@ fn relay(relay: &Relay, context: &Context<'_>) -> Checked {
         let what = "`relay.record` leaves no room for any recording";
         return Err(context.error("relay.record", what, "give `megabytes` and `files` at least 1"));
     }
+    for (index, rule) in relay.record.rules.iter().enumerate() {
+        record_rule(rule)
+            .map_err(|(what, remedy)| context.error(&format!("relay.record.rules.{index}"), what, remedy))?;
+    }
     Ok(())
 }
 
@@ -275,6 +279,30 @@ fn relay(relay: &Relay, context: &Context<'_>) -> Checked {
 fn files(settings: &Settings, context: &Context<'_>) -> Checked {
     let at = if settings.file.relay.is_some() { "relay.ports" } else { "listeners" };
     crate::limits::files(settings).map_err(|(what, remedy)| context.error(at, what, remedy))
+}
+
+fn record_rule(rule: &RecordRule) -> Result<(), (String, &'static str)> {
+    let says_nothing = *rule == RecordRule::default();
+    let empty = |word: &Option<String>| word.as_ref().is_some_and(String::is_empty);
+    if says_nothing {
+        let what = "a rule that says nothing would record every call".to_owned();
+        return Err((
+            what,
+            "name a `user`, a `domain`, a `source`, `calls` or a `percent`; `percent: 100` is every call",
+        ));
+    }
+    if empty(&rule.user) || empty(&rule.domain) {
+        return Err(("`user` or `domain` is empty".into(), "name one, or leave it out: then any is meant"));
+    }
+    match (rule.calls, rule.percent) {
+        (Some(0), _) => {
+            Err(("`calls: 0` records nothing".into(), "write how many, or leave it out: then all are meant"))
+        }
+        (_, Some(percent @ (0 | 101..))) => {
+            Err((format!("`percent: {percent}` is not from 1 to 100"), "write how many of a hundred calls"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Commands come where no SIP does, and only from whom they may.

@@ -242,6 +242,19 @@ pub fn recordings(settings: &Settings) -> Option<crate::capture::Limits> {
     Some(crate::capture::Limits { folder, file_size, files })
 }
 
+/// Which calls are recorded without being asked for.
+pub fn record_rules(settings: &Settings) -> Vec<crate::capture::rules::Rule> {
+    let own = settings.file.relay.iter().flat_map(|relay| &relay.record.rules);
+    let rule = |own: &schema::RecordRule| crate::capture::rules::Rule {
+        user: own.user.clone(),
+        domain: own.domain.clone(),
+        source: own.source.iter().map(|range| range.0).collect(),
+        calls: own.calls,
+        share: own.percent.unwrap_or(100),
+    };
+    own.map(rule).collect()
+}
+
 /// The redirect server's configuration.
 pub fn redirect(keys: &Keyring) -> redirect::Config {
     redirect::Config { key: Some(keys.node.clone()), ..redirect::Config::default() }

@@ -88,6 +88,7 @@ impl Handle {
             tables.reconfigure(&accounts, shield::policy(settings));
         }
         self.keyroom.swap(tls::lower(settings));
+        self.history.rules().swap(lower::record_rules(settings));
         journal::show(settings.file.log);
         self.configure(settings);
         let mut kept = self.settings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -58,6 +58,8 @@ impl Starting<'_> {
         let post = PostOffice::new(mailboxes, served, self.keys.spread).unsealing(self.keys.token_keys());
         let post = Arc::new(post);
         let collector = Collector::start(count).map_err(|error| no_threads(&error))?;
+        collector.history().rules().order_from(post.clone());
+        collector.history().rules().swap(lower::record_rules(self.settings));
         let (outside, errands) = Outside::new();
 
         let (recorder, view, writer) = self.recorder()?;

@@ -21,7 +21,7 @@ pub use self::listeners::{Listener, Network};
 pub use self::media::{Anchor, Latch, SameNat, Srtp};
 pub use self::ng::Ng;
 pub use self::proxy::{Proxy, Registrations, Timers, Transport};
-pub use self::relay::{Record, Relay, RelayMode};
+pub use self::relay::{Record, RecordRule, Relay, RelayMode};
 pub use self::users::{Algorithm, Auth, Ha1, User, Users};
 use super::peers::{Access, Reflector};
 use super::shield::Shield;

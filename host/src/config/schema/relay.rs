@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ng::Ng;
-use crate::config::values::{Ports, SipAddress, Span};
+use crate::config::values::{Cidr, Ports, SipAddress, Span};
 
 /// The relay.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -73,11 +73,29 @@ pub struct Record {
     pub megabytes: u32,
     /// How many are kept; the oldest go first.
     pub files: u32,
+    /// Calls that are recorded without being asked for. The first rule that fits is the one that counts.
+    pub rules: Vec<RecordRule>,
+}
+
+/// Which calls: all that it says must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RecordRule {
+    /// The caller's or the callee's user part; with a `*` at its end, what begins so.
+    pub user: Option<String>,
+    /// The domain of that party.
+    pub domain: Option<String>,
+    /// Where the call comes from.
+    pub source: Vec<Cidr>,
+    /// How many calls, from the start or the reload that brought the rule.
+    pub calls: Option<u32>,
+    /// How many of a hundred.
+    pub percent: Option<u8>,
 }
 
 impl Default for Record {
     fn default() -> Record {
-        Record { folder: None, megabytes: 100, files: 100 }
+        Record { folder: None, megabytes: 100, files: 100, rules: Vec::new() }
     }
 }
 
