@@ -75,7 +75,7 @@ impl Relay {
                 Switch::Media => leg.switches.set(MEDIA, !on),
                 Switch::Dtmf => leg.switches.set(DTMF, !on),
                 Switch::Silence => leg.switches.set(SILENCE, !on),
-                Switch::Record => leg.switches.set(RECORD, on),
+                Switch::Record | Switch::Pause => leg.switches.set(RECORD, on),
             }
         }
     }

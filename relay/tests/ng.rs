@@ -323,6 +323,51 @@ fn media_and_digits_can_be_blocked_and_sound_silenced() {
     assert_eq!(unknown.text("error-reason"), Some("Unknown call-ID"));
 }
 
+#[test]
+fn a_party_may_be_meant_by_its_label_and_everybody_by_all() {
+    let mut rig = rig();
+    let for_b = port(&rig.ng_offer(ALICE, &[("label", text("left"))]));
+    let for_a = port(&rig.ng_answer(BOB, &[("label", text("right"))]));
+    let mut n = 0;
+    let mut heard = |rig: &mut Rig| {
+        n += 1;
+        let a = rig.packet(A, outside(for_a), &rtp(1, n)).is_some();
+        (a, rig.packet(B, outside(for_b), &rtp(2, n)).is_some())
+    };
+    assert_eq!(heard(&mut rig), (true, true));
+    let call = [("call-id", text("c1"))];
+    let say = |rig: &mut Rig, command, more: &[(&str, Value<'static>)]| {
+        let answer = rig.command(&[&[("command", text(command))], &call[..], more].concat());
+        assert_eq!(answer.text("result"), Some("ok"), "{command}: {answer:?}");
+    };
+    say(&mut rig, "block media", &[("label", text("right"))]);
+    assert_eq!(heard(&mut rig), (true, false));
+    say(&mut rig, "unblock media", &[("label", text("right"))]);
+    say(&mut rig, "block media", &[("from-tag", text("a"))]);
+    assert_eq!(heard(&mut rig), (false, true));
+    say(&mut rig, "block media", &[("all", text("all"))]);
+    assert_eq!(heard(&mut rig), (false, false));
+    say(&mut rig, "unblock media", &[("flags", list(&["all"]))]);
+    assert_eq!(heard(&mut rig), (true, true));
+}
+
+#[test]
+fn flags_that_ask_for_what_happens_anyway_are_passed_over_and_ports_stay_over_a_re_offer() {
+    let flags = list(&["symmetric", "strict-source", "media-handover", "port-latching", "trust-address"]);
+    let mut rig = rig();
+    let first = rig.command(&[
+        ("command", text("offer")),
+        ("call-id", text("c1")),
+        ("from-tag", text("a")),
+        ("sdp", text(ALICE)),
+        ("flags", flags.clone()),
+    ]);
+    assert_eq!((first.text("result"), first.text("warning")), (Some("ok"), None));
+    let for_b = port(first.text("sdp").unwrap());
+    rig.ng_answer(BOB, &[("flags", flags.clone())]);
+    assert_eq!(port(&rig.ng_offer(ALICE, &[("to-tag", text("b")), ("flags", flags)])), for_b);
+}
+
 const CRYPTO: &str = "a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n";
 
 #[test]
@@ -504,6 +549,27 @@ fn a_recorded_call_gives_copies_of_what_both_parties_sent_until_it_ends() {
         .collect();
     let packet = |n| Some((Side::Caller, address(A), outside(for_a), n));
     assert_eq!(copies, [packet(1), None, packet(3), None]);
+}
+
+#[test]
+fn a_recording_that_pauses_goes_on_in_the_same_file() {
+    let mut rig = rig();
+    rig.ng_offer(ALICE, &[]);
+    let for_a = port(&rig.ng_answer(BOB, &[]));
+    for (n, command) in
+        ["start recording", "pause recording", "start recording", "delete"].into_iter().enumerate()
+    {
+        let answer = rig.command(&[("command", text(command)), ("call-id", text("c1"))]);
+        assert_eq!(answer.text("result"), Some("ok"), "{command}");
+        if command != "delete" {
+            rig.packet(A, outside(for_a), &rtp(1, n as u16));
+        }
+    }
+    let copies = rig.captured.iter().map(|captured| match &captured.what {
+        Capture::Packet { bytes, .. } => Some(bytes[3]),
+        Capture::End => None,
+    });
+    assert_eq!(copies.collect::<Vec<_>>(), [Some(0), Some(2), None]);
 }
 
 #[test]

@@ -117,6 +117,8 @@ pub enum Switch {
     Silence,
     /// The call is recorded.
     Record,
+    /// Its recording waits, and goes on in the same file when it is started again.
+    Pause,
 }
 
 /// What is wanted.
@@ -165,6 +167,7 @@ impl Command {
             "unsilence media" => switch(Switch::Silence, true),
             "start recording" => switch(Switch::Record, true),
             "stop recording" => switch(Switch::Record, false),
+            "pause recording" => switch(Switch::Pause, true),
             _ if NOT_BUILT.contains(&name.as_str()) => Err("This relay does not support that command"),
             _ => Err("Unrecognized command"),
         }
@@ -207,7 +210,7 @@ fn limit(dict: &Dict<'_>) -> usize {
 }
 
 /// Commands of rtpengine that make media, or a third party's copy of it.
-const NOT_BUILT: [&str; 10] = [
+const NOT_BUILT: [&str; 9] = [
     "play media",
     "stop media",
     "play dtmf",
@@ -217,7 +220,6 @@ const NOT_BUILT: [&str; 10] = [
     "subscribe request",
     "subscribe answer",
     "unsubscribe",
-    "pause recording",
 ];
 
 #[cfg(test)]

@@ -318,6 +318,7 @@ impl Relay {
         for (session, side) in legs {
             match switch {
                 Switch::Record => self.record(session, on),
+                Switch::Pause => self.switch_legs(session, None, Switch::Record, false),
                 _ => self.switch_legs(session, side, switch, on),
             }
         }
