@@ -95,11 +95,11 @@ enum Credentials {
 }
 
 impl Gate {
-    /// By the configuration's realm, algorithms and nonce key.
-    pub fn new(config: &Config) -> Gate {
+    /// By the configuration's realm, algorithms and nonce key, on the lane of this index.
+    pub fn new(config: &Config, lane: u16) -> Gate {
         let hash = |algorithm| Some(digest::hashed(algorithm, "", "", ""));
         let nobody = Secret::Hashed { md5: hash(Algorithm::Md5), sha256: hash(Algorithm::Sha256) };
-        Gate { nonces: Nonces::new(config.nonce_key), nobody }
+        Gate { nonces: Nonces::new(config.nonce_key).of_lane(lane), nobody }
     }
 
     /// Whether this request may be served. Trusted trunks and proven siblings need no credentials and have no limit; a

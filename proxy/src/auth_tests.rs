@@ -22,7 +22,7 @@ struct Scene {
 fn scene() -> Scene {
     let config = config();
     let tables = Maps::with_users([user("alice", &["alice@"]), user("desk", &["desk@", "boss@example.com"])]);
-    Scene { gate: Gate::new(&config), config, clock: Clock::new(), tables }
+    Scene { gate: Gate::new(&config, 0), config, clock: Clock::new(), tables }
 }
 
 impl Scene {

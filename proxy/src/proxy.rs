@@ -107,7 +107,7 @@ impl Proxy {
         let limit = config.limits.calls.saturating_mul(TRANSACTIONS_PER_CALL);
         Proxy {
             faces: Faces::new(&config),
-            gate: Gate::new(&config),
+            gate: Gate::new(&config, birth.lane.index),
             proven: Proven::default(),
             transactions: Transactions::new(config.timers, limit, &mut dice),
             contexts: Map::with_hasher(keyed),
@@ -136,7 +136,7 @@ impl Proxy {
     /// From the next `handle` on, another configuration. Calls go on.
     pub fn reconfigure(&mut self, config: Arc<Config>) {
         self.faces = Faces::new(&config);
-        self.gate = Gate::new(&config);
+        self.gate = Gate::new(&config, self.birth.lane.index);
         self.brief = Brief::of(&config);
         self.remembered.forget();
         self.config = config;

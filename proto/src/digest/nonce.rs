@@ -1,9 +1,9 @@
 //! Nonces that carry their own proof, so that a challenge costs no memory.
 //!
 //! ```text
-//!  base64url of:  | milliseconds since the epoch, 6 bytes | count, 2 bytes | MAC, 10 bytes |       24 characters
-//!                   when it was made                        tells two of     keyed BLAKE3 over both, source IP
-//!                                                           one moment apart and realm
+//!  base64url of:  | milliseconds since the epoch, 6 bytes | lane 6 bits, count 10 bits | MAC, 10 bytes |       24 characters
+//!                   when it was made                        tells two of one moment      keyed BLAKE3 over all that,
+//!                                                           apart                        source IP and realm
 //! ```
 
 use std::cell::Cell;
@@ -21,6 +21,7 @@ pub const LIFE: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct Nonces {
     key: [u8; 32],
+    lane: u16,
     count: Cell<u16>,
 }
 
@@ -44,13 +45,19 @@ pub enum NonceCheck {
 impl Nonces {
     /// From a key.
     pub fn new(key: [u8; 32]) -> Nonces {
-        Nonces { key, count: Cell::new(0) }
+        Nonces { key, lane: 0, count: Cell::new(0) }
+    }
+
+    /// The same for one of several lanes that share a key: none makes a nonce that another makes, too.
+    pub fn of_lane(self, lane: u16) -> Nonces {
+        Nonces { lane, ..self }
     }
 
     /// A nonce for this moment (milliseconds since the epoch). No two of one `Nonces` are the same.
     pub fn make(&self, unix_ms: u64, realm: &str, source: IpAddr) -> String {
         let count = self.count.replace(self.count.get().wrapping_add(1));
-        let when = (unix_ms << 16 | u64::from(count)).to_be_bytes();
+        let twin = self.lane.wrapping_shl(COUNT_BITS) | count & ((1 << COUNT_BITS) - 1);
+        let when = (unix_ms << 16 | u64::from(twin)).to_be_bytes();
         let mut nonce = [0; WHEN_LEN + MAC_LEN];
         nonce[..WHEN_LEN].copy_from_slice(&when);
         nonce[WHEN_LEN..].copy_from_slice(&self.mac(when, realm, source));
@@ -87,6 +94,7 @@ fn decode(nonce: &str) -> Option<([u8; WHEN_LEN], [u8; MAC_LEN])> {
     Some((*when, mac.try_into().ok()?))
 }
 
+const COUNT_BITS: u32 = 10;
 const WHEN_LEN: usize = 8;
 const MAC_LEN: usize = 10;
 const CHARS: usize = (WHEN_LEN + MAC_LEN) * 4 / 3;
@@ -147,6 +155,13 @@ mod tests {
         assert_ne!(one, two);
         assert_ne!(id(&one), id(&two));
         assert_eq!(id(&one), id(&one));
+    }
+
+    #[test]
+    fn lanes_that_share_a_key_never_make_the_same_one() {
+        let lanes = [0, 1, 63].map(|lane| nonces().of_lane(lane));
+        let made = lanes.iter().flat_map(|nonces| (0..1024).map(|_| nonces.make(NOW, "x", ip("192.0.2.1"))));
+        assert_eq!(made.collect::<std::collections::HashSet<_>>().len(), 3 * 1024);
     }
 
     proptest! {
