@@ -14,8 +14,10 @@ impl<'a> Params<'a> {
     /// A parameter's value (unquoted slice: quotes removed, escapes left); `Some("")` when it has none.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         if self.are_plain() {
-            let mut plain = self.plain().filter(|(n, _)| n.eq_ignore_ascii_case(name));
-            return plain.next().map(|(_, value)| value);
+            let is_meant = |(n, value): &(&str, Option<&str>)| {
+                n.eq_ignore_ascii_case(name) && !(n.is_empty() && value.is_none())
+            };
+            return self.plain().find(is_meant).map(|(_, value)| value.unwrap_or(""));
         }
         self.iter().find(|(n, _)| lex::is_same_word(n, name)).map(|(_, value)| value.unwrap_or(""))
     }
@@ -33,7 +35,7 @@ impl<'a> Params<'a> {
     }
 
     /// Those of a plain list, empty ones included.
-    fn plain(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+    fn plain(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
         let mut rest = Some(self.0).filter(|all| !all.is_empty());
         std::iter::from_fn(move || {
             let (mut end, mut equals) = (0, None);
@@ -45,7 +47,7 @@ impl<'a> Params<'a> {
                 end += 1;
             }
             rest = text.get(end + 1..);
-            Some((&text[..equals.unwrap_or(end)], equals.map_or("", |at| &text[at + 1..end])))
+            Some((&text[..equals.unwrap_or(end)], equals.map(|at| &text[at + 1..end])))
         })
     }
 
@@ -367,11 +369,7 @@ mod tests {
             for name in ["a", "b", "rport", "branch", ""] {
                 let found = walked.iter().find(|(n, _)| lex::is_same_word(n, name));
                 let found = found.map(|(_, value)| value.unwrap_or(""));
-                assert_eq!(
-                    plain.get(name).filter(|_| !name.is_empty()),
-                    found.filter(|_| !name.is_empty()),
-                    "{text} {name}"
-                );
+                assert_eq!(plain.get(name), found, "{text} {name}");
             }
             let all = |text| lex::split(text, b';').all(|param| !name_value(param).0.is_empty());
             assert_eq!(plain.are_well_formed(), text.is_empty() || all(text), "{text}");
