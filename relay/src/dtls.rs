@@ -75,8 +75,7 @@ impl Relay {
         from: SocketAddr,
         bytes: &[u8],
     ) -> Result<(), Why> {
-        let leg = self.legs.get(at as usize).ok_or(Why::Idle)?;
-        let keys = leg.keys.as_deref().filter(|_| part == Part::Media).ok_or(Why::Invalid)?;
+        let keys = self.keys_of(at).filter(|_| part == Part::Media).ok_or(Why::Invalid)?;
         let active = keys.terms.active;
         if !self.associations.contains_key(&at) {
             // Without an association only a beginning means anything, and only the server waits for one.

@@ -60,11 +60,14 @@ pub struct Traffic {
 }
 
 /// Where a packet goes.
-struct Way {
+pub(crate) struct Way {
     socket: SocketId,
     to: SocketAddr,
     /// So many bytes of the buffer.
-    len: usize,
+    pub(crate) len: usize,
+    /// The leg it leaves by.
+    pub(crate) leg: u32,
+    pub(crate) is_rtcp: bool,
 }
 
 impl Relay {
@@ -82,7 +85,7 @@ impl Relay {
     ) -> Forward {
         match self.route(now, socket, from, buffer, len) {
             Ok(None) => Forward::Control,
-            Ok(Some(Way { socket, to, len })) => {
+            Ok(Some(Way { socket, to, len, .. })) => {
                 self.traffic.forwarded += 1;
                 self.traffic.bytes += len as u64;
                 Forward::Send { socket, to, len }
@@ -94,6 +97,7 @@ impl Relay {
         }
     }
 
+    /// Both legs of a stream have keys or neither has: one look tells which way a packet takes.
     #[inline]
     fn route(
         &mut self,
@@ -101,21 +105,37 @@ impl Relay {
         socket: SocketId,
         from: SocketAddr,
         buffer: &mut [u8],
-        mut len: usize,
+        len: usize,
     ) -> Result<Option<Way>, Why> {
         let bytes = buffer.get(..len).ok_or(Why::Invalid)?;
-        let (mut at, part) = match self.sockets.get(socket.0 as usize).copied().unwrap_or(Use::Closed) {
+        let (at, part) = match self.sockets.get(socket.0 as usize).copied().unwrap_or(Use::Closed) {
             Use::Leg(leg, part) => (leg, part),
             Use::Shared(legs, part) => (self.whose(legs, part, from, &classify(bytes)), part),
             Use::Idle => return Err(Why::Idle),
             Use::Closed => return Err(Why::Unknown),
         };
-        let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
-        if leg.keys.is_some() {
-            let Some(plain) = self.unprotect(now, at, part, from, buffer, len)? else { return Ok(None) };
-            (len, at) = plain;
+        match self.legs.get(at as usize).ok_or(Why::Idle)?.keys.is_some() {
+            true => self.carry_keyed(now, at, part, from, buffer, len),
+            false => {
+                let way = self.carry(now, at, part, from, buffer, len)?;
+                // Nothing leaves open where it should not, whatever else went wrong.
+                if self.keys_of(way.leg).is_some() { Err(Why::Unkeyed) } else { Ok(Some(way)) }
+            }
         }
-        let bytes = &buffer[..len];
+    }
+
+    /// A packet that is open, from its leg to the other one.
+    #[inline]
+    pub(crate) fn carry(
+        &mut self,
+        now: Instant,
+        at: u32,
+        part: Part,
+        from: SocketAddr,
+        buffer: &mut [u8],
+        len: usize,
+    ) -> Result<Way, Why> {
+        let bytes = buffer.get(..len).ok_or(Why::Invalid)?;
         let packet = classify(bytes);
         let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
         let (config, network) = (&self.config, leg.media.port.id.network());
@@ -147,11 +167,7 @@ impl Relay {
         }
         let leg = self.legs.get(other as usize).ok_or(Why::Held)?;
         let out = leg.way_out(is_rtcp).ok_or(Why::Held)?;
-        let (socket, to) = (out.port.socket, out.target.ok_or(Why::Held)?);
-        if leg.keys.is_some() {
-            len = self.protect(now, other, is_rtcp, buffer, len)?;
-        }
-        Ok(Some(Way { socket, to, len }))
+        Ok(Way { socket: out.port.socket, to: out.target.ok_or(Why::Held)?, len, leg: other, is_rtcp })
     }
 
     /// Which of the two parties that share a port sent this: the one heard from there; else the one that said it would;

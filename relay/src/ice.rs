@@ -50,7 +50,7 @@ impl Relay {
         if nominates && leg.media.latched != Some(from) {
             let change = if leg.media.latched.is_some() { Change::Moved } else { Change::Latched };
             leg.nominate(now, from);
-            let members = leg.keys.as_ref().map(|keys| keys.terms.bundle.members.clone()).unwrap_or_default();
+            let members = self.keys_of(at).map(|keys| keys.terms.bundle.members.clone()).unwrap_or_default();
             for member in members {
                 if let Some(leg) = self.legs.get_mut(member as usize) {
                     leg.nominate(now, from);

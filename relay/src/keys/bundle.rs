@@ -149,11 +149,11 @@ impl Relay {
     }
 
     fn bundle_of(&self, leg: u32) -> Option<&Bundle> {
-        self.legs.get(leg as usize)?.keys.as_ref().map(|keys| &keys.terms.bundle)
+        self.keys_of(leg).map(|keys| &keys.terms.bundle)
     }
 
     fn bundle_mut(&mut self, leg: u32) -> Option<&mut Bundle> {
-        self.legs.get_mut(leg as usize)?.keys.as_mut().map(|keys| &mut keys.terms.bundle)
+        self.keys_mut(leg).map(|keys| &mut keys.terms.bundle)
     }
 }
 

@@ -24,6 +24,8 @@ use proto::srtp::{Master, Profile, Receiver, Sender};
 use terms::Terms;
 pub(crate) use words::Said;
 
+use crate::relay::Relay;
+
 /// What we offer, the one every phone knows first: some look at the first line alone.
 const OFFERED: [Profile; 4] =
     [Profile::Aes128CmSha1_80, Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmSha1_32];
@@ -41,6 +43,18 @@ pub(crate) struct Keys {
     pub(crate) receiver: Option<Receiver>,
     /// Where keys are made by DTLS.
     pub(crate) terms: Terms,
+}
+
+impl Relay {
+    /// The keys of a leg, if the relay stands between it and the other one.
+    pub(crate) fn keys_of(&self, leg: u32) -> Option<&Keys> {
+        self.legs.get(leg as usize)?.keys.as_deref()
+    }
+
+    /// See [`Relay::keys_of`].
+    pub(crate) fn keys_mut(&mut self, leg: u32) -> Option<&mut Keys> {
+        self.legs.get_mut(leg as usize)?.keys.as_deref_mut()
+    }
 }
 
 impl std::fmt::Debug for Keys {

@@ -7,15 +7,33 @@ use proto::rtp::{Packet, classify};
 use proto::sdp::{Kind, Protection};
 use proto::srtp::Refused;
 
+use crate::forward::Way;
 use crate::ice::CONSENT;
+use crate::keys::Keys;
 use crate::leg::{Change, Leg, Part};
 use crate::relay::Relay;
 use crate::why::Why;
 
 impl Relay {
-    /// Opens a packet of a leg that has keys; gives its length as plain RTP or RTCP, and the leg it is of.
-    /// `None`: it was for us.
-    pub(crate) fn unprotect(
+    /// Takes a packet on a leg that has keys to the other one, which has some, too.
+    #[inline(never)]
+    pub(crate) fn carry_keyed(
+        &mut self,
+        now: Instant,
+        at: u32,
+        part: Part,
+        from: SocketAddr,
+        buffer: &mut [u8],
+        len: usize,
+    ) -> Result<Option<Way>, Why> {
+        let Some((len, at)) = self.unprotect(now, at, part, from, buffer, len)? else { return Ok(None) };
+        let mut way = self.carry(now, at, part, from, buffer, len)?;
+        way.len = self.protect(now, &way, buffer)?;
+        Ok(Some(way))
+    }
+
+    /// Opens a packet; gives its length as plain RTP or RTCP, and the leg it is of. `None`: it was for us.
+    fn unprotect(
         &mut self,
         now: Instant,
         at: u32,
@@ -27,10 +45,7 @@ impl Relay {
         let bytes = buffer.get_mut(..len).ok_or(Why::Invalid)?;
         let packet = classify(bytes);
         let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
-        let Some(keys) = &leg.keys else { return Ok(Some((len, at))) };
-        if keys.protection == Protection::Plain || leg.kind != Kind::Rtp {
-            return Ok(Some((len, at)));
-        }
+        let Some(keys) = leg.keys_in_use() else { return Ok(Some((len, at))) };
         let is_rtcp = part == Part::Rtcp || matches!(packet, Packet::Rtcp(_));
         match packet {
             Packet::Stun if keys.terms.ice.is_some() => {
@@ -47,8 +62,7 @@ impl Relay {
             leg.turn_away(now, from);
             return Err(Why::Stranger);
         }
-        let Some(keys) = &mut leg.keys else { return Ok(Some((len, at))) };
-        let receiver = keys.receiver.as_mut().ok_or(Why::Unkeyed)?;
+        let receiver = leg.keys.as_mut().and_then(|keys| keys.receiver.as_mut()).ok_or(Why::Unkeyed)?;
         let opened = if is_rtcp { receiver.rtcp(bytes) } else { receiver.rtp(bytes) };
         if receiver.has_moved() {
             self.changed.insert(leg.whose.session.0);
@@ -83,36 +97,33 @@ impl Relay {
         self.handshake(now, at, part, from, bytes)
     }
 
-    /// Protects a packet for the party of a leg that has keys; gives its new length.
-    pub(crate) fn protect(
-        &mut self,
-        now: Instant,
-        at: u32,
-        is_rtcp: bool,
-        buffer: &mut [u8],
-        len: usize,
-    ) -> Result<usize, Why> {
-        let head = self.head_of(at);
+    /// Protects a packet for the party it goes to; gives its new length.
+    fn protect(&mut self, now: Instant, way: &Way, buffer: &mut [u8]) -> Result<usize, Why> {
+        let head = self.head_of(way.leg);
         let leg = self.legs.get_mut(head as usize).ok_or(Why::Idle)?;
-        let Some(keys) = leg.keys.as_mut().filter(|_| leg.kind == Kind::Rtp) else { return Ok(len) };
-        if keys.protection == Protection::Plain {
-            return Ok(len);
-        }
+        let session = leg.whose.session.0;
+        let Some(keys) = leg.keys_in_use() else { return Ok(way.len) };
         if let Some(ice) = &keys.terms.ice
             && ice.checked.is_none_or(|at| now.saturating_duration_since(at) > CONSENT)
         {
             return Err(Why::Unwanted);
         }
         let sender = keys.sender.as_mut().ok_or(Why::Unkeyed)?;
-        let sealed = if is_rtcp { sender.rtcp(buffer, len) } else { sender.rtp(buffer, len) };
+        let sealed = if way.is_rtcp { sender.rtcp(buffer, way.len) } else { sender.rtp(buffer, way.len) };
         if sender.has_moved() {
-            self.changed.insert(leg.whose.session.0);
+            self.changed.insert(session);
         }
         sealed.map_err(refused)
     }
 }
 
 impl Leg {
+    /// Its keys, where packets are opened and protected under some.
+    fn keys_in_use(&mut self) -> Option<&mut Keys> {
+        let is_rtp = self.kind == Kind::Rtp;
+        self.keys.as_deref_mut().filter(|keys| is_rtp && keys.protection != Protection::Plain)
+    }
+
     /// Whether a packet from here is worth the work of checking its tag: the party is heard from there, or may be, or
     /// it claims one of its streams.
     pub(crate) fn listens_to(&self, now: Instant, part: Part, from: SocketAddr, packet: &Packet<'_>) -> bool {

@@ -22,7 +22,7 @@ impl Relay {
         let keying = ask.srtp?;
         let keys = |side: Side| {
             let stream = session.streams.get(at).copied().flatten()?;
-            self.legs.get(stream.legs[index(side)] as usize)?.keys.as_ref()
+            self.keys_of(stream.legs[index(side)])
         };
         let own = Protection::of(media);
         let other = ask.leg.other();
@@ -46,8 +46,7 @@ impl Relay {
             }
             let none = Keys::default();
             let stream = session.streams.get(at).copied().flatten();
-            let leg = stream.and_then(|stream| self.legs.get(stream.legs[index(ask.leg)] as usize));
-            let keys = leg.and_then(|leg| leg.keys.as_deref()).unwrap_or(&none);
+            let keys = stream.and_then(|stream| self.keys_of(stream.legs[index(ask.leg)])).unwrap_or(&none);
             if keying.answers && own != keys.protection {
                 return refuse("the answer protects media otherwise than the offer asked for");
             }
@@ -158,8 +157,8 @@ impl Relay {
     fn group(&self, session: &Session, side: usize) -> Option<String> {
         let legs = session.streams.iter().map(|stream| stream.map(|stream| stream.legs[side]));
         let bundled = |leg: u32| {
-            let keys = self.legs.get(leg as usize).and_then(|leg| leg.keys.as_ref());
-            keys.is_some_and(|keys| keys.terms.bundle.head.is_some() || !keys.terms.bundle.members.is_empty())
+            self.keys_of(leg)
+                .is_some_and(|keys| keys.terms.bundle.head.is_some() || !keys.terms.bundle.members.is_empty())
         };
         let said = session.bridges.iter().flat_map(|bridges| &bridges[side]);
         let named = legs.zip(said).filter(|(leg, _)| leg.is_some_and(bundled));
@@ -170,14 +169,9 @@ impl Relay {
     /// What one section says to the party of a leg: protocol and mid, and the attributes that go with them.
     fn words_for(&mut self, leg: u32, host: IpAddr, to: &mut To<'_>) -> (Said, Vec<String>) {
         let wish = Protection::wanted(to.keying.parties[to.side]);
-        let leg = self.legs.get_mut(leg as usize);
-        let port = leg.as_ref().map_or(0, |leg| leg.media.port.number);
-        let head = leg.as_ref().and_then(|leg| leg.keys.as_ref()?.terms.bundle.head);
-        let leg = match head {
-            Some(head) => self.legs.get_mut(head as usize),
-            None => leg,
-        };
-        let keys = leg.and_then(|leg| leg.keys.as_deref_mut());
+        let port = self.legs.get(leg as usize).map_or(0, |leg| leg.media.port.number);
+        let head = self.head_of(leg);
+        let keys = self.legs.get_mut(head as usize).and_then(|leg| leg.keys.as_deref_mut());
         let protection = keys.as_ref().map_or(wish, |keys| keys.protection);
         let said = to.said(protection);
         let lines = match keys {
@@ -194,13 +188,12 @@ impl Relay {
     }
 
     fn has_keys(&self, leg: u32) -> bool {
-        self.legs.get(leg as usize).is_some_and(|leg| leg.keys.is_some())
+        self.keys_of(leg).is_some()
     }
 
     /// Whether a leg's keys are made by DTLS.
     pub(crate) fn is_by_dtls(&self, leg: u32) -> bool {
-        let keys = self.legs.get(leg as usize).and_then(|leg| leg.keys.as_ref());
-        keys.is_some_and(|keys| keys.protection == Protection::Dtls)
+        self.keys_of(leg).is_some_and(|keys| keys.protection == Protection::Dtls)
     }
 }
 
