@@ -101,12 +101,8 @@ impl Accounts {
     }
 
     /// The account with this number.
-    pub(crate) fn name(&self, number: Number) -> Arc<str> {
-        self.accounts[number as usize].name.clone()
-    }
-
-    fn account(&self, aor: &str) -> Option<&Account> {
-        Some(&self.accounts[self.number(aor)? as usize])
+    pub(crate) fn name(&self, number: Number) -> &str {
+        &self.accounts[number as usize].name
     }
 
     fn account_mut(&mut self, aor: &str) -> Option<&mut Account> {
@@ -159,15 +155,20 @@ impl Accounts {
     }
 
     pub(crate) fn device(&self, aor: &str) -> Option<&Device> {
-        self.account(aor)?.device.as_deref()
+        self.device_of(self.number(aor)?)
     }
 
-    pub(crate) fn device_mut(&mut self, aor: &str) -> Option<&mut Device> {
-        self.account_mut(aor)?.device.as_deref_mut()
+    /// The device of the account with this number.
+    pub(crate) fn device_of(&self, number: Number) -> Option<&Device> {
+        self.accounts[number as usize].device.as_deref()
     }
 
-    /// Logs a device in; gives the one whose place it takes.
-    pub(crate) fn log_in(&mut self, aor: &str, device: Device) -> Option<Device> {
+    pub(crate) fn device_mut(&mut self, number: Number) -> Option<&mut Device> {
+        self.accounts[number as usize].device.as_deref_mut()
+    }
+
+    /// Logs a device in; gives the account's number, and the device whose place it takes.
+    pub(crate) fn log_in(&mut self, aor: &str, device: Device) -> (Number, Option<Device>) {
         let number = self.numbered(aor);
         let label = device.session.label.clone();
         let before = self.accounts[number as usize].device.replace(Box::new(device));
@@ -175,7 +176,7 @@ impl Accounts {
             self.labels.remove(before.session.label.as_str());
         }
         self.labels.insert(label.into(), number);
-        before.map(|before| *before)
+        (number, before.map(|before| *before))
     }
 
     pub(crate) fn log_out(&mut self, aor: &str) -> Option<Device> {
@@ -187,9 +188,8 @@ impl Accounts {
     }
 
     /// Whose session has this name.
-    pub(crate) fn named(&self, label: &str) -> Option<&str> {
-        let number = self.labels.get(label)?;
-        Some(&self.accounts[*number as usize].name)
+    pub(crate) fn named(&self, label: &str) -> Option<Number> {
+        self.labels.get(label).copied()
     }
 
     /// Notes a permission, or takes it back; `false`: there are too many.
@@ -223,20 +223,15 @@ impl Accounts {
         one != other && self.permits(one, other) && self.permits(other, one)
     }
 
-    /// Whether each permits the other.
-    pub(crate) fn are_buddies(&self, one: &str, other: &str) -> bool {
-        let both = self.number(one).zip(self.number(other));
-        both.is_some_and(|(one, other)| self.are_mutual(one, other))
+    /// The numbers of two who permit one another.
+    pub(crate) fn pair(&self, one: &str, other: &str) -> Option<(Number, Number)> {
+        self.number(one).zip(self.number(other)).filter(|(one, other)| self.are_mutual(*one, *other))
     }
 
-    /// Everybody who permits this account and is permitted by it, by name.
-    pub(crate) fn buddies(&self, aor: &str) -> Vec<Arc<str>> {
-        let Some(own) = self.number(aor) else { return Vec::new() };
+    /// Everybody who permits this account and is permitted by it.
+    pub(crate) fn buddies(&self, own: Number) -> Vec<Number> {
         let permitted = self.accounts[own as usize].permits.iter().copied();
-        let mutual = permitted.filter(|other| self.are_mutual(own, *other));
-        let mut buddies: Vec<Arc<str>> = mutual.map(|other| self.name(other)).collect();
-        buddies.sort();
-        buddies
+        permitted.filter(|other| self.are_mutual(own, *other)).collect()
     }
 
     /// Devices that are logged in.
@@ -258,7 +253,7 @@ mod tests {
             assert!(accounts.permit("alice", &nobody, false));
         }
         assert_eq!((accounts.numbers.len(), accounts.accounts.len()), (2, 3));
-        assert!(accounts.are_buddies("alice", "bob") && accounts.are_buddies("bob", "alice"));
+        assert!(accounts.pair("alice", "bob").is_some() && accounts.pair("bob", "alice").is_some());
     }
 
     #[test]
@@ -276,7 +271,8 @@ mod tests {
     fn permitting_oneself_makes_no_buddy() {
         let mut accounts = Accounts::default();
         accounts.permit("alice", "alice", true);
-        assert!(!accounts.are_buddies("alice", "alice") && accounts.buddies("alice").is_empty());
+        assert!(accounts.pair("alice", "alice").is_none());
+        assert!(accounts.buddies(accounts.number("alice").unwrap()).is_empty());
         accounts.permit("alice", "alice", false);
         assert_eq!(accounts.number("alice"), None);
     }

@@ -27,7 +27,7 @@ pub struct Config {
     pub lease: Duration,
     /// Messages kept for an account that is offline.
     pub mailbox: usize,
-    /// Transactions at a time, its own notices included: five for each login, which live for 5 s.
+    /// Transactions at a time, its own notices included: a login may make five, which live until they are answered, or 32 s.
     pub transactions: usize,
 }
 

@@ -12,8 +12,8 @@ use proto::peer::words::{self, Buddy, LOGIN, Login, NOTICE, Notice, PROFILE, Pro
 use proto::sip::transaction::ServerId;
 use proto::sip::{Message, Name, reply};
 
-use crate::accounts::Device;
-use crate::server::{Access, Pending, Refusal, keep_alive};
+use crate::accounts::{Device, Number};
+use crate::server::{Access, Refusal, keep_alive};
 
 impl Access {
     /// The account is proven.
@@ -46,13 +46,13 @@ impl Access {
         let mut device = Device { newest, ..Device::new(now, flow, &login, session) };
         device.bound = self.proven_bind(now, &login);
         let lease = self.lease(keep_alive(&device));
-        let before = self.accounts.log_in(&aor, device);
+        let (number, before) = self.accounts.log_in(&aor, device);
         self.lease_ends(before);
-        self.lease_begins(now, &aor, lease);
+        self.lease_begins(now, number, lease);
         let change = if again { Registration::Refreshed } else { Registration::New };
         self.tell_registered(&aor, flow, change);
         if moved {
-            self.announce(now, &aor);
+            self.announce(now, number);
         }
         self.welcome(now, id, request, &aor);
         self.deliver(now, &aor);
@@ -96,17 +96,18 @@ impl Access {
     }
 
     fn profile(&self, now: Instant, request: &Message, aor: &str, tag: &str) -> Option<Message> {
-        let device = self.accounts.device(aor)?;
+        let own = self.accounts.number(aor)?;
+        let device = self.accounts.device_of(own)?;
         let keep_alive = keep_alive(device);
         let lease_s = self.lease(keep_alive).as_secs() as u32;
-        let others = self.accounts.buddies(aor);
+        let others = self.accounts.buddies(own);
         let profile = Profile {
             you: device.flow.remote,
             keep_alive_ms: keep_alive.map(|every| every.as_millis() as u32),
             lease_s,
             session: device.session.clone(),
-            buddies: others.iter().map(|other| self.buddy(other)).collect(),
-            routes: others.iter().map(|other| self.route(now, aor, other, true)).collect(),
+            buddies: others.iter().map(|other| self.buddy(*other)).collect(),
+            routes: others.iter().map(|other| self.route(now, own, *other, true)).collect(),
             reflector: self.config.reflector.as_ref().map(|(address, _)| *address),
         };
         let contact = request.contacts().flatten().next().map(|contact| contact.raw_uri.to_owned());
@@ -117,19 +118,20 @@ impl Access {
     }
 
     /// Tells every buddy who must send first that this one comes, or comes from elsewhere now.
-    pub(crate) fn announce(&mut self, now: Instant, aor: &str) {
-        for other in self.accounts.buddies(aor) {
-            if self.must_be_told(aor, &other) {
-                let notice = Notice::Punch(self.buddy(aor), self.route(now, aor, &other, false));
-                self.notify(now, &other, &notice);
+    pub(crate) fn announce(&mut self, now: Instant, own: Number) {
+        for other in self.accounts.buddies(own) {
+            if self.must_be_told(own, other) {
+                let notice = Notice::Punch(self.buddy(own), self.route(now, own, other, false));
+                self.notify(now, other, &notice);
             }
         }
     }
 
     /// Whether a buddy's NAT keeps out what the newcomer would send; or lets in only what a reflector passes on, whose token
     /// for the way back it needs.
-    fn must_be_told(&self, newcomer: &str, buddy: &str) -> bool {
-        let (Some(from), Some(to)) = (self.accounts.device(newcomer), self.accounts.device(buddy)) else {
+    fn must_be_told(&self, newcomer: Number, buddy: Number) -> bool {
+        let (Some(from), Some(to)) = (self.accounts.device_of(newcomer), self.accounts.device_of(buddy))
+        else {
             return false;
         };
         let reach = reach(&from.side(), &to.side());
@@ -138,24 +140,25 @@ impl Access {
             || reach.path == Path::Spray && to.bound.is_some()
     }
 
-    pub(crate) fn notify(&mut self, now: Instant, aor: &str, notice: &Notice) {
-        let Some(flow) = self.accounts.device(aor).map(|device| device.flow) else { return };
-        let domain = self.config.domain.clone();
-        let request = self.begin(flow, "MESSAGE", &domain, aor).body(NOTICE, &words::write(notice));
-        self.send_to(now, aor, request, Pending::Notice);
+    pub(crate) fn notify(&mut self, now: Instant, number: Number, notice: &Notice) {
+        let Some(flow) = self.accounts.device_of(number).map(|device| device.flow) else { return };
+        let (domain, aor) = (self.config.domain.clone(), self.accounts.name(number).to_owned());
+        let request = self.begin(flow, "MESSAGE", &domain, &aor).body(NOTICE, &words::write(notice));
+        self.send_to(now, number, request, None);
     }
 
-    pub(crate) fn tell_gone(&mut self, now: Instant, aor: &str) {
-        for other in self.accounts.buddies(aor) {
-            self.notify(now, &other, &Notice::Gone(aor.to_owned()));
+    pub(crate) fn tell_gone(&mut self, now: Instant, own: Number) {
+        let gone = Notice::Gone(self.accounts.name(own).to_owned());
+        for other in self.accounts.buddies(own) {
+            self.notify(now, other, &gone);
         }
     }
 
-    pub(crate) fn buddy(&self, aor: &str) -> Buddy {
-        let device = self.accounts.device(aor);
+    pub(crate) fn buddy(&self, number: Number) -> Buddy {
+        let device = self.accounts.device_of(number);
         let shown = device.filter(|device| device.allows.direct);
         Buddy {
-            aor: aor.to_owned(),
+            aor: self.accounts.name(number).to_owned(),
             online: device.is_some(),
             external: shown.map(|device| device.flow.remote),
             verdict: shown.map(|device| device.verdict),
@@ -164,9 +167,9 @@ impl Access {
     }
 
     /// How `from` reaches `to`; written for the initiator, or for the responder, which needs the way back.
-    pub(crate) fn route(&self, now: Instant, from: &str, to: &str, for_initiator: bool) -> Route {
+    pub(crate) fn route(&self, now: Instant, from: Number, to: Number, for_initiator: bool) -> Route {
         let pair = self.pair(from, to);
-        let (Some(ours), Some(theirs)) = (self.accounts.device(from), self.accounts.device(to)) else {
+        let (Some(ours), Some(theirs)) = (self.accounts.device_of(from), self.accounts.device_of(to)) else {
             return Route { way: Path::Server.into(), pair, hosts: Vec::new(), token: None };
         };
         let reach = reach(&ours.side(), &theirs.side());
@@ -176,7 +179,8 @@ impl Access {
     }
 
     /// Two buddies' common key does not depend on when they met or who asks.
-    pub(crate) fn pair(&self, one: &str, other: &str) -> Sealing {
+    pub(crate) fn pair(&self, one: Number, other: Number) -> Sealing {
+        let (one, other) = (self.accounts.name(one), self.accounts.name(other));
         let (first, second) = if one <= other { (one, other) } else { (other, one) };
         Sealing::derive(&self.config.secret, "postern pair", &[first, second])
     }

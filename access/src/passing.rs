@@ -8,6 +8,7 @@ use proto::peer::words::{self, Notice, WISH, Wish};
 use proto::sip::transaction::ServerId;
 use proto::sip::{Message, Method, Name, reply};
 
+use crate::accounts::Number;
 use crate::server::{Access, Pending, Refusal};
 
 impl Access {
@@ -33,10 +34,8 @@ impl Access {
             return self.grant(now, id, request, &from, wish);
         }
         let to = address(request.to().ok().and_then(|to| to.uri().ok()?.aor()))?;
-        if !self.accounts.are_buddies(&from, &to) {
-            return Err((403, "no mutual consent"));
-        }
-        if !self.is_sealed(now, &self.pair(&from, &to), request) {
+        let (one, other) = self.accounts.pair(&from, &to).ok_or((403, "no mutual consent"))?;
+        if !self.is_sealed(now, &self.pair(one, other), request) {
             return Err((403, "the pair's key has not signed this"));
         }
         self.pass_on(now, id, request, &to)
@@ -99,12 +98,13 @@ impl Access {
 
     /// What has waited goes out, signed by us: its sender's proof has aged.
     pub(crate) fn deliver(&mut self, now: Instant, aor: &str) {
-        let Some(flow) = self.accounts.device(aor).map(|device| device.flow) else { return };
+        let Some(number) = self.accounts.number(aor) else { return };
+        let Some(flow) = self.accounts.device_of(number).map(|device| device.flow) else { return };
         for message in self.accounts.take_mail(aor) {
             let from = message.from().ok().and_then(|from| from.uri().ok()?.aor()).unwrap_or_default();
             let kind = message.text(Name::ContentType).unwrap_or("text/plain").to_owned();
             let request = self.begin(flow, "MESSAGE", &from, aor).body(&kind, message.body());
-            self.send_to(now, aor, request, Pending::Mail { aor: aor.to_owned(), message });
+            self.send_to(now, number, request, Some(Pending::Mail { aor: aor.to_owned(), message }));
         }
     }
 
@@ -118,22 +118,20 @@ impl Access {
     ) -> Result<(), Refusal> {
         match wish {
             Wish::Permit(whom, permitted) => {
-                let were = self.accounts.are_buddies(from, &whom);
+                let were = self.accounts.pair(from, &whom).is_some();
                 if !self.accounts.permit(from, &whom, permitted) {
                     return Err((403, "an account has at most 128 buddies"));
                 }
-                let are = self.accounts.are_buddies(from, &whom);
                 self.answer_wish(now, id, request);
-                self.tell_permitted(now, from, &whom, were, are);
+                match self.accounts.pair(from, &whom) {
+                    Some((one, other)) if !were => self.introduce(now, one, other),
+                    None if were => self.part(now, from, &whom),
+                    _ => {}
+                }
             }
             Wish::Open(whom) => {
-                if !self.accounts.are_buddies(from, &whom) {
-                    return Err((403, "no mutual consent"));
-                }
-                let (theirs, ours) =
-                    (self.route(now, from, &whom, false), self.route(now, from, &whom, true));
-                self.notify(now, &whom, &Notice::Punch(self.buddy(from), theirs));
-                self.notify(now, from, &Notice::Met(self.buddy(&whom), ours));
+                let (one, other) = self.accounts.pair(from, &whom).ok_or((403, "no mutual consent"))?;
+                self.introduce(now, one, other);
                 self.answer_wish(now, id, request);
             }
         }
@@ -145,20 +143,19 @@ impl Access {
         self.transactions.respond(now, id, response);
     }
 
-    /// Both learn of one another when both permit it, and forget one another when one no longer does.
-    fn tell_permitted(&mut self, now: Instant, one: &str, other: &str, were: bool, are: bool) {
-        match (were, are) {
-            (false, true) => {
-                let theirs = self.route(now, one, other, false);
-                self.notify(now, other, &Notice::Punch(self.buddy(one), theirs));
-                let ours = self.route(now, one, other, true);
-                self.notify(now, one, &Notice::Met(self.buddy(other), ours));
+    /// Both learn where the other is: the first one opens, the other has sent by then.
+    fn introduce(&mut self, now: Instant, one: Number, other: Number) {
+        let (theirs, ours) = (self.route(now, one, other, false), self.route(now, one, other, true));
+        self.notify(now, other, &Notice::Punch(self.buddy(one), theirs));
+        self.notify(now, one, &Notice::Met(self.buddy(other), ours));
+    }
+
+    /// Both forget one another: one no longer permits it.
+    fn part(&mut self, now: Instant, one: &str, other: &str) {
+        for (who, whom) in [(one, other), (other, one)] {
+            if let Some(number) = self.accounts.number(who) {
+                self.notify(now, number, &Notice::Gone(whom.to_owned()));
             }
-            (true, false) => {
-                self.notify(now, one, &Notice::Gone(other.to_owned()));
-                self.notify(now, other, &Notice::Gone(one.to_owned()));
-            }
-            _ => {}
         }
     }
 }

@@ -36,8 +36,6 @@ pub struct Access {
 /// What waits for the answer to a request of ours.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    /// A notice; nothing depends on it.
-    Notice,
     /// Mail for an account: kept until it is delivered.
     Mail { aor: String, message: Message },
     /// A request passed on for an endpoint, whose answer goes back to it.
@@ -182,12 +180,19 @@ impl Access {
     }
 
     /// A request of our own to a device, signed under its session's key.
-    pub(crate) fn send_to(&mut self, now: Instant, aor: &str, request: Builder, pending: Pending) {
-        let Some(device) = self.accounts.device(aor) else { return };
+    /// Without anything `pending` nothing depends on the answer: a notice is repeated until there is one.
+    pub(crate) fn send_to(
+        &mut self,
+        now: Instant,
+        number: Number,
+        request: Builder,
+        pending: Option<Pending>,
+    ) {
+        let Some(device) = self.accounts.device_of(number) else { return };
         let (flow, key) = (device.flow, NodeKey(*device.session.key));
         let signed = key.sign(&request.finish(), self.birth.unix_at(now));
         let id = self.transactions.request(now, flow, signed);
-        self.pending.insert(id, pending);
+        self.pending.extend(pending.map(|pending| (id, pending)));
     }
 
     /// Via, and who speaks to whom, of a request of our own.
@@ -211,13 +216,14 @@ impl Access {
         if status < 200 {
             return;
         }
+        self.transactions.forget_answered(id);
         match self.pending.remove(&id) {
             Some(Pending::Passed { server, .. }) => {
                 let back = response.edit().pop_front(Name::Via).finish();
                 self.transactions.respond(now, server, back);
             }
             Some(Pending::Mail { aor, message }) if status >= 300 => self.keep(&aor, message),
-            Some(Pending::Mail { .. } | Pending::Notice) | None => {}
+            Some(Pending::Mail { .. }) | None => {}
         }
     }
 
@@ -227,7 +233,7 @@ impl Access {
             match self.pending.remove(&id) {
                 Some(Pending::Passed { server, aor, message }) => self.not_passed(now, server, &aor, message),
                 Some(Pending::Mail { aor, message }) => self.keep(&aor, message),
-                Some(Pending::Notice) | None => {}
+                None => {}
             }
         }
     }
@@ -238,9 +244,8 @@ impl Access {
             tables.admit(now, Limit::Garbage, flow.remote.ip());
             return;
         };
-        let named = message.username().and_then(|label| self.accounts.named(label)).map(str::to_owned);
-        let answer = match named {
-            Some(aor) => self.kept_alive(now, flow, &message, &aor),
+        let answer = match message.username().and_then(|label| self.accounts.named(label)) {
+            Some(number) => self.kept_alive(now, flow, &message, number),
             None => self.config.stun.answer(bytes, flow.remote, flow.local).map(|a| (a.from, a.to, a.bytes)),
         };
         if let Some((from, to, bytes)) = answer {
@@ -254,9 +259,9 @@ impl Access {
         now: Instant,
         flow: Flow,
         message: &stun::Message<'_>,
-        aor: &str,
+        own: Number,
     ) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
-        let device = self.accounts.device_mut(aor)?;
+        let device = self.accounts.device_mut(own)?;
         let number = u64::from_be_bytes(*message.transaction().first_chunk()?);
         if !message.is_sealed_with(&*device.session.key) || number <= device.newest {
             return None;
@@ -268,8 +273,8 @@ impl Access {
             .mapped(flow.remote)
             .seal(&*device.session.key);
         if moved {
-            self.tell_registered(aor, flow, Registration::Refreshed);
-            self.announce(now, aor);
+            self.tell_registered(&self.accounts.name(own).to_owned(), flow, Registration::Refreshed);
+            self.announce(now, own);
         }
         Some((flow.local, flow.remote, answer))
     }
@@ -284,10 +289,9 @@ impl Access {
     }
 
     /// The timer of a device that has just logged in looks, at its end, whether something was heard since.
-    pub(crate) fn lease_begins(&mut self, now: Instant, aor: &str, lease: Duration) {
-        let Some(number) = self.accounts.number(aor) else { return };
+    pub(crate) fn lease_begins(&mut self, now: Instant, number: Number, lease: Duration) {
         let timer = self.leases.set(now + lease, number);
-        self.accounts.device_mut(aor).into_iter().for_each(|device| device.lease = Some(timer));
+        self.accounts.device_mut(number).into_iter().for_each(|device| device.lease = Some(timer));
     }
 
     /// A device that is gone, or has logged in anew, needs its timer no more.
@@ -299,17 +303,16 @@ impl Access {
 
     fn leases_end(&mut self, now: Instant) {
         while let Some(number) = self.leases.pop(now) {
-            let aor = self.accounts.name(number);
-            let Some(device) = self.accounts.device(&aor) else { continue };
+            let Some(device) = self.accounts.device_of(number) else { continue };
             let until = device.heard + self.lease(keep_alive(device));
             if until > now {
-                self.lease_begins(now, &aor, until - now);
+                self.lease_begins(now, number, until - now);
                 continue;
             }
-            let flow = device.flow;
+            let (flow, aor) = (device.flow, self.accounts.name(number).to_owned());
+            self.tell_gone(now, number);
             drop(self.accounts.log_out(&aor));
             self.tell_registered(&aor, flow, Registration::Lost);
-            self.tell_gone(now, &aor);
         }
     }
 

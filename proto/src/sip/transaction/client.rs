@@ -148,6 +148,18 @@ impl Transactions {
         }
     }
 
+    /// Forgets a request other than INVITE once it has its final response, five seconds before timer K would: for who has
+    /// many, and to whom a response that comes again is as good as a stray one.
+    pub fn forget_answered(&mut self, id: ClientId) {
+        let over = |client: &Client| {
+            matches!(client.machine, Machine::NonInvite(client_non_invite::State::Completed))
+        };
+        if let Some(client) = self.clients.get_mut(id.key()).filter(|client| over(client)) {
+            client.machine = Machine::NonInvite(client_non_invite::State::Terminated);
+            self.tidy_client(id.key());
+        }
+    }
+
     pub(super) fn receive_response(&mut self, now: Instant, flow: Flow, message: Message) -> Received {
         let Some((key, event)) = self.client_of(&message) else { return Received::Stray { flow, message } };
         let is_ours = self.clients.get(key).is_some_and(|client| client.is_ours);

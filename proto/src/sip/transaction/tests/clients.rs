@@ -122,6 +122,19 @@ fn a_final_response_to_another_request_is_told_once_and_waited_out_by_timer_k() 
 }
 
 #[test]
+fn what_is_forgotten_once_it_is_answered_leaves_nothing_and_before_that_stays() {
+    let mut bench = Bench::udp();
+    let id = bench.request(0, &options());
+    bench.layer.forget_answered(id);
+    assert_eq!(bench.layer.len(), 1, "it has no answer yet");
+    assert_eq!(word(&bench.receive(100, &answer(&options(), 200))), "response");
+    bench.layer.forget_answered(id);
+    assert!(bench.layer.is_empty());
+    assert_eq!(bench.layer.deadline(), None);
+    assert_eq!(word(&bench.receive(200, &answer(&options(), 200))), "stray");
+}
+
+#[test]
 fn a_response_of_another_method_or_branch_is_a_stray() {
     let mut bench = Bench::udp();
     bench.request(0, &invite());
