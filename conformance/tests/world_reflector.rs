@@ -66,6 +66,9 @@ fn exactly_one_packet_goes_to_the_reflector_for_e2_and_e3_is_told_directly() {
     let direct: Vec<_> = packets.iter().filter(by_e1).filter(|entry| is_notify(&entry.bytes)).collect();
     assert_eq!(direct.len(), 1, "[C4]");
     assert_eq!(direct[0].receiver(), Some(e3.node), "[C4]");
+    let login = company.place(begun, "login", |entry| body::<Login>(entry, LOGIN).is_some());
+    let start = company.world.packets()[login].at;
+    insta::assert_snapshot!(company.world.ladder_of(start..=start + SECOND));
 }
 
 fn reflects_notify(entry: &Entry) -> bool {
