@@ -4,6 +4,9 @@
 //! one commit; the newest change of an address of record wins.
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -143,7 +146,7 @@ impl Drop for Store {
 }
 
 fn open(path: &Path) -> Result<Database, redb::Error> {
-    let database = Database::builder().set_cache_size(CACHE).create(path)?;
+    let database = Database::builder().set_cache_size(CACHE).create_file(private(path)?)?;
     let begin = database.begin_write()?;
     begin.open_table(KEYS)?;
     begin.open_table(BINDINGS)?;
@@ -154,6 +157,24 @@ fn open(path: &Path) -> Result<Database, redb::Error> {
 
 fn lent() -> redb::Error {
     redb::Error::Io(std::io::Error::other("the store is lent to another process"))
+}
+
+/// The file, for its owner's eyes only: keys of calls and certificates are in it. One that others could read so far is
+/// closed to them.
+fn private(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        match file.set_permissions(Permissions::from_mode(0o600)) {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "others could read the store: its owner alone can now")
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "others can read the store: chmod 600 it")
+            }
+        }
+    }
+    Ok(file)
 }
 
 /// Lends the file of a store to another process: only one may have it open.
@@ -309,6 +330,21 @@ mod tests {
         drop(store);
         let kept = Store::open(&file).unwrap().sessions().unwrap();
         assert_eq!(kept, [(1, b"before".to_vec()), (2, b"meanwhile".to_vec())]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn its_owner_alone_can_read_it_even_one_that_others_could() {
+        let folder = std::env::temp_dir().join(format!("postern-store-private-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("test.redb");
+        for before in [None, Some(0o644)] {
+            before.into_iter().for_each(|mode| {
+                std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            });
+            drop(Store::open(&file).unwrap());
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{before:?}");
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
