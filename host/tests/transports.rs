@@ -78,13 +78,17 @@ const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Tra
 
 /// A proxy with every transport at 127.0.0.1 and [::1]. These phones are no browsers, not even those on WebSocket.
 fn everywhere(certificates: &Certificates, more: &str) -> String {
+    // Servers of tests that run side by side share no media port.
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(20_000);
+    let first = NEXT.fetch_add(40, std::sync::atomic::Ordering::Relaxed);
+    let last = first + 39;
     let listeners = ALL.iter().flat_map(|transport| {
         ["127.0.0.1", "[::1]"]
             .map(|host| format!("  - {{ address: \"{transport}:{host}:0\", srtp: pass }}\n"))
     });
     format!(
         "listeners:\n{}auth: {{ required: false }}\nlog: error\ntls: {{ {}{more} }}\nproxy: {{}}\n\
-         relay: {{ address: \"udp:127.0.0.1:0\", ports: 20000-20039 }}\nnetworks: {{ four: {{ bind: 127.0.0.1, cidr: [127.0.0.0/8] }}, six: {{ bind: \"::1\", cidr: [\"::1/128\"] }} }}\ndomains: [a.example]\n",
+         relay: {{ address: \"udp:127.0.0.1:0\", ports: {first}-{last} }}\nnetworks: {{ four: {{ bind: 127.0.0.1, cidr: [127.0.0.0/8] }}, six: {{ bind: \"::1\", cidr: [\"::1/128\"] }} }}\ndomains: [a.example]\n",
         listeners.collect::<String>(),
         certificates.section(&["server"]),
     )
