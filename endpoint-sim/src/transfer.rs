@@ -7,7 +7,7 @@
 //! ```
 
 use proto::sip::transaction::ServerId;
-use proto::sip::{Message, Method, Name, Params};
+use proto::sip::{self, Message, Method, Name, Params};
 
 use crate::call::{Call, Stage};
 use crate::dialog::Dialog;
@@ -81,7 +81,9 @@ impl Phone {
         self.end_call(EndedBy::Them);
         self.notify(100);
         let (to, headers) = target.split_once('?').unwrap_or((&target, ""));
-        self.replaces = headers.split('&').find_map(|header| header.strip_prefix("Replaces=")).map(unescaped);
+        let replaces = headers.split('&').find_map(|header| header.strip_prefix("Replaces="));
+        // One that can't be read goes to the other end as it is, which will not know it.
+        self.replaces = replaces.map(|value| sip::unescaped(value).unwrap_or_else(|| value.to_owned()));
         self.begin_call(to, false);
     }
 
@@ -137,7 +139,7 @@ impl Dialog {
     /// party's own.
     fn referred_to(&self) -> String {
         let replaces = format!("{};to-tag={};from-tag={}", self.call_id, self.remote_tag, self.local_tag);
-        format!("{}?Replaces={}", self.target, escaped(&replaces))
+        format!("{}?Replaces={}", self.target, sip::escaped(&replaces, b""))
     }
 
     /// Whether a Replaces header means it.
@@ -150,23 +152,6 @@ impl Dialog {
     }
 }
 
-/// As the value of a header in a URI (RFC 3261 §19.1.1).
-fn escaped(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte);
-    value.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
-fn unescaped(value: &str) -> String {
-    let mut parts = value.split('%');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |mut text, part| {
-        let byte = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        text.push(byte.map_or('%', char::from));
-        text.push_str(part.get(2..).unwrap_or_default());
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,8 +160,11 @@ mod tests {
     fn a_dialog_in_a_refer_to_is_known_by_the_other_end() {
         let mut dialog = Dialog::outgoing("c;1@x".into(), "mine".into(), "sip:a@x", "sip:b@x");
         (dialog.remote_tag, dialog.target) = ("theirs".into(), "sip:b@192.0.2.1".into());
-        let (to, replaces) =
-            dialog.referred_to().split_once("?Replaces=").map(|(a, b)| (a.to_owned(), unescaped(b))).unwrap();
+        let (to, replaces) = dialog
+            .referred_to()
+            .split_once("?Replaces=")
+            .map(|(a, b)| (a.to_owned(), sip::unescaped(b).unwrap()))
+            .unwrap();
         assert_eq!((&*to, &*replaces), ("sip:b@192.0.2.1", "c;1@x;to-tag=theirs;from-tag=mine"));
         dialog.call_id = "c1@x".into();
         let mut theirs = dialog.clone();

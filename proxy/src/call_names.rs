@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use proto::hidden::{CALL, Hidden, LONGEST, mark};
 use proto::node::{Flow, Output};
-use proto::sip::{Edit, Message, Name};
+use proto::sip::{self, Edit, Message, Name};
 use proto::token::Keys;
 
 use crate::proxy::Proxy;
@@ -73,7 +73,7 @@ impl Border<'_> {
         if let Some(call) = self.translated(way, message.call_id()) {
             edit = edit.set(Name::CallId, &call);
         }
-        for name in ["Replaces", "Join", "Target-Dialog"] {
+        for name in NAMING {
             edit = edit.rewrite_named(name, |value| Some(self.first_of(way, value)));
         }
         edit = edit.rewrite_named("In-Reply-To", |value| {
@@ -108,8 +108,8 @@ impl Border<'_> {
                 .split_once('=')
                 .filter(|(name, _)| NAMING.iter().any(|n| n.eq_ignore_ascii_case(name)));
             let translated = named.and_then(|(name, escaped)| {
-                let value = self.first_of(way, &unescaped(escaped)?)?;
-                Some(format!("{name}={}", escaped_header(&value)))
+                let value = self.first_of(way, &sip::unescaped(escaped)?)?;
+                Some(format!("{name}={}", sip::escaped(&value, HNV_UNRESERVED)))
             });
             translated.map_or(Cow::Borrowed(header), Cow::Owned)
         });
@@ -118,41 +118,11 @@ impl Border<'_> {
     }
 }
 
-/// Headers of a URI that name a dialog.
+/// Headers that name a dialog, of a message or in a URI.
 const NAMING: [&str; 3] = ["Replaces", "Join", "Target-Dialog"];
 
-/// Text without its `%XX`.
-fn unescaped(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, more @ ..] = rest {
-        let escaped = more.get(..2).filter(|_| *first == b'%');
-        match escaped {
-            Some(digits) => {
-                bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-                rest = &more[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = more;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// Text as the value of a header in a URI (RFC 3261 §25.1, `hvalue`).
-fn escaped_header(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()[]/?:+$".contains(&byte);
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for byte in text.bytes() {
-        match plain(byte) {
-            true => escaped.push(char::from(byte)),
-            false => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
-}
+/// Reserved characters that the value of a header in a URI may hold (RFC 3261 §25.1, `hnv-unreserved`).
+const HNV_UNRESERVED: &[u8] = b"[]/?:+$";
 
 impl Proxy {
     /// Nothing is between us and our own relays and redirect servers, whichever way they are met.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::control::{Ask, Session, cseq, tag};
 use proto::event::Side;
 use proto::node::{Dice, Flow, Transport};
-use proto::sip::{Builder, Message, Name};
+use proto::sip::{self, Builder, Message, Name};
 
 use crate::moment::Moment;
 
@@ -35,22 +35,7 @@ pub(crate) fn call_named(request: &Message) -> Option<String> {
     if uri.user.is_empty() || uri.user == NOBODY {
         return None;
     }
-    let mut bytes = uri.user.bytes();
-    let plain = std::iter::from_fn(|| match bytes.next()? {
-        b'%' => {
-            let hex = [bytes.next()?, bytes.next()?];
-            u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()
-        }
-        byte => Some(byte),
-    });
-    String::from_utf8(plain.collect()).ok()
-}
-
-/// As it may stand in a user part (RFC 3261 §25.1).
-fn escaped(call: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte);
-    let written = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    call.bytes().map(written).collect()
+    sip::unescaped(uri.user)
 }
 
 /// What one end of the dialog needs to know to speak in it.
@@ -76,7 +61,7 @@ impl RelayDialog {
         sdp: Option<&[u8]>,
         (call, contact): (Option<&str>, &str),
     ) -> Message {
-        let user = call.map_or(NOBODY.into(), escaped);
+        let user = call.map_or(NOBODY.into(), |call| sip::escaped(call, b""));
         let request =
             self.request("INVITE", now).header(Name::Contact, format_args!("<sip:{user}@{contact}>"));
         let request = ask.write(request);
@@ -152,7 +137,7 @@ mod tests {
             let bye = format!(
                 "BYE sip:{}@192.0.2.1 SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\nFrom: <sip:r>;tag=1\n\
                  To: <sip:p>;tag=2\nCall-ID: s\nCSeq: 1 BYE",
-                escaped(call)
+                sip::escaped(call, b"")
             );
             assert_eq!(call_named(&crate::bench::message(&bye)).as_deref(), Some(call));
         }

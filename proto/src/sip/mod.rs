@@ -5,6 +5,7 @@
 mod build;
 mod check;
 mod edit;
+mod escape;
 mod framing;
 mod headers;
 mod index;
@@ -21,6 +22,7 @@ mod within;
 
 pub use build::{Builder, reply};
 pub use edit::Edit;
+pub use escape::{escaped, unescaped};
 pub use framing::{Frame, Framer};
 pub use headers::{Auth, CSeq, NameAddr, Params, Via};
 pub use message::{Header, Malformed, Message};
