@@ -8,6 +8,8 @@ use proto::cidr::Cidr;
 use proto::node_auth::NodeKey;
 use proto::tables::Latch;
 
+use crate::why::Why;
+
 /// One lane's configuration. [`Config::default`] has every value but the networks and the key.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -80,6 +82,16 @@ impl Config {
         let ip = address.ip().to_canonical();
         let here = |network: &Network| network.advertise == ip || network.bind == ip;
         self.all_ports.contains(&address.port()) && self.networks.iter().any(here)
+    }
+
+    /// Whether media may come from there to a port of a network, and go back: never from a port of ours, which would be a
+    /// loop, nor from where nothing may be sent.
+    pub(crate) fn admits(&self, network: usize, from: SocketAddr) -> Result<(), Why> {
+        match self.is_own(from) {
+            true => Err(Why::Loop),
+            false if self.networks[network].may_send_to(from) => Ok(()),
+            false => Err(Why::Stranger),
+        }
     }
 
     /// The network of this name, of this family if there are two; an empty name means the first.

@@ -274,7 +274,7 @@ impl Relay {
         let peer = party.peer.map(|peer| peer.to_canonical());
         let behind_nat = reach(ip) == Reach::Private && peer.is_some_and(|peer| reach(peer) == Reach::Public);
         let its_own = peer == Some(ip) || party.trusted && !behind_nat;
-        its_own && !self.config.is_own(to) && self.config.networks[party.network].may_send_to(to)
+        its_own && self.config.admits(party.network, to).is_ok()
     }
 
     /// RTCP shares the media port once both parties have said so (RFC 5761 §5.1.1): its own ports go back.

@@ -139,12 +139,7 @@ impl Relay {
         let packet = classify(bytes);
         let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
         let (config, network) = (&self.config, leg.media.port.id.network());
-        let may = |from: SocketAddr| match config.is_own(from) {
-            true => Err(Why::Loop),
-            false if config.networks[network].may_send_to(from) => Ok(()),
-            false => Err(Why::Stranger),
-        };
-        let change = leg.accept(now, part, from, bytes, &packet, may);
+        let change = leg.accept(now, part, from, bytes, &packet, |from| config.admits(network, from));
         let (other, rtp) = (leg.other, leg.kind == Kind::Rtp);
         let switched = leg.switches.any();
         if !matches!(change, Ok(Change::None)) || leg.told_silent {

@@ -37,7 +37,7 @@ impl Relay {
             return Err(Why::Stun);
         }
         let network = leg.media.port.id.network();
-        if self.config.is_own(from) || !self.config.networks[network].may_send_to(from) {
+        if self.config.admits(network, from).is_err() {
             return Err(Why::Loop);
         }
         let answer = answer(&check, from, ice.pwd.as_bytes());

@@ -86,10 +86,9 @@ impl Relay {
             return Err(Why::Stranger);
         }
         if !leg.does_ice() {
-            let network = &self.config.networks[leg.media.port.id.network()];
-            let may = self.config.is_own(from).then_some(Why::Loop);
-            let may = may.or((!network.may_send_to(from)).then_some(Why::Stranger)).map_or(Ok(()), Err);
-            let change = leg.accept(now, part, from, bytes, &Packet::Dtls, |_| may)?;
+            let (config, network) = (&self.config, leg.media.port.id.network());
+            let may = |from| config.admits(network, from);
+            let change = leg.accept(now, part, from, bytes, &Packet::Dtls, may)?;
             if change != Change::None {
                 self.note(now, at, part, from, Ok(change));
             }
