@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use host::config::Settings;
@@ -79,8 +80,8 @@ const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Tra
 /// A proxy with every transport at 127.0.0.1 and [::1]. These phones are no browsers, not even those on WebSocket.
 fn everywhere(certificates: &Certificates, more: &str) -> String {
     // Servers of tests that run side by side share no media port.
-    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(20_000);
-    let first = NEXT.fetch_add(40, std::sync::atomic::Ordering::Relaxed);
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let first = NEXT.fetch_add(40, Ordering::Relaxed);
     let last = first + 39;
     let listeners = ALL.iter().flat_map(|transport| {
         ["127.0.0.1", "[::1]"]

@@ -56,7 +56,7 @@ impl Nonces {
     /// A nonce for this moment (milliseconds since the epoch). No two of one `Nonces` are the same.
     pub fn make(&self, unix_ms: u64, realm: &str, source: IpAddr) -> String {
         let count = self.count.replace(self.count.get().wrapping_add(1));
-        let twin = self.lane.wrapping_shl(COUNT_BITS) | count & ((1 << COUNT_BITS) - 1);
+        let twin = self.lane << COUNT_BITS | count & ((1 << COUNT_BITS) - 1);
         let when = (unix_ms << 16 | u64::from(twin)).to_be_bytes();
         let mut nonce = [0; WHEN_LEN + MAC_LEN];
         nonce[..WHEN_LEN].copy_from_slice(&when);
