@@ -13,7 +13,7 @@ use proto::sip::{Message, Method, reply};
 use proto::tables::{Anchor, Tables};
 use proto::timers::Queue;
 use proxy::config::{Listener, NextHop, Pattern};
-use proxy::routes::{Goes, Route};
+use proxy::routing::routes::{Goes, Route};
 use proxy::trunks::{Server, Trunk};
 
 const PROXY: &str = "203.0.113.1:5060";

@@ -11,7 +11,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use proto::node::{Answer, Birth, Dice, Lane, Question, Transport};
 use proto::resolve::{Found, Lookup, Naptr, Resolution, Srv, Step};
-use proxy::numbers::Record;
+use proxy::routing::numbers::Record;
 
 use crate::lanes::post::PostOffice;
 

@@ -1,6 +1,6 @@
 //! Trunks for the operator: `postern trunks`, their part of `postern status`, and `postern route`.
 
-use proxy::dry_run::{Plan, PlannedWay};
+use proxy::routing::dry_run::{Plan, PlannedWay};
 use proxy::trunks::TrunkStatus;
 use proxy::trunks::health::{ServerStatus, State};
 use serde::{Deserialize, Serialize};

@@ -15,8 +15,8 @@ use proto::sip::transaction::Timers;
 use proto::tables::{Anchor, Latch, Srtp};
 use proto::token::Keys;
 
-pub use crate::mid_registrar::MidRegistrar;
-pub use crate::routes::{Goes, Origin, Route};
+pub use crate::registrar::mid_registrar::MidRegistrar;
+pub use crate::routing::routes::{Goes, Origin, Route};
 pub use crate::trunks::{Caps, Server, Trunk};
 
 /// Everything a proxy is configured with.

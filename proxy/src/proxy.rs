@@ -13,24 +13,24 @@ use proto::tables::{Binding, Limit, Tables};
 use proto::timers::Queue;
 
 use crate::alarms::Alarm;
-use crate::auth::Gate;
-use crate::branches::Waiting;
-use crate::calls::Calls;
 use crate::config::Config;
-use crate::contexts::Context;
-use crate::faces::Faces;
+use crate::dialogs::calls::Calls;
+use crate::forwarding::branches::Waiting;
+use crate::forwarding::contexts::Context;
+use crate::forwarding::faces::Faces;
+use crate::gate::auth::Gate;
+use crate::gate::proven::Proven;
 use crate::hashing::{Keyed, Map};
-use crate::hops;
-use crate::keepalive::KeepAlive;
-use crate::mid_registrar::{Brief, Remembered};
+use crate::media::relays::Relays;
 use crate::moment::Moment;
 use crate::part::{Outcome, RequestId, Want};
-use crate::pings::Pings;
-use crate::proven::Proven;
-use crate::registrar;
-use crate::relays::Relays;
-use crate::serving::Serving;
-use crate::target::resolved;
+use crate::registrar::bindings;
+use crate::registrar::keepalive::KeepAlive;
+use crate::registrar::mid_registrar::{Brief, Remembered};
+use crate::registrar::pings::Pings;
+use crate::registrar::serving::Serving;
+use crate::routing::hops;
+use crate::routing::target::resolved;
 use crate::trunks::{TrunkStatus, Trunks};
 
 /// A proxy. Born with a configuration; see [`Node`].
@@ -297,7 +297,7 @@ impl Proxy {
     fn closed(&mut self, cx: &mut Cx<'_>, flow: Flow) {
         self.transactions.closed(&flow);
         self.proven.closed(&flow);
-        let lost = registrar::closed(&flow, self.keep_alive.closed(&flow), cx.tables);
+        let lost = bindings::closed(&flow, self.keep_alive.closed(&flow), cx.tables);
         lost.events.into_iter().for_each(|event| self.tell(event));
         self.bindings_changed(cx, &lost.changed);
     }

@@ -15,7 +15,7 @@ use proto::event::Live;
 use proto::node::{Input, Node, Output};
 use proto::peer::ticket::Why;
 use proxy::Proxy;
-use proxy::dry_run::Plan;
+use proxy::routing::dry_run::Plan;
 use redirect::Redirect;
 use reflector::Reflector;
 use relay::{Forward, Relay};

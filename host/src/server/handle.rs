@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use proto::event::Live;
-use proxy::dry_run;
+use proxy::routing::dry_run;
 use serde::{Deserialize, Serialize};
 
 use super::handing::Belongings;

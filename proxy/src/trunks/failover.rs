@@ -7,10 +7,10 @@ use proto::sip::transaction::ClientId;
 
 use super::Chosen;
 use crate::alarms::Alarm;
-use crate::contexts::{Answered, Context, Final, Role, Stage, Target};
+use crate::forwarding::contexts::{Answered, Context, Final, Role, Stage, Target};
+use crate::gate::validate::Refusal;
 use crate::proxy::{Cx, Owner, Proxy};
-use crate::target::Hops;
-use crate::validate::Refusal;
+use crate::routing::target::Hops;
 
 impl Proxy {
     /// A request leaves by a trunk: its place on it is taken. `false`: the trunk is full.

@@ -22,7 +22,7 @@ use super::trunk::{Server, Trunk};
 use crate::config::{Config, NextHop};
 use crate::moment::Moment;
 use crate::part::{RequestId, Want};
-use crate::target::{Hops, of_next_hop, resolved};
+use crate::routing::target::{Hops, of_next_hop, resolved};
 
 /// Probes in a row that a server may miss before it counts as down.
 const MISSES: u8 = 2;

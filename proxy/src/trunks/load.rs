@@ -92,7 +92,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::testing::Clock;
+    use crate::tests::testing::Clock;
     use crate::trunks::Caps;
 
     #[test]

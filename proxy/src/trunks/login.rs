@@ -9,7 +9,7 @@ use proto::event::Side;
 use proto::node::Flow;
 use proto::sip::{Auth, Edit, Message, Name};
 
-use crate::contexts::{Answered, Context, Stage};
+use crate::forwarding::contexts::{Answered, Context, Stage};
 use crate::proxy::{Cx, Owner, Proxy};
 
 /// Who we are to a trunk.

@@ -110,7 +110,7 @@ impl Trunks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Clock;
+    use crate::tests::testing::Clock;
 
     fn trunks() -> Trunks {
         let dice = Clock::new().dice();

@@ -208,7 +208,7 @@ pub fn expression(text: &str) -> Result<Regex, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::message;
+    use crate::tests::testing::message;
 
     const INVITE: &str = "INVITE sip:0049301@example.com SIP/2.0
         Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa

@@ -8,7 +8,7 @@ use proto::sip::{Message, Name, NameAddr};
 
 use super::Trunk;
 use super::rules::{self, Act, Direction, Part};
-use crate::contexts::{Context, Target};
+use crate::forwarding::contexts::{Context, Target};
 use crate::proxy::Proxy;
 
 impl Proxy {

@@ -21,10 +21,10 @@ use proto::timers::{Queue, Timer};
 use super::login::{Challenge, Credentials};
 use super::trunk::{Registering, Trunk};
 use crate::config::Config;
-use crate::keepalive::is_of_lane;
 use crate::moment::Moment;
 use crate::part::{RequestId, Want};
-use crate::target::{Hops, of_next_hop, resolved};
+use crate::registrar::keepalive::is_of_lane;
+use crate::routing::target::{Hops, of_next_hop, resolved};
 
 /// After a failure, from this, doubling …
 const PATIENCE: Duration = Duration::from_secs(5);

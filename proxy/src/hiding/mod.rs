@@ -1,0 +1,5 @@
+//! What leaves without telling of the inside: topology hiding, names of calls, privacy (RFC 3323).
+
+pub(crate) mod call_names;
+pub(crate) mod privacy;
+pub(crate) mod veil;
