@@ -242,6 +242,12 @@ impl Message {
         Some((range.clone(), self.body().get(range)?))
     }
 
+    /// Where in [`Message::body`] contents of this media type stand: the body itself, or parts of a multipart one.
+    pub fn parts(&self, media_type: &str) -> Vec<Range<usize>> {
+        let content_type = self.text(Name::ContentType).unwrap_or_default();
+        multipart::all(media_type, content_type, self.body())
+    }
+
     /// Begins a set of changes. See [`Edit`].
     pub fn edit(&self) -> Edit<'_> {
         Edit::new(self)

@@ -1,4 +1,4 @@
-//! The SDP in a body, also in a multipart one (RFC 2046 §5.1, RFC 5621).
+//! The SDP in a body, or what else is looked for, also in a multipart one (RFC 2046 §5.1, RFC 5621).
 
 use std::ops::Range;
 
@@ -9,22 +9,46 @@ const MAX_DEPTH: u8 = 3;
 
 /// Where in `body` of type `content_type` the SDP stands.
 pub(super) fn sdp(content_type: &str, body: &[u8]) -> Option<Range<usize>> {
-    find(content_type, body, 0..body.len(), MAX_DEPTH)
+    let mut sdp = None;
+    look(content_type, body, 0..body.len(), MAX_DEPTH, &mut |media_type, content| {
+        if sdp.is_none() && media_type.eq_ignore_ascii_case("application/sdp") && !content.is_empty() {
+            sdp = Some(content);
+        }
+        sdp.is_some()
+    });
+    sdp
 }
 
-fn find(content_type: &str, body: &[u8], range: Range<usize>, depth: u8) -> Option<Range<usize>> {
+/// Where in `body` the contents of this media type stand, in their order.
+pub(super) fn all(wanted: &str, content_type: &str, body: &[u8]) -> Vec<Range<usize>> {
+    let mut all = Vec::new();
+    look(content_type, body, 0..body.len(), MAX_DEPTH, &mut |media_type, content| {
+        if media_type.eq_ignore_ascii_case(wanted) {
+            all.push(content);
+        }
+        false
+    });
+    all
+}
+
+/// Shows every part that is no multipart itself, until one is the last (`true`).
+fn look(
+    content_type: &str,
+    body: &[u8],
+    range: Range<usize>,
+    depth: u8,
+    shown: &mut dyn FnMut(&str, Range<usize>) -> bool,
+) -> bool {
     let (media_type, params) = content_type.split_once(';').unwrap_or((content_type, ""));
     let media_type = lex::trim(media_type);
-    if media_type.eq_ignore_ascii_case("application/sdp") {
-        return (!range.is_empty()).then_some(range);
+    if !media_type.get(..10).is_some_and(|t| t.eq_ignore_ascii_case("multipart/")) {
+        return shown(media_type, range);
     }
-    let multipart = media_type.get(..10).is_some_and(|t| t.eq_ignore_ascii_case("multipart/"));
-    let boundary = Params(params).get("boundary").filter(|b| multipart && !b.is_empty())?;
+    let Some(boundary) = Params(params).get("boundary").filter(|b| !b.is_empty()) else { return false };
     let mut parts = Parts { body, boundary: boundary.as_bytes(), at: range.start, end: range.end };
-    parts.begin()?;
-    std::iter::from_fn(|| parts.next_part()).find_map(|part| {
-        let (content_type, content) = open_part(body, part)?;
-        depth.checked_sub(1).and_then(|depth| find(content_type, body, content, depth))
+    let Some(deeper) = depth.checked_sub(1).filter(|_| parts.begin().is_some()) else { return false };
+    std::iter::from_fn(|| parts.next_part()).any(|part| {
+        open_part(body, part).is_some_and(|(kind, content)| look(kind, body, content, deeper, shown))
     })
 }
 
@@ -110,6 +134,20 @@ mod tests {
             [b"--o\r\nContent-Type: multipart/alternative;boundary=b1\r\n\r\n", BODY, b"\r\n--o--"].concat();
         let range = sdp("multipart/mixed;boundary=o", &body).unwrap();
         assert_eq!(&body[range], b"v=0\r\no=x\r\n");
+    }
+
+    #[test]
+    fn finds_every_part_of_a_type() {
+        let body = [
+            b"--o\r\nContent-Type: multipart/related;boundary=b1\r\n\r\n",
+            BODY,
+            b"\r\n--o\r\nContent-Type: Text/Plain;x=y\r\n\r\nbye\r\n--o--",
+        ]
+        .concat();
+        let found = all("text/plain", "multipart/mixed;boundary=o", &body);
+        let found: Vec<&[u8]> = found.into_iter().map(|range| &body[range]).collect();
+        assert_eq!(found, [b"hello".as_slice(), b"bye"]);
+        assert_eq!(all("text/plain", "text/plain", b"x"), [0..1]);
     }
 
     #[test]

@@ -9,22 +9,25 @@
 //! Every message is translated as it comes in and as it goes out, and nowhere else. A dialog has one Call-ID for as long as
 //! it lasts, and so has its name: nothing is stored, and a restarted proxy knows both. The mark tells a name that was given
 //! out there from one that has to be hidden; it names the network, so that what one hides another does not see either.
-//! Wherever a header names another dialog (RFC 3891, 3911, 4538, 3261 §20.21, 3515) its Call-ID is translated, too. A name longer
-//! than [`proto::hidden::LONGEST`] passes as it is, both ways.
+//! Wherever a header names another dialog (RFC 3891, 3911, 4538, 4235 §3.3, 3261 §20.21, 3515) its Call-ID is translated, too, and
+//! so is what a body tells of dialogs ([`super::dialog_info`]). A name longer than [`proto::hidden::LONGEST`] passes as it is, both
+//! ways.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use proto::hidden::{CALL, Hidden, LONGEST, mark};
 use proto::node::{Flow, Output};
-use proto::sip::{self, Edit, Message, Name};
-use proto::token::Keys;
+use proto::sip::{self, Edit, Message, Name, Params, Uri};
 
+use crate::hiding::dialog_info;
 use crate::proxy::Proxy;
 
 /// The border between the inside and one network.
-struct Border<'k> {
-    keys: &'k Keys,
+struct Border<'p> {
+    proxy: &'p Proxy,
+    /// The path a message comes or goes by.
+    flow: &'p Flow,
     /// `out~5f1e9a02~`
     mark: String,
 }
@@ -45,7 +48,7 @@ impl Border<'_> {
     }
 
     fn inward(&self, call: &str) -> Option<String> {
-        match self.keys.reveal(CALL, call) {
+        match self.proxy.config.token_keys.reveal(CALL, call) {
             Hidden::Text(name) => Some(name),
             Hidden::Plain | Hidden::Forged if call.len() > LONGEST => None,
             Hidden::Plain | Hidden::Forged => Some(format!("{}{call}", self.mark)),
@@ -55,7 +58,7 @@ impl Border<'_> {
     fn outward(&self, call: &str) -> Option<String> {
         match call.strip_prefix(&self.mark) {
             Some(theirs) => Some(theirs.to_owned()),
-            None => self.keys.hide(CALL, call),
+            None => self.proxy.config.token_keys.hide(CALL, call),
         }
     }
 
@@ -82,7 +85,44 @@ impl Border<'_> {
                 .map(|call| self.first_of(way, call.trim()).unwrap_or(call.trim().to_owned()));
             Some(Some(all.collect::<Vec<_>>().join(", ")))
         });
-        self.refer_to(way, edit, message).finish()
+        edit = edit.rewrite_named("Event", |value| Some(Some(self.event(way, value)?)));
+        edit = self.refer_to(way, edit, message);
+        self.bodies(way, edit, message).finish()
+    }
+
+    /// `dialog;call-id="…";to-tag=…;from-tag=…`
+    fn event(&self, way: Way, value: &str) -> Option<String> {
+        let (package, params) = value.split_once(';')?;
+        let call = Params(params).get("call-id").filter(|_| package.trim().eq_ignore_ascii_case("dialog"))?;
+        let at = params.to_ascii_lowercase().find("call-id")?;
+        let renamed = params[at..].replacen(call, &self.translated(way, call)?, 1);
+        Some(format!("{package};{}{renamed}", &params[..at]))
+    }
+
+    /// Everything of the body that is about dialogs; the rest of it stays byte for byte.
+    fn bodies<'m>(&self, way: Way, edit: Edit<'m>, message: &Message) -> Edit<'m> {
+        let (body, mut renamed, mut at) = (message.body(), Vec::new(), 0);
+        for part in message.parts(dialog_info::TYPE) {
+            let Ok(xml) = std::str::from_utf8(&body[part.clone()]) else { continue };
+            renamed.extend_from_slice(&body[at..part.start]);
+            let target = |uri: &str| self.target(way, uri);
+            let xml = dialog_info::renamed(xml, |call| self.translated(way, call), target);
+            renamed.extend_from_slice(xml.as_bytes());
+            at = part.end;
+        }
+        if at == 0 {
+            return edit;
+        }
+        renamed.extend_from_slice(&body[at..]);
+        edit.body(&renamed)
+    }
+
+    /// A party's Contact.
+    fn target(&self, way: Way, uri: &str) -> Option<String> {
+        match way {
+            Way::In => self.proxy.meaning_of_uri(uri),
+            Way::Out => self.proxy.hidden_target(&Uri::parse(uri).ok()?, self.flow),
+        }
     }
 
     /// `call;to-tag=…;from-tag=…`
@@ -126,7 +166,7 @@ const HNV_UNRESERVED: &[u8] = b"[]/?:+$";
 
 impl Proxy {
     /// Nothing is between us and our own relays and redirect servers, whichever way they are met.
-    fn border(&self, flow: &Flow) -> Option<Border<'_>> {
+    fn border<'p>(&'p self, flow: &'p Flow) -> Option<Border<'p>> {
         let network = self.config.hidden_from(flow)?;
         let relays = self.config.relays.iter().map(|relay| relay.address);
         if relays
@@ -135,7 +175,7 @@ impl Proxy {
         {
             return None;
         }
-        Some(Border { keys: &self.config.token_keys, mark: mark(&network.name) })
+        Some(Border { proxy: self, flow, mark: mark(&network.name) })
     }
 
     /// A message that has come by this path, as the inside knows its call.

@@ -192,7 +192,7 @@ impl Proxy {
     }
 
     /// What a URI with a name of ours stands for: a Contact, or a Record-Route that a strict router put in the request line.
-    fn meaning_of_uri(&self, uri: &str) -> Option<String> {
+    pub(crate) fn meaning_of_uri(&self, uri: &str) -> Option<String> {
         let uri = Uri::parse(uri).ok()?;
         let keys = &self.config.token_keys;
         if let Hidden::Text(text) = keys.reveal(CONTACT, uri.user) {
@@ -206,13 +206,19 @@ impl Proxy {
 
     fn hide_contacts<'m>(&self, edit: Edit<'m>, message: &Message, to: &Flow) -> Edit<'m> {
         let redirects = message.status().is_some_and(|status| (300..400).contains(&status));
-        self.other_contacts(edit, message, |uri| {
-            let stays = is_public_name(uri, &self.config) || (redirects && literal(uri.host).is_none());
-            let token = (!stays).then(|| self.config.token_keys.hide(CONTACT, uri.raw)).flatten()?;
-            let hidden = self.faces.contact(self.listener_of(to), &token);
-            // RFC 3261 §8.1.1.8: whoever asked for sips is met by sips.
-            Some(if is_sips(uri.raw) { hidden.replacen("sip:", "sips:", 1) } else { hidden })
+        self.other_contacts(edit, message, |uri| match redirects && literal(uri.host).is_none() {
+            true => None,
+            false => self.hidden_target(uri, to),
         })
+    }
+
+    /// The name by which whoever is met by `to` reaches this URI.
+    pub(crate) fn hidden_target(&self, uri: &Uri<'_>, to: &Flow) -> Option<String> {
+        let stays = is_public_name(uri, &self.config);
+        let token = (!stays).then(|| self.config.token_keys.hide(CONTACT, uri.raw)).flatten()?;
+        let hidden = self.faces.contact(self.listener_of(to), &token);
+        // RFC 3261 §8.1.1.8: whoever asked for sips is met by sips.
+        Some(if is_sips(uri.raw) { hidden.replacen("sip:", "sips:", 1) } else { hidden })
     }
 
     fn show_contacts<'m>(&self, edit: Edit<'m>, message: &Message) -> Edit<'m> {

@@ -3,7 +3,9 @@
 use proto::hidden::{LONGEST, MARK, PREFIX};
 use proto::sip::{Message, Name};
 
-use crate::tests::local::{INSIDE, answer, call_over_networks, hidden_alice, pbx, ring, two_networks};
+use crate::tests::local::{
+    ADVERTISED, INSIDE, answer, call_over_networks, hidden_alice, pbx, ring, two_networks,
+};
 use crate::tests::net::*;
 
 fn bordered() -> Net {
@@ -104,6 +106,44 @@ fn headers_that_name_a_call_are_translated_with_it() {
         said(&refer_outside),
         said(&naming(&refer, &hidden)).into_iter().filter(|l| !l.contains(&own)).collect::<Vec<_>>()
     );
+}
+
+/// RFC 4235: a busy lamp outside is told of calls by the names they have there, by the inside's own where it asks or tells itself.
+#[test]
+fn bodies_and_events_that_tell_of_dialogs_are_translated_with_them() {
+    let (mut net, mut phone, mut pbx) = (bordered(), hidden_alice(), pbx());
+    let (invite, ok) = call_over_networks(&mut net, &mut pbx, &mut phone);
+    let (hidden, own) = (invite.call_id().to_owned(), ok.call_id().to_owned());
+    let notify = |message: Message, call: &str, target: &str| {
+        let body = format!(
+            "--x\r\nContent-Type: text/plain\r\n\r\n{own}\r\n--x\r\nContent-Type: application/dialog-info+xml\r\n\r\n\
+             <dialog-info><dialog id='{call}' call-id='{call}'><local><target uri='{target}'/></local></dialog>\
+             </dialog-info>\r\n--x--\r\n"
+        );
+        let edit = message.edit().set(Name::ContentType, "multipart/mixed;boundary=x").body(body.as_bytes());
+        edit.append(Name::Event, &format!("dialog;x=1;call-id=\"{call}\";to-tag=2")).finish()
+    };
+    let event = |message: &Message| message.text(Name::Event).unwrap().to_owned();
+
+    let inside = notify(pbx.in_dialog("NOTIFY", &ok, ""), &own, "sip:pbx@10.0.0.50:5060");
+    let got = net.say("10.0.0.50:5060", INSIDE, inside.clone());
+    let told = asked(&got, &phone, "NOTIFY").expect("the NOTIFY reaches the phone").message;
+    let said = String::from_utf8_lossy(told.body());
+    let target = said.split("target uri='").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+    assert!(target.starts_with("sip:hid~") && target.ends_with(ADVERTISED), "{said}");
+    let outside = notify(pbx.in_dialog("NOTIFY", &ok, ""), &hidden, target);
+    assert_eq!(said, String::from_utf8_lossy(outside.body()));
+    assert_eq!(event(&told), event(&outside));
+    answer(&mut net, &phone, &told, 200);
+
+    let asks = phone.in_dialog("NOTIFY", &invite, "");
+    let asks = asks.edit().body(outside.body());
+    let asks =
+        asks.set(Name::ContentType, "multipart/mixed;boundary=x").append(Name::Event, &event(&outside));
+    let got = net.say(&phone.seen_at.clone(), P1, asks.finish());
+    let told = asked(&got, &pbx, "NOTIFY").expect("the NOTIFY reaches the PBX").message;
+    assert_eq!(String::from_utf8_lossy(told.body()), String::from_utf8_lossy(inside.body()));
+    assert_eq!(event(&told), event(&inside));
 }
 
 #[test]

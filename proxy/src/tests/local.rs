@@ -159,7 +159,7 @@ fn devices_of_lower_preference_ring_after_the_others_have_declined() {
 // Two networks (1j): a PBX inside, phones outside, one-to-one NAT.
 
 pub(crate) const INSIDE: &str = "10.0.0.1:5060";
-const ADVERTISED: &str = "203.0.113.77:5060";
+pub(crate) const ADVERTISED: &str = "203.0.113.77:5060";
 
 pub(crate) fn two_networks() -> Net {
     let mut net = Net::new();
