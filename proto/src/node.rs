@@ -7,15 +7,17 @@
 //!
 //! A node is owned by one thread and holds no lock. Immutable shared data (`Arc<Config>`, [`Bytes`]) is welcome.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+mod dice;
+mod flow;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 
+pub use self::dice::Dice;
+pub use self::flow::{Flow, FlowId, Transport, literal};
 use crate::event::Event;
 use crate::lookup::{Advice, Lookup};
 use crate::offload::{Carried, Offload};
@@ -58,9 +60,7 @@ impl Birth {
 
     /// The node's dice. Give each purpose a different `stream`, so that one does not shift another.
     pub fn dice(&self, stream: u64) -> Dice {
-        let mut rng = ChaCha12Rng::from_seed(self.seed);
-        rng.set_stream(stream);
-        Dice(rng)
+        Dice::new(self.seed, stream)
     }
 }
 
@@ -76,165 +76,6 @@ pub struct Lane {
 impl Default for Lane {
     fn default() -> Self {
         Lane { index: 0, count: 1 }
-    }
-}
-
-/// A seeded, cryptographically strong source of randomness (ChaCha12).
-#[derive(Clone, Debug)]
-pub struct Dice(ChaCha12Rng);
-
-impl Dice {
-    /// 64 random bits.
-    pub fn u64(&mut self) -> u64 {
-        self.0.next_u64()
-    }
-
-    /// 32 random bits.
-    pub fn u32(&mut self) -> u32 {
-        self.0.next_u32()
-    }
-
-    /// Uniform in `0..bound`; `bound` must not be 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.u64()) * u128::from(bound)) >> 64) as u64
-    }
-
-    /// Fills an array with random bytes.
-    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        let mut out = [0; N];
-        self.0.fill_bytes(&mut out);
-        out
-    }
-
-    /// `len` characters of `[a-z0-9]`: for tags, branches and Call-IDs (5.17 bits each).
-    pub fn word(&mut self, len: usize) -> String {
-        const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-        (0..len).map(|_| char::from(ALPHABET[self.below(36) as usize])).collect()
-    }
-
-    /// `base` ± up to `percent` of it.
-    pub fn jitter(&mut self, base: Duration, percent: u32) -> Duration {
-        let span = base.as_micros() as u64 * u64::from(percent) / 100;
-        base - Duration::from_micros(span) + Duration::from_micros(self.below(2 * span + 1))
-    }
-}
-
-/// How SIP bytes travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Transport {
-    /// RFC 3261 §18, datagrams.
-    Udp,
-    /// RFC 3261 §18, a stream framed by Content-Length.
-    Tcp,
-    /// TCP under TLS.
-    Tls,
-    /// RFC 7118.
-    Ws,
-    /// RFC 7118 under TLS.
-    Wss,
-}
-
-impl Transport {
-    /// Whether the transport itself retransmits (RFC 3261 §17): timers A, E, G, D, I, J and K depend on it.
-    pub fn is_reliable(self) -> bool {
-        self != Transport::Udp
-    }
-
-    /// Whether it is encrypted.
-    pub fn is_secure(self) -> bool {
-        matches!(self, Transport::Tls | Transport::Wss)
-    }
-
-    /// The word in a Via header: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
-    pub fn via(self) -> &'static str {
-        match self {
-            Transport::Udp => "UDP",
-            Transport::Tcp => "TCP",
-            Transport::Tls => "TLS",
-            Transport::Ws => "WS",
-            Transport::Wss => "WSS",
-        }
-    }
-
-    /// The value of a URI's `transport` parameter, lower case.
-    pub fn uri_param(self) -> &'static str {
-        match self {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
-            Transport::Ws => "ws",
-            Transport::Wss => "wss",
-        }
-    }
-
-    /// From a Via transport or a URI parameter, in any case.
-    pub fn from_name(name: &str) -> Option<Transport> {
-        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss]
-            .into_iter()
-            .find(|t| t.via().eq_ignore_ascii_case(name))
-    }
-
-    /// 5060, 5061, 80 or 443.
-    pub fn default_port(self) -> u16 {
-        match self {
-            Transport::Udp | Transport::Tcp => 5060,
-            Transport::Tls => 5061,
-            Transport::Ws => 80,
-            Transport::Wss => 443,
-        }
-    }
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.uri_param())
-    }
-}
-
-/// A connection's identity. 0 means "not any particular connection".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FlowId(pub u64);
-
-impl FlowId {
-    /// What tells "any connection whose far end proved to be this domain" from a particular connection.
-    const PROVING: u64 = 1 << 63;
-
-    /// No connection in particular, but one whose far end proves by certificate to be `domain` (RFC 5922 §7.3). The
-    /// shell knows the domain because it was asked to resolve it, or configured with it.
-    pub fn proving(domain: &str) -> FlowId {
-        let hash = blake3::hash(domain.trim_end_matches('.').to_ascii_lowercase().as_bytes());
-        let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-        FlowId(u64::from_be_bytes([a, b, c, d, e, f, g, h]) | FlowId::PROVING)
-    }
-
-    /// Whether it names one particular connection.
-    pub fn is_connection(self) -> bool {
-        self.0 != 0 && self.0 & FlowId::PROVING == 0
-    }
-}
-
-/// A path between a socket of ours and a remote address.
-///
-/// For UDP the path *is* `local` and `remote`, and `id` is 0. For a stream, `id` names the connection: sending on a
-/// flow whose `id` names one uses that connection or fails; with `id` 0 the shell reuses an open connection from
-/// `local`'s address to `remote`, or opens one; with [`FlowId::proving`] one that proved to be that domain. Identities are
-/// never used again, not even by the next process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Flow {
-    /// How bytes travel.
-    pub transport: Transport,
-    /// Our listening socket's address (for a connection we opened: the listener it belongs to).
-    pub local: SocketAddr,
-    /// The other side as we see it, NATs included.
-    pub remote: SocketAddr,
-    /// The connection, for streams.
-    pub id: FlowId,
-}
-
-impl Flow {
-    /// The UDP path from `local` to `remote`.
-    pub fn udp(local: SocketAddr, remote: SocketAddr) -> Flow {
-        Flow { transport: Transport::Udp, local, remote, id: FlowId(0) }
     }
 }
 
@@ -525,9 +366,4 @@ pub enum Answer {
     Advice(Advice),
     /// Nothing: the name does not exist, or nobody answered in time. The words are for the operator.
     Nothing(String),
-}
-
-/// The address a host literal names: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`.
-pub fn literal(host: &str) -> Option<IpAddr> {
-    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).parse().ok()
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proto::event::Event;
 use proto::node::{Answer, Birth, Dice, Flow, FlowId, Input, Node, Output, Ticket};
 use proto::sip::transaction::{ClientId, Happened, Received, ServerId, Transactions};
-use proto::sip::{Message, Method, Name};
+use proto::sip::{Message, Method};
 use proto::tables::{Binding, Limit, Tables};
 use proto::timers::Queue;
 
@@ -23,7 +23,7 @@ use crate::gate::proven::Proven;
 use crate::hashing::{Keyed, Map};
 use crate::media::relays::Relays;
 use crate::moment::Moment;
-use crate::part::{Outcome, RequestId, Want};
+use crate::part::{Outcome, RequestId};
 use crate::registrar::bindings;
 use crate::registrar::keepalive::KeepAlive;
 use crate::registrar::mid_registrar::{Brief, Remembered};
@@ -55,10 +55,10 @@ pub struct Proxy {
     pub(crate) brief: Option<Brief>,
     pub(crate) alarms: Queue<Alarm>,
     pub(crate) draining: bool,
-    keep_alive: KeepAlive,
-    serving: Serving,
-    resumed: bool,
-    followed: bool,
+    pub(crate) keep_alive: KeepAlive,
+    pub(crate) serving: Serving,
+    pub(crate) resumed: bool,
+    pub(crate) followed: bool,
     out: VecDeque<Output>,
 }
 
@@ -380,63 +380,6 @@ impl Proxy {
         if self.clients.contains_key(&client) {
             self.transactions.cancel(cx.now.at, client, None);
             self.unanswered(cx, client, 408);
-        }
-    }
-
-    fn parts_want(&mut self, cx: &mut Cx<'_>) {
-        while let Some(want) = self.keep_alive.poll() {
-            self.carry_out(cx, want, Owner::Probe);
-        }
-        while let Some(want) = self.serving.poll() {
-            self.carry_out(cx, want, Owner::Serving);
-        }
-        while let Some(want) = self.trunks.health.poll() {
-            if let Want::Event(Event::TrunkServer { trunk, up: true, .. }) = &want {
-                self.pbx_is_back(trunk);
-            }
-            self.carry_out(cx, want, Owner::Probe);
-        }
-        while let Some(want) = self.trunks.upstream.poll() {
-            self.carry_out(cx, want, Owner::Upstream);
-        }
-    }
-
-    fn carry_out(&mut self, cx: &mut Cx<'_>, want: Want, owner: fn(RequestId) -> Owner) {
-        match want {
-            Want::Event(event) => self.tell(event),
-            Want::Request { flow, message, id } => {
-                let message = self.with_via(&flow, &message);
-                self.send(cx, flow, message, owner(id));
-            }
-            Want::Ping { flow, message, branch } => {
-                let via = self.faces.via_of(self.listener_of(&flow), true, &branch);
-                let bytes = message.edit().push_front(Name::Via, &via).finish().into_bytes();
-                self.put(Output::Send { flow, bytes, ticket: Ticket(0) });
-            }
-            Want::Probe { flow, message, id, patience } => {
-                let message = self.with_via(&flow, &message);
-                let client = self.send(cx, flow, message, owner(id));
-                self.alarms.set(cx.now.at + patience, Alarm::Silent(client));
-            }
-            Want::Ask { question, id } => {
-                let waiting = match owner(id) {
-                    Owner::Upstream(id) => Waiting::Upstream(id),
-                    _ => Waiting::Probe(id),
-                };
-                self.ask(question, waiting);
-            }
-        }
-    }
-
-    /// Once: what a former life left in the tables. Once for each configuration: the trunks it names.
-    fn resume(&mut self, cx: &mut Cx<'_>) {
-        if !std::mem::replace(&mut self.followed, true) {
-            self.trunks.health.follow(cx.now, &self.config);
-            self.trunks.upstream.follow(cx.now, &self.config);
-        }
-        if !std::mem::replace(&mut self.resumed, true) {
-            self.keep_alive.resume(cx.now, &self.config, cx.tables);
-            self.serving.resume(cx.now, &self.config, cx.tables);
         }
     }
 }

@@ -20,9 +20,9 @@ use proto::sip::{Edit, Message, Method, Name, NameAddr, Scheme, Uri};
 use proto::tables::{Binding, Tables};
 
 use crate::config::Config;
+use crate::dialogs::hearing::routes_behind;
 use crate::dialogs::tokens::{Token, binding_mark};
 use crate::forwarding::contexts::{Context, Device, Role, Target};
-use crate::forwarding::responses::routes_behind;
 use crate::moment::Moment;
 use crate::nat;
 use crate::proxy::{Cx, Proxy};

@@ -2,6 +2,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod contact;
+pub(crate) mod hearing;
 pub(crate) mod revived;
 pub(crate) mod session_timer;
 pub(crate) mod tokens;

@@ -7,4 +7,5 @@ pub(crate) mod keying;
 pub(crate) mod negotiation;
 pub(crate) mod relay_dialog;
 pub(crate) mod relays;
+pub(crate) mod settling;
 pub(crate) mod siblings;

@@ -1,22 +1,25 @@
 //! A bench for stories of two proxies: [`Net`] carries their messages to one another, to a relay and a redirect server
 //! that keep to the contract of `proto::control` and no more, and to phones that a story speaks for.
 
+mod phone;
+mod servers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-use proto::control::{Ask, Session};
-use proto::event::{Event, Side};
+use proto::event::Event;
 use proto::node::{Answer, Birth, Flow, Input, Lane, Node, Output, Question, Transport};
-use proto::node_auth::{NodeKey, Proof};
-use proto::sdp::{Rewrite, Sdp};
-use proto::sip::{Message, Method, Name, reply};
+use proto::node_auth::NodeKey;
+use proto::sip::Message;
 
 use crate::config::{Config, Listener, MediaRange, Redirect, Relay, Siblings};
 use crate::tests::testing::{Maps, address};
 use crate::{Proxy, Status};
+
+pub(crate) use phone::Phone;
+pub(crate) use servers::{RedirectScript, RelayScript};
 
 /// The proxy of a.example.
 pub(crate) const P1: &str = "203.0.113.1:5060";
@@ -61,27 +64,6 @@ pub(crate) struct Packet {
     pub(crate) from: SocketAddr,
     pub(crate) to: SocketAddr,
     pub(crate) message: Message,
-}
-
-/// A relay that lends ports and does nothing with them.
-#[derive(Default)]
-pub(crate) struct RelayScript {
-    /// Sessions held, with every request that was taken for each.
-    pub(crate) sessions: BTreeMap<Session, Vec<Ask>>,
-    pub(crate) begun: usize,
-    pub(crate) full: bool,
-    /// What can't be read or proven is passed over in silence, instead of failing the story.
-    pub(crate) lenient: bool,
-    pub(crate) silent: bool,
-}
-
-/// A redirect server: who is served where.
-#[derive(Default)]
-pub(crate) struct RedirectScript {
-    pub(crate) served: BTreeMap<String, String>,
-    /// Named before the one that serves.
-    pub(crate) first: Option<String>,
-    pub(crate) silent: bool,
 }
 
 /// A proxy of `domain` at `at`, that knows the other, the relay and the redirect server.
@@ -269,260 +251,6 @@ impl Net {
 /// The wall clock of a [`Net`].
 fn unix(start: Instant, now: Instant) -> u64 {
     1_767_225_600 + (now - start).as_secs()
-}
-
-impl RelayScript {
-    fn answer(&mut self, request: &Message, unix: u64) -> Option<Message> {
-        if self.silent || !request.is_request() || request.method() == Method::Ack {
-            return None;
-        }
-        let proven = KEY.check(request, unix) == Proof::Proven;
-        if self.lenient && !proven {
-            return None;
-        }
-        assert_eq!(KEY.check(request, unix), Proof::Proven, "a relay hears nobody without proof");
-        let session = Session::from_name(request.call_id()).expect("the Call-ID names the session");
-        match request.method() {
-            Method::Bye => {
-                let status = if self.sessions.remove(&session).is_some() { 200 } else { 481 };
-                Some(reply(request, status, "relay").finish())
-            }
-            Method::Invite => Some(self.invite(request, session)),
-            _ => Some(reply(request, 200, "relay").finish()),
-        }
-    }
-
-    fn invite(&mut self, request: &Message, session: Session) -> Message {
-        let ask = Ask::read(request).expect("a relay INVITE says what it wants");
-        assert_eq!(ask.session, session);
-        let is_new = !self.sessions.contains_key(&session);
-        if is_new && self.full {
-            return reply(request, 503, "relay").header(Name::RetryAfter, 30).finish();
-        }
-        if is_new {
-            self.begun += 1;
-        }
-        // The other party's leg: a port of its own, by session and side.
-        let order = self.sessions.keys().position(|s| *s == session).unwrap_or(self.begun) as u16;
-        let port = 20000 + order * 4 + if ask.leg == Side::Caller { 2 } else { 0 };
-        let answer = reply(request, 200, &proto::control::tag(session, Side::Callee));
-        let body = request.sdp().map(|(_, sdp)| through(sdp, port));
-        if body == Some(None) {
-            return reply(request, 488, "relay").finish();
-        }
-        self.sessions.entry(session).or_default().push(ask);
-        match body.flatten() {
-            Some(sdp) => answer.body("application/sdp", &sdp).finish(),
-            None => answer.finish(),
-        }
-    }
-}
-
-/// An SDP with every stream at the relay.
-fn through(sdp: &[u8], port: u16) -> Option<Vec<u8>> {
-    let sdp = Sdp::parse(sdp).ok()?;
-    let rtp = SocketAddr::new(MEDIA.parse().unwrap(), port);
-    let sections: Vec<_> = sdp.media.iter().map(|_| Some(Rewrite { rtp, rtcp: None })).collect();
-    Some(sdp.rewrite(&sections))
-}
-
-impl RedirectScript {
-    fn answer(&mut self, request: &Message) -> Option<Message> {
-        if self.silent || !request.is_request() || request.method() == Method::Ack {
-            return None;
-        }
-        if !matches!(request.method(), Method::Register | Method::Invite) {
-            return Some(reply(request, 405, "redirect").finish());
-        }
-        let uri = match request.method() {
-            Method::Register => request.to().and_then(|to| to.uri()),
-            _ => request.uri(),
-        };
-        let Some(aor) = uri.ok().and_then(|uri| uri.aor()) else {
-            return Some(reply(request, 400, "redirect").finish());
-        };
-        if request.method() == Method::Register {
-            let contact = request.contacts().flatten().next().map(|contact| contact.raw_uri.to_string());
-            match contact.filter(|_| request.expires() != Some(0)) {
-                None => self.served.remove(&aor),
-                Some(contact) => self.served.insert(aor, contact),
-            };
-            return Some(reply(request, 200, "redirect").finish());
-        }
-        assert!(request.body().is_empty(), "the redirect INVITE carries no SDP");
-        Some(match self.served.get(&aor) {
-            Some(contact) => {
-                let first = self.first.iter().map(|first| format!("<{first}>"));
-                let contacts: Vec<_> = first.chain([format!("<{contact}>")]).collect();
-                reply(request, 302, "redirect").header(Name::Contact, contacts.join(", ")).finish()
-            }
-            None => reply(request, 404, "redirect").finish(),
-        })
-    }
-}
-
-/// A phone: where the world sees it, and where it believes to be.
-#[derive(Clone, Debug)]
-pub(crate) struct Phone {
-    pub(crate) user: &'static str,
-    pub(crate) seen_at: String,
-    pub(crate) believes: String,
-    pub(crate) proxy: &'static str,
-    pub(crate) domain: &'static str,
-    /// Whether its Via has `rport` (RFC 3581).
-    pub(crate) asks_rport: bool,
-    cseq: u32,
-}
-
-fn domain_at(proxy: &str) -> &'static str {
-    if proxy == P2 { "b.example" } else { "a.example" }
-}
-
-impl Phone {
-    /// A phone that is where it believes to be.
-    pub(crate) fn public(user: &'static str, at: &str, proxy: &'static str) -> Phone {
-        Phone {
-            user,
-            seen_at: at.into(),
-            believes: at.into(),
-            proxy,
-            domain: domain_at(proxy),
-            asks_rport: false,
-            cseq: 0,
-        }
-    }
-
-    /// A phone in a private network.
-    pub(crate) fn behind_nat(
-        user: &'static str,
-        seen_at: &str,
-        believes: &str,
-        proxy: &'static str,
-    ) -> Phone {
-        Phone {
-            user,
-            seen_at: seen_at.into(),
-            believes: believes.into(),
-            proxy,
-            domain: domain_at(proxy),
-            asks_rport: false,
-            cseq: 0,
-        }
-    }
-
-    /// What tells its dialogs from those of another device of the same user.
-    fn tag(&self) -> String {
-        format!("{}{}", self.user, address(&self.believes).port())
-    }
-
-    fn ip(&self) -> std::net::IpAddr {
-        address(&self.believes).ip()
-    }
-
-    /// An SDP with one audio stream at its own idea of its address.
-    pub(crate) fn sdp(&self) -> String {
-        let (ip, kind) = (self.ip(), if self.ip().is_ipv6() { "IP6" } else { "IP4" });
-        format!(
-            "v=0\r\no={} 1 1 IN {kind} {ip}\r\ns=-\r\nc=IN {kind} {ip}\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na=sendrecv\r\n",
-            self.user
-        )
-    }
-
-    /// Registers at its proxy.
-    pub(crate) fn register(&mut self, net: &mut Net) {
-        let request = self.register_request();
-        let got = net.say(&self.seen_at.clone(), self.proxy, request);
-        assert_eq!(got.last().and_then(|p| p.message.status()), Some(200), "{got:?}");
-    }
-
-    /// A REGISTER for an hour.
-    pub(crate) fn register_request(&mut self) -> Message {
-        let domain = self.domain;
-        let aor = format!("sip:{}@{domain}", self.user);
-        let head = format!("Contact: <sip:{}@{}>\r\nExpires: 3600\r\n", self.user, self.believes);
-        self.request("REGISTER", &format!("sip:{domain}"), &aor, &aor, "", &head, "")
-    }
-
-    /// An INVITE outside of dialogs.
-    pub(crate) fn invite(&mut self, to: &str, sdp: &str) -> Message {
-        let from = format!("sip:{}@{}", self.user, self.domain);
-        let head = format!("Contact: <sip:{}@{}>\r\n", self.user, self.believes);
-        self.request("INVITE", to, &from, to, "", &head, sdp)
-    }
-
-    /// A request in the dialog that `seed` (a 2xx to our INVITE, or an INVITE we took with our tag) made.
-    pub(crate) fn in_dialog(&mut self, method: &str, seed: &Message, sdp: &str) -> Message {
-        let as_caller = !seed.is_request();
-        let text = |name| seed.text(name).unwrap_or_default().to_string();
-        let mut routes: Vec<String> = seed.values(Name::RecordRoute).map(str::to_string).collect();
-        if as_caller {
-            routes.reverse();
-        }
-        let route: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
-        let target = seed.contacts().next().unwrap().unwrap().raw_uri.to_string();
-        let tagged =
-            |value: String| if value.contains("tag=") { value } else { value + ";tag=" + &self.tag() };
-        let (from, to) = match as_caller {
-            true => (text(Name::From), text(Name::To)),
-            false => (tagged(text(Name::To)), text(Name::From)),
-        };
-        let head = format!("{route}Contact: <sip:{}@{}>\r\n", self.user, self.believes);
-        let call_id = seed.call_id().to_string();
-        if method != "ACK" {
-            self.cseq += 1;
-        }
-        let number = if method == "ACK" { seed.cseq().unwrap().number } else { self.cseq };
-        self.write(method, number, &target, &from, &to, &call_id, &head, sdp)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn request(
-        &mut self,
-        method: &str,
-        uri: &str,
-        from: &str,
-        to: &str,
-        to_tag: &str,
-        head: &str,
-        sdp: &str,
-    ) -> Message {
-        self.cseq += 1;
-        let (from, to) = (format!("<{from}>;tag={}", self.tag()), format!("<{to}>{to_tag}"));
-        let call_id = format!("{}-{}", self.tag(), method.to_ascii_lowercase());
-        self.write(method, self.cseq, uri, &from, &to, &call_id, head, sdp)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn write(
-        &self,
-        method: &str,
-        cseq: u32,
-        uri: &str,
-        from: &str,
-        to: &str,
-        call_id: &str,
-        head: &str,
-        sdp: &str,
-    ) -> Message {
-        let rport = if self.asks_rport { ";rport" } else { "" };
-        let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let text = format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {}{rport};branch=z9hG4bK{}{method}{cseq}\r\nMax-Forwards: 70\r\n\
-             From: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{head}{kind}\
-             Content-Length: {}\r\n\r\n{sdp}",
-            self.believes,
-            self.tag(),
-            sdp.len()
-        );
-        Message::parse(Bytes::from(text)).expect("a phone speaks SIP")
-    }
-
-    /// Its answer to a request it got.
-    pub(crate) fn answer(&self, request: &Message, status: u16, sdp: &str) -> Message {
-        let contact = format!("<sip:{}@{}>", self.user, self.believes);
-        let answer = reply(request, status, &self.tag()).header(Name::Contact, contact);
-        if sdp.is_empty() { answer.finish() } else { answer.body("application/sdp", sdp.as_bytes()).finish() }
-    }
 }
 
 /// The first request of this method that reached `phone`.
