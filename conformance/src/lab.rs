@@ -34,6 +34,7 @@ pub mod choir;
 pub mod crew;
 pub mod domains;
 pub mod ng;
+pub mod peers;
 pub mod phone;
 pub mod sbc;
 pub mod storm;
@@ -130,7 +131,7 @@ impl Lab {
     }
 
     /// One count of `postern status`, over all lanes.
-    fn of_lanes(&self, host: &str, config: &Path, what: &str) -> u64 {
+    pub(crate) fn of_lanes(&self, host: &str, config: &Path, what: &str) -> u64 {
         let argv = [postern(), "status", "--json", "-c", &config.to_string_lossy()];
         let mut asked = self.spawn(host, &argv);
         let status = asked.wait(Duration::from_secs(10));
@@ -295,7 +296,9 @@ impl Process {
         let proc = PathBuf::from(format!("/proc/{}", self.pid()));
         let read = |name: &str| std::fs::read_to_string(proc.join(name)).unwrap_or_default();
         // The name changes last on the way there: from then on its sockets are those of the host's namespace.
-        while read("comm").trim() != program || !read("net/udp").contains(&format!(":{port:04X} ")) {
+        let bound =
+            || ["net/udp", "net/udp6"].iter().any(|table| read(table).contains(&format!(":{port:04X} ")));
+        while read("comm").trim() != program || !bound() {
             let running = matches!(self.child.try_wait(), Ok(None));
             assert!(
                 running && Instant::now() < deadline,

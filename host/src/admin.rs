@@ -309,6 +309,9 @@ fn status(handle: &Handle) -> Answer {
             lane.lane, lane.calls, lane.sessions, lane.ports, lane.transactions, lane.received, lane.sent, lane.dropped,
             lane.refused, lane.panics, lane.path
         ));
+        if lane.online > 0 {
+            lines.push(format!("           {} peers online", lane.online));
+        }
         let reflected: Vec<String> = lane
             .reflected
             .iter()

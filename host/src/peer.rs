@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use endpoint_sim::peer::{Peer, PeerConfig, PeerReport};
-use proto::node::{Birth, Lane as LaneNumber, Transport};
+use proto::node::{Birth, Input, Lane as LaneNumber, Transport};
 
 use crate::bindings::Bindings;
 use crate::config::values::SipAddress;
@@ -54,6 +54,22 @@ pub struct PeerPlan {
 
 /// Lets it be online for its time; gives what it saw just before it left.
 pub fn run(plan: &PeerPlan) -> Result<PeerReport, StartError> {
+    run_with(plan, |_| ())
+}
+
+/// What has a peer leave before its time.
+#[derive(Clone, Debug)]
+pub struct Leave(Arc<PostOffice>);
+
+impl Leave {
+    /// It tells its buddies, logs out and ends.
+    pub fn now(&self) {
+        let _ = self.0.post(Address { lane: 0, seat: 0 }, Input::Drain);
+    }
+}
+
+/// The same, for somebody who may have it leave earlier.
+pub fn run_with(plan: &PeerPlan, give: impl FnOnce(Leave)) -> Result<PeerReport, StartError> {
     let local = match plan.local {
         Some(local) => local,
         None => SocketAddr::new(towards(plan.server)?, 0),
@@ -82,6 +98,7 @@ pub fn run(plan: &PeerPlan) -> Result<PeerReport, StartError> {
     let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || lane.run());
     let thread = thread.map_err(|error| no_threads(&error))?;
     drop(outside);
+    give(Leave(post.clone()));
     let connections = Streams::new(post.clone(), Keyroom::default());
     let outside =
         outside::start(errands, post, connections, Vec::new()).map_err(|error| no_threads(&error))?;

@@ -30,6 +30,8 @@ pub(super) struct Carrier {
     direct: bool,
     heard: Option<Instant>,
     in_a_row: u8,
+    /// It is to be tried from the next packet on: there may be none to try it with yet.
+    to_try: bool,
     trying_until: Option<Instant>,
     recent: VecDeque<Bytes>,
     sent: u32,
@@ -54,16 +56,14 @@ impl Carrier {
         self.in_a_row = if in_time { self.in_a_row.saturating_add(1) } else { 1 };
         self.heard = Some(now);
         if !self.direct && self.in_a_row >= IN_A_ROW {
-            (self.direct, self.trying_until) = (true, None);
+            (self.direct, self.to_try, self.trying_until) = (true, false, None);
             self.upgrades += 1;
         }
     }
 
     /// The direct path has answered a check.
-    pub(super) fn proven(&mut self, now: Instant) {
-        if !self.direct {
-            self.trying_until = Some(now + TRIAL);
-        }
+    pub(super) fn proven(&mut self) {
+        self.to_try = !self.direct;
     }
 
     /// How the next packet goes.
@@ -73,6 +73,9 @@ impl Carrier {
             self.recent.pop_front();
         }
         self.recent.push_back(packet.clone());
+        if std::mem::take(&mut self.to_try) {
+            self.trying_until = Some(now + TRIAL);
+        }
         let trying = self.trying_until.is_some_and(|until| now < until);
         match (self.direct, trying) {
             (true, _) if self.sent.is_multiple_of(WARM) => By::Both,
@@ -120,7 +123,7 @@ mod tests {
     fn a_proven_path_is_tried_and_taken_when_it_carries() {
         let (mut carrier, now, packet) = (Carrier::default(), Instant::now(), Bytes::from_static(b"x"));
         assert_eq!(carrier.next(now, &packet), By::Relay);
-        carrier.proven(now);
+        carrier.proven();
         assert_eq!(carrier.next(now, &packet), By::Both);
         let last = hears(&mut carrier, now, u32::from(IN_A_ROW) - 1);
         assert_eq!(carrier.next(last, &packet), By::Both);
@@ -131,21 +134,31 @@ mod tests {
     #[test]
     fn a_trial_without_an_echo_ends_by_itself() {
         let (mut carrier, now, packet) = (Carrier::default(), Instant::now(), Bytes::from_static(b"x"));
-        carrier.proven(now);
+        carrier.proven();
+        assert_eq!(carrier.next(now, &packet), By::Both);
         assert_eq!(carrier.next(now + TRIAL - MS, &packet), By::Both);
         assert_eq!(carrier.next(now + TRIAL, &packet), By::Relay);
     }
 
     #[test]
+    fn a_path_that_was_proven_while_it_rang_is_tried_when_there_is_something_to_send() {
+        let (mut carrier, now, packet) = (Carrier::default(), Instant::now(), Bytes::from_static(b"x"));
+        carrier.proven();
+        let answered = now + TRIAL * 3;
+        assert_eq!(carrier.next(answered, &packet), By::Both);
+        assert_eq!(carrier.next(answered + TRIAL, &packet), By::Relay);
+    }
+
+    #[test]
     fn a_path_that_falls_silent_is_left_after_30_ms_and_what_was_under_way_goes_again() {
         let (mut carrier, now, packet) = (Carrier::default(), Instant::now(), Bytes::from_static(b"x"));
-        carrier.proven(now);
+        carrier.proven();
         let last = hears(&mut carrier, now, 10);
         (0..20).for_each(|_| assert_ne!(carrier.next(last, &packet), By::Relay));
         assert_eq!(carrier.fall(last + LATE, true), None);
         assert_eq!(carrier.fall(last + LATE + MS, true).map(|again| again.len()), Some(RECENT));
         assert_eq!(carrier.next(last + LATE + MS, &packet), By::Relay, "until the path has answered again");
-        carrier.proven(last + LATE + MS);
+        carrier.proven();
         assert_eq!(carrier.next(last + LATE + MS, &packet), By::Both);
     }
 }

@@ -239,6 +239,8 @@ impl Opening {
             return false;
         };
         match message.class() {
+            // Our own, come back: where private addresses are the same, the other's is ours.
+            Class::Request if self.asked.contains_key(&message.transaction()) => {}
             Class::Request => self.checked(Way { socket: by, remote: from }, &message, dice, out),
             Class::Success => {
                 // The answer proves the path it was asked by; it may come from elsewhere than it was sent to

@@ -176,7 +176,7 @@ impl Peer {
     /// The path to a buddy has answered.
     pub(super) fn path_answered(&mut self, link: usize) {
         if self.voice.buddy == Some(link) {
-            self.voice.carrier.proven(self.now);
+            self.voice.carrier.proven();
         }
     }
 
@@ -213,7 +213,7 @@ impl Peer {
         if way != self.voice.way {
             self.voice.way = way;
             if way.is_some() {
-                self.voice.carrier.proven(self.now);
+                self.voice.carrier.proven();
             }
         }
     }

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use endpoint_sim::peer::{CallReport, PeerReport};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit;
 use crate::config::values::SipAddress;
-use crate::peer::{PeerPlan, run};
+use crate::peer::{Leave, PeerPlan, run_with};
 
 /// A peer: finds out what NAT it is behind, logs in, and talks to its buddies directly where that can be.
 #[derive(Debug, clap::Args)]
@@ -59,7 +60,7 @@ pub fn peer(arguments: &Arguments, json: bool) -> u8 {
             return exit::USAGE;
         }
     };
-    match run(&plan) {
+    match run_with(&plan, leave_at_a_signal) {
         Ok(report) => {
             match json {
                 true => println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default()),
@@ -71,6 +72,26 @@ pub fn peer(arguments: &Arguments, json: bool) -> u8 {
             eprintln!("{error}");
             exit::OS
         }
+    }
+}
+
+/// Whoever stops it still gets the report, and its buddies hear that it leaves.
+fn leave_at_a_signal(leave: Leave) {
+    let body = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+            let [Ok(mut terminate), Ok(mut interrupt)] = signals else { return };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            leave.now();
+        });
+    };
+    if let Err(error) = std::thread::Builder::new().name("signals".into()).spawn(body) {
+        tracing::warn!(%error, "signals end this peer without a farewell");
     }
 }
 

@@ -140,6 +140,9 @@ pub struct LaneReport {
     pub turned_away: u64,
     /// Panics that were survived.
     pub panics: u64,
+    /// Peers that are logged in at its access server.
+    #[serde(default)]
+    pub online: usize,
     /// What its reflector did with each packet, by the check that failed, `passed` or `bound`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reflected: BTreeMap<String, u64>,
@@ -371,6 +374,11 @@ impl Seat {
                 report.sessions += status.sessions;
                 report.ports += status.ports.leased;
                 report.lingering += relay.lingering();
+            }
+            Service::Access(access) => {
+                let status = access.status();
+                report.transactions += status.transactions;
+                report.online += status.online;
             }
             Service::Reflector(reflector) => {
                 let counts = reflector.counts();

@@ -1,0 +1,179 @@
+//! The stage of systems 2 and 3: access server, STUN, reflector, SIP proxy and relay of one `postern` in public, and peers
+//! (`postern endpoint peer`) in hosts of their own behind the laboratory's NATs.
+//!
+//! ```text
+//!   hub   198.51.100.20:5070   access server        198.51.100.10:3478, 203.0.113.10:3479   STUN
+//!         198.51.100.20:5060   SIP proxy; relay     198.51.100.30:3479                      reflector
+//! ```
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::wire::{Packet, Wire};
+use super::{Lab, Process, postern};
+
+/// Where everything is.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The access server.
+    pub access: &'static str,
+    /// The SIP proxy; its relay's media ports are at the same address.
+    pub proxy: &'static str,
+    /// The relay's own.
+    relay: &'static str,
+    /// The STUN server's two.
+    pub stun: [&'static str; 2],
+    /// The reflector.
+    pub reflector: &'static str,
+}
+
+/// In IPv4.
+pub const FOUR: Addresses = Addresses {
+    access: "198.51.100.20:5070",
+    proxy: "198.51.100.20:5060",
+    relay: "198.51.100.20:5090",
+    stun: ["198.51.100.10:3478", "203.0.113.10:3479"],
+    reflector: "198.51.100.30:3479",
+};
+/// In IPv6.
+pub const SIX: Addresses = Addresses {
+    access: "[2001:db8::20]:5070",
+    proxy: "[2001:db8::20]:5060",
+    relay: "[2001:db8::20]:5090",
+    stun: ["[2001:db8::10]:3478", "[2001:db8:0:1::10]:3479"],
+    reflector: "[2001:db8::30]:3479",
+};
+/// The domain of all.
+pub const DOMAIN: &str = "peers.test";
+
+/// The stage, with its services running.
+pub struct Hub {
+    /// The one process.
+    pub postern: Process,
+    at: Addresses,
+    config: PathBuf,
+    /// The laboratory itself.
+    pub lab: Lab,
+}
+
+impl Hub {
+    /// Builds the stage around the parties (`-s home:symmetric:alice -p bob=203.0.113.20`). Whoever is named in a pair of
+    /// buddies has an account, whose password is `pw-` and the name.
+    pub fn up(parties: &str, buddies: &[(&str, &str)]) -> Option<Hub> {
+        Hub::with(parties, buddies, "", FOUR)
+    }
+
+    /// As [`Hub::up`], with more accounts, and with the servers at other addresses.
+    pub fn with(parties: &str, buddies: &[(&str, &str)], others: &str, at: Addresses) -> Option<Hub> {
+        let addresses = [at.access, at.stun[0], at.stun[1], at.reflector].map(|at| ip_of(at).to_string());
+        let lab = Lab::up(&format!("-p hub={} {parties}", addresses.join(",")))?;
+        let postern = lab.service("hub", &config(buddies, others, at));
+        let config = lab.scratch().join("hub.yaml");
+        Some(Hub { postern, at, config, lab })
+    }
+
+    /// Starts the peer `user` in a host. It stays for so many seconds, or until it is told to leave.
+    pub fn peer(&self, host: &str, user: &str, seconds: u32, more: &[&str]) -> Online {
+        let (password, seconds) = (format!("pw-{user}"), seconds.to_string());
+        let access = format!("udp:{}", self.at.access);
+        let mut argv = vec![postern(), "endpoint", "peer", "--json", "--seconds", &seconds];
+        argv.extend(["--user", user, "--password", &password, "--domain", DOMAIN]);
+        argv.extend(["--access", &access, "--stun", self.at.stun[0], "--reflector", self.at.reflector]);
+        argv.extend(more);
+        Online { process: self.lab.spawn(host, &argv), name: format!("{user}@{DOMAIN}") }
+    }
+
+    /// Waits until so many peers are logged in.
+    pub fn until_online(&self, count: u64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.lab.of_lanes("hub", &self.config, "online") != count {
+            assert!(Instant::now() < deadline, "not {count} peers came online");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// A peer that runs.
+pub struct Online {
+    process: Process,
+    name: String,
+}
+
+impl Online {
+    /// Its address of record.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Has it leave, as Ctrl-C does.
+    pub fn leave(&mut self) {
+        self.process.terminate();
+    }
+
+    /// What it saw, once it has left.
+    pub fn report(mut self) -> Value {
+        self.process.wait(Duration::from_secs(60));
+        let output = self.process.output();
+        let json = output.find('{').map_or("", |at| &output[at..]);
+        serde_json::from_str(json).unwrap_or_else(|error| panic!("{}: {error}\n{output}", self.name))
+    }
+}
+
+/// The IP of an `IP:PORT`.
+pub fn ip_of(address: &str) -> std::net::IpAddr {
+    address.parse::<SocketAddr>().unwrap_or_else(|_| panic!("{address} is no IP:PORT")).ip()
+}
+
+/// A step of a story: what it is called, and how its packet is recognised.
+pub type Step<'a> = (&'a str, &'a dyn Fn(&Packet) -> bool);
+
+/// Finds packets in this order, each after the one before it; panics with everything that was seen when one is missing.
+pub fn in_order<'a>(wire: &'a Wire, steps: &[Step<'_>]) -> Vec<&'a Packet> {
+    let (mut found, mut rest) = (Vec::new(), &wire.packets[..]);
+    for (name, fits) in steps {
+        let at = rest.iter().position(fits).unwrap_or_else(|| panic!("no {name:?}\n{}", told(wire)));
+        found.push(&rest[at]);
+        rest = &rest[at + 1..];
+    }
+    found
+}
+
+/// Every packet on a line.
+pub fn told(wire: &Wire) -> String {
+    let began = wire.packets.first().map_or(Duration::ZERO, |packet| packet.at);
+    let line = |packet: &Packet| {
+        let at = (packet.at - began).as_secs_f64();
+        format!("{at:8.3} {:<6} {} → {}  {}\n", packet.host, packet.from, packet.to, title(&packet.payload))
+    };
+    wire.packets.iter().map(line).collect()
+}
+
+/// What a packet is, in a few words.
+fn title(payload: &[u8]) -> String {
+    let inside = if payload.starts_with(&proto::peer::ticket::MAGIC) { payload.get(44..) } else { None };
+    match (inside, proto::stun::Message::parse(payload)) {
+        (Some(inside), _) => format!("to be reflected: {}", title(inside)),
+        (_, Some(stun)) => format!("STUN {:?} {}", stun.class(), stun.username().unwrap_or_default()),
+        _ if payload.first() == Some(&0x80) => "RTP".to_owned(),
+        _ => String::from_utf8_lossy(payload).lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn config(buddies: &[(&str, &str)], others: &str, at: Addresses) -> String {
+    let mut names: Vec<&str> = buddies.iter().flat_map(|(one, other)| [*one, *other]).collect();
+    names.extend(others.split_whitespace());
+    names.sort_unstable();
+    names.dedup();
+    let users: String = names.iter().map(|u| format!("  - {{ name: {u}, password: pw-{u} }}\n")).collect();
+    let pairs: Vec<String> = buddies.iter().map(|(one, other)| format!("[{one}, {other}]")).collect();
+    let Addresses { access, proxy, relay, stun: [one, other], reflector } = at;
+    format!(
+        "domains: [{DOMAIN}]\nusers:\n{users}listeners: [{{ address: \"udp:{proxy}\", anchor: always }}]\nproxy: {{}}\n\
+         relay: {{ address: \"udp:{relay}\", ports: 20000-20999 }}\nreflector: {{ address: \"udp:{reflector}\" }}\n\
+         access: {{ address: \"udp:{access}\", stun: [\"{one}\", \"{other}\"], buddies: [{}] }}\n",
+        pairs.join(", "),
+    )
+}

@@ -1,0 +1,6 @@
+//! Systems 2 and 3 on real NATs and sockets: a real `postern` as access server, STUN server, reflector, proxy and relay, real
+//! `postern endpoint peer` processes behind the laboratory's NATs.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod cells;
+mod steps;
