@@ -144,6 +144,8 @@ pub enum Rule {
     SourceDiffers,
     /// SDP names an address nobody outside can reach, from a public source.
     UnreachableAddress,
+    /// One side's network is not to see the other side's addresses (`hide-topology`).
+    Hidden,
     /// Private and matching on one side, public on the other.
     PrivateToPublic,
     /// Both private and matching in one configured network.

@@ -78,6 +78,9 @@ fn because(decided: &MediaDecided) -> String {
             "another proxy of ours had anchored the caller: its relay session serves both"
         }
         Rule::PrivateToPublic => "one party is in a private network, the other outside",
+        Rule::Hidden => {
+            "one party is in a network with `hide-topology`, and is not to see the other's address"
+        }
         Rule::SameNetwork => "both parties are in the same network",
         Rule::BothPublic => "both parties have public addresses, and nothing shows a NAT",
         Rule::SameNat => {

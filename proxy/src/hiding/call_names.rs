@@ -20,21 +20,24 @@ use proto::hidden::{CALL, Hidden, LONGEST, mark};
 use proto::node::{Flow, Output};
 use proto::sip::{self, Edit, Message, Name, Params, Uri};
 
+use crate::config::Network;
 use crate::hiding::dialog_info;
 use crate::proxy::Proxy;
 
 /// The border between the inside and one network.
-struct Border<'p> {
-    proxy: &'p Proxy,
+pub(super) struct Border<'p> {
+    pub(super) proxy: &'p Proxy,
     /// The path a message comes or goes by.
-    flow: &'p Flow,
+    pub(super) flow: &'p Flow,
+    /// The network, which is one of the configuration's.
+    pub(super) network: &'p Network,
     /// `out~5f1e9a02~`
     mark: String,
 }
 
 /// Which way a message crosses it.
 #[derive(Clone, Copy)]
-enum Way {
+pub(super) enum Way {
     In,
     Out,
 }
@@ -86,7 +89,7 @@ impl Border<'_> {
             Some(Some(all.collect::<Vec<_>>().join(", ")))
         });
         edit = edit.rewrite_named("Event", |value| Some(Some(self.event(way, value)?)));
-        edit = self.refer_to(way, edit, message);
+        edit = self.people(way, self.refer_to(way, edit, message), message);
         self.bodies(way, edit, message).finish()
     }
 
@@ -107,7 +110,8 @@ impl Border<'_> {
             renamed.extend_from_slice(&body[at..part.start]);
             let target = |uri: &str| self.target(way, uri);
             let xml = dialog_info::renamed(xml, |call| self.translated(way, call), target);
-            renamed.extend_from_slice(xml.as_bytes());
+            let elsewhere = if let Way::Out = way { self.elsewhere(&xml) } else { None };
+            renamed.extend_from_slice(elsewhere.unwrap_or(xml).as_bytes());
             at = part.end;
         }
         if at == 0 {
@@ -118,7 +122,7 @@ impl Border<'_> {
     }
 
     /// A party's Contact.
-    fn target(&self, way: Way, uri: &str) -> Option<String> {
+    pub(super) fn target(&self, way: Way, uri: &str) -> Option<String> {
         match way {
             Way::In => self.proxy.meaning_of_uri(uri),
             Way::Out => self.proxy.hidden_target(&Uri::parse(uri).ok()?, self.flow),
@@ -134,7 +138,9 @@ impl Border<'_> {
     /// `<sip:carol@example.com?Replaces=call%3Bto-tag%3D…>`
     fn refer_to<'m>(&self, way: Way, edit: Edit<'m>, message: &Message) -> Edit<'m> {
         let Some(value) = message.text(Name::ReferTo) else { return edit };
-        match self.embedded(way, value) {
+        let embedded = self.embedded(way, value);
+        let referred = self.referred(way, embedded.as_deref().unwrap_or(value));
+        match referred.or(embedded) {
             Some(value) => edit.set(Name::ReferTo, &value),
             None => edit,
         }
@@ -175,7 +181,7 @@ impl Proxy {
         {
             return None;
         }
-        Some(Border { proxy: self, flow, mark: mark(&network.name) })
+        Some(Border { proxy: self, flow, network, mark: mark(&network.name) })
     }
 
     /// A message that has come by this path, as the inside knows its call.

@@ -13,6 +13,7 @@
 //! | 5 | signalling source IP ≠ SDP IP | anchor | [`Rule::SourceDiffers`] |
 //! | 6 | an earlier answer of this callee came from elsewhere than it said | anchor | [`Rule::DecidedTooLate`] |
 //! | 7 | address families differ | anchor | [`Rule::FamiliesDiffer`] |
+//! | 7 | one side's network has `hide-topology`, the other side is not in one | anchor | [`Rule::Hidden`] |
 //! | 8 | private and matching ↔ public | anchor | [`Rule::PrivateToPublic`] |
 //! | 9 | both private and matching in one configured network | direct | [`Rule::SameNetwork`] |
 //! | 10 | both public and matching, no sign of a NAT | direct | [`Rule::BothPublic`] |
@@ -80,6 +81,8 @@ pub struct Seen {
     pub remembered: bool,
     /// The callee protects its media otherwise than the offer does: a relay has to stand between.
     pub keys_differ: bool,
+    /// One side's network is not to see the other side's addresses.
+    pub hides: bool,
 }
 
 /// What was decided, by which row of the table, and whose facts decided.
@@ -103,7 +106,11 @@ pub fn decide(seen: &Seen) -> Option<Decision> {
         .or_else(|| remembered(seen));
     match seen.callee {
         Callee::NotYet => early,
-        _ => early.or_else(|| between(seen)).or_else(|| Some(otherwise(seen))),
+        _ => early
+            .or_else(|| families_differ(seen))
+            .or_else(|| hides(seen))
+            .or_else(|| between(seen))
+            .or_else(|| Some(otherwise(seen))),
     }
 }
 
@@ -266,7 +273,19 @@ fn remembered(seen: &Seen) -> Option<Decision> {
     seen.remembered.then_some(anchor(Rule::DecidedTooLate, Side::Callee))
 }
 
-/// Rules 7 to 10: neither side contradicts itself, and what matters is how they stand to one another.
+/// Rule 7.
+fn families_differ(seen: &Seen) -> Option<Decision> {
+    let (caller, callee) = (seen.party(Side::Caller)?, seen.party(Side::Callee)?);
+    let differ = caller.ip().is_ipv4() != callee.ip().is_ipv4();
+    differ.then_some(anchor(Rule::FamiliesDiffer, Side::Callee))
+}
+
+/// Rule 7, where both could reach one another: only by addresses that one of them is not to see.
+fn hides(seen: &Seen) -> Option<Decision> {
+    seen.hides.then_some(anchor(Rule::Hidden, Side::Callee))
+}
+
+/// Rules 8 to 10: neither side contradicts itself, and what matters is how they stand to one another.
 fn between(seen: &Seen) -> Option<Decision> {
     match (&seen.caller, &seen.callee) {
         (Some(caller), Callee::Known(callee)) => between_two(caller, callee),
@@ -281,9 +300,6 @@ fn between(seen: &Seen) -> Option<Decision> {
 }
 
 fn between_two(caller: &Party, callee: &Party) -> Option<Decision> {
-    if caller.ip().is_ipv4() != callee.ip().is_ipv4() {
-        return Some(anchor(Rule::FamiliesDiffer, Side::Callee));
-    }
     match (caller.is_private(), callee.is_private()) {
         (true, false) if callee.is_public() => Some(anchor(Rule::PrivateToPublic, Side::Caller)),
         (false, true) if caller.is_public() => Some(anchor(Rule::PrivateToPublic, Side::Callee)),

@@ -37,6 +37,7 @@ fn registered(source: &str) -> Party {
 fn scene(caller: Party, callee: Party) -> Seen {
     Seen {
         keys_differ: false,
+        hides: false,
         anchor: Anchor::Auto,
         caller: Some(caller),
         callee: Callee::Known(callee),
@@ -223,6 +224,15 @@ fn ipv4_and_ipv6_need_the_relay_as_a_bridge() {
     anchors(&scene(honest(PUBLIC_A), honest("2001:db8::2")), Rule::FamiliesDiffer);
     anchors(&scene(honest("2001:db8::1"), honest(PUBLIC_B)), Rule::FamiliesDiffer);
     is_direct(&scene(honest("2001:db8::1"), honest("2001:db8::2")), Rule::BothPublic);
+}
+
+#[test]
+fn who_is_not_to_see_the_other_side_gets_the_relays_address() {
+    let seen = Seen { hides: true, ..both_public() };
+    anchors(&seen, Rule::Hidden);
+    anchors(&Seen { callee: Callee::OfSibling, ..seen.clone() }, Rule::Hidden);
+    assert_eq!(decide(&Seen { callee: Callee::NotYet, ..seen.clone() }), None, "the callee matters");
+    is_direct(&Seen { anchor: Anchor::Never, ..seen }, Rule::ConfiguredNever);
 }
 
 // Row 8.

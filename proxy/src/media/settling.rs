@@ -89,6 +89,9 @@ impl Proxy {
             same_nat_direct: self.config.same_nat_direct,
             remembered,
             keys_differ: anchor == Anchor::Auto && self.keys_differ(context, index),
+            hides: context.branches[index].hops.front().is_some_and(|callee| {
+                self.config.hides_from(callee) != self.config.hides_from(&context.flow)
+            }),
         }
     }
 

@@ -3,7 +3,9 @@
 use proto::hidden::PREFIX;
 use proto::sip::{Message, Name, NameAddr};
 
-use crate::tests::local::{INSIDE, answer, call_over_networks, hidden_alice, pbx, ring, two_networks};
+use crate::tests::local::{
+    ADVERTISED, INSIDE, answer, call_over_networks, hidden_alice, pbx, ring, two_networks,
+};
 use crate::tests::net::*;
 
 /// Two networks, the outer one of which sees nothing of the inner one.
@@ -134,4 +136,78 @@ fn an_answer_after_a_restart_finds_the_vias_that_were_hidden() {
     let bye = phone.in_dialog("BYE", &invite, "");
     let got = net.say(&phone.seen_at.clone(), P1, bye);
     assert!(asked(&got, &pbx, "BYE").is_some(), "and so does the BYE");
+}
+
+/// A PBX that knows no domain: its people are known outside by our address, and by its own to itself, after a restart too.
+#[test]
+fn who_is_named_by_an_address_of_the_inside_is_named_by_ours_outside() {
+    const OWN: &str = "<sip:7@10.0.0.50;x=1>";
+    let (mut net, mut phone, mut pbx) = (veiled(), hidden_alice(), pbx());
+    phone.register(&mut net);
+    let call = pbx.invite("sip:alice@a.example", &pbx.sdp());
+    let call =
+        call.edit().set(Name::From, &format!("\"Desk\" {OWN};tag=7")).set(Name::To, "<sip:alice@10.0.0.9>");
+    let got = net.say("10.0.0.50:5060", INSIDE, call.finish());
+    let invite = asked(&got, &phone, "INVITE").unwrap().message;
+    let from = invite.text(Name::From).unwrap().to_owned();
+    assert!(
+        from.starts_with(&format!("\"Desk\" <sip:7@{ADVERTISED};hid=hid~")) && from.ends_with(">;tag=7"),
+        "{from}"
+    );
+    assert!(!String::from_utf8_lossy(invite.bytes()).contains("10.0.0.9"));
+    let got = answer(&mut net, &phone, &invite, 200);
+    let ok = told(&got, &pbx).pop().unwrap();
+    assert!(
+        ok.text(Name::From).unwrap().contains(OWN)
+            && ok.text(Name::To).unwrap().contains("<sip:alice@10.0.0.9>")
+    );
+    net.restart(P1);
+    let refer = phone
+        .in_dialog("REFER", &invite, "")
+        .edit()
+        .append(Name::ReferTo, from.split(';').next().unwrap())
+        .finish();
+    let got = net.say(&phone.seen_at.clone(), P1, refer);
+    let refer = asked(&got, &pbx, "REFER").expect("the phone's REFER reaches the PBX").message;
+    assert!(
+        refer.text(Name::To).unwrap().contains(OWN)
+            && refer.text(Name::From).unwrap().contains("alice@10.0.0.9")
+    );
+    let got = answer(&mut net, &pbx, &refer, 202);
+    assert_eq!(told(&got, &phone).pop().unwrap().text(Name::To), Some(from.as_str()));
+    let uri = NameAddr::parse(&from).unwrap().raw_uri.to_owned();
+    let calls_back = phone.invite(&uri, &phone.sdp());
+    let got = net.say(&phone.seen_at.clone(), P1, calls_back);
+    let back = asked(&got, &pbx, "INVITE").expect("who calls back by the name finds its party").message;
+    assert_eq!(back.request_uri(), OWN.trim_matches(['<', '>']));
+}
+
+#[test]
+fn no_other_header_tells_of_addresses_inside_where_people_are_named() {
+    let (mut net, mut phone, mut pbx) = (veiled(), hidden_alice(), pbx());
+    let (_, ok) = call_over_networks(&mut net, &mut pbx, &mut phone);
+    let refer = pbx.in_dialog("REFER", &ok, "");
+    let edit = refer
+        .edit()
+        .append(Name::ReferTo, "<sip:9@10.0.0.50?Subject=x>")
+        .append_named("Referred-By", "<sip:7@10.0.0.50>;cid=1");
+    let edit = edit.append_named(
+        "Diversion",
+        "\"sip:a\" <sip:10.0.0.50:5070;lr>;reason=x, sips:b@[fd00::1]:1;y, <sip:c@192.0.2.1?z>",
+    );
+    let got = net.say("10.0.0.50:5060", INSIDE, edit.append_named("Reply-To", "sip:7@10.0.0.50").finish());
+    let refer = asked(&got, &phone, "REFER").expect("the REFER reaches the phone").message;
+    let text = String::from_utf8_lossy(refer.bytes()).into_owned();
+    assert!(!text.replace("10.0.0.2", "").contains("10.0.0."), "{text}");
+    for line in [
+        format!("Referred-By: <sip:7@{ADVERTISED}>;cid=1"),
+        format!(
+            "Diversion: \"sip:a\" <sip:{ADVERTISED};lr>;reason=x, sips:b@[fd00::1]:1;y, <sip:c@192.0.2.1?z>"
+        ),
+        format!("Reply-To: sip:7@{ADVERTISED}"),
+    ] {
+        assert!(text.contains(&format!("{line}\r\n")), "{line} is missing in\n{text}");
+    }
+    let to = refer.text(Name::ReferTo).unwrap();
+    assert!(to.starts_with("<sip:hid~") && to.ends_with(&format!("@{ADVERTISED}?Subject=x>")), "{to}");
 }
