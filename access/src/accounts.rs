@@ -219,7 +219,7 @@ impl Accounts {
         self.accounts[who as usize].permits.binary_search(&whom).is_ok()
     }
 
-    fn are_mutual(&self, one: Number, other: Number) -> bool {
+    pub(crate) fn are_mutual(&self, one: Number, other: Number) -> bool {
         one != other && self.permits(one, other) && self.permits(other, one)
     }
 

@@ -12,6 +12,7 @@
 //! run time and mail live as long as the process.
 
 mod accounts;
+mod channels;
 mod config;
 mod gate;
 mod login;

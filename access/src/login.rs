@@ -47,6 +47,7 @@ impl Access {
         device.bound = self.proven_bind(now, &login);
         let lease = self.lease(keep_alive(&device));
         let (number, before) = self.accounts.log_in(&aor, device);
+        self.met_by(number, before.as_ref().map(|device| device.flow), flow);
         self.lease_ends(before);
         self.lease_begins(now, number, lease);
         let change = if again { Registration::Refreshed } else { Registration::New };
@@ -67,8 +68,9 @@ impl Access {
         request: &Message,
         aor: &str,
     ) -> Result<(), Refusal> {
-        if let Some(device) = self.accounts.log_out(aor) {
-            self.lease_ends(Some(device));
+        let number = self.accounts.number(aor);
+        if let Some((number, device)) = number.zip(self.accounts.log_out(aor)) {
+            self.forget_device(number, Some(device));
             self.tell_registered(aor, flow, Registration::Removed);
         }
         let response = reply(request, 200, &self.dice.word(8)).finish();
@@ -121,6 +123,7 @@ impl Access {
     pub(crate) fn announce(&mut self, now: Instant, own: Number) {
         for other in self.accounts.buddies(own) {
             if self.must_be_told(own, other) {
+                self.dig_channel(own, other);
                 let notice = Notice::Punch(self.buddy(own), self.route(now, own, other, false));
                 self.notify(now, other, &notice);
             }
@@ -135,7 +138,7 @@ impl Access {
             return false;
         };
         let reach = reach(&from.side(), &to.side());
-        matches!(reach.path, Path::Punch | Path::Reflect)
+        matches!(reach.path, Path::Punch | Path::Reflect | Path::Tunnel)
             || reach.neighbours
             || reach.path == Path::Spray && to.bound.is_some()
     }
@@ -170,12 +173,14 @@ impl Access {
     pub(crate) fn route(&self, now: Instant, from: Number, to: Number, for_initiator: bool) -> Route {
         let pair = self.pair(from, to);
         let (Some(ours), Some(theirs)) = (self.accounts.device_of(from), self.accounts.device_of(to)) else {
-            return Route { way: Path::Server.into(), pair, hosts: Vec::new(), token: None };
+            return Route { way: Path::Server.into(), pair, hosts: Vec::new(), token: None, channel: None };
         };
         let reach = reach(&ours.side(), &theirs.side());
         let (reader, other) = if for_initiator { (ours, theirs) } else { (theirs, ours) };
         let hosts = if reach.neighbours { other.hosts.clone() } else { Vec::new() };
-        Route { way: reach.into(), pair, hosts, token: self.token(now, reader, other) }
+        let (own, end) = if for_initiator { (from, to) } else { (to, from) };
+        let channel = self.channels.channel(own, end).filter(|_| reach.path == Path::Tunnel);
+        Route { way: reach.into(), pair, hosts, token: self.token(now, reader, other), channel }
     }
 
     /// Two buddies' common key does not depend on when they met or who asks.

@@ -145,6 +145,7 @@ impl Access {
 
     /// Both learn where the other is: the first one opens, the other has sent by then.
     fn introduce(&mut self, now: Instant, one: Number, other: Number) {
+        self.dig_channel(one, other);
         let (theirs, ours) = (self.route(now, one, other, false), self.route(now, one, other, true));
         self.notify(now, other, &Notice::Punch(self.buddy(one), theirs));
         self.notify(now, one, &Notice::Met(self.buddy(other), ours));

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::event::{Event, Registration};
-use proto::node::{Birth, Dice, Flow, Input, Node, Output, Ticket};
+use proto::node::{Birth, Dice, Flow, Input, Node, Output, Ticket, Transport};
 use proto::node_auth::{NodeKey, Proof};
+use proto::peer::channel;
 use proto::peer::words::Sealing;
 use proto::sip::transaction::{ClientId, Happened, Received, ServerId, Timers, Transactions};
 use proto::sip::{Builder, Message, Method, Name, reply};
@@ -16,6 +17,7 @@ use proto::tables::{Limit, Tables};
 use proto::timers::Queue;
 
 use crate::accounts::{Accounts, Device, Number};
+use crate::channels::Channels;
 use crate::config::Config;
 use crate::gate::{Gate, Verdict, Visit};
 
@@ -28,6 +30,7 @@ pub struct Access {
     pub(crate) transactions: Transactions,
     gate: Gate,
     pub(crate) accounts: Accounts,
+    pub(crate) channels: Channels,
     leases: Queue<Number>,
     pub(crate) pending: BTreeMap<ClientId, Pending>,
     pub(crate) out: VecDeque<Output>,
@@ -67,6 +70,7 @@ impl Access {
         Access {
             gate: Gate::new(&config.realm, config.nonce_key),
             accounts: Accounts::new(&std::mem::take(&mut config.buddies)),
+            channels: Channels::default(),
             config,
             birth,
             dice,
@@ -240,6 +244,9 @@ impl Access {
 
     /// STUN: a keep-alive under a session's key, or anybody's question where it is.
     fn stun(&mut self, now: Instant, flow: Flow, bytes: &[u8], tables: &mut dyn Tables) {
+        if bytes.first() == Some(&channel::MARK) {
+            return self.pass_through(flow, bytes);
+        }
         let Some(message) = stun::Message::parse(bytes) else {
             tables.admit(now, Limit::Garbage, flow.remote.ip());
             return;
@@ -249,7 +256,8 @@ impl Access {
             None => self.config.stun.answer(bytes, flow.remote, flow.local).map(|a| (a.from, a.to, a.bytes)),
         };
         if let Some((from, to, bytes)) = answer {
-            self.send(Flow::udp(from, to), bytes);
+            let by = if flow.transport == Transport::Udp { Flow::udp(from, to) } else { flow };
+            self.send(by, bytes);
         }
     }
 
@@ -267,12 +275,13 @@ impl Access {
             return None;
         }
         (device.newest, device.heard) = (number, now);
-        let moved = device.flow != flow;
-        device.flow = flow;
+        let before = std::mem::replace(&mut device.flow, flow);
+        let moved = before != flow;
         let answer = stun::Writer::new(stun::Class::Success, message.transaction())
             .mapped(flow.remote)
             .seal(&*device.session.key);
         if moved {
+            self.channels.left(before);
             self.tell_registered(&self.accounts.name(own).to_owned(), flow, Registration::Refreshed);
             self.announce(now, own);
         }
@@ -301,6 +310,13 @@ impl Access {
         }
     }
 
+    /// What else was kept for a device that is logged out.
+    pub(crate) fn forget_device(&mut self, number: Number, device: Option<Device>) {
+        self.channels.fill(number);
+        device.iter().for_each(|device| self.channels.left(device.flow));
+        self.lease_ends(device);
+    }
+
     fn leases_end(&mut self, now: Instant) {
         while let Some(number) = self.leases.pop(now) {
             let Some(device) = self.accounts.device_of(number) else { continue };
@@ -311,7 +327,8 @@ impl Access {
             }
             let (flow, aor) = (device.flow, self.accounts.name(number).to_owned());
             self.tell_gone(now, number);
-            drop(self.accounts.log_out(&aor));
+            let device = self.accounts.log_out(&aor);
+            self.forget_device(number, device);
             self.tell_registered(&aor, flow, Registration::Lost);
         }
     }
@@ -336,7 +353,10 @@ impl Node for Access {
         match input {
             Input::Message { flow, message } => self.receive(now, flow, message, tables),
             Input::Other { flow, bytes } => self.stun(now, flow, &bytes, tables),
-            Input::Closed { flow } => self.transactions.closed(&flow),
+            Input::Closed { flow } => {
+                self.transactions.closed(&flow);
+                self.connection_closed(now, flow);
+            }
             Input::SendFailed { ticket, flow, error } => {
                 self.transactions.send_failed(now, ticket, flow, error)
             }

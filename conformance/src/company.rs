@@ -23,6 +23,8 @@ use crate::world::{Entry, GatewayId, HostId, INTERNET, NodeId, World};
 pub const STUN: [&str; 2] = ["203.0.113.10:3478", "203.0.113.11:3479"];
 /// The access server.
 pub const ACCESS: &str = "203.0.113.20:5060";
+/// Where it listens for TLS.
+pub const ACCESS_TLS: &str = "203.0.113.20:443";
 /// The reflector, where there is one.
 pub const REFLECTOR: &str = "203.0.113.30:3479";
 /// The domain of all.
@@ -86,9 +88,10 @@ impl Company {
         let at = |name: &str| format!("{name}@{DOMAIN}");
         config.buddies = buddies.iter().map(|(one, other)| (at(one), at(other))).collect();
         let host = world.host(INTERNET, &addr(ACCESS).ip().to_string());
-        let listener = format!("udp {ACCESS}");
+        let listeners = [format!("udp {ACCESS}"), format!("tls {ACCESS_TLS}")];
+        let listeners = listeners.each_ref().map(String::as_str);
         let access =
-            world.attach(host, "access", &[&listener], move |birth| Access::new(config.clone(), birth));
+            world.attach(host, "access", &listeners, move |birth| Access::new(config.clone(), birth));
         Company { world, access, stun, reflector, proxy: None, count: 0 }
     }
 
@@ -125,11 +128,12 @@ impl Company {
         let mut config = PeerConfig::new(name, DOMAIN, local, addr(ACCESS), addr(STUN[0]));
         config.password = format!("{name}'s secret");
         config.secret = [n; 32];
+        config.tls = Some(addr(ACCESS_TLS));
         config.reflector = self.reflector.map(|_| addr(REFLECTOR));
         config.proxy = self.proxy.map(|_| addr(P1));
         set(&mut config);
         let birth = move |birth| Peer::new(birth, config.clone());
-        let node = self.world.attach(host, name, &[&format!("udp {local}")], birth);
+        let node = self.world.attach(host, name, &[&format!("udp {local}"), &format!("tls {local}")], birth);
         Guest { node, host, nat }
     }
 

@@ -8,6 +8,7 @@ mod carrier;
 mod channel;
 pub mod classifier;
 mod config;
+mod door;
 pub mod life;
 mod link;
 mod login;

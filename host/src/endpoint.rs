@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -100,7 +100,8 @@ pub fn run(fleet: &Fleet) -> Result<Vec<Report>, StartError> {
         lanes.push(thread.map_err(|error| no_threads(&error))?);
     }
     drop(outside);
-    let connections = Streams::new(post.clone(), Keyroom::new(believes(fleet)?)).of_a_phone();
+    let authorities = fleet.phones.iter().find_map(|plan| plan.ca.as_deref());
+    let connections = Streams::new(post.clone(), Keyroom::new(believes(authorities)?)).of_a_phone();
     fleet.phones.iter().filter_map(|plan| plan.domain.as_deref()).for_each(|name| connections.expect(name));
     let outside = outside::start(errands, post, connections, Vec::new());
     let outside = outside.map_err(|error| no_threads(&error))?;
@@ -156,9 +157,8 @@ pub fn audio_flowed(reports: &[Report]) -> bool {
     in_calls.peek().is_some() && in_calls.all(|report| report.audio_both_ways)
 }
 
-/// Whom the phones believe to be their proxy: what the authorities of the first that names some say.
-fn believes(fleet: &Fleet) -> Result<Credentials, StartError> {
-    let authorities = fleet.phones.iter().find_map(|plan| plan.ca.as_deref());
+/// Whom endpoints believe to be their server: what these authorities say, else this machine's.
+pub(crate) fn believes(authorities: Option<&Path>) -> Result<Credentials, StartError> {
     let roots = match authorities.map(files::authorities).transpose() {
         Ok(roots) => roots.unwrap_or_else(files::system_authorities),
         Err(error) => return Err(StartError { what: error.to_string(), remedy: error.remedy.into() }),

@@ -1,7 +1,8 @@
 //! A peer on sockets: the machine of `endpoint-sim`, on a lane of its own.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +11,7 @@ use proto::node::{Birth, Input, Lane as LaneNumber, Transport};
 
 use crate::bindings::Bindings;
 use crate::config::values::SipAddress;
-use crate::endpoint::towards;
+use crate::endpoint::{believes, towards};
 use crate::events::Collector;
 use crate::keys;
 use crate::lanes::lane::{Lane, Listener};
@@ -21,7 +22,7 @@ use crate::net::streams::Streams;
 use crate::net::{Outside, outside};
 use crate::server::{StartError, no_threads, open_udp};
 use crate::tables::{LaneTables, SharedTables};
-use crate::tls::Keyroom;
+use crate::tls::{Credentials, Keyroom};
 
 /// One peer: who it is, and what it is to do.
 #[derive(Clone, Debug)]
@@ -34,6 +35,10 @@ pub struct PeerPlan {
     pub password: String,
     /// The access server.
     pub server: SocketAddr,
+    /// Where that listens for TLS, for when UDP does not pass.
+    pub tls: Option<SocketAddr>,
+    /// Authorities of its certificate (PEM); none: this machine's.
+    pub ca: Option<PathBuf>,
     /// The STUN server; none: the access server.
     pub stun: Option<SocketAddr>,
     /// The reflector, if there is one.
@@ -75,8 +80,11 @@ pub fn run_with(plan: &PeerPlan, give: impl FnOnce(Leave)) -> Result<PeerReport,
         None => SocketAddr::new(towards(plan.server)?, 0),
     };
     let (socket, local) = open_udp(SipAddress::udp(local), 1)?.remove(0);
+    let packets = HashSet::from([(Transport::Tls, local)]);
+    let keys = Keyroom::new(Credentials { packets, ..believes(plan.ca.as_deref())? });
     let seats: Seats = Arc::new([Address { lane: 0, seat: 0 }]);
-    let served = HashMap::from([((Transport::Udp, local), seats.clone())]);
+    let doors = [Transport::Udp, Transport::Tls].map(|transport| (transport, local));
+    let served = doors.into_iter().map(|door| (door, seats.clone())).collect();
     let mailbox = Mailbox::new().map_err(|error| no_threads(&error))?;
     let post = Arc::new(PostOffice::new(vec![Arc::new(mailbox)], served, crate::keys::random()));
     let collector = Collector::start(1).map_err(|error| no_threads(&error))?;
@@ -99,7 +107,7 @@ pub fn run_with(plan: &PeerPlan, give: impl FnOnce(Leave)) -> Result<PeerReport,
     let thread = thread.map_err(|error| no_threads(&error))?;
     drop(outside);
     give(Leave(post.clone()));
-    let connections = Streams::new(post.clone(), Keyroom::default());
+    let connections = Streams::new(post.clone(), keys);
     let outside =
         outside::start(errands, post, connections, Vec::new()).map_err(|error| no_threads(&error))?;
     let seats = thread.join().unwrap_or_default();
@@ -113,6 +121,7 @@ fn peer(plan: &PeerPlan, local: SocketAddr) -> Peer {
     let stun = plan.stun.unwrap_or(plan.server);
     let mut config = PeerConfig::new(&plan.user, &domain, local, plan.server, stun);
     config.password.clone_from(&plan.password);
+    config.tls = plan.tls;
     config.reflector = plan.reflector;
     config.proxy = plan.proxy;
     config.call.clone_from(&plan.call);

@@ -32,6 +32,8 @@ fn plan(server: &Server, user: &str, password: &str, seconds: u64) -> PeerPlan {
         domain: None,
         password: password.to_owned(),
         server: listening[0].addr,
+        tls: None,
+        ca: None,
         stun: Some(listening[1].addr),
         reflector: Some(listening[5].addr),
         local: None,
@@ -95,6 +97,8 @@ fn what_cannot_be_right_is_refused_with_a_remedy() {
         ("access: { reflector: 192.0.2.1:3480 }", "`node-key` is missing"),
         ("access: { budies: [] }", "buddies"),
         ("reflector: { threads: 0 }", "expected 1 to 64"),
+        ("access: { tls: \"tcp:127.0.0.1:443\" }", "expected TLS at a port"),
+        ("access: { tls: \"tls:127.0.0.1:443\" }", "no certificate to show"),
     ] {
         let error = settings(text).map(|_| text).expect_err("it is wrong").to_string();
         assert!(error.contains(words), "{error}");

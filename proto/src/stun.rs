@@ -85,6 +85,14 @@ pub fn is_stun(bytes: &[u8]) -> bool {
     bytes.len() >= HEADER && bytes[0] < 4 && bytes[4..8] == COOKIE.to_be_bytes()
 }
 
+/// How long the STUN message that begins so is in a stream (RFC 8489 §6.2.2); `None`: too little is there, or it is something
+/// else.
+pub fn length_in_stream(bytes: &[u8]) -> Option<usize> {
+    let begins =
+        bytes.first().is_some_and(|first| *first < 4) && bytes.get(4..8) == Some(&COOKIE.to_be_bytes());
+    begins.then(|| HEADER + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])))
+}
+
 /// A Binding message, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {

@@ -2,12 +2,14 @@
 //! (`postern endpoint peer`) in hosts of their own behind the laboratory's NATs.
 //!
 //! ```text
-//!   hub   198.51.100.20:5070   access server        198.51.100.10:3478, 203.0.113.10:3479   STUN
+//!   hub   198.51.100.20:5070   access server, by TLS at port 443
+//!                                                   198.51.100.10:3478, 203.0.113.10:3479   STUN
 //!         198.51.100.20:5060   SIP proxy; relay     198.51.100.30:3479                      reflector
 //! ```
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -20,6 +22,8 @@ use super::{Lab, Process, postern};
 pub struct Addresses {
     /// The access server.
     pub access: &'static str,
+    /// Where it listens for TLS.
+    pub tls: &'static str,
     /// The SIP proxy; its relay's media ports are at the same address.
     pub proxy: &'static str,
     /// The relay's own.
@@ -33,6 +37,7 @@ pub struct Addresses {
 /// In IPv4.
 pub const FOUR: Addresses = Addresses {
     access: "198.51.100.20:5070",
+    tls: "198.51.100.20:443",
     proxy: "198.51.100.20:5060",
     relay: "198.51.100.20:5090",
     stun: ["198.51.100.10:3478", "203.0.113.10:3479"],
@@ -41,6 +46,7 @@ pub const FOUR: Addresses = Addresses {
 /// In IPv6.
 pub const SIX: Addresses = Addresses {
     access: "[2001:db8::20]:5070",
+    tls: "[2001:db8::20]:443",
     proxy: "[2001:db8::20]:5060",
     relay: "[2001:db8::20]:5090",
     stun: ["[2001:db8::10]:3478", "[2001:db8:0:1::10]:3479"],
@@ -70,6 +76,10 @@ impl Hub {
     pub fn with(parties: &str, buddies: &[(&str, &str)], others: &str, at: Addresses) -> Option<Hub> {
         let addresses = [at.access, at.stun[0], at.stun[1], at.reflector].map(|at| ip_of(at).to_string());
         let lab = Lab::up(&format!("-p hub={} {parties}", addresses.join(",")))?;
+        let folder = lab.scratch().display().to_string();
+        let names = ["certificate", "--out", &folder, "hub", &ip_of(at.tls).to_string()];
+        let made = Command::new(postern()).args(names).output();
+        assert!(made.is_ok_and(|made| made.status.success()), "no certificate");
         let postern = lab.service("hub", &config(buddies, others, at));
         let config = lab.scratch().join("hub.yaml");
         Some(Hub { postern, at, config, lab })
@@ -81,6 +91,8 @@ impl Hub {
         let access = format!("udp:{}", self.at.access);
         let mut argv = vec![postern(), "endpoint", "peer", "--json", "--seconds", &seconds];
         argv.extend(["--user", user, "--password", &password, "--domain", DOMAIN]);
+        let authority = self.lab.scratch().join("ca.pem");
+        argv.extend(["--tls", self.at.tls, "--ca", authority.to_str().expect("a path in words")]);
         argv.extend(["--access", &access, "--stun", self.at.stun[0], "--reflector", self.at.reflector]);
         argv.extend(more);
         Online { process: self.lab.spawn(host, &argv), name: format!("{user}@{DOMAIN}") }
@@ -169,11 +181,12 @@ fn config(buddies: &[(&str, &str)], others: &str, at: Addresses) -> String {
     names.dedup();
     let users: String = names.iter().map(|u| format!("  - {{ name: {u}, password: pw-{u} }}\n")).collect();
     let pairs: Vec<String> = buddies.iter().map(|(one, other)| format!("[{one}, {other}]")).collect();
-    let Addresses { access, proxy, relay, stun: [one, other], reflector } = at;
+    let Addresses { access, tls, proxy, relay, stun: [one, other], reflector } = at;
     format!(
         "domains: [{DOMAIN}]\nusers:\n{users}listeners: [{{ address: \"udp:{proxy}\", anchor: always }}]\nproxy: {{}}\n\
          relay: {{ address: \"udp:{relay}\", ports: 20000-20999 }}\nreflector: {{ address: \"udp:{reflector}\" }}\n\
-         access: {{ address: \"udp:{access}\", stun: [\"{one}\", \"{other}\"], buddies: [{}] }}\n",
+         tls: {{ certificates: [{{ certificate: hub.pem, key: hub.key }}] }}\n\
+         access: {{ address: \"udp:{access}\", tls: \"tls:{tls}\", stun: [\"{one}\", \"{other}\"], buddies: [{}] }}\n",
         pairs.join(", "),
     )
 }

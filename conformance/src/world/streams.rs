@@ -231,7 +231,7 @@ impl World {
 
     fn frame_arrived(&mut self, id: ConnId, to: usize, node: NodeId, flow: Flow, frame: Frame) {
         match frame {
-            Frame::Message(bytes) | Frame::Broken { bytes, .. } => {
+            Frame::Message(bytes) | Frame::Packet(bytes) | Frame::Broken { bytes, .. } => {
                 let coming = self.conns[id.0].ends[to].as_mut().and_then(|end| end.coming.pop_front());
                 if let Some(entry) = coming {
                     let seen = (flow.remote, flow.local);

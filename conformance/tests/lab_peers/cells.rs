@@ -1,9 +1,10 @@
 //! The table of who can reach whom, cell by cell: the path that is taken is the one [`reach`] names, and audio goes both ways.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use conformance::lab::peers::{Addresses, FOUR, Hub, Online, SIX, ip_of, told};
-use conformance::lab::wire::{Packet, Wire};
+use conformance::lab::wire::{Packet, Transport, Wire};
 use proto::peer::nat::{Dependence, Verdict};
 use proto::peer::reach::{Path, Policy, Reach, Side, reach};
 use serde_json::Value;
@@ -210,5 +211,34 @@ fn two_ipv6_firewalls_are_opened_by_a_punch() {
     let Some((_hub, seen, wire)) = play(&cells, sites, SIX, &[]) else { return };
     seen[0].went_directly(&cells[0]);
     assert_eq!(seen[0].a["nat"], "a firewall");
+    no_media(&wire);
+}
+
+/// A firewall that lets out TCP to ports 443 and 5061 alone: login, words and media go by TLS, through the access server.
+#[test]
+fn whoever_has_no_udp_is_relayed_by_tls() {
+    let cell = |a: &str, b: &str, from: Verdict, to: Verdict| Cell {
+        a: a.into(),
+        b: b.into(),
+        reach: reach(&side(from, "203.0.113.100"), &side(to, "203.0.113.101")),
+    };
+    let cells = [
+        cell("a-shut", "b-port", Verdict::BLOCKED, TYPES[3].2),
+        cell("a-sym", "b-shut", TYPES[4].2, Verdict::BLOCKED),
+        cell("a-wall", "b-wall", Verdict::BLOCKED, Verdict::BLOCKED),
+    ];
+    assert!(cells.iter().all(|cell| cell.reach.path == Path::Tunnel));
+    let sites = "-s one:udp-blocked:a-shut,b-shut,a-wall -s two:udp-blocked:b-wall -s home:port-restricted:b-port \
+        -s office:symmetric:a-sym";
+    let Some((_hub, seen, wire)) = play(&cells, sites, FOUR, &[]) else { return };
+    for (cell, seen) in cells.iter().zip(&seen) {
+        let name = format!("{} → {}", cell.a, cell.b);
+        seen.talked(cell);
+        assert_eq!(seen.path(cell), "tunnel", "{name}: {:#}", seen.a);
+        assert_eq!(seen.a["call"]["path"], "tunnel", "{name}: {:#}", seen.a);
+    }
+    let blocked = ["203.0.113.100", "203.0.113.101"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    let leaked = wire.filter(|p| p.transport == Transport::Udp && blocked.contains(&p.from.ip()));
+    assert!(leaked.is_empty(), "UDP has passed\n{}", told(&leaked));
     no_media(&wire);
 }

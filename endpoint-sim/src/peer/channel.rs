@@ -70,7 +70,7 @@ impl Peer {
     /// Says to the access server that we are here, and learns from where it sees us.
     pub(super) fn ask_server(&mut self) {
         let id = self.keep_alive_number();
-        let (now, remote) = (self.now, self.config.server);
+        let now = self.now;
         let Some(session) = &mut self.session else { return };
         session.unanswered = session.unanswered.saturating_add(1);
         session.asked = Some(id);
@@ -80,7 +80,7 @@ impl Peer {
         let label = session.sealing.label.clone();
         let bytes =
             Writer::request(id).attribute(attribute::USERNAME, label.as_bytes()).seal(&*session.sealing.key);
-        self.send_stun(Way { socket: None, remote }, bytes);
+        self.tell_server(bytes);
     }
 
     /// The reflector is asked where it sees us, and for a bind ticket.
@@ -141,6 +141,9 @@ impl Peer {
         let id = message.transaction();
         if self.bind.asked == Some(id) {
             return self.bound_at_reflector(message);
+        }
+        if self.door.has_asked(id) {
+            return self.let_in(message);
         }
         if self.session.as_ref().is_some_and(|session| session.asked == Some(id)) {
             return self.server_answered(message);

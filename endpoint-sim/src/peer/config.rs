@@ -23,6 +23,8 @@ pub struct PeerConfig {
     pub local: SocketAddr,
     /// The access server.
     pub server: SocketAddr,
+    /// Where that listens for TLS, for when UDP does not pass.
+    pub tls: Option<SocketAddr>,
     /// The STUN server.
     pub stun: SocketAddr,
     /// The reflector, if there is one.
@@ -60,6 +62,7 @@ impl PeerConfig {
             password: String::new(),
             local,
             server,
+            tls: None,
             stun,
             reflector: None,
             proxy: None,
@@ -111,7 +114,7 @@ pub struct PeerReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CallReport {
-    /// Media goes `direct`, by `relay`, or by `none`.
+    /// Media goes `direct`, by `relay`, by `tunnel` (through the access server, for want of UDP), or by `none`.
     pub path: &'static str,
     /// How often it went from the relay to the direct path.
     pub upgrades: u32,
@@ -127,7 +130,7 @@ pub struct CallReport {
 pub struct BuddyReport {
     /// Whether it is online, by its own word.
     pub online: bool,
-    /// `direct`, `reflector` or `server`.
+    /// `direct`, `reflector`, `server`, or `tunnel`: media, too, goes through the server, by TLS.
     pub path: &'static str,
     /// Where it is, if the path is direct.
     pub address: Option<SocketAddr>,

@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub(crate) external: Option<SocketAddr>,
     hosts: Vec<SocketAddr>,
     token: Option<[u8; 44]>,
+    /// Our channel to it through the server.
+    channel: Option<u16>,
     pub(crate) opening: Option<Opening>,
     begun: Option<Instant>,
     /// When the last sprays began.
@@ -70,6 +72,7 @@ impl Link {
             external: None,
             hosts: Vec::new(),
             token: None,
+            channel: None,
             opening: None,
             begun: None,
             sprays: [None; SPRAYS],
@@ -90,6 +93,7 @@ impl Link {
         self.external = buddy.external;
         self.hosts.clone_from(&route.hosts);
         self.token = route.token.map(Into::into);
+        self.channel = route.channel;
     }
 
     /// Begins to open a path, forgetting the one there was.
@@ -106,6 +110,11 @@ impl Link {
             return;
         }
         self.close(out);
+        if let Some(channel) = self.channel {
+            // It needs no proof: both have one to the server.
+            self.way = Some(Way { socket: None, remote: channel_address(channel) });
+            return;
+        }
         let Some(external) = self.external.filter(|_| self.reach.is_direct() || self.reach.neighbours) else {
             return;
         };
@@ -162,7 +171,7 @@ impl Link {
 
     fn fallback(&self) -> Via {
         match (self.reach.path, self.token) {
-            (Path::Server, _) | (_, None) => Via::Server,
+            (Path::Server | Path::Tunnel, _) | (_, None) => Via::Server,
             (_, Some(token)) => Via::Reflector(token),
         }
     }
@@ -186,17 +195,21 @@ impl Link {
 
     pub(crate) fn report(&self, now: Instant) -> BuddyReport {
         let (path, address) = match self.via(now) {
+            Some(Via::Direct(way)) if channel_at(way.remote).is_some() => ("tunnel", None),
             Some(Via::Direct(way)) => ("direct", Some(way.remote)),
             Some(Via::Reflector(_)) => ("reflector", None),
             Some(Via::Server) | None => ("server", None),
         };
         let nat = self.verdict.map(|verdict| verdict.to_string()).unwrap_or_default();
         let why = match (self.reach.path, path) {
+            (Path::Tunnel, _) | (_, "tunnel") => {
+                "UDP does not pass: through the access server, by TLS".to_owned()
+            }
             (_, "direct") if self.verdict.is_none() => "it spoke to us first, from there".to_owned(),
             (_, "direct") if self.reach.neighbours => "both are behind the same address".to_owned(),
             (Path::Direct, "direct") => format!("{nat}: anybody may send to it"),
             (_, "direct") => format!("{nat}: opened by a punch"),
-            (Path::Server, _) => "its address is not told, or UDP does not pass".to_owned(),
+            (Path::Server, _) => "its address is not told".to_owned(),
             (Path::Reflect | Path::Spray | Path::SprayBoth, _) => {
                 format!("{nat}: no port is known to both sides")
             }
@@ -219,5 +232,20 @@ pub(crate) fn stands_for(address: SocketAddr) -> Option<usize> {
     }
 }
 
+/// The address that stands for a channel inside this machine: what is sent there goes by it.
+pub(crate) fn channel_address(channel: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(CHANNEL | u128::from(channel))), 5060)
+}
+
+/// The channel an address stands for.
+pub(crate) fn channel_at(address: SocketAddr) -> Option<u16> {
+    match address.ip() {
+        IpAddr::V6(ip) if u128::from(ip) >> 64 == CHANNEL >> 64 => Some(u128::from(ip) as u16),
+        _ => None,
+    }
+}
+
 /// A prefix nobody is at (RFC 4193, drawn once).
 const STAND_IN: u128 = 0xfdb1_5a07_93c4_0001_u128 << 64;
+/// The one beside it.
+const CHANNEL: u128 = 0xfdb1_5a07_93c4_0002_u128 << 64;

@@ -53,10 +53,11 @@ impl Peer {
         self.registration.number += 1;
         (self.registration.tries, self.registration.under_way, self.registration.at) = (0, true, None);
         let (aor, local) = (self.config.aor(), self.config.local);
+        let via = self.server_flow().transport.via();
         let branch = self.dice.word(16);
         let Registration { call_id, tag, number, .. } = &self.registration;
         let request = Builder::request("REGISTER", &format!("sip:{}", self.config.domain))
-            .header(Name::Via, format_args!("SIP/2.0/UDP {local};branch=z9hG4bK{branch};rport"))
+            .header(Name::Via, format_args!("SIP/2.0/{via} {local};branch=z9hG4bK{branch};rport"))
             .header(Name::MaxForwards, 70)
             .header(Name::From, format_args!("<sip:{aor}>;tag={tag}"))
             .header(Name::To, format_args!("<sip:{aor}>"))
@@ -131,9 +132,10 @@ impl Peer {
         self.registration.tries += 1;
         self.registration.number += 1;
         let (branch, local) = (self.dice.word(16), self.config.local);
+        let via = self.server_flow().transport.via();
         let again = request
             .edit()
-            .set_first(Name::Via, &format!("SIP/2.0/UDP {local};branch=z9hG4bK{branch};rport"))
+            .set_first(Name::Via, &format!("SIP/2.0/{via} {local};branch=z9hG4bK{branch};rport"))
             .remove(Name::NodeAuth)
             .remove(Name::Authorization)
             .append(Name::Authorization, &credentials)
@@ -162,7 +164,8 @@ impl Peer {
         for (buddy, route) in profile.buddies.iter().zip(&profile.routes) {
             let (link, moved) = self.link_for(buddy, route);
             if buddy.online && (moved || !self.links[link].online) {
-                if self.links[link].reach.path <= Path::Punch || self.links[link].reach.neighbours {
+                let reach = self.links[link].reach;
+                if reach.path <= Path::Punch || reach.path == Path::Tunnel || reach.neighbours {
                     self.open_link(link, Part::Initiator);
                 }
                 self.links[link].announce = Some(true);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::node::{Birth, Dice, Flow, Input, Node, Output, Ticket};
+use proto::node::{Birth, Dice, Input, Node, Output, SendError, Ticket, Transport};
 use proto::node_auth::NodeKey;
 use proto::peer::words;
 use proto::sip::transaction::{ClientId, Timers, Transactions};
@@ -15,6 +15,7 @@ use proto::tables::Tables;
 
 use super::classifier::{Classifier, Findings};
 use super::config::{PeerConfig, PeerReport};
+use super::door::Door;
 use super::link::{Link, stands_for};
 use super::login::{Registration, Session};
 use super::talk::Source;
@@ -34,6 +35,7 @@ pub struct Peer {
     pub(super) registration: Registration,
     pub(super) session: Option<Session>,
     pub(super) bind: Bind,
+    pub(super) door: Door,
     pub(super) links: Vec<Link>,
     pub(super) pending: BTreeMap<ClientId, Purpose>,
     pub(super) leaving: bool,
@@ -88,6 +90,7 @@ impl Peer {
             transactions: Transactions::new(Timers::default(), 1000, &mut dice),
             report: PeerReport { name: config.aor(), ..PeerReport::default() },
             voice: Voice::new(birth, &config),
+            door: Door::default(),
             bind: Bind { next: config.reflector.map(|_| birth.now), ..Bind::default() },
             config,
             birth,
@@ -175,9 +178,9 @@ impl Peer {
 
     pub(super) fn begin(&mut self, method: &str, to: &str) -> Builder {
         let (branch, tag, call) = (self.dice.word(16), self.dice.word(8), self.dice.word(20));
-        let (local, aor) = (self.config.local, self.config.aor());
+        let (local, aor, via) = (self.config.local, self.config.aor(), self.server_flow().transport.via());
         Builder::request(method, &format!("sip:{to}"))
-            .header(Name::Via, format_args!("SIP/2.0/UDP {local};branch=z9hG4bK{branch};rport"))
+            .header(Name::Via, format_args!("SIP/2.0/{via} {local};branch=z9hG4bK{branch};rport"))
             .header(Name::MaxForwards, 70)
             .header(Name::From, format_args!("<sip:{aor}>;tag={tag}"))
             .header(Name::To, format_args!("<sip:{to}>"))
@@ -186,7 +189,7 @@ impl Peer {
     }
 
     pub(super) fn send_to_server(&mut self, request: Message, purpose: Purpose) {
-        let flow = Flow::udp(self.config.local, self.config.server);
+        let flow = self.server_flow();
         let id = self.transactions.request(self.now, flow, request);
         self.pending.insert(id, purpose);
     }
@@ -207,11 +210,9 @@ impl Peer {
     pub(super) fn tick(&mut self) {
         self.classifier.wake(self.now, &mut self.dice, &mut self.out);
         self.bind_due();
+        self.door_due();
         if self.findings.is_none() && self.classifier.is_over() && !self.bind.is_awaited() {
-            let findings = self.classifier.findings();
-            self.report.nat = findings.verdict.to_string();
-            self.findings = Some(findings);
-            self.registration.at = Some(self.now);
+            self.survey_over();
         }
         if self.registration.at.is_some_and(|at| at <= self.now) && !self.registration.under_way {
             self.announce_all();
@@ -252,7 +253,7 @@ impl Node for Peer {
                 self.phone_hears(flow, message);
             }
             Input::Message { flow, message } => {
-                let source = match flow.remote == self.config.server {
+                let source = match self.is_of_server(&flow) {
                     true => Source::Server,
                     false => Source::direct(None, flow.remote),
                 };
@@ -270,9 +271,15 @@ impl Node for Peer {
                     self.classifier.bound(ticket, None, &mut self.out);
                 }
             }
-            Input::SendFailed { ticket, flow, error } if ticket != Ticket(0) => {
-                self.transactions.send_failed(now, ticket, flow, error)
+            Input::SendFailed { ticket, flow, error } => {
+                if ticket != Ticket(0) {
+                    self.transactions.send_failed(now, ticket, flow, error);
+                }
+                if flow.transport == Transport::Tls && error != SendError::Busy {
+                    self.shut_out();
+                }
             }
+            Input::Closed { flow } if flow.transport == Transport::Tls => self.shut_out(),
             Input::Drain => self.leave(now),
             _ => {}
         }
@@ -288,10 +295,10 @@ impl Node for Peer {
                 Output::Send { flow, bytes, ticket } => match stands_for(flow.remote) {
                     Some(link) => {
                         if let Some(output) = self.leave_by(link, bytes) {
-                            return Some(output);
+                            return Some(self.by_channel(output));
                         }
                     }
-                    None => return Some(Output::Send { flow, bytes, ticket }),
+                    None => return Some(self.by_channel(Output::Send { flow, bytes, ticket })),
                 },
                 other => return Some(other),
             }
@@ -309,6 +316,7 @@ impl Node for Peer {
             login,
             session,
             self.bind.next,
+            self.door.deadline(),
             links,
             self.until,
         ];

@@ -147,7 +147,7 @@ impl Opening {
         };
         opening.plan_hosts(now);
         match (opening.plan.reach.path, opening.plan.part) {
-            (Path::Reflect | Path::Server, _) => {}
+            (Path::Reflect | Path::Server | Path::Tunnel, _) => {}
             (Path::Spray | Path::SprayBoth, _) => opening.plan_spray(now),
             (_, Part::Initiator) => opening.plan_initiator(now),
             (_, Part::Responder) => opening.plan_responder(now),

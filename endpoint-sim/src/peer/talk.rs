@@ -34,11 +34,10 @@ impl Source {
 impl Peer {
     /// A SIP message came in.
     pub(super) fn sip(&mut self, source: Source, message: Message) {
-        let remote = match source {
-            Source::Direct(way) => way.remote,
-            Source::Reflector | Source::Server => self.config.server,
+        let flow = match source {
+            Source::Direct(way) => Flow::udp(self.config.local, way.remote),
+            Source::Reflector | Source::Server => self.server_flow(),
         };
-        let flow = Flow::udp(self.config.local, remote);
         if !message.is_request() {
             if is_of_calls(message.method()) {
                 return self.phone_hears(flow, message);

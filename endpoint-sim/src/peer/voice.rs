@@ -17,7 +17,7 @@ use proto::sip::{Message, Method};
 
 use super::carrier::{By, Carrier};
 use super::config::{CallReport, PeerConfig};
-use super::link::{stand_in, stands_for};
+use super::link::{channel_at, stand_in, stands_for};
 use super::node::Peer;
 use super::opening::Way;
 use crate::{Act, After, Answer, Phone, PhoneConfig, Script, Step};
@@ -72,6 +72,7 @@ impl Voice {
 
     pub(super) fn report(&self) -> CallReport {
         let path = match (self.carrier.is_direct() || self.by_pair, self.way) {
+            (true, Some(way)) if channel_at(way.remote).is_some() => "tunnel",
             (true, Some(_)) => "direct",
             (true, None) => "none",
             (false, _) => "relay",
@@ -102,7 +103,8 @@ impl Peer {
     fn begin_call(&mut self, whom: &str) {
         let link = self.links.iter().position(|link| link.aor == whom);
         let open = link.is_some_and(|link| self.links[link].way.is_some());
-        if self.config.proxy.is_none() && !open {
+        let by_pair = self.config.proxy.is_none() || link.is_some_and(|link| self.is_tunnelled(link));
+        if by_pair && !open {
             self.voice.phone.was_not_called(480);
             return;
         }
@@ -110,8 +112,13 @@ impl Peer {
         if !open && link.is_some_and(spray) {
             self.wish_open(whom);
         }
-        self.voice.by_pair = self.config.proxy.is_none();
+        self.voice.by_pair = by_pair;
         self.voice.phone.call_now(self.now, &format!("sip:{whom}"));
+    }
+
+    /// Whether a proxy and its relay can't help: UDP does not pass to them, or not from them.
+    fn is_tunnelled(&self, link: usize) -> bool {
+        self.links[link].reach.path == Path::Tunnel
     }
 
     /// The call it is to make by itself: to a buddy as soon as that one is there, to anybody else as soon as it is
@@ -120,8 +127,10 @@ impl Peer {
         let Some(whom) = &self.config.call else { return };
         let link = self.links.iter().find(|link| link.aor == *whom);
         let there = link.is_none_or(|link| link.online);
-        let by_proxy = self.config.proxy.is_some() && self.voice.phone.report().registered;
-        let by_pair = self.config.proxy.is_none() && link.is_some_and(|link| link.way.is_some());
+        let tunnelled = link.is_some_and(|link| link.reach.path == Path::Tunnel);
+        let by_proxy = self.config.proxy.is_some() && !tunnelled && self.voice.phone.report().registered;
+        let by_pair =
+            (self.config.proxy.is_none() || tunnelled) && link.is_some_and(|link| link.way.is_some());
         if self.report.logged_in
             && there
             && (by_proxy || by_pair)

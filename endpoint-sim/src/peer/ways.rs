@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use proto::node::{Flow, Output, SocketId, Ticket};
+use proto::peer::channel;
 use proto::peer::ticket::read_reflected;
 use proto::sip::Message;
 use proto::sip::transaction::{Happened, Received};
@@ -25,6 +26,11 @@ impl Peer {
                 self.sip(Source::Reflector, message);
             }
             return;
+        }
+        if by.is_none()
+            && let Some((channel, said)) = channel::unwrap(bytes)
+        {
+            return self.said_by_channel(from, channel, said);
         }
         if self.media_directly(by, from, bytes) {
             return;
@@ -85,7 +91,7 @@ impl Peer {
                 self.report.reflected += 1;
                 Some(send(self.config.reflector?, [&token[..], &bytes].concat().into()))
             }
-            Via::Server => Some(send(self.config.server, bytes)),
+            Via::Server => Some(Output::Send { flow: self.server_flow(), bytes, ticket: Ticket(0) }),
         }
     }
 }

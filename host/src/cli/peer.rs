@@ -1,6 +1,7 @@
 //! `postern endpoint peer`: who is online, by which path, and why.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use endpoint_sim::peer::{CallReport, PeerReport};
@@ -25,6 +26,12 @@ pub struct Arguments {
     /// The access server
     #[arg(long, default_value = "udp:127.0.0.1:5070")]
     access: String,
+    /// Where the access server listens for TLS, for when UDP is blocked; default: then there is no way in
+    #[arg(long)]
+    tls: Option<SocketAddr>,
+    /// Authorities of its certificate (PEM); default: this machine's
+    #[arg(long)]
+    ca: Option<PathBuf>,
     /// The STUN server; default: the access server
     #[arg(long)]
     stun: Option<SocketAddr>,
@@ -108,6 +115,8 @@ fn plan(arguments: &Arguments) -> Result<PeerPlan, String> {
         domain: arguments.domain.clone(),
         password: arguments.password.clone(),
         server: server.addr,
+        tls: arguments.tls,
+        ca: arguments.ca.clone(),
         stun: arguments.stun,
         reflector: arguments.reflector,
         local: arguments.local,

@@ -19,6 +19,8 @@ use crate::keys::Keyring;
 pub struct Access {
     /// Where peers log in.
     pub address: SipAddress,
+    /// Where those log in for whom UDP does not pass, by TLS; none: nowhere.
+    pub tls: Option<SipAddress>,
     /// Two addresses that differ in host and port, for STUN: with them peers find out what NAT they are behind. None: they
     /// are taken for closed.
     pub stun: Vec<SocketAddr>,
@@ -31,7 +33,7 @@ pub struct Access {
 impl Default for Access {
     fn default() -> Access {
         let address = SipAddress::udp(([127, 0, 0, 1], 5070).into());
-        Access { address, stun: Vec::new(), buddies: Vec::new(), reflector: None }
+        Access { address, tls: None, stun: Vec::new(), buddies: Vec::new(), reflector: None }
     }
 }
 
@@ -60,7 +62,7 @@ impl Access {
     /// Every address it listens on.
     pub fn addresses(&self) -> Vec<SipAddress> {
         let stun = self.server().sockets().into_iter().map(SipAddress::udp);
-        std::iter::once(self.address).chain(stun).collect()
+        std::iter::once(self.address).chain(stun).chain(self.tls).collect()
     }
 
     fn server(&self) -> Server {
@@ -76,8 +78,16 @@ const MAX_THREADS: u16 = 64;
 
 /// Their addresses, with the keys they stand under.
 pub(super) fn addresses(file: &File) -> Vec<(String, SipAddress)> {
-    let access = file.access.iter().flat_map(Access::addresses).enumerate();
-    let access = access.map(|(n, at)| (if n == 0 { "access.address" } else { "access.stun" }.to_owned(), at));
+    let key = |own: &Access, n, at: SipAddress| match n {
+        0 => "access.address",
+        _ if Some(at) == own.tls => "access.tls",
+        _ => "access.stun",
+    };
+    let named = |own: &Access| {
+        let all = own.addresses().into_iter().enumerate();
+        all.map(|(n, at)| (key(own, n, at).to_owned(), at)).collect::<Vec<_>>()
+    };
+    let access = file.access.iter().flat_map(named);
     let reflector = file.reflector.iter().map(|own| ("reflector.address".to_owned(), own.address));
     access.chain(reflector).collect()
 }
@@ -85,7 +95,16 @@ pub(super) fn addresses(file: &File) -> Vec<(String, SipAddress)> {
 /// What no single value can tell.
 pub(super) fn check(file: &File, context: &Context<'_>) -> Checked {
     for (key, address) in addresses(file) {
-        if address.transport != proto::node::Transport::Udp {
+        if key == "access.tls" {
+            if address.transport != proto::node::Transport::Tls || address.addr.port() == 0 {
+                let what = format!("`access.tls` is {address}; expected TLS at a port");
+                return Err(context.error(
+                    &key,
+                    what,
+                    "write `tls:ADDRESS:443`: it is for when UDP does not pass",
+                ));
+            }
+        } else if address.transport != proto::node::Transport::Udp {
             let what = format!("`{key}` is {address}; expected UDP");
             return Err(context.error(&key, what, "write `udp:ADDRESS:PORT`: it is about NATs"));
         }
@@ -130,6 +149,9 @@ pub fn describe(settings: &Settings) -> Vec<String> {
             access.address,
             domain(settings, access)
         ));
+        if let Some(tls) = access.tls {
+            lines.push(format!("           where UDP does not pass, at {tls}"));
+        }
         let stun: Vec<String> = access.stun.iter().map(ToString::to_string).collect();
         lines.push(match stun.is_empty() {
             true => "           no second address for STUN: every NAT is taken for a closed one".to_owned(),

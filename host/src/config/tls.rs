@@ -43,7 +43,11 @@ pub fn lower(settings: &Settings) -> Credentials {
     let listeners = || settings.file.listeners.iter();
     let origins = listeners().filter(|listener| !listener.origins.is_empty());
     Credentials {
-        servers: listeners().filter_map(|l| Some((l.address.addr, server_of(settings, l)?))).collect(),
+        servers: listeners()
+            .filter_map(|l| Some((l.address.addr, server_of(settings, l)?)))
+            .chain(access(settings))
+            .collect(),
+        packets: settings.file.access.iter().filter_map(|own| own.tls).map(place).collect(),
         client: settings.tls.client.clone(),
         peers: settings.tls.peers.clone(),
         origins: origins.map(|l| (l.address.addr, l.origins.clone().into())).collect(),
@@ -55,6 +59,17 @@ pub fn lower(settings: &Settings) -> Credentials {
             .flat_map(commanders)
             .collect(),
     }
+}
+
+fn place(address: SipAddress) -> (Transport, SocketAddr) {
+    (address.transport, address.addr)
+}
+
+/// What an access server shows.
+fn access(settings: &Settings) -> Option<(SocketAddr, Arc<ServerConfig>)> {
+    let at = settings.file.access.as_ref()?.tls?;
+    let server = settings.tls.servers.iter().find(|(address, _)| *address == at);
+    server.map(|(_, server)| (at.addr, server.clone()))
 }
 
 fn commanders(ng: &Ng) -> impl Iterator<Item = ((Transport, SocketAddr), Arc<[Cidr]>)> + '_ {
@@ -84,6 +99,12 @@ impl Reader<'_> {
         for (index, listener) in file.listeners.iter().enumerate().filter(|(_, l)| is_secure(l)) {
             let server = self.server(&format!("listeners.{index}"), listener, &file.tls)?;
             read.servers.push((listener.address, Arc::new(server)));
+        }
+        let by_tls = file.access.as_ref().and_then(|access| access.tls);
+        if let Some(address) = by_tls.filter(|address| address.transport == Transport::Tls) {
+            let as_listener = Listener::at(address);
+            let server = self.server("access", &as_listener, &file.tls)?;
+            read.servers.push((address, Arc::new(server)));
         }
         let towards = own_certificates(file);
         if !read.servers.is_empty() || !towards.is_empty() {

@@ -6,7 +6,7 @@ pub mod believed;
 pub mod files;
 pub mod shown;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -33,6 +33,8 @@ pub struct Credentials {
     pub origins: HashMap<SocketAddr, Arc<[String]>>,
     /// Listeners where ng commands come in instead of SIP, and from whom.
     pub commanders: HashMap<(Transport, SocketAddr), Arc<[Cidr]>>,
+    /// Where STUN and ChannelData may stand between SIP messages: at access servers and peers.
+    pub packets: HashSet<(Transport, SocketAddr)>,
 }
 
 /// The credentials of now. Cloning shares them.
@@ -69,6 +71,11 @@ impl Keyroom {
     /// Who may command by ng at this listener; `None`: it is one for SIP.
     pub fn commanders(&self, transport: Transport, local: SocketAddr) -> Option<Arc<[Cidr]>> {
         self.now().commanders.get(&(transport, local)).cloned()
+    }
+
+    /// Whether STUN and ChannelData may stand between SIP messages there.
+    pub fn takes_packets(&self, transport: Transport, local: SocketAddr) -> bool {
+        self.now().packets.contains(&(transport, local))
     }
 
     fn now(&self) -> Arc<Credentials> {

@@ -67,6 +67,9 @@ pub enum Path {
     Reflect,
     /// Through the access server; media by a relay.
     Server,
+    /// UDP does not pass for one of them: relayed by the access server, by a channel over the connection (TLS) that one has to
+    /// it. Media too.
+    Tunnel,
 }
 
 /// What the initiator and the responder must do.
@@ -105,7 +108,10 @@ impl Reach {
 pub fn reach(from: &Side, to: &Side) -> Reach {
     let both = |allows: fn(&Side) -> bool| allows(from) && allows(to);
     let fallback = if both(|s| s.policy.reflector && s.verdict.udp) { Path::Reflect } else { Path::Server };
-    if !both(|s| s.policy.direct) || !both(|s| s.verdict.udp) {
+    if !both(|s| s.verdict.udp) {
+        return Reach::by(Path::Tunnel);
+    }
+    if !both(|s| s.policy.direct) {
         // A reflector's token names the address it goes to.
         return Reach::by(Path::Server);
     }
@@ -183,7 +189,7 @@ mod tests {
                     Path::Punch => "P",
                     Path::Spray => "B",
                     Path::SprayBoth => "B²",
-                    Path::Reflect | Path::Server => "-",
+                    Path::Reflect | Path::Server | Path::Tunnel => "-",
                 };
                 let extra = if reach.prime { " primed" } else { "" };
                 format!("{name}{extra}{}", if reach.any_port { " at the address" } else { "" })
@@ -231,9 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn without_udp_everything_goes_through_the_server() {
-        let (from, to) = pair(Verdict::BLOCKED, Verdict::OPEN);
-        assert_eq!(reach(&from, &to).path, Path::Server);
+    fn without_udp_everything_is_relayed_by_tls_hidden_or_not() {
+        let (from, mut to) = pair(Verdict::BLOCKED, Verdict::OPEN);
+        assert_eq!(reach(&from, &to).path, Path::Tunnel);
+        assert_eq!(reach(&to, &from).path, Path::Tunnel);
+        to.policy.direct = false;
+        assert_eq!(reach(&from, &to).path, Path::Tunnel);
+        assert!(!reach(&from, &to).is_direct());
     }
 
     #[test]

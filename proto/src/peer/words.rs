@@ -150,6 +150,9 @@ pub struct Route {
     /// What a reflector takes for passing on to it.
     #[n(3)]
     pub token: Option<ByteArray<44>>,
+    /// The reader's channel to it through the server, where UDP does not pass.
+    #[n(4)]
+    pub channel: Option<u16>,
 }
 
 /// A key and its name.
@@ -212,13 +215,16 @@ pub struct Way {
     pub neighbours: bool,
 }
 
-const PATHS: [Path; 6] =
-    [Path::Direct, Path::Punch, Path::Spray, Path::SprayBoth, Path::Reflect, Path::Server];
+const PATHS: [Path; 7] =
+    [Path::Direct, Path::Punch, Path::Spray, Path::SprayBoth, Path::Reflect, Path::Server, Path::Tunnel];
+
+/// The place of [`Path::Server`] in it.
+const SERVER: usize = 5;
 
 impl From<Reach> for Way {
     fn from(reach: Reach) -> Way {
         let Reach { path, prime, any_port, pinned, neighbours } = reach;
-        let path = PATHS.iter().position(|known| *known == path).unwrap_or(PATHS.len() - 1) as u8;
+        let path = PATHS.iter().position(|known| *known == path).unwrap_or(SERVER) as u8;
         Way { path, prime, any_port, pinned, neighbours }
     }
 }

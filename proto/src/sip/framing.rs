@@ -9,12 +9,17 @@ use bytes::{Bytes, BytesMut};
 use super::check::MAX_MESSAGE;
 use super::index::scan;
 use super::{Malformed, Name, lex};
+use crate::peer::channel;
+use crate::stun;
 
 /// What a stream brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// One whole message, for [`Message::parse`](super::Message::parse).
     Message(Bytes),
+    /// A STUN message (RFC 8489 §6.2.2) or ChannelData (RFC 8656 §12.5): only an access server and its peers say such between
+    /// messages; to anybody else the framing is lost.
+    Packet(Bytes),
     /// Two line breaks: the other side asks whether we are there. Answer with one line break.
     Ping,
     /// One line break: the answer to a ping of ours. (A ping that comes in two pieces shows as this and then as
@@ -61,6 +66,9 @@ impl Framer {
         if let Some(frame) = self.line_break() {
             return Some(frame);
         }
+        if let Some(length) = self.packet_length() {
+            return (self.buffer.len() >= length).then(|| self.packet(length));
+        }
         match self.message_length() {
             Ok(length) => self.take(length?),
             Err(malformed) => Some(self.break_off(malformed)),
@@ -81,6 +89,19 @@ impl Framer {
             return self.line_break();
         }
         Some(if two { Frame::Ping } else { Frame::Pong })
+    }
+
+    /// The length of what is no SIP at the front; both kinds begin with a byte that no message begins with.
+    fn packet_length(&self) -> Option<usize> {
+        if self.length.is_some() || self.broken {
+            return None;
+        }
+        stun::length_in_stream(&self.buffer).or_else(|| channel::length_in_stream(&self.buffer))
+    }
+
+    fn packet(&mut self, length: usize) -> Frame {
+        (self.searched, self.after_break) = (0, false);
+        Frame::Packet(self.buffer.split_to(length).freeze())
     }
 
     /// The length of the message at the front; `None` while its head is not there.
@@ -169,6 +190,25 @@ mod tests {
                 seen.extend(frames(&mut framer));
             }
             assert_eq!(seen, [message(WITH_BODY), message(EMPTY), message(WITH_BODY)], "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn packets_between_messages_come_out_however_the_stream_is_cut() {
+        let question = stun::Writer::request([7; 12]).finish();
+        let said = channel::wrap(channel::FIRST, b"hello");
+        let stream = [EMPTY.as_bytes(), &question, &said, WITH_BODY.as_bytes(), &question].concat();
+        for piece in 1..stream.len() {
+            let mut framer = Framer::default();
+            let mut seen = Vec::new();
+            for bytes in stream.chunks(piece) {
+                framer.push(bytes);
+                seen.extend(frames(&mut framer));
+            }
+            let packet = |bytes: &[u8]| Frame::Packet(Bytes::copy_from_slice(bytes));
+            let all =
+                [message(EMPTY), packet(&question), packet(&said), message(WITH_BODY), packet(&question)];
+            assert_eq!(seen, all, "pieces of {piece}");
         }
     }
 

@@ -71,6 +71,12 @@ impl Streams {
     fn take(&self, flow: Flow, frame: Frame) -> bool {
         match frame {
             Frame::Message(bytes) => self.deliver(flow, bytes),
+            Frame::Packet(bytes) => {
+                if let Some(seats) = self.post.seats(flow.transport, flow.local) {
+                    let _ = self.post.post(seats[0], Input::Other { flow, bytes });
+                }
+                return self.keys.takes_packets(flow.transport, flow.local);
+            }
             Frame::Ping => self.answer_ping(flow),
             Frame::Pong => {}
             Frame::Broken { bytes, .. } => {
