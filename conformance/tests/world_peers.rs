@@ -76,9 +76,14 @@ fn both_port_restricted_punch_comes_before_profile_and_notify_after_it() {
 }
 
 fn ladder_from(company: &Company, begun: usize) -> String {
+    ladder_for(company, begun, Duration::MAX)
+}
+
+/// From the first login since then on, for a while.
+fn ladder_for(company: &Company, begun: usize, long: Duration) -> String {
     let login = company.place(begun, "login", |e| has_body(e, LOGIN));
     let start = company.world.packets()[login].at;
-    company.world.ladder_of(start..=Duration::MAX)
+    company.world.ladder_of(start..=start.saturating_add(long))
 }
 
 /// 2b: both are well and everything else is as in 2a; only what the server says does not reach e2 for a while. Once it
@@ -131,8 +136,11 @@ fn after_three_idle_minutes_e2_is_reached_only_if_it_kept_its_channel_open() {
         company.until_logged_in(e2);
         // Without keep-alives it is enough to wait until the NAT has forgotten; the lease has not run out by then.
         company.world.run_for(if keeps_alive { 180 * SECOND } else { 35 * SECOND });
+        let begun = company.world.packets().len();
         let e1 = company.add("e1", port_restricted());
         company.world.run_for(8 * SECOND);
+        let name = if keeps_alive { "2c_with_keep_alives" } else { "2c_without" };
+        insta::assert_snapshot!(name, ladder_for(&company, begun, SECOND));
         assert_eq!(company.report(e2).punches, u32::from(keeps_alive), "{}", company.world.ladder());
         assert_eq!(company.report(e1).buddies["e2@example.com"].online, keeps_alive);
     }
@@ -146,6 +154,7 @@ fn a_public_e2_is_not_told_to_punch() {
     let told = company.world.packets()[begun..].iter().any(|entry| has_body(entry, NOTICE));
     assert!(!told && company.report(e2).punches == 0, "{}", company.world.ladder());
     assert_eq!(company.report(e2).buddies["e1@example.com"].path, "direct");
+    insta::assert_snapshot!("2d", ladder_from(&company, begun));
 }
 
 /// 2e.
@@ -168,15 +177,18 @@ fn a_stranger_is_in_no_profile_and_is_refused() {
     assert_eq!(company.world.packets()[refused].receiver(), Some(e3.node));
     let report = company.report(e2);
     assert!(report.messages.is_empty() && report.strangers == 1);
+    let start = company.world.packets()[begun].at;
+    insta::assert_snapshot!("2e", company.world.ladder_of(start..=Duration::MAX));
 }
 
 /// 2f.
 #[test]
 fn a_dead_e2_is_shown_offline_and_the_login_completes() {
-    let (mut company, [e1, e2], _) = two(port_restricted(), port_restricted());
+    let (mut company, [e1, e2], begun) = two(port_restricted(), port_restricted());
     company.world.kill(e2.node);
     company.until_logged_in(e1);
     company.world.run_for(40 * SECOND);
+    insta::assert_snapshot!("2f", ladder_from(&company, begun));
     let report = company.report(e1);
     assert!(report.logged_in && !report.buddies["e2@example.com"].online);
 }
@@ -204,6 +216,7 @@ fn a_nat_that_binds_anew_is_noticed_and_paths_are_opened_again() {
                 e.title().is_some_and(|t| t.starts_with("NOTIFY")) && e.receiver() == Some(e2.node)
             });
             let took = company.world.packets()[again].at - at;
+            insta::assert_snapshot!("2g", company.world.ladder_of(at..=at + SECOND));
             assert!(took < SECOND, "{took:?}\n{}", company.world.ladder());
             assert_eq!(company.report(e2).buddies["e1@example.com"].address, Some(seen));
         }

@@ -71,6 +71,39 @@ fn exactly_one_packet_goes_to_the_reflector_for_e2_and_e3_is_told_directly() {
     insta::assert_snapshot!(company.world.ladder_of(start..=start + SECOND));
 }
 
+/// 3a, thrice: whoever it is and whenever, e2 costs each newcomer one packet to the reflector, and e3 none.
+#[test]
+fn three_senders_give_the_reflector_one_packet_each() {
+    let senders = [("s1", symmetric()), ("s2", symmetric()), ("s3", Some(Rules::PORT_RESTRICTED))];
+    let pairs: Vec<_> = senders.iter().flat_map(|(name, _)| [(*name, "e2"), (*name, "e3")]).collect();
+    let mut company = Company::with_reflector(1, &pairs);
+    let e2 = company.add("e2", symmetric());
+    let e3 = company.add("e3", Some(Rules::FULL_CONE));
+    company.until_logged_in(e2);
+    company.until_logged_in(e3);
+    company.world.run_for(2 * SECOND);
+    let begun = company.world.packets().len();
+    let guests = senders.map(|(name, rules)| company.add(name, rules));
+    for guest in guests {
+        company.until_sees(guest, "e2", true, 10 * SECOND);
+        company.until_sees(guest, "e3", true, 10 * SECOND);
+    }
+    for (guest, (name, _)) in guests.iter().zip(senders) {
+        let by_it = || company.world.packets()[begun..].iter().filter(|entry| entry.from == guest.node);
+        let reflected = by_it().filter(|entry| is_for_reflector(entry) && is_notify(&entry.bytes[TOKEN..]));
+        let direct = by_it().filter(|entry| is_notify(&entry.bytes));
+        let told: Vec<_> = direct.map(|entry| entry.receiver()).collect();
+        assert_eq!((reflected.count(), told), (1, vec![Some(e3.node)]), "{name}\n{}", company.world.ladder());
+        company.until_sees(e2, name, true, SECOND);
+        company.until_sees(e3, name, true, SECOND);
+    }
+    let counts = company.world.node::<Reflector>(company.reflector.unwrap()).counts();
+    assert_eq!(counts.passed, 6, "three times \"online\", and their answers");
+    let login = company.place(begun, "login", |entry| body::<Login>(entry, LOGIN).is_some());
+    let start = company.world.packets()[login].at;
+    insta::assert_snapshot!("3a_three_senders", company.world.ladder_of(start..=start + SECOND));
+}
+
 fn reflects_notify(entry: &Entry) -> bool {
     read_reflected(&entry.bytes).is_some_and(|(_, inside)| is_notify(inside))
 }
@@ -94,8 +127,10 @@ fn between_two_symmetric_nats_answers_are_reflected_too() {
         let to = format!("{to}@example.com");
         company.world.with(from.node, |peer: &mut Peer, now| peer.message(now, &to, text));
     }
+    let said = company.world.now();
     company.world.run_for(2 * SECOND);
     assert_eq!([e1, e2].map(|guest| company.report(guest).messages.len()), [1, 1]);
+    insta::assert_snapshot!("3b", company.world.ladder_of(said..=said + SECOND));
 }
 
 /// 3c.
@@ -127,7 +162,7 @@ fn every_pair_of_nats_uses_the_path_of_the_table() {
 fn a_reflector_that_starts_anew_for_every_packet_loses_nothing() {
     let (mut company, [e1, e2, _], _) = three();
     company.until_sees(e2, "e1", true, 10 * SECOND);
-    let reflector = company.reflector.unwrap();
+    let (reflector, said) = (company.reflector.unwrap(), company.world.now());
     for n in 0..20 {
         company.world.restart(reflector);
         let text = n.to_string();
@@ -138,6 +173,7 @@ fn a_reflector_that_starts_anew_for_every_packet_loses_nothing() {
     }
     let texts: Vec<String> = company.report(e2).messages.into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    insta::assert_snapshot!("3d", company.world.ladder_of(said..=said + SECOND));
 }
 
 /// 3e, [C5] and [C6].
@@ -150,10 +186,12 @@ fn with_the_access_server_stopped_a_buddy_that_leaves_is_shown_offline() {
     company.until_sees(e2, "e1", true, 10 * SECOND);
     company.until_sees(e3, "e1", true, 10 * SECOND);
     company.world.kill(company.access);
+    let stopped = company.world.now();
     for (guest, name) in [(e2, "e2"), (e3, "e3")] {
         company.world.with(guest.node, |peer: &mut Peer, now| peer.leave(now));
         company.until_sees(e1, name, false, SECOND);
     }
+    insta::assert_snapshot!("3e", company.world.ladder_of(stopped..=Duration::MAX));
 }
 
 /// 3f: by consent where the path is direct, by the server's lease where it is not.
@@ -163,10 +201,12 @@ fn a_buddy_that_crashes_is_shown_offline_by_lease() {
     for buddy in ["e2", "e3"] {
         company.until_sees(e1, buddy, true, 10 * SECOND);
     }
+    let killed = company.world.now();
     company.world.kill(e2.node);
     company.world.kill(e3.node);
     company.until_sees(e1, "e3", false, 25 * SECOND);
     company.until_sees(e1, "e2", false, 75 * SECOND);
+    insta::assert_snapshot!("3f", company.world.ladder_of(killed..=Duration::MAX));
 }
 
 /// 3g: e2 says full cone and is port-restricted.
@@ -186,6 +226,8 @@ fn a_wrong_nat_type_costs_less_than_a_second() {
     // e2 asks its server who that is, and opens the direct path from its side.
     company.until_sees(e1, "e2", true, 3 * SECOND);
     assert_eq!(company.report(e1).buddies["e2@example.com"].path, "direct");
+    let start = company.world.packets()[begun].at;
+    insta::assert_snapshot!("3g", company.world.ladder_of(start..=start + 2 * SECOND));
 }
 
 #[test]

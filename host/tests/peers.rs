@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use endpoint_sim::{Act, After, Script, Step};
 use host::config::{ConfigError, Settings};
+use host::endpoint::{self, Fleet, PhonePlan};
 use host::peer::{PeerPlan, run};
 use host::server::Server;
 
@@ -76,6 +78,63 @@ fn a_peer_calls_a_buddy_directly() {
     }
     assert!(bob.call.phone.ended_by.is_some(), "she hung up as she left: {bob:#?}");
     server.stop();
+}
+
+/// Through the proxy and its relay: a peer is a phone as well.
+#[test]
+fn a_plain_phone_behind_the_proxy_calls_a_peer_and_is_called_by_one() {
+    for peer_calls in [false, true] {
+        let text = "users: [{ name: alice, password: wonderland }, { name: bob, password: builder }]\nlog: error\n\
+             listeners: [{ address: \"udp:127.0.0.1:0\", anchor: always }]\nproxy: {}\n\
+             relay: { address: \"udp:127.0.0.1:0\", ports: 62300-62399 }\ndomains: [here.test]\n\
+             access: { address: \"udp:127.0.0.1:0\" }\n";
+        let server = Server::start(&settings(text).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+        let listening = server.handle().listening();
+        let (proxy, access) = (listening[0], listening[2].addr);
+        let domain = Some("here.test".to_owned());
+        let peer = PeerPlan {
+            user: "bob".to_owned(),
+            domain: domain.clone(),
+            password: "builder".to_owned(),
+            server: access,
+            tls: None,
+            ca: None,
+            stun: None,
+            reflector: None,
+            local: None,
+            stay: Duration::from_secs(8),
+            say: Vec::new(),
+            proxy: Some(proxy.addr),
+            call: peer_calls.then(|| "alice@here.test".to_owned()),
+            direct: true,
+        };
+        let calls = Step::call("sip:bob@here.test", After::Registered, 2000);
+        let last = if peer_calls { Step::new(Act::Wait, After::Ended, 0) } else { calls };
+        let hang_up = Step::new(Act::HangUp, After::Answered, 3000);
+        let steps = vec![Step::new(Act::Register, After::Start, 0), last, hang_up];
+        let phone = PhonePlan {
+            user: "alice".to_owned(),
+            domain,
+            password: Some("wonderland".to_owned()),
+            auth_user: None,
+            proxy,
+            ca: None,
+            local: None,
+            media_port: 62_500,
+            script: Script { steps, until_ms: 9000, ..Script::default() },
+        };
+        let fleet = Fleet { phones: vec![phone] };
+        let phone = std::thread::spawn(move || endpoint::run(&fleet).unwrap().remove(0));
+        let report = run(&peer).unwrap();
+        let (phone, call) = (phone.join().unwrap(), &report.call);
+        assert!(
+            call.phone.heard_only("alice@here.test") && call.phone.audio_both_ways,
+            "{report:#?}\n{phone:#?}"
+        );
+        assert!(phone.heard_only("bob@here.test") && phone.audio_both_ways, "{phone:#?}");
+        assert_eq!(call.path, "relay");
+        server.stop();
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::wire::{Packet, Wire};
-use super::{Lab, Process, postern};
+use super::{Lab, Process, peer, postern};
 
 /// Where everything is.
 #[derive(Clone, Copy, Debug)]
@@ -98,11 +98,46 @@ impl Hub {
         Online { process: self.lab.spawn(host, &argv), name: format!("{user}@{DOMAIN}") }
     }
 
+    /// Starts a plain phone, a baresip, in a host of its own for so many seconds.
+    pub fn baresip(&self, user: &str, seconds: u32, more: &[&str]) -> Process {
+        let (bsip, seconds) = (peer("bsip"), seconds.to_string());
+        let folder = self.lab.scratch().join(format!("baresip-{user}"));
+        let proxy = self.at.proxy.rsplit_once(':').map_or(self.at.proxy, |(ip, _)| ip);
+        let mut argv = vec![&*bsip, user, "--proxy", proxy, "--domain", DOMAIN, "--time", &seconds];
+        argv.extend(["--dir", folder.to_str().expect("a path in words")]);
+        argv.extend(more);
+        self.lab.spawn(user, &argv)
+    }
+
+    /// Waits until so many phones and peers are registered at the proxy.
+    pub fn until_registered(&self, count: u64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let path = self.config.to_string_lossy();
+        loop {
+            let mut asked = self.lab.spawn("hub", &[postern(), "status", "--json", "-c", &path]);
+            asked.wait(Duration::from_secs(10));
+            if asked.report()["registered"]["proxy"] == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not {count} are registered: {}", asked.output());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Waits until so many peers are logged in.
     pub fn until_online(&self, count: u64) {
+        self.until("online", count);
+    }
+
+    /// Waits until so many calls are in progress at the proxy.
+    pub fn until_calling(&self, count: u64) {
+        self.until("calls", count);
+    }
+
+    fn until(&self, what: &str, count: u64) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while self.lab.of_lanes("hub", &self.config, "online") != count {
-            assert!(Instant::now() < deadline, "not {count} peers came online");
+        while self.lab.of_lanes("hub", &self.config, what) != count {
+            assert!(Instant::now() < deadline, "never {count} {what}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -6,9 +6,13 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use proto::peer::channel;
+use proto::peer::ticket::{MAGIC, TOKEN, read_reflected};
 use proto::rtp::{Packet, classify};
 use proto::sdp::Sdp;
 use proto::sip::Message;
+use proto::stun;
 
 use super::NodeId;
 use super::record::{Entry, Fate};
@@ -38,7 +42,7 @@ fn label(entry: &Entry) -> String {
     let mut label = match entry.sip() {
         Some(message) => sip_label(&message),
         None if entry.bytes.iter().all(|b| b"\r\n\0".contains(b)) => "keep-alive".to_owned(),
-        None => format!("{} bytes", entry.bytes.len()),
+        None => packet_label(&entry.bytes),
     };
     if let Some(transport) = entry.transport.filter(|t| t.is_reliable()) {
         write!(label, " {transport}").ok();
@@ -53,6 +57,37 @@ fn label(entry: &Entry) -> String {
         _ => {}
     }
     label
+}
+
+/// What is neither SIP nor media: a check of a pair, or STUN; something for a reflector, or from one; said by a channel.
+fn packet_label(bytes: &[u8]) -> String {
+    if let Some(message) = stun::Message::parse(bytes) {
+        let what = if is_sealed(bytes) { "check" } else { "STUN" };
+        return match message.class() {
+            stun::Class::Request => what.to_owned(),
+            class => format!("{what} {}", format!("{class:?}").to_lowercase()),
+        };
+    }
+    let inside = |bytes: &[u8]| match Message::parse(Bytes::copy_from_slice(bytes)) {
+        Ok(message) => sip_label(&message),
+        Err(_) => packet_label(bytes),
+    };
+    if let Some((_, said)) = channel::unwrap(bytes) {
+        return format!("channel: {}", inside(said));
+    }
+    match (bytes.starts_with(&MAGIC), bytes.get(TOKEN..), read_reflected(bytes)) {
+        (true, Some(said), _) if Message::parse(Bytes::copy_from_slice(said)).is_ok() => {
+            format!("reflect: {}", inside(said))
+        }
+        (true, _, Some((_, said))) => format!("reflected: {}", inside(said)),
+        _ => format!("{} bytes", bytes.len()),
+    }
+}
+
+/// Checks of pairs and keep-alives of sessions are sealed, requests and answers alike.
+fn is_sealed(bytes: &[u8]) -> bool {
+    let message = stun::Message::parse(bytes);
+    message.is_some_and(|message| message.attribute(stun::attribute::MESSAGE_INTEGRITY_SHA256).is_some())
 }
 
 fn sip_label(message: &Message) -> String {

@@ -3,4 +3,5 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod cells;
+mod phones;
 mod steps;

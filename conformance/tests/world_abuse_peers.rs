@@ -1,0 +1,201 @@
+//! Who would abuse a reflector, line by line (SYSTEMS §3): what it gets is dropped, counted, and nothing is sent to anybody.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use conformance::company::{Company, Guest, REFLECTOR};
+use conformance::world::{INTERNET, Mute, NodeId, Rules};
+use proto::peer::ticket::{Class, HOPS, REFLECTED, TOKEN, TOKEN_LIFE_S, Why};
+use reflector::{Counts, Reflector};
+
+const SECOND: Duration = Duration::from_secs(1);
+const VICTIM: &str = "192.0.2.99:53";
+const MALLORY: &str = "192.0.2.66:5060";
+
+/// Two symmetric peers that hear one another by the reflector, a packet of theirs, and somebody else.
+struct Scene {
+    company: Company,
+    e1: Guest,
+    mallory: NodeId,
+    victim: NodeId,
+    /// What e1 sent to the reflector.
+    packet: Vec<u8>,
+    /// From where the reflector sees e1.
+    seen: SocketAddr,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let mut company = Company::with_reflector(1, &[("e1", "e2")]);
+        let e2 = company.add("e2", Some(Rules::SYMMETRIC));
+        company.until_logged_in(e2);
+        let begun = company.world.packets().len();
+        let e1 = company.add("e1", Some(Rules::SYMMETRIC));
+        company.until_sees(e2, "e1", true, 10 * SECOND);
+        let at: SocketAddr = REFLECTOR.parse().unwrap();
+        let is_reflected = |bytes: &[u8]| bytes.len() > TOKEN && bytes[TOKEN..].starts_with(b"NOTIFY");
+        let place = company.place(begun, "a packet for the reflector", |entry| {
+            entry.from == e1.node && entry.sent.1 == at && is_reflected(&entry.bytes)
+        });
+        let entry = &company.world.packets()[place];
+        let conformance::world::Fate::Arrived { seen, .. } = &entry.fate else { panic!("it arrived") };
+        let (packet, seen) = (entry.bytes.to_vec(), seen.0);
+        let mut party = |name: &str, at: &str| {
+            let host = company.world.host(INTERNET, at.split_once(':').unwrap().0);
+            company.world.attach(host, name, &[&format!("udp {at}")], |_| Mute::default())
+        };
+        let (mallory, victim) = (party("mallory", MALLORY), party("victim", VICTIM));
+        company.world.run_for(SECOND);
+        Scene { company, e1, mallory, victim, packet, seen }
+    }
+
+    fn unix(&self) -> u32 {
+        1_767_225_600 + self.company.world.now().as_secs() as u32
+    }
+
+    fn counts(&self) -> Counts {
+        self.company.world.node::<Reflector>(self.company.reflector.unwrap()).counts()
+    }
+
+    /// From e1's own socket, through its NAT: what it sends has the source its tokens are for.
+    fn by_e1(&mut self, bytes: &[u8]) {
+        self.company.world.inject(self.e1.node, "10.0.0.2:5060", REFLECTOR, bytes);
+    }
+
+    fn by_mallory(&mut self, bytes: &[u8]) {
+        self.company.world.inject(self.mallory, MALLORY, REFLECTOR, bytes);
+    }
+
+    /// A packet with a token of the true keys.
+    fn minted(&self, from: SocketAddr, to: &str, unix: u32, said: &[u8]) -> Vec<u8> {
+        let token = self.company.keys().mint(from, to.parse().unwrap(), Class::Message, unix).unwrap();
+        [&token[..], said].concat()
+    }
+
+    /// Lets it come to that; what was dropped by each check since, and how many packets left the reflector.
+    fn settle(&mut self, before: Counts, from: usize) -> ([u64; Why::ALL.len()], usize) {
+        self.company.world.run_for(SECOND / 10);
+        let after = self.counts();
+        let dropped = Why::ALL.map(|why| after.dropped_by(why) - before.dropped_by(why));
+        let reflector = self.company.reflector.unwrap();
+        let packets = &self.company.world.packets()[from..];
+        let asked = |bytes: &[u8]| proto::stun::is_stun(bytes);
+        let sent = packets.iter().filter(|entry| entry.from == reflector && !asked(&entry.bytes)).count();
+        assert!(self.company.world.node::<Mute>(self.victim).heard.is_empty(), "the victim heard something");
+        (dropped, sent)
+    }
+
+    fn mark(&self) -> (Counts, usize) {
+        (self.counts(), self.company.world.packets().len())
+    }
+}
+
+fn dropped(why: Why, count: u64) -> [u64; Why::ALL.len()] {
+    Why::ALL.map(|other| if other == why { count } else { 0 })
+}
+
+#[test]
+fn a_forged_token_passes_nowhere_whichever_byte_of_it_was_changed() {
+    let mut scene = Scene::new();
+    let (before, from) = scene.mark();
+    for byte in 0..TOKEN {
+        let mut forged = scene.packet.clone();
+        forged[byte] ^= 1;
+        scene.by_e1(&forged);
+    }
+    let (dropped, sent) = scene.settle(before, from);
+    assert_eq!((dropped.iter().sum::<u64>(), sent), (TOKEN as u64, 0), "{dropped:?}");
+}
+
+#[test]
+fn a_replay_from_elsewhere_is_forged() {
+    let mut scene = Scene::new();
+    let ((before, from), packet) = (scene.mark(), scene.packet.clone());
+    scene.by_mallory(&packet);
+    assert_eq!(scene.settle(before, from), (dropped(Why::Forged, 1), 0));
+}
+
+/// Whoever may send may send again, but a destination gets no more than its rate.
+#[test]
+fn a_replay_by_the_sender_itself_is_bounded_by_the_rate() {
+    let mut scene = Scene::new();
+    let ((before, from), packet) = (scene.mark(), scene.packet.clone());
+    (0..1000).for_each(|_| scene.by_e1(&packet));
+    let (dropped, sent) = scene.settle(before, from);
+    let by_rate = dropped[Why::Rate as usize];
+    assert!(sent as u64 + by_rate >= 1000 && sent <= 200, "{sent} sent, {by_rate} dropped");
+}
+
+#[test]
+fn an_expired_token_is_dropped() {
+    let mut scene = Scene::new();
+    let ((before, from), unix) = (scene.mark(), scene.unix());
+    let old = scene.minted(scene.seen, VICTIM, unix - TOKEN_LIFE_S - 1, b"too late");
+    scene.by_e1(&old);
+    assert_eq!(scene.settle(before, from), (dropped(Why::Expired, 1), 0));
+}
+
+#[test]
+fn its_own_address_and_private_ones_are_no_destination() {
+    let mut scene = Scene::new();
+    let ((before, from), unix) = (scene.mark(), scene.unix());
+    let nowhere = [REFLECTOR, "10.0.0.2:5060", "127.0.0.1:5060", "224.0.0.1:5060", "169.254.1.1:1"];
+    for to in nowhere {
+        let packet = scene.minted(scene.seen, to, unix, b"back to where it came from");
+        scene.by_e1(&packet);
+    }
+    assert_eq!(scene.settle(before, from), (dropped(Why::Destination, nowhere.len() as u64), 0));
+}
+
+#[test]
+fn what_leaves_is_shorter_than_what_came_whatever_its_length() {
+    let mut scene = Scene::new();
+    let unix = scene.unix();
+    for length in [1, 2, 20, 500, 1456] {
+        let (before, from) = scene.mark();
+        let packet = scene.minted(scene.seen, MALLORY, unix, &vec![b'x'; length]);
+        scene.by_e1(&packet);
+        assert_eq!(scene.settle(before, from), ([0; Why::ALL.len()], 1), "{length}");
+        let heard = &scene.company.world.node::<Mute>(scene.mallory).heard;
+        assert_eq!(heard.len(), 1 + [1, 2, 20, 500, 1456].iter().position(|n| *n == length).unwrap());
+        let reflector = scene.company.reflector.unwrap();
+        let sent = scene.company.world.packets()[from..].iter().find(|entry| entry.from == reflector);
+        assert_eq!(sent.unwrap().bytes.len(), packet.len() + REFLECTED - TOKEN);
+    }
+    let (before, from) = scene.mark();
+    for bad in
+        [scene.minted(scene.seen, MALLORY, unix, b""), scene.minted(scene.seen, MALLORY, unix, &[0; 1457])]
+    {
+        scene.by_e1(&bad);
+    }
+    assert_eq!(scene.settle(before, from), (dropped(Why::Length, 2), 0), "nothing in it, or too much");
+}
+
+/// A reflector does not pass on what a reflector has passed on, and no token allows two.
+#[test]
+fn there_are_no_loops() {
+    let mut scene = Scene::new();
+    let unix = scene.unix();
+    // What comes out, sent in again by who got it.
+    let packet = scene.minted(scene.seen, MALLORY, unix, b"round and round");
+    let (_, from) = scene.mark();
+    scene.by_e1(&packet);
+    scene.company.world.run_for(SECOND / 10);
+    let reflector = scene.company.reflector.unwrap();
+    let came = scene.company.world.packets()[from..].iter().find(|entry| entry.from == reflector);
+    let came = came.expect("it was passed on").bytes.to_vec();
+    let (before, from) = scene.mark();
+    let longer = [&came[..], &[0; TOKEN]].concat();
+    scene.by_mallory(&came);
+    scene.by_mallory(&longer);
+    let (lost, sent) = scene.settle(before, from);
+    assert_eq!((lost.iter().sum::<u64>(), sent), (2, 0), "{lost:?}");
+    // More hops than one reflector, or none left.
+    let (before, from) = scene.mark();
+    for hops in [0, HOPS + 1, 255] {
+        let mut packet = packet.clone();
+        packet[27] = hops;
+        scene.by_e1(&packet);
+    }
+    assert_eq!(scene.settle(before, from), (dropped(Why::Hops, 3), 0));
+}
