@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use access::{Access, StunServer};
 use endpoint_sim::peer::{Peer, PeerConfig, PeerReport};
+use proto::peer::nat::{self, Allocation, Verdict};
 use proto::peer::ticket::Keys;
 use proto::stun::Server;
 use proto::tables::{Anchor, Secret, User};
 use reflector::Reflector;
 
 use crate::cast::{P1, Site, add_proxy_with, add_relay, proxy_config};
-use crate::world::{Entry, GatewayId, HostId, INTERNET, NodeId, World};
+use crate::world::{Dependence, Entry, GatewayId, HostId, INTERNET, NodeId, Ports, World};
 
 /// The STUN server's two addresses.
 pub const STUN: [&str; 2] = ["203.0.113.10:3478", "203.0.113.11:3479"];
@@ -169,6 +170,25 @@ impl Company {
         let found = self.world.packets()[from..].iter().position(fits);
         from + found.unwrap_or_else(|| panic!("no {what}\n{}", self.world.ladder()))
     }
+}
+
+/// What the classifier would say of such a NAT.
+pub fn verdict(site: Site) -> Verdict {
+    let Some(rules) = site else { return Verdict::OPEN };
+    let dependence = |d| match d {
+        Dependence::Endpoint => nat::Dependence::Endpoint,
+        Dependence::Address => nat::Dependence::Address,
+        Dependence::AddressAndPort => nat::Dependence::AddressAndPort,
+    };
+    let allocation = match rules.ports {
+        Ports::Preserve => Allocation::Preserving,
+        Ports::Random => Allocation::Random,
+        Ports::Sequential => Allocation::Sequential,
+        Ports::Block(_) => Allocation::Block,
+    };
+    let (hairpin, poisons, udp) = (rules.hairpin, rules.poisons, rules.udp);
+    let nat = Verdict::nat(dependence(rules.mapping), dependence(rules.filtering));
+    Verdict { allocation, hairpin, poisons, udp, ..nat }
 }
 
 fn keys() -> Keys {

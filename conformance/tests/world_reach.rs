@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use access::StunServer;
 use bytes::Bytes;
+use conformance::company::verdict;
 use conformance::world::{Dependence, Fate, INTERNET, NodeId, Ports, Rules, World};
 use endpoint_sim::peer::opening::{Opening, PairKey, Part, Plan, SPRAY};
 use proto::node::{Birth, Dice, Flow, Input, Node, Output, Ticket};
-use proto::peer::nat::{self, Allocation, Verdict};
+use proto::peer::nat::{self, Verdict};
 use proto::peer::reach::{Path, Policy, Reach, Side, reach};
 use proto::stun::{self, Server, Writer};
 use proto::tables::Tables;
@@ -122,25 +123,6 @@ struct Scene {
     sides: [Side; 2],
     externals: [SocketAddr; 2],
     hosts: [SocketAddr; 2],
-}
-
-/// What the classifier would say of such a NAT.
-fn verdict(rules: Option<Rules>) -> Verdict {
-    let Some(rules) = rules else { return Verdict::OPEN };
-    let dependence = |d| match d {
-        Dependence::Endpoint => nat::Dependence::Endpoint,
-        Dependence::Address => nat::Dependence::Address,
-        Dependence::AddressAndPort => nat::Dependence::AddressAndPort,
-    };
-    let allocation = match rules.ports {
-        Ports::Preserve => Allocation::Preserving,
-        Ports::Random => Allocation::Random,
-        Ports::Sequential => Allocation::Sequential,
-        Ports::Block(_) => Allocation::Block,
-    };
-    let (hairpin, poisons, udp) = (rules.hairpin, rules.poisons, rules.udp);
-    let nat = Verdict::nat(dependence(rules.mapping), dependence(rules.filtering));
-    Verdict { allocation, hairpin, poisons, udp, ..nat }
 }
 
 fn add_stun(world: &mut World) {

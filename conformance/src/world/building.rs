@@ -50,6 +50,11 @@ impl World {
         self.net.host_link(host)
     }
 
+    /// The line of a node's host.
+    pub fn link_of(&mut self, node: super::NodeId) -> &mut Link {
+        self.net.host_link(self.nodes[node.0].host)
+    }
+
     /// The line by which a gateway is connected.
     pub fn gateway_link(&mut self, gateway: GatewayId) -> &mut Link {
         self.net.gateway_link(gateway)
