@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use conformance::cast::{P1, SITES, add_phone, script};
 use conformance::company::{Company, Guest};
-use conformance::world::{Dependence, Entry, INTERNET, Rules};
+use conformance::world::{Dependence, Entry, INTERNET, Mute, Ports, Rules, World};
 use endpoint_sim::peer::{CallReport, Peer, PeerReport};
 use endpoint_sim::{After, Phone, Step};
+use proto::peer::media::TAG;
 
 const SECOND: Duration = Duration::from_secs(1);
 const NAMES: [&str; 2] = ["e1@example.com", "e2@example.com"];
@@ -52,7 +53,8 @@ fn assert_no_gap_but(company: &Company, guests: [Guest; 2], what: &str, silence_
 }
 
 fn is_media(entry: &Entry) -> bool {
-    entry.bytes.first() == Some(&0x80) && entry.bytes.len() == 172
+    // Directly it has a tag.
+    entry.bytes.first() == Some(&0x80) && [172, 172 + TAG].contains(&entry.bytes.len())
 }
 
 /// Whether a spray is needed.
@@ -210,4 +212,115 @@ fn a_stranger_does_not_make_a_peer_ring() {
     company.world.run_for(SECOND);
     let report = company.report(e1);
     assert_eq!((report.strangers, report.call.phone.call_status), (1, None), "{}", company.world.ladder());
+}
+
+/// Two in a call; every way of a peer to a server or to another peer takes half of `rtt`.
+fn talking(mut company: Company, sites: [Option<Rules>; 2], rtt: Duration) -> (Company, [Guest; 2]) {
+    let servers = [company.access, company.stun].into_iter().chain(company.reflector);
+    for server in servers.chain(company.proxy.into_iter().flatten()).collect::<Vec<_>>() {
+        company.world.link_of(server).latency = rtt / 4;
+    }
+    let mut guests = [None; 2];
+    for n in [1, 0] {
+        let guest = company.add(["e1", "e2"][n], sites[n]);
+        company.world.link(guest.host).latency = if guest.nat.is_some() { rtt / 8 } else { rtt / 4 };
+        if let Some(nat) = guest.nat {
+            company.world.gateway_link(nat).latency = rtt / 8;
+        }
+        company.until_logged_in(guest);
+        company.world.run_for(2 * SECOND);
+        guests[n] = Some(guest);
+    }
+    let guests = guests.map(|guest| guest.expect("both are there"));
+    company.until_sees(guests[0], "e2", true, 10 * SECOND);
+    company.until_sees(guests[1], "e1", true, 10 * SECOND);
+    company.world.run_for(2 * SECOND);
+    call(&mut company, guests[0], NAMES[1]);
+    company.world.run_for(8 * SECOND);
+    assert_heard(&company, guests);
+    (company, guests)
+}
+
+/// e1's NAT gives its socket another port; how long until e2 hears what was said since, and for how long e1 heard nothing.
+fn rebind(company: &mut Company, guests: [Guest; 2], rtt: Duration) -> [Duration; 2] {
+    let received = |world: &World, guest: Guest| world.node::<Peer>(guest.node).report().call.phone.received;
+    let begun = company.world.now();
+    company.world.rebind(guests[0].nat.expect("it is behind one"), None);
+    // What was under way has arrived.
+    company.world.run_for(rtt / 2);
+    let mut took = [Duration::MAX; 2];
+    let before = guests.map(|guest| received(&company.world, guest));
+    for n in [1, 0] {
+        let hears = |world: &World| received(world, guests[n]) > before[n];
+        assert!(company.world.run_until(hears, 5 * SECOND), "deaf\n{}", company.world.ladder());
+        took[n] = company.world.now() - begun;
+    }
+    took
+}
+
+/// A NAT that gives another port each time, and answers to nobody the inside has not sent to.
+const MOVES: Rules = Rules::PORT_RESTRICTED.ports(Ports::Random);
+const RTTS: [u64; 5] = [8, 24, 40, 100, 240];
+
+/// How long a silence is before it is taken for one, and the time between two packets.
+const SILENCE: Duration = Duration::from_millis(31);
+const PACKET: Duration = Duration::from_millis(20);
+
+#[test]
+fn whose_nat_binds_anew_is_heard_within_a_round_trip_and_20_ms() {
+    for rtt in RTTS.map(Duration::from_millis) {
+        for (to, other) in SITES {
+            let lets_in = other.is_none_or(|rules| rules.filtering != Dependence::AddressAndPort);
+            let company = Company::with_proxy(1, &[("e1", "e2")]);
+            let (mut company, guests) = talking(company, [Some(MOVES), other], rtt);
+            let took = rebind(&mut company, guests, rtt)[1];
+            // Where e2's NAT keeps out what comes from elsewhere it is by the relay, which is a round trip of that path.
+            let path = if lets_in { rtt } else { rtt * 2 };
+            assert!(took <= path + PACKET, "{rtt:?} to {to}, with a relay: {took:?}");
+            if !apart(Some(MOVES), other) {
+                let company = Company::with_reflector(1, &[("e1", "e2")]);
+                let (mut company, guests) = talking(company, [Some(MOVES), other], rtt);
+                let took = rebind(&mut company, guests, rtt)[1];
+                // Without one the access server has e2 open its NAT, once e1 has missed it.
+                let most = if lets_in { rtt + PACKET } else { rtt * 2 + SILENCE + PACKET };
+                assert!(took <= most, "{rtt:?} to {to}: {took:?}");
+            }
+        }
+    }
+}
+
+/// A stranger that sees what e1 sends, and says it again from elsewhere: before e2 has heard it, after, or changed.
+#[test]
+fn who_repeats_a_packet_of_a_moved_peer_is_sent_no_media() {
+    const STRANGER: &str = "203.0.113.66:4000";
+    let sites = [Some(Rules::FULL_CONE), None];
+    let rtt = Duration::from_millis(40);
+    let (mut company, guests) = talking(Company::with_reflector(1, &[("e1", "e2")]), sites, rtt);
+    let host = company.world.host(INTERNET, "203.0.113.66");
+    let stranger = company.world.attach(host, "stranger", &[&format!("udp {STRANGER}")], |_| Mute::default());
+    let e2 = "192.0.2.10:5060";
+    let begun = company.world.packets().len();
+    let outside = company.report(guests[0]).external.expect("logged in").ip().to_string();
+    for is_cut in [false, true] {
+        company.world.cut(&outside, "192.0.2.10", is_cut);
+        for _ in 0..25 {
+            let before = company.world.packets().len();
+            company.world.run_for(PACKET);
+            let sent = &company.world.packets()[before..];
+            let said = sent.iter().rev().find(|entry| is_media(entry) && entry.from == guests[0].node);
+            let mut bytes = said.expect("it talks").bytes.to_vec();
+            company.world.inject(stranger, STRANGER, e2, &bytes);
+            bytes[100] ^= 1;
+            company.world.inject(stranger, STRANGER, e2, &bytes);
+        }
+    }
+    let sent: Vec<&Entry> = company.world.packets()[begun..]
+        .iter()
+        .filter(|entry| entry.from == guests[1].node && entry.receiver() == Some(stranger))
+        .collect();
+    assert!(!sent.iter().any(|entry| is_media(entry)), "{}", company.world.ladder());
+    let asked = sent.len();
+    assert!((1..=4).contains(&asked), "{asked} checks, each shorter than what it answers");
+    let heard = calls(&company, guests)[1].phone.heard_only(NAMES[0]);
+    assert!(heard, "and what was changed is not played");
 }

@@ -12,6 +12,7 @@ mod door;
 pub mod life;
 mod link;
 mod login;
+mod media;
 mod node;
 pub mod opening;
 mod surveyor;

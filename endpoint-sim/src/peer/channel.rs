@@ -149,6 +149,11 @@ impl Peer {
             return self.server_answered(message);
         }
         for (place, link) in self.links.iter_mut().enumerate() {
+            if link.moved.is_some_and(|(asked, way, _)| asked == id && way.remote == from && way.socket == by)
+                && message.is_sealed_with(&link.pair.key)
+            {
+                return link.follow(&mut self.out);
+            }
             if link.consent.asked == Some(id) && message.is_sealed_with(&link.pair.key) {
                 (link.consent.asked, link.consent.unanswered) = (None, 0);
                 let wait = self.dice.jitter(CONSENT, 10);
@@ -232,6 +237,20 @@ impl Peer {
         if second {
             self.ask_server();
         }
+    }
+
+    /// A buddy's packet came from elsewhere: is it the buddy that is there?
+    pub(super) fn ask_whether_moved(&mut self, link: usize, way: Way) {
+        let id: TransactionId = self.dice.bytes();
+        let link = &mut self.links[link];
+        if link.moved.is_some_and(|(_, asked, at)| asked == way && self.now < at + AGAIN) {
+            return;
+        }
+        link.moved = Some((id, way, self.now));
+        let bytes = Writer::request(id)
+            .attribute(attribute::USERNAME, link.pair.label.as_bytes())
+            .seal(&link.pair.key);
+        self.send_stun(way, bytes);
     }
 
     fn lost(&mut self, link: usize) {

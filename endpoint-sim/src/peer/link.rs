@@ -45,6 +45,8 @@ pub(crate) struct Link {
     /// What it is still to be told: that we are here, or leave.
     pub(crate) announce: Option<bool>,
     pub(crate) consent: Consent,
+    /// Where its media came from last, other than by its path: what was asked there, and when.
+    pub(crate) moved: Option<(TransactionId, Way, Instant)>,
 }
 
 /// Whether a direct path still carries (RFC 7675).
@@ -80,6 +82,7 @@ impl Link {
             online: false,
             announce: None,
             consent: Consent::default(),
+            moved: None,
         };
         link.update(buddy, route);
         link
@@ -150,6 +153,16 @@ impl Link {
             out.push_back(Output::Release { socket });
         }
         self.consent = Consent::default();
+    }
+
+    /// It has moved, and has proven to be where it was asked.
+    pub(crate) fn follow(&mut self, out: &mut VecDeque<Output>) {
+        let Some((_, way, _)) = self.moved.take() else { return };
+        let before = self.way.replace(way).and_then(|before| before.socket);
+        if let Some(socket) = before.filter(|socket| way.socket != Some(*socket)) {
+            out.push_back(Output::Release { socket });
+        }
+        (self.consent.asked, self.consent.unanswered) = (None, 0);
     }
 
     /// How a message goes now; `None`: it is too early to say.

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use proto::node::{Birth, Flow, Input, Output, SocketId, Ticket};
 use proto::node_auth::NodeKey;
 use proto::peer::reach::Path;
-use proto::rtp::{Packet, classify};
 use proto::sip::{Message, Method};
 
-use super::carrier::{By, Carrier};
+use super::carrier::Carrier;
 use super::config::{CallReport, PeerConfig};
 use super::link::{channel_at, stand_in, stands_for};
+use super::media::Newest;
 use super::node::Peer;
 use super::opening::Way;
 use crate::{Act, After, Answer, Phone, PhoneConfig, Script, Step};
@@ -29,14 +29,18 @@ pub(super) struct Voice {
     /// Media sockets that are the phone's.
     sockets: BTreeSet<SocketId>,
     /// The buddy it talks with.
-    buddy: Option<usize>,
+    pub(super) buddy: Option<usize>,
     /// Its call is signalled under the pair's key; else by the proxy.
-    by_pair: bool,
-    carrier: Carrier,
+    pub(super) by_pair: bool,
+    pub(super) carrier: Carrier,
     /// The direct path as it was last seen.
-    way: Option<Way>,
+    pub(super) way: Option<Way>,
+    /// The newest packet of the buddy's that came directly.
+    pub(super) newest: Option<Newest>,
+    /// When the server was asked last whether we have moved.
+    pub(super) asked: Option<Instant>,
     /// From which address, and to where, its media goes if not directly.
-    relay: Option<(SocketId, SocketAddr)>,
+    pub(super) relay: Option<(SocketId, SocketAddr)>,
 }
 
 /// Media sockets of the phone; above all other tickets of a peer.
@@ -62,6 +66,8 @@ impl Voice {
             by_pair: false,
             carrier: Carrier::default(),
             way: None,
+            newest: None,
+            asked: None,
             relay: None,
         }
     }
@@ -167,21 +173,6 @@ impl Peer {
         true
     }
 
-    /// Media that came on the path to the buddy it talks with; `false`: it is none.
-    pub(super) fn media_directly(&mut self, by: Option<SocketId>, from: SocketAddr, bytes: &[u8]) -> bool {
-        let packet = classify(bytes);
-        let (Packet::Rtp(_) | Packet::Rtcp(_)) = packet else { return false };
-        let way = Way { socket: by, remote: from };
-        let buddy = self.voice.buddy.filter(|link| self.links[*link].way == Some(way));
-        let Some(socket) = buddy.and(self.voice.relay.map(|(socket, _)| socket)) else { return true };
-        if let (Packet::Rtp(_), false) = (packet, self.voice.by_pair) {
-            self.voice.carrier.hear(self.now);
-        }
-        let bytes = Bytes::copy_from_slice(bytes);
-        self.voice.phone.take_in(self.now, Input::Media { socket, from, bytes });
-        true
-    }
-
     /// The path to a buddy has answered.
     pub(super) fn path_answered(&mut self, link: usize) {
         if self.voice.buddy == Some(link) {
@@ -207,53 +198,6 @@ impl Peer {
                 }
                 other => self.out.push_back(other),
             }
-        }
-    }
-
-    /// Whom it talks with, and whether there is another path than before.
-    fn follow_call(&mut self) {
-        let with = self.voice.phone.talks_with();
-        let buddy = with.and_then(|aor| self.links.iter().position(|link| link.aor == aor));
-        if self.voice.phone.has_begun() && (buddy != self.voice.buddy) {
-            (self.voice.buddy, self.voice.way, self.voice.relay) = (buddy, None, None);
-            self.voice.carrier = Carrier::default();
-        }
-        let way = self.voice.buddy.and_then(|link| self.links[link].way);
-        if way != self.voice.way {
-            self.voice.way = way;
-            if way.is_some() {
-                self.voice.carrier.proven();
-            }
-        }
-    }
-
-    fn fall_back(&mut self) {
-        let open = self.voice.way.is_some();
-        let Some(again) = self.voice.carrier.fall(self.now, open).filter(|_| !self.voice.by_pair) else {
-            return;
-        };
-        if let Some((socket, to)) = self.voice.relay {
-            self.out.extend(again.into_iter().map(|bytes| Output::SendMedia { socket, to, bytes }));
-        }
-        if let (Some(link), Some(way)) = (self.voice.buddy, self.voice.way) {
-            self.ask_consent(link, way);
-        }
-    }
-
-    fn phone_talks(&mut self, socket: SocketId, to: SocketAddr, bytes: Bytes) {
-        self.voice.relay = Some((socket, to));
-        let by = match self.voice.by_pair {
-            true => By::Direct,
-            false => self.voice.carrier.next(self.now, &bytes),
-        };
-        if by != By::Relay
-            && let Some(way) = self.voice.way
-        {
-            self.send_directly(way, bytes.clone());
-        }
-        // What a buddy's SDP says without a proxy is an address behind its NAT: nothing is sent there.
-        if by != By::Direct {
-            self.out.push_back(Output::SendMedia { socket, to, bytes });
         }
     }
 

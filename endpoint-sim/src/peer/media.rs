@@ -1,0 +1,139 @@
+//! The media of a call of peers: what comes directly is heard by its tag ([`proto::peer::media`]), whatever way it came, and what goes
+//! takes the way there is.
+//!
+//! A buddy whose NAT has bound anew does not know it yet. Its next packet comes from elsewhere and is heard all the same; a
+//! check goes back to there, and once it is answered our media follows. Where its packets can't come in, it hears us no
+//! more and asks: the relay carries on, and the access server, to which it shows where it is now, has us open the path.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::node::{Input, Output, SocketId};
+use proto::peer::media;
+use proto::rtp::{Packet, Rtp, classify};
+
+use super::carrier::{By, Carrier};
+use super::link::channel_at;
+use super::node::Peer;
+use super::opening::Way;
+
+/// The newest packet of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newest {
+    ssrc: u32,
+    number: u16,
+}
+
+impl Newest {
+    fn of(rtp: &Rtp<'_>) -> Newest {
+        Newest { ssrc: rtp.ssrc(), number: rtp.sequence() }
+    }
+
+    /// Whether a packet goes on where this one was: a repetition of what was seen doesn't.
+    fn goes_on_with(self, next: Newest) -> bool {
+        self.ssrc == next.ssrc && (1..0x8000).contains(&next.number.wrapping_sub(self.number))
+    }
+}
+
+/// The server is asked where we are so often, at most: a path may be late again and again.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+
+impl Peer {
+    /// Media that came past the relay; `false`: it is none.
+    pub(super) fn media_directly(&mut self, by: Option<SocketId>, from: SocketAddr, bytes: &[u8]) -> bool {
+        let (Packet::Rtp(_) | Packet::Rtcp(_)) = classify(bytes) else { return false };
+        let way = Way { socket: by, remote: from };
+        let Some((link, (socket, _))) = self.voice.buddy.zip(self.voice.relay) else { return true };
+        let (key, sender) = (&self.links[link].pair.key, &self.links[link].aor);
+        let Some(packet) = media::open(key, sender, bytes) else { return true };
+        let known = [self.links[link].way, self.voice.way].contains(&Some(way));
+        match (classify(packet), self.voice.newest) {
+            (Packet::Rtp(rtp), newest) => {
+                let goes_on = newest.is_some_and(|newest| newest.goes_on_with(Newest::of(&rtp)));
+                if !known && !goes_on {
+                    return true;
+                }
+                let another = newest.is_none_or(|newest| newest.ssrc != rtp.ssrc());
+                if goes_on || another {
+                    self.voice.newest = Some(Newest::of(&rtp));
+                }
+                self.voice.carrier.hear(self.now);
+            }
+            _ if known => {}
+            _ => return true,
+        }
+        if !known {
+            self.ask_whether_moved(link, way);
+        }
+        let bytes = Bytes::copy_from_slice(packet);
+        self.voice.phone.take_in(self.now, Input::Media { socket, from, bytes });
+        true
+    }
+
+    /// Whom it talks with, and whether there is another path than before.
+    pub(super) fn follow_call(&mut self) {
+        let with = self.voice.phone.talks_with();
+        let buddy = with.and_then(|aor| self.links.iter().position(|link| link.aor == aor));
+        if self.voice.phone.has_begun() && (buddy != self.voice.buddy) {
+            (self.voice.buddy, self.voice.way, self.voice.relay) = (buddy, None, None);
+            (self.voice.carrier, self.voice.newest) = (Carrier::default(), None);
+        }
+        let way = self.voice.buddy.and_then(|link| self.links[link].way.or(self.way_meanwhile(link)));
+        if way != self.voice.way {
+            self.voice.way = way;
+            if way.is_some() {
+                self.voice.carrier.proven();
+            }
+        }
+    }
+
+    /// While a path is opened anew, and no relay stands ready, the old one is as good as any.
+    fn way_meanwhile(&self, link: usize) -> Option<Way> {
+        let opens = self.voice.by_pair && self.links[link].opening.is_some();
+        self.voice.way.filter(|way| opens && way.socket.is_none())
+    }
+
+    /// Nothing has come directly for a while: by the relay again, if there is one.
+    pub(super) fn fall_back(&mut self) {
+        let open = self.voice.way.is_some();
+        let Some(again) = self.voice.carrier.fall(self.now, open) else { return };
+        match (self.voice.by_pair, self.voice.relay) {
+            (true, _) => self.ask_where_we_are(),
+            (false, Some((socket, to))) => {
+                self.out.extend(again.into_iter().map(|bytes| Output::SendMedia { socket, to, bytes }));
+            }
+            (false, None) => {}
+        }
+        if let (Some(link), Some(way)) = (self.voice.buddy, self.voice.way) {
+            self.ask_consent(link, way);
+        }
+    }
+
+    /// Perhaps it is we who have moved: the server sees it, and has the buddy open its NAT.
+    fn ask_where_we_are(&mut self) {
+        let tunnelled = self.voice.way.is_some_and(|way| channel_at(way.remote).is_some());
+        if !tunnelled && self.voice.asked.is_none_or(|asked| asked + ASKED_EVERY <= self.now) {
+            self.voice.asked = Some(self.now);
+            self.ask_server();
+        }
+    }
+
+    pub(super) fn phone_talks(&mut self, socket: SocketId, to: SocketAddr, bytes: Bytes) {
+        self.voice.relay = Some((socket, to));
+        let by = match self.voice.by_pair {
+            true => By::Direct,
+            false => self.voice.carrier.next(self.now, &bytes),
+        };
+        if by != By::Relay
+            && let Some((link, way)) = self.voice.buddy.zip(self.voice.way)
+        {
+            let sealed = media::seal(&self.links[link].pair.key, &self.config.aor(), &bytes);
+            self.send_directly(way, sealed.into());
+        }
+        // What a buddy's SDP says without a proxy is an address behind its NAT: nothing is sent there.
+        if by != By::Direct {
+            self.out.push_back(Output::SendMedia { socket, to, bytes });
+        }
+    }
+}
