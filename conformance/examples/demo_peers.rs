@@ -1,5 +1,6 @@
-//! `make demo-peers`: one simulated peer behind each kind of NAT, all buddies of one another. Prints who is online for
-//! whom, by which path, and why. Then two of them call each other while the direct path dies and comes back.
+//! `make demo-peers`: one simulated peer behind each kind of NAT, and one behind a firewall that lets no UDP pass, all buddies
+//! of one another. Prints who is online for whom, by which path, and why. Then two of them call each other while the direct
+//! path dies and comes back.
 #![allow(clippy::disallowed_methods, reason = "a program of floor 3")]
 
 use std::process::ExitCode;
@@ -10,8 +11,15 @@ use conformance::company::{Company, DOMAIN, Guest};
 use conformance::world::Rules;
 use endpoint_sim::peer::{Peer, PeerReport};
 
+/// Who is there, by the kind of NAT it is behind.
+fn cast() -> Vec<(&'static str, Option<Rules>)> {
+    let shut = ("shut", Some(Rules::PORT_RESTRICTED.without_udp()));
+    SITES.into_iter().chain([shut]).collect()
+}
+
 fn main() -> ExitCode {
-    let names = SITES.map(|(name, _)| name);
+    let cast = cast();
+    let names: Vec<&str> = cast.iter().map(|(name, _)| *name).collect();
     let pairs: Vec<(&str, &str)> = names
         .iter()
         .enumerate()
@@ -19,16 +27,19 @@ fn main() -> ExitCode {
         .collect();
     let mut company = Company::with_reflector(1, &pairs);
     let mut guests: Vec<Guest> = Vec::new();
-    for (name, site) in SITES {
+    for (name, site) in cast {
         let guest = company.add(name, site);
         company.until_logged_in(guest);
         company.world.run_for(Duration::from_secs(3));
         guests.push(guest);
     }
+    println!(
+        "Six peers, all buddies, come online one after the other. How each reaches the others, and why so:\n"
+    );
     let reports: Vec<PeerReport> = guests.iter().map(|guest| company.report(*guest)).collect();
-    reports.iter().for_each(tell);
+    reports.iter().for_each(|report| tell(report, &names));
     let all = reports.iter().all(|report| report.buddies.values().all(|buddy| buddy.online));
-    println!("\n{}", if all { "Everybody sees everybody." } else { "SOMEBODY IS NOT SEEN." });
+    println!("{}", if all { "Everybody sees everybody." } else { "SOMEBODY IS NOT SEEN." });
     let heard = call();
     ExitCode::from(u8::from(!all || !heard))
 }
@@ -39,11 +50,11 @@ fn call() -> bool {
     let guests = [("addr", Rules::ADDRESS_RESTRICTED), ("port", Rules::PORT_RESTRICTED)]
         .map(|(name, rules)| company.add(name, Some(rules)));
     company.world.run_for(Duration::from_secs(5));
-    println!("\nport calls addr:");
+    println!("\nport calls addr by a SIP proxy, whose relay stands ready while media goes directly:");
     let whom = format!("addr@{DOMAIN}");
     company.world.with(guests[1].node, |peer: &mut Peer, now| peer.call(now, &whom));
     company.world.run_for(Duration::from_millis(350));
-    tell_call(&company, guests, "answered");
+    tell_call(&company, guests, "as it is answered");
     company.world.run_for(Duration::from_secs(3));
     tell_call(&company, guests, "3 s later");
     let outside = guests.map(|guest| company.report(guest).external.map(|at| at.ip().to_string()));
@@ -61,23 +72,33 @@ fn tell_call(company: &Company, guests: [Guest; 2], what: &str) {
     println!("  {what}:");
     for guest in guests {
         let PeerReport { name, call, .. } = company.report(guest);
-        let (phone, path) = (call.phone, call.path);
-        let (heard, lost, silence) = (phone.received, phone.lost, phone.largest_gap_ms);
+        let (phone, by) = (call.phone, if call.path == "direct" { "directly" } else { "by the relay" });
         println!(
-            "    {:5} media {path:6}  {heard} packets heard, {lost} lost, longest silence {silence} ms",
-            short(&name)
+            "    {:5} {by:13} heard so far {:5}, lost {}, longest silence {} ms",
+            short(&name),
+            phone.received,
+            phone.lost,
+            phone.largest_gap_ms
         );
     }
 }
 
-fn tell(report: &PeerReport) {
+fn tell(report: &PeerReport, order: &[&str]) {
     let seen = report.external.map_or("nowhere".to_owned(), |at| at.to_string());
-    println!("{} is behind: {}, seen at {seen}", short(&report.name), report.nat);
-    for (name, buddy) in &report.buddies {
-        let online = if buddy.online { "online" } else { "OFFLINE" };
-        let at = buddy.address.map(|at| at.to_string()).unwrap_or_default();
-        println!("    {:5} {online:8} {:10} {at:20} {}", short(name), buddy.path, buddy.why);
+    println!("{}: {}, seen at {seen}", short(&report.name), report.nat);
+    for name in order {
+        let Some(buddy) = report.buddies.get(&format!("{name}@{DOMAIN}")) else { continue };
+        let path = match (buddy.online, buddy.path) {
+            (false, _) => "OFFLINE",
+            (_, "direct") => "directly",
+            (_, "reflector") => "by the reflector",
+            (_, "tunnel") => "by TLS",
+            (_, _) => "by the server",
+        };
+        let at = buddy.address.map(|at| format!("at {at}")).unwrap_or_default();
+        println!("    {name:5} {path:17} {at:23} {}", buddy.why);
     }
+    println!();
 }
 
 fn short(aor: &str) -> &str {

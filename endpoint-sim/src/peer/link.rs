@@ -218,7 +218,9 @@ impl Link {
             (Path::Tunnel, _) | (_, "tunnel") => {
                 "UDP does not pass: through the access server, by TLS".to_owned()
             }
-            (_, "direct") if self.verdict.is_none() => "it spoke to us first, from there".to_owned(),
+            (_, "direct") if self.verdict.is_none() => {
+                "it spoke first, and what we say goes back there".to_owned()
+            }
             (_, "direct") if self.reach.neighbours => "both are behind the same address".to_owned(),
             (Path::Direct, "direct") => format!("{nat}: anybody may send to it"),
             (_, "direct") => format!("{nat}: opened by a punch"),

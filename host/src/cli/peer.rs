@@ -148,14 +148,28 @@ fn told_call(call: &CallReport) -> Option<String> {
     let audio = if call.phone.audio_both_ways { "audio both ways" } else { "NO AUDIO both ways" };
     let moves = match (call.upgrades, call.falls) {
         (0, 0) => String::new(),
-        (up, down) => format!(", {up} times from the relay to the direct path, {down} times back"),
+        (up, down) => format!(", {} from the relay to the direct path, {} back", times(up), times(down)),
     };
     let (lost, gap) = (call.phone.lost, call.phone.largest_gap_ms);
     let with = heard.join(" and ");
+    let path = match call.path {
+        "direct" => "directly",
+        "relay" => "by the relay",
+        "tunnel" => "through the access server, by TLS",
+        _ => "by no path",
+    };
     Some(format!(
-        "  call with {with}: {audio}, media {}{moves}; {lost} packets lost, longest silence {gap} ms",
-        call.path
+        "  call with {with}: {audio}, media goes {path}{moves}; {lost} packets lost, longest silence {gap} ms"
     ))
+}
+
+fn times(count: u32) -> String {
+    match count {
+        0 => "never".to_owned(),
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        more => format!("{more} times"),
+    }
 }
 
 /// A report in words.
