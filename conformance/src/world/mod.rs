@@ -85,6 +85,8 @@ pub struct World {
     numbers: BTreeMap<String, Vec<String>>,
     pages: BTreeMap<String, Advice>,
     record: Vec<Entry>,
+    /// Whether packets are noted.
+    records: bool,
     events: Vec<(Duration, NodeId, Event)>,
 }
 
@@ -158,6 +160,7 @@ impl World {
             numbers: BTreeMap::new(),
             pages: BTreeMap::new(),
             record: Vec::new(),
+            records: true,
             events: Vec::new(),
         }
     }
@@ -192,6 +195,11 @@ impl World {
     /// Every packet so far.
     pub fn packets(&self) -> &[Entry] {
         &self.record
+    }
+
+    /// From now on no packet is noted (streams still are): for crowds whose packets nobody looks at.
+    pub fn stop_recording(&mut self) {
+        self.records = false;
     }
 
     /// Every event so far, and who raised it when.
@@ -304,7 +312,9 @@ impl World {
             return self.drop_packet(&packet, "nobody there");
         };
         let (at, to) = (self.now, socket.node);
-        self.record[packet.entry].fate = Fate::Arrived { at, to, seen: (packet.src, packet.dst) };
+        if let Some(entry) = self.record.get_mut(packet.entry) {
+            entry.fate = Fate::Arrived { at, to, seen: (packet.src, packet.dst) };
+        }
         let input = match socket.media {
             Some(socket) => Input::Media { socket, from: packet.src, bytes: packet.bytes },
             None => sip_input(Flow::udp(packet.dst, packet.src), packet.bytes),
@@ -328,6 +338,9 @@ impl World {
         sent: (SocketAddr, SocketAddr),
         bytes: &Bytes,
     ) -> usize {
+        if !self.records && transport.is_none_or(|transport| transport == Transport::Udp) {
+            return usize::MAX;
+        }
         let fate = Fate::UnderWay;
         self.record.push(Entry { at: self.now, from, transport, sent, bytes: bytes.clone(), fate });
         self.record.len() - 1

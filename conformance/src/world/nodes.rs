@@ -256,7 +256,9 @@ impl World {
         let listens = self.nodes[node.0].listeners.contains(&(flow.transport, flow.local));
         if !listens && !flow.id.is_connection() {
             let entry = self.note(node, Some(flow.transport), (flow.local, flow.remote), &bytes);
-            self.record[entry].fate = Fate::Dropped("no such listener".to_owned());
+            if let Some(entry) = self.record.get_mut(entry) {
+                entry.fate = Fate::Dropped("no such listener".to_owned());
+            }
             return self.tell_failure(node, ticket, flow, SendError::Unreachable);
         }
         match flow.transport {
