@@ -18,7 +18,7 @@ use proto::tables::{Anchor, Secret, User};
 use reflector::Reflector;
 
 use crate::cast::{P1, Site, add_proxy_with, add_relay, proxy_config};
-use crate::world::{Dependence, Entry, GatewayId, HostId, INTERNET, NodeId, Ports, World};
+use crate::world::{Dependence, Entry, GatewayId, HostId, INTERNET, NodeId, Ports, Realm, World};
 
 /// The STUN server's two addresses.
 pub const STUN: [&str; 2] = ["203.0.113.10:3478", "203.0.113.11:3479"];
@@ -101,8 +101,33 @@ impl Company {
         self.add_with(name, site, |_| ())
     }
 
+    /// A peer behind the NAT of another.
+    pub fn add_beside(&mut self, name: &str, neighbour: Guest) -> Guest {
+        let nat = neighbour.nat.expect("it is behind a NAT");
+        let (realm, ip) = (self.world.inside(nat), format!("10.0.0.{}", self.count + 2));
+        self.add_at(name, Some(nat), realm, &ip, |_| ())
+    }
+
     /// A peer with something else in its settings.
     pub fn add_with(&mut self, name: &str, site: Site, set: impl Fn(&mut PeerConfig)) -> Guest {
+        let n = self.count + 1;
+        let nat = site
+            .map(|rules| self.world.nat(&format!("nat-{name}"), INTERNET, &format!("198.51.100.{n}"), rules));
+        let (realm, ip) = match nat {
+            Some(nat) => (self.world.inside(nat), "10.0.0.2".to_owned()),
+            None => (INTERNET, format!("192.0.2.{n}0")),
+        };
+        self.add_at(name, nat, realm, &ip, set)
+    }
+
+    fn add_at(
+        &mut self,
+        name: &str,
+        nat: Option<GatewayId>,
+        realm: Realm,
+        ip: &str,
+        set: impl Fn(&mut PeerConfig),
+    ) -> Guest {
         self.count += 1;
         let n = self.count;
         let user = User {
@@ -118,13 +143,7 @@ impl Company {
         if let Some([proxy, _]) = self.proxy {
             self.world.tables(proxy).add_user(user);
         }
-        let nat = site
-            .map(|rules| self.world.nat(&format!("nat-{name}"), INTERNET, &format!("198.51.100.{n}"), rules));
-        let (realm, ip) = match nat {
-            Some(nat) => (self.world.inside(nat), "10.0.0.2".to_owned()),
-            None => (INTERNET, format!("192.0.2.{n}0")),
-        };
-        let host = self.world.host(realm, &ip);
+        let host = self.world.host(realm, ip);
         let local = SocketAddr::new(ip.parse().expect("an address"), 5060);
         let mut config = PeerConfig::new(name, DOMAIN, local, addr(ACCESS), addr(STUN[0]));
         config.password = format!("{name}'s secret");

@@ -135,6 +135,39 @@ fn cut(company: &mut Company, guests: [Guest; 2], is_cut: bool) {
     }
 }
 
+fn jitter(company: &mut Company, guests: [Guest; 2], jitter: Duration) {
+    guests.iter().for_each(|guest| company.world.link(guest.host).jitter = jitter);
+}
+
+/// Two ways lead from one to the other, in their network and by their NAT's outside, and each may have found another one.
+#[test]
+fn neighbours_hear_one_another_whichever_way_each_has_found() {
+    for seed in 0..20 {
+        for by_proxy in [false, true] {
+            let pairs = [("e1", "e2")];
+            let mut company = match by_proxy {
+                true => Company::with_proxy(seed, &pairs),
+                false => Company::with_reflector(seed, &pairs),
+            };
+            let e2 = company.add("e2", Some(Rules::PORT_RESTRICTED.hairpin()));
+            company.until_logged_in(e2);
+            let e1 = company.add_beside("e1", e2);
+            // Words overtake one another while ways are looked for.
+            jitter(&mut company, [e1, e2], Duration::from_millis(8));
+            company.until_sees(e1, "e2", true, 10 * SECOND);
+            company.until_sees(e2, "e1", true, 10 * SECOND);
+            company.world.run_for(2 * SECOND);
+            jitter(&mut company, [e1, e2], Duration::ZERO);
+            call(&mut company, e1, NAMES[1]);
+            company.world.run_for(4 * SECOND);
+            assert_heard(&company, [e1, e2]);
+            for call in calls(&company, [e1, e2]) {
+                assert_eq!((call.path, call.falls), ("direct", 0), "seed {seed}: {call:#?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_path_that_comes_back_is_taken_again() {
     let sites = [Some(Rules::PORT_RESTRICTED); 2];

@@ -123,6 +123,7 @@ impl Peer {
         let label = message.username().unwrap_or_default();
         let found = self.links.iter_mut().find(|link| link.pair.label == label);
         let Some(link) = found.filter(|link| message.is_sealed_with(&link.pair.key)) else { return };
+        link.hear(Way { socket: by, remote: from });
         if let Some(opening) = &mut link.opening {
             opening.receive(by, from, bytes, &mut self.dice, &mut self.out);
             return;

@@ -40,6 +40,8 @@ pub(crate) struct Link {
     sprays: [Option<Instant>; SPRAYS],
     /// A path that was proven, or that its sealed words came by.
     pub(crate) way: Option<Way>,
+    /// Where sealed words of its came from lately: between neighbours its way to us need not be ours to it.
+    heard: VecDeque<Way>,
     /// By its own word.
     pub(crate) online: bool,
     /// What it is still to be told: that we are here, or leave.
@@ -62,6 +64,8 @@ pub(crate) const GRACE: Duration = Duration::from_millis(450);
 
 /// Sprays of one pair in a minute: each is 770 sockets on one side, 770 guesses on the other.
 pub(crate) const SPRAYS: usize = 2;
+/// Paths it is heard by, at most.
+const HEARD: usize = 4;
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Link {
@@ -79,6 +83,7 @@ impl Link {
             begun: None,
             sprays: [None; SPRAYS],
             way: None,
+            heard: VecDeque::new(),
             online: false,
             announce: None,
             consent: Consent::default(),
@@ -152,6 +157,7 @@ impl Link {
         if let Some(socket) = self.way.take().and_then(|way| way.socket) {
             out.push_back(Output::Release { socket });
         }
+        self.heard.clear();
         self.consent = Consent::default();
     }
 
@@ -163,6 +169,19 @@ impl Link {
             out.push_back(Output::Release { socket });
         }
         (self.consent.asked, self.consent.unanswered) = (None, 0);
+    }
+
+    /// Its sealed words came by this path.
+    pub(crate) fn hear(&mut self, way: Way) {
+        if !self.heard.contains(&way) {
+            self.heard.truncate(HEARD - 1);
+            self.heard.push_front(way);
+        }
+    }
+
+    /// Whether what comes by this path is its, as far as is known.
+    pub(crate) fn is_heard_by(&self, way: Way) -> bool {
+        self.way == Some(way) || self.heard.contains(&way)
     }
 
     /// How a message goes now; `None`: it is too early to say.

@@ -47,7 +47,7 @@ impl Peer {
         let Some((link, (socket, _))) = self.voice.buddy.zip(self.voice.relay) else { return true };
         let (key, sender) = (&self.links[link].pair.key, &self.links[link].aor);
         let Some(packet) = media::open(key, sender, bytes) else { return true };
-        let known = [self.links[link].way, self.voice.way].contains(&Some(way));
+        let known = self.links[link].is_heard_by(way) || self.voice.way == Some(way);
         match (classify(packet), self.voice.newest) {
             (Packet::Rtp(rtp), newest) => {
                 let goes_on = newest.is_some_and(|newest| newest.goes_on_with(Newest::of(&rtp)));

@@ -85,6 +85,7 @@ impl Peer {
         }
         let link = &mut self.links[link];
         let Source::Direct(way) = source else { return };
+        link.hear(way);
         if link.opening.is_none() || link.way.is_none() {
             link.way = Some(way);
         }
