@@ -26,8 +26,9 @@ pub use send::Sender;
 /// The most bytes protection adds to a packet: a GCM tag and SRTCP's index.
 pub const MAX_GROWTH: usize = 20;
 
-/// SSRCs that one direction follows; a peer with the key can open no more.
-const MAX_STREAMS: usize = 32;
+/// SSRCs that one direction follows; a party can open no more, and packets of one more are refused, and counted where packets
+/// without keys are.
+const MAX_STREAMS: usize = 256;
 
 /// Cipher and tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -74,7 +74,8 @@ impl Seen {
     }
 }
 
-/// One state for every SSRC, in the order they began: a leg has a few.
+/// One state for every SSRC, the one that was met last in front: a leg has a few, and one or two at a time. None is ever
+/// forgotten: an SSRC that came back would begin at index 0 again, under a key that has used it.
 #[derive(Clone, Debug)]
 pub(super) struct PerSsrc<T>(Vec<(u32, T)>);
 
@@ -99,9 +100,11 @@ impl<T: Copy + Default> PerSsrc<T> {
 
     /// Puts the state back. Only what is authentic gets here, so a stranger opens no streams.
     pub(super) fn keep(&mut self, ssrc: u32, state: T) {
-        match self.0.iter_mut().find(|(known, _)| *known == ssrc) {
-            Some((_, kept)) => *kept = state,
-            None => self.0.push((ssrc, state)),
-        }
+        let at = self.0.iter().position(|(known, _)| *known == ssrc).unwrap_or_else(|| {
+            self.0.push((ssrc, state));
+            self.0.len() - 1
+        });
+        self.0[..=at].rotate_right(1);
+        self.0[0] = (ssrc, state);
     }
 }

@@ -204,14 +204,15 @@ fn reports_in_the_clear_are_refused() {
 #[test]
 fn one_stream_too_many_is_refused_and_the_others_go_on() {
     let mut sender = Sender::new(&master(Profile::Aes128CmSha1_80));
-    let with_ssrc = |ssrc: u8, sequence| {
+    let with_ssrc = |ssrc: u16, sequence| {
         let mut packet = packet(sequence);
-        packet[11] = ssrc;
+        packet[10..12].copy_from_slice(&ssrc.to_be_bytes());
         packet
     };
-    assert!((0..32).all(|ssrc| rtp(&mut sender, &with_ssrc(ssrc, 1)).is_ok()));
-    assert_eq!(rtp(&mut sender, &with_ssrc(32, 1)), Err(Refused::TooManyStreams));
+    assert!((0..256).all(|ssrc| rtp(&mut sender, &with_ssrc(ssrc, 1)).is_ok()));
+    assert_eq!(rtp(&mut sender, &with_ssrc(256, 1)), Err(Refused::TooManyStreams));
     assert!(rtp(&mut sender, &with_ssrc(0, 2)).is_ok());
+    assert_eq!(rtp(&mut sender, &with_ssrc(128, 1)), Err(Refused::Replayed), "nothing was forgotten");
 }
 
 #[test]
