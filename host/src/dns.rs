@@ -48,6 +48,7 @@ impl Names {
             Question::Resolve { host, port, transport, secure } => (host, port, transport, secure),
             Question::Enum { domain, number } => return self.number(&domain, &number).await,
             Question::Http { url, .. } => return Answer::Nothing(format!("{url} is no name")),
+            Question::Work(_) => return Answer::Nothing("work is no name".to_owned()),
         };
         let resolution = Resolution::new(&host, port, transport, secure, &self.post.transports());
         match tokio::time::timeout(DEADLINE, self.resolve(resolution)).await {

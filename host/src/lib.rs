@@ -44,3 +44,4 @@ pub mod succession;
 pub mod tables;
 pub mod tls;
 pub mod trunks;
+mod workshop;

@@ -9,6 +9,7 @@
 
 mod dice;
 mod flow;
+mod work;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 pub use self::dice::Dice;
 pub use self::flow::{Flow, FlowId, Transport, literal};
+pub use self::work::{Job, Work};
 use crate::event::Event;
 use crate::lookup::{Advice, Lookup};
 use crate::offload::{Carried, Offload};
@@ -353,6 +355,8 @@ pub enum Question {
         /// Its URL, filled in.
         url: String,
     },
+    /// Do this, anywhere but on this thread. Answered by the same work.
+    Work(Work),
 }
 
 /// What was found out.
@@ -364,6 +368,8 @@ pub enum Answer {
     Uris(Vec<String>),
     /// Where a call goes.
     Advice(Advice),
+    /// This has been done.
+    Done(Work),
     /// Nothing: the name does not exist, or nobody answered in time. The words are for the operator.
     Nothing(String),
 }

@@ -321,7 +321,7 @@ impl Proxy {
         }
         let found = match answer {
             Answer::Targets(found) => hops::proving(resolved(&found, &self.config), domain),
-            Answer::Uris(_) | Answer::Advice(_) | Answer::Nothing(_) => Vec::new(),
+            Answer::Uris(_) | Answer::Advice(_) | Answer::Done(_) | Answer::Nothing(_) => Vec::new(),
         };
         match waiting {
             Waiting::Branch(server, index) => self.resolved(cx, server, index, found),

@@ -55,6 +55,8 @@ pub struct Relay {
     pub(crate) associations: BTreeMap<u32, Association>,
     /// When one of them wants to be woken, at the earliest.
     pub(crate) next_handshake: Option<Instant>,
+    /// Their turns so far.
+    pub(crate) turns: u64,
     /// Sessions yet to begin that are to be recorded.
     pub(crate) record_next: usize,
 }
@@ -101,6 +103,7 @@ impl Relay {
             offloads: Offloads::default(),
             associations: BTreeMap::new(),
             next_handshake: None,
+            turns: 0,
             config,
         };
         relay.pool.open_at_start(relay.config.open_at_start, &mut relay.outputs);
@@ -299,7 +302,8 @@ impl Node for Relay {
             Input::Carried(counts) => self.carried(now, &counts),
             Input::Wake => self.wake(now),
             Input::Drain => self.draining = true,
-            Input::Other { .. } | Input::Answer { .. } | Input::Proven { .. } => {}
+            Input::Answer { ticket, answer } => self.worked(now, ticket, &answer),
+            Input::Other { .. } | Input::Proven { .. } => {}
         }
         self.settle(now);
         self.plan_offloads(now);

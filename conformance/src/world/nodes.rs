@@ -65,6 +65,8 @@ pub(super) struct Socket {
 
 /// How long the DNS takes.
 const DNS_LATENCY: Duration = Duration::from_millis(20);
+/// What is done elsewhere takes about as long as a signature.
+const WORK_LATENCY: Duration = Duration::from_millis(1);
 
 /// More wakes than this at one moment is a node that never lets time pass.
 const MAX_SPINS: u32 = 1000;
@@ -244,6 +246,11 @@ impl World {
             }
             // Nothing ever waits on a socket here: a packet is handed over as it arrives.
             Output::Empty { .. } | Output::Capture(_) | Output::Offload(_) => {}
+            Output::Ask { ticket, question: Question::Work(work) } => {
+                work.run();
+                let answer = Answer::Done(work);
+                self.tell_later(self.now + WORK_LATENCY, node, Input::Answer { ticket, answer });
+            }
             Output::Ask { ticket, question } => {
                 let answer = self.resolve(&question);
                 self.tell_later(self.now + DNS_LATENCY, node, Input::Answer { ticket, answer });
@@ -306,6 +313,7 @@ impl World {
                 let said = self.pages.get(url).cloned();
                 return said.map_or(Answer::Nothing(format!("{url}: 404")), Answer::Advice);
             }
+            Question::Work(work) => return Answer::Done(work.clone()),
         };
         const SUPPORTED: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
         let mut resolution = Resolution::new(host, *port, *transport, *secure, &SUPPORTED);

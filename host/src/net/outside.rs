@@ -16,6 +16,7 @@ use super::streams::Streams;
 use crate::dns::Names;
 use crate::lanes::post::{Address, PostOffice};
 use crate::lookups::Lookups;
+use crate::workshop::Workshop;
 
 /// What a lane wants done outside.
 #[allow(missing_docs, reason = "the fields are those of the contract's outputs of the same names")]
@@ -100,6 +101,7 @@ async fn run(
         }
     };
     let lookups = Arc::new(Lookups::default());
+    let workshop = Workshop::open(post.clone());
     while let Some(errand) = errands.recv().await {
         match errand {
             Errand::Send { from, flow, bytes, ticket } => streams.send(from, flow, bytes, ticket),
@@ -117,6 +119,9 @@ async fn run(
                     let answer = lookups.answer(&lookup, url).await;
                     let _ = post.post(from, Input::Answer { ticket, answer });
                 });
+            }
+            Errand::Ask { from, ticket, question: Question::Work(work) } => {
+                workshop.order(from, ticket, work)
             }
             Errand::Ask { from, ticket, question } => {
                 if let Question::Resolve { host, .. } = &question {

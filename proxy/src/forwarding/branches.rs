@@ -98,10 +98,11 @@ impl Proxy {
     pub(crate) fn ask(&mut self, question: Question, waiting: Waiting) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let named = match &question {
+        let named: &str = match &question {
             Question::Resolve { host, .. } => host,
             Question::Enum { domain, .. } => domain,
             Question::Http { url, .. } => url,
+            Question::Work(_) => "",
         };
         self.questions.insert(ticket, (FlowId::proving(named), waiting));
         self.put(Output::Ask { ticket, question });

@@ -190,7 +190,7 @@ impl Health {
         match answer {
             Answer::Targets(found) => self.probe(now, key, &resolved(&found, config), config),
             Answer::Nothing(why) => self.missed_by(now, &key, &why),
-            Answer::Uris(_) | Answer::Advice(_) => {}
+            Answer::Uris(_) | Answer::Advice(_) | Answer::Done(_) => {}
         }
     }
 

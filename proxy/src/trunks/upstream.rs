@@ -179,7 +179,7 @@ impl Upstream {
         match answer {
             Answer::Targets(found) => self.send(now, name, &resolved(&found, config), config),
             Answer::Nothing(why) => self.failed(now, &name, &why, None),
-            Answer::Uris(_) | Answer::Advice(_) => {}
+            Answer::Uris(_) | Answer::Advice(_) | Answer::Done(_) => {}
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proto::control::{Ask, Keying, Mode, Session, tag};
 use proto::event::{Event, Side};
-use proto::node::{Birth, Flow, Input, Lane, Node, Output, SocketId, Ticket};
+use proto::node::{Answer, Birth, Flow, Input, Lane, Node, Output, Question, SocketId, Ticket, Work};
 use proto::node_auth::NodeKey;
 use proto::rtp::{Header, write};
 use proto::sip::{Builder, Message, Name, reply};
@@ -126,6 +126,10 @@ pub struct Rig {
     pub captured: Vec<proto::node::Captured>,
     /// What the path below was told, since last asked.
     pub offloads: Vec<proto::offload::Offload>,
+    /// Whether work waits for [`Rig::do_work`]; else it is done at once.
+    pub holds_work: bool,
+    /// Work nobody has done yet.
+    pub work: Vec<(Ticket, Work)>,
     pub sockets: BTreeMap<SocketAddr, SocketId>,
     pub addresses: BTreeMap<SocketId, SocketAddr>,
     /// Sockets emptied so far.
@@ -171,6 +175,8 @@ impl Rig {
             closed: Vec::new(),
             captured: Vec::new(),
             offloads: Vec::new(),
+            holds_work: false,
+            work: Vec::new(),
             sockets: BTreeMap::new(),
             addresses: BTreeMap::new(),
             emptied: Vec::new(),
@@ -186,6 +192,9 @@ impl Rig {
     pub fn tell(&mut self, input: Input) {
         self.relay.handle(self.now, input, &mut self.tables);
         self.drain();
+        if !self.holds_work {
+            self.do_work();
+        }
     }
 
     pub fn drain(&mut self) {
@@ -210,9 +219,20 @@ impl Rig {
                 Output::Event(event) => self.events.push(event),
                 Output::Capture(captured) => self.captured.push(*captured),
                 Output::Offload(offload) => self.offloads.push(*offload),
+                Output::Ask { ticket, question: Question::Work(work) } => self.work.push((ticket, work)),
                 other => panic!("unexpected: {other:?}"),
             }
         }
+    }
+
+    /// Does the work there is, and what comes of it; how many pieces that were.
+    pub fn do_work(&mut self) -> usize {
+        let work = std::mem::take(&mut self.work);
+        for (ticket, work) in &work {
+            work.run();
+            self.tell(Input::Answer { ticket: *ticket, answer: Answer::Done(work.clone()) });
+        }
+        work.len()
     }
 
     /// Every port that is asked for turns out to be somebody else's.
