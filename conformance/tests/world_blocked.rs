@@ -120,7 +120,7 @@ fn a_connection_that_breaks_is_made_anew() {
     assert_eq!(company.report(guests[0]).messages.len(), 1, "{}", company.world.ladder());
 }
 
-/// UDP passes again: the next time the door is looked for, that is taken.
+/// It knows nobody any more: whoever came by a connection loses that, whoever did by UDP finds out by a keep-alive.
 #[test]
 fn the_server_restarts_and_everybody_is_back_by_the_same_door() {
     let (mut company, guests) = meet(Company::new(1, &[("e1", "e2")]), [blocked(), None]);

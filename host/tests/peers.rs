@@ -137,6 +137,30 @@ fn a_plain_phone_behind_the_proxy_calls_a_peer_and_is_called_by_one() {
     }
 }
 
+/// STUN and ChannelData between messages are for access servers and peers: to a SIP listener the framing is lost, and the
+/// connection is closed.
+#[test]
+fn a_sip_listener_takes_no_packets_between_messages() {
+    use std::io::{Read, Write};
+
+    let text = "listeners: [{ address: \"tcp:127.0.0.1:0\" }]\nproxy: {}\nlog: error\n";
+    let server = Server::start(&settings(text).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+    let at = server.handle().listening()[0].addr;
+    let packets = [
+        proto::stun::Writer::request([7; 12]).finish(),
+        proto::peer::channel::wrap(proto::peer::channel::FIRST, b"hello"),
+    ];
+    for packet in packets {
+        let mut stream = std::net::TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(&packet).unwrap();
+        let mut answer = Vec::new();
+        assert!(stream.read_to_end(&mut answer).is_ok(), "it stays open");
+        assert!(!proto::stun::is_stun(&answer) && answer.first() != Some(&proto::peer::channel::MARK));
+    }
+    server.stop();
+}
+
 #[test]
 fn a_wrong_password_is_no_login() {
     let server = server(61_410);
