@@ -168,8 +168,7 @@ impl Command {
             "start recording" => switch(Switch::Record, true),
             "stop recording" => switch(Switch::Record, false),
             "pause recording" => switch(Switch::Pause, true),
-            _ if NOT_BUILT.contains(&name.as_str()) => Err("This relay does not support that command"),
-            _ => Err("Unrecognized command"),
+            other => Err(not_built(other).unwrap_or("Unrecognized command")),
         }
     }
 }
@@ -209,18 +208,21 @@ fn limit(dict: &Dict<'_>) -> usize {
     limit.filter(|limit| *limit > 0).unwrap_or(32).min(10_000)
 }
 
-/// Commands of rtpengine that make media, or a third party's copy of it.
-const NOT_BUILT: [&str; 9] = [
-    "play media",
-    "stop media",
-    "play dtmf",
-    "start forwarding",
-    "stop forwarding",
-    "publish",
-    "subscribe request",
-    "subscribe answer",
-    "unsubscribe",
-];
+/// What is said to those commands of rtpengine that make media, or a third party's copy of it.
+fn not_built(name: &str) -> Option<Wrong> {
+    Some(match name {
+        "play media" => "This relay does not support \"play media\": it makes no media of its own",
+        "stop media" => "This relay does not support \"stop media\": it makes no media of its own",
+        "play dtmf" => "This relay does not support \"play DTMF\": it makes no media of its own",
+        "start forwarding" => "This relay does not support \"start forwarding\": use \"start recording\"",
+        "stop forwarding" => "This relay does not support \"stop forwarding\": use \"stop recording\"",
+        "publish" => "This relay does not support \"publish\": a call has two parties",
+        "subscribe request" => "This relay does not support \"subscribe request\": a call has two parties",
+        "subscribe answer" => "This relay does not support \"subscribe answer\": a call has two parties",
+        "unsubscribe" => "This relay does not support \"unsubscribe\": a call has two parties",
+        _ => return None,
+    })
+}
 
 #[cfg(test)]
 mod tests {
@@ -242,14 +244,32 @@ mod tests {
 
     #[test]
     fn refusals_are_in_rtpengines_words() {
-        let table: [(&[u8], &str); 4] = [
+        let table: [(&[u8], &str); 3] = [
             (b"c d7:command3:fooe", "Unrecognized command"),
             (b"c d7:command5:offere", "No SDP body in message"),
             (b"c d7:command5:querye", "No call-id in message"),
-            (b"c d7:command10:play mediae", "This relay does not support that command"),
         ];
         for (bytes, words) in table {
             assert_eq!(command(bytes), Err(words));
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_not_to_be_had_is_named_in_its_refusal() {
+        let names = [
+            "play media",
+            "stop media",
+            "play DTMF",
+            "start forwarding",
+            "stop forwarding",
+            "publish",
+            "subscribe request",
+            "subscribe answer",
+            "unsubscribe",
+        ];
+        for name in names {
+            let words = command(format!("c d7:command{}:{name}e", name.len()).as_bytes()).unwrap_err();
+            assert!(words.contains(&format!("\"{name}\"")), "{name}: {words}");
         }
     }
 
