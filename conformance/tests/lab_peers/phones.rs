@@ -30,7 +30,8 @@ fn a_baresip_behind_the_proxy_calls_a_peer_and_is_called_by_one() {
         // A baresip marks nothing: all that the peer heard is of another make.
         let (heard, said) = (call["unmarked"].as_i64().unwrap_or(0), call["sent"].as_i64().unwrap_or(0));
         assert!(heard > 100 && heard <= sent, "{what}: the peer heard {heard} of {sent}\n{peer:#}");
-        assert!(received <= said, "{what}: the phone heard {received} of {said}\n{phone:#}");
+        // The peer's report is of the moment before it hung up.
+        assert!(received <= said + 10, "{what}: the phone heard {received} of {said}\n{phone:#}");
         assert_eq!(peer["call"]["path"], "relay", "{what}: {peer:#}");
     }
 }
