@@ -37,6 +37,7 @@ pub mod net;
 mod nonces;
 pub mod peer;
 pub mod reload;
+pub mod sealed;
 pub mod server;
 pub mod shield;
 pub mod store;

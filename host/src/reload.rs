@@ -135,9 +135,11 @@ fn redirect(running: &Redirect, wanted: &mut Redirect) -> Option<String> {
 fn files(running: &File, wanted: &mut File) -> Vec<String> {
     let shown = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let mut left = Vec::new();
-    for (name, was, is) in
-        [("store", &running.store, &mut wanted.store), ("control", &running.control, &mut wanted.control)]
-    {
+    for (name, was, is) in [
+        ("store", &running.store, &mut wanted.store),
+        ("store-key", &running.store_key, &mut wanted.store_key),
+        ("control", &running.control, &mut wanted.control),
+    ] {
         if was != is {
             left.push(format!(
                 "`{name}` stays {} until the next start",

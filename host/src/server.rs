@@ -76,7 +76,8 @@ impl Server {
 
     fn begin(settings: &Settings, from: From<'_>) -> Result<Server, StartError> {
         limits::raise_files();
-        let store = settings.file.store.as_deref().map(open_store).transpose()?;
+        let key = settings.file.store_key.as_deref();
+        let store = settings.file.store.as_deref().map(|path| open_store(path, key)).transpose()?;
         let secret = match (&store, &from) {
             (Some(store), _) => store.secret().map_err(|error| store_error(settings, &error))?,
             (None, from) => from.remains().map_or_else(keys::random, Remains::secret),
@@ -126,8 +127,8 @@ impl From<'_> {
     }
 }
 
-fn open_store(path: &Path) -> Result<Store, StartError> {
-    Store::open(path).map_err(|error| StartError {
+fn open_store(path: &Path, key: Option<&Path>) -> Result<Store, StartError> {
+    Store::open(path, key).map_err(|error| StartError {
         what: format!("cannot open the store {}: {error}", path.display()),
         remedy: "make its folder, let this user write there, and stop any other process that has it open"
             .into(),

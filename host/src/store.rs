@@ -1,28 +1,35 @@
 //! What outlives the process: bindings and the secret all keys derive from, in one redb file.
 //!
 //! Lanes never wait for the disk. A change is handed to the writer's thread, which gathers what comes within 100 ms into
-//! one commit; the newest change of an address of record wins.
+//! one commit; the newest change of an address of record wins. What is secret is sealed (`sealed`).
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
 
 use crate::bindings::Bindings;
 use crate::dtls::Identity;
+use crate::sealed::{self, Seal};
 
-const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+/// What keys derive from, sealed.
+const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sealed-keys");
 /// Namespace, a zero byte, the address of record → its bindings, as [`Bindings`] has them.
 const BINDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bindings");
-/// Relay session → what its relay left behind of it.
-const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("relay-sessions");
+/// Relay session → what its relay left behind of it, sealed: keys of SRTP are in it.
+const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sealed-relay-sessions");
+/// The same two as they were kept before they were sealed.
+const CLEAR_KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+const CLEAR_SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("relay-sessions");
+const SECRET: &str = "secret";
+const IDENTITY: &str = "dtls";
 /// Pages of the file that are kept in memory: it is read once, at the start, and what is written is on its way to the disk.
 const CACHE: usize = 16 << 20;
 /// The longest a change waits for its commit.
@@ -52,11 +59,13 @@ enum Change {
 }
 
 impl Store {
-    /// Opens or makes the file.
-    pub fn open(path: &Path) -> Result<Store, redb::Error> {
-        let database = Arc::new(Mutex::new(Some(open(path)?)));
+    /// Opens or makes the file, and the one its key is in (`None`: beside it).
+    pub fn open(path: &Path, key: Option<&Path>) -> Result<Store, redb::Error> {
+        let key = key.map_or_else(|| sealed::beside(path), Path::to_owned);
+        let (database, seal) = open(path, &key)?;
+        let database = Arc::new(Mutex::new(Some(database)));
         let (changes, waiting) = channel();
-        let file = Lender { path: path.to_owned(), database, changes: changes.clone() };
+        let file = Lender { path: path.to_owned(), key, seal, database, changes: changes.clone() };
         let written = file.clone();
         let thread =
             std::thread::Builder::new().name("store".into()).spawn(move || write_behind(&written, &waiting));
@@ -74,9 +83,11 @@ impl Store {
         let write = there.as_ref().ok_or_else(lent)?.begin_write()?;
         let secret = {
             let mut keys = write.open_table(KEYS)?;
-            let kept = keys.get("secret")?.and_then(|value| <[u8; 32]>::try_from(value.value()).ok());
+            let seal = &self.file.seal;
+            let kept = keys.get(SECRET)?.and_then(|value| seal.open(SECRET, value.value()));
+            let kept = kept.and_then(|secret| <[u8; 32]>::try_from(secret).ok());
             let secret = kept.unwrap_or_else(crate::keys::random);
-            keys.insert("secret", secret.as_slice())?;
+            keys.insert(SECRET, seal.seal(SECRET, &secret).as_slice())?;
             secret
         };
         write.commit()?;
@@ -89,10 +100,12 @@ impl Store {
         let write = there.as_ref().ok_or_else(lent)?.begin_write()?;
         let identity = {
             let mut keys = write.open_table(KEYS)?;
-            let kept = keys.get("dtls")?.and_then(|value| serde_json::from_slice(value.value()).ok());
+            let seal = &self.file.seal;
+            let kept = keys.get(IDENTITY)?.and_then(|value| seal.open(IDENTITY, value.value()));
+            let kept = kept.and_then(|record| serde_json::from_slice(&record).ok());
             let identity = kept.map_or_else(Identity::new, Ok);
             if let Ok(record) = identity.as_ref().map(serde_json::to_vec) {
-                keys.insert("dtls", record.unwrap_or_default().as_slice())?;
+                keys.insert(IDENTITY, seal.seal(IDENTITY, &record.unwrap_or_default()).as_slice())?;
             }
             identity
         };
@@ -119,14 +132,20 @@ impl Store {
         Ok(bindings)
     }
 
-    /// Every relay session that was left behind.
+    /// Every relay session that was left behind. Records that can't be opened are left out, and logged.
     pub fn sessions(&self) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
         let there = self.file.database();
         let read = there.as_ref().ok_or_else(lent)?.begin_read()?;
         let table = read.open_table(SESSIONS)?;
-        let entries =
-            table.iter()?.map(|entry| entry.map(|(key, value)| (key.value(), value.value().to_vec())));
-        Ok(entries.collect::<Result<_, _>>()?)
+        let mut sessions = Vec::new();
+        for entry in table.iter()? {
+            let (session, record) = entry?;
+            match self.file.seal.open(&name_of(session.value()), record.value()) {
+                Some(record) => sessions.push((session.value(), record)),
+                None => tracing::warn!("a stored relay session can't be opened and is left out"),
+            }
+        }
+        Ok(sessions)
     }
 
     /// What tables of this namespace tell their changes to.
@@ -145,35 +164,63 @@ impl Drop for Store {
     }
 }
 
-fn open(path: &Path) -> Result<Database, redb::Error> {
-    let database = Database::builder().set_cache_size(CACHE).create_file(private(path)?)?;
+fn open(path: &Path, key: &Path) -> Result<(Database, Seal), redb::Error> {
+    let mut database = Database::builder().set_cache_size(CACHE).create_file(private(path)?)?;
     let begin = database.begin_write()?;
-    begin.open_table(KEYS)?;
     begin.open_table(BINDINGS)?;
     begin.open_table(SESSIONS)?;
+    let kept = begin.open_table(KEYS)?.get(SECRET)?.map(|value| value.value().to_vec());
+    let seal = Seal::from_file(key, kept.is_some())?;
+    if kept.is_some_and(|sealed| seal.open(SECRET, &sealed).is_none()) {
+        let what = format!("it was sealed with another key than {}: put that file back", key.display());
+        return Err(io::Error::other(what).into());
+    }
+    let was_clear = seal_what_was_clear(&begin, &seal)?;
     begin.commit()?;
-    Ok(database)
+    if was_clear {
+        // What was freed goes: it held keys in clear.
+        database.compact()?;
+    }
+    Ok((database, seal))
+}
+
+/// A store of before is sealed; whether it was one.
+fn seal_what_was_clear(write: &WriteTransaction, seal: &Seal) -> Result<bool, redb::Error> {
+    let clear = [CLEAR_KEYS.name(), CLEAR_SESSIONS.name()];
+    if !write.list_tables()?.any(|table| clear.contains(&table.name())) {
+        return Ok(false);
+    }
+    let mut keys = write.open_table(KEYS)?;
+    for entry in write.open_table(CLEAR_KEYS)?.iter()? {
+        let (name, record) = entry?;
+        keys.insert(name.value(), seal.seal(name.value(), record.value()).as_slice())?;
+    }
+    let mut sessions = write.open_table(SESSIONS)?;
+    for entry in write.open_table(CLEAR_SESSIONS)?.iter()? {
+        let (session, record) = entry?;
+        let sealed = seal.seal(&name_of(session.value()), record.value());
+        sessions.insert(session.value(), sealed.as_slice())?;
+    }
+    write.delete_table(CLEAR_KEYS)?;
+    write.delete_table(CLEAR_SESSIONS)?;
+    Ok(true)
+}
+
+/// What the record of a relay session is called when it is sealed.
+fn name_of(session: u64) -> String {
+    format!("relay session {session}")
 }
 
 fn lent() -> redb::Error {
     redb::Error::Io(std::io::Error::other("the store is lent to another process"))
 }
 
-/// The file, for its owner's eyes only: keys of calls and certificates are in it. One that others could read so far is
+/// The file, for its owner's eyes only: who is registered, and who calls, is in it. One that others could read so far is
 /// closed to them.
 fn private(path: &Path) -> io::Result<File> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        match file.set_permissions(Permissions::from_mode(0o600)) {
-            Ok(()) => {
-                tracing::warn!(path = %path.display(), "others could read the store: its owner alone can now")
-            }
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "others can read the store: chmod 600 it")
-            }
-        }
-    }
+    sealed::close_to_others(&file, path, "the store")?;
     Ok(file)
 }
 
@@ -181,6 +228,8 @@ fn private(path: &Path) -> io::Result<File> {
 #[derive(Clone, Debug)]
 pub struct Lender {
     path: PathBuf,
+    key: PathBuf,
+    seal: Seal,
     database: Arc<Mutex<Option<Database>>>,
     changes: Sender<Change>,
 }
@@ -200,8 +249,8 @@ impl Lender {
 
     /// Takes it back, and writes what has waited.
     pub fn take_back(&self) {
-        match open(&self.path) {
-            Ok(database) => *self.database() = Some(database),
+        match open(&self.path, &self.key) {
+            Ok((database, _)) => *self.database() = Some(database),
             Err(error) => tracing::error!(%error, "the store can't be opened again: restart this process"),
         }
         let _ = self.changes.send(Change::Resume);
@@ -261,7 +310,7 @@ fn write_behind(file: &Lender, waiting: &Receiver<Change>) {
 fn write(file: &Lender, changes: &mut Changes) {
     let mut database = file.database();
     if let Some(there) = &*database {
-        if let Err(error) = commit(there, changes) {
+        if let Err(error) = commit(there, &file.seal, changes) {
             tracing::error!(%error, registrations = changes.bindings.len(), sessions = changes.sessions.len(), "changes could not be written to the store");
         }
         (changes.bindings, changes.sessions) = Default::default();
@@ -284,7 +333,7 @@ fn gather(change: Option<Change>, changes: &mut Changes) -> bool {
     true
 }
 
-fn commit(database: &Database, changes: &Changes) -> Result<(), redb::Error> {
+fn commit(database: &Database, seal: &Seal, changes: &Changes) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     {
         let mut table = write.open_table(BINDINGS)?;
@@ -297,7 +346,9 @@ fn commit(database: &Database, changes: &Changes) -> Result<(), redb::Error> {
         let mut table = write.open_table(SESSIONS)?;
         for (session, record) in &changes.sessions {
             match record {
-                Some(record) => drop(table.insert(*session, record.as_slice())?),
+                Some(record) => {
+                    drop(table.insert(*session, seal.seal(&name_of(*session), record).as_slice())?)
+                }
                 None => drop(table.remove(*session)?),
             }
         }
@@ -307,6 +358,9 @@ fn commit(database: &Database, changes: &Changes) -> Result<(), redb::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use proto::tables::Binding;
 
@@ -317,18 +371,18 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("postern-store-lent-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("test.redb");
-        let store = Store::open(&file).unwrap();
+        let store = Store::open(&file, None).unwrap();
         let writer = store.writer("relay");
         writer.session(1, Some(b"before"));
         store.lender().lend();
-        let other = Store::open(&file).unwrap();
+        let other = Store::open(&file, None).unwrap();
         assert_eq!(other.sessions().unwrap(), [(1, b"before".to_vec())]);
         writer.session(2, Some(b"meanwhile"));
         assert!(store.sessions().is_err(), "it is lent");
         drop(other);
         store.lender().take_back();
         drop(store);
-        let kept = Store::open(&file).unwrap().sessions().unwrap();
+        let kept = Store::open(&file, None).unwrap().sessions().unwrap();
         assert_eq!(kept, [(1, b"before".to_vec()), (2, b"meanwhile".to_vec())]);
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -342,9 +396,63 @@ mod tests {
             before.into_iter().for_each(|mode| {
                 std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
             });
-            drop(Store::open(&file).unwrap());
+            drop(Store::open(&file, None).unwrap());
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{before:?}");
         }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("postern-store-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn is_in(file: &Path, words: &[u8]) -> bool {
+        std::fs::read(file).unwrap().windows(words.len()).any(|some| some == words)
+    }
+
+    #[test]
+    fn whoever_has_the_file_alone_reads_no_key_in_it() {
+        let folder = folder("sealed");
+        let (file, aside) = (folder.join("test.redb"), folder.join("elsewhere"));
+        let store = Store::open(&file, Some(&aside)).unwrap();
+        let secret = store.secret().unwrap();
+        let identity = serde_json::to_vec(&store.identity().unwrap().unwrap()).unwrap();
+        store.writer("relay").session(7, Some(b"inline:the-master-key-of-a-call"));
+        drop(store);
+        assert!(!is_in(&file, &secret) && !is_in(&file, b"the-master-key") && !is_in(&file, &identity));
+        let store = Store::open(&file, Some(&aside)).unwrap();
+        assert_eq!(store.sessions().unwrap(), [(7, b"inline:the-master-key-of-a-call".to_vec())]);
+        drop(store);
+        // Without its key it is no store any more, and no new key is made up for it.
+        for key in [None, Some(folder.join("another"))] {
+            key.iter().for_each(|key| std::fs::write(key, [b'k'; 40]).unwrap());
+            let error = Store::open(&file, key.as_deref()).unwrap_err().to_string();
+            assert!(error.contains("put that file back"), "{error}");
+        }
+        assert_eq!(Store::open(&file, Some(&aside)).unwrap().secret().unwrap(), secret);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_store_from_before_it_was_sealed_is_sealed_and_goes_on() {
+        let folder = folder("clear");
+        let file = folder.join("test.redb");
+        let before = Database::create(&file).unwrap();
+        let write = before.begin_write().unwrap();
+        write.open_table(CLEAR_KEYS).unwrap().insert(SECRET, [7; 32].as_slice()).unwrap();
+        let record = b"inline:the-master-key-of-a-call".as_slice();
+        write.open_table(CLEAR_SESSIONS).unwrap().insert(1, record).unwrap();
+        write.commit().unwrap();
+        drop(before);
+        assert!(is_in(&file, record));
+        for _ in 0..2 {
+            let store = Store::open(&file, None).unwrap();
+            assert_eq!(store.secret().unwrap(), [7; 32]);
+            assert_eq!(store.sessions().unwrap(), [(1, record.to_vec())]);
+        }
+        assert!(!is_in(&file, record) && !is_in(&file, &[7; 32]));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -353,7 +461,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("postern-store-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("test.redb");
-        let store = Store::open(&file).unwrap();
+        let store = Store::open(&file, None).unwrap();
         let secret = store.secret().unwrap();
         let certificate = format!("{:?}", store.identity().unwrap().unwrap());
         let (bindings, alice) = (Bindings::default(), [binding("sip:a@10.0.0.1")]);
@@ -366,7 +474,7 @@ mod tests {
         put("bob@example.org", &[]);
         drop(store);
 
-        let store = Store::open(&file).unwrap();
+        let store = Store::open(&file, None).unwrap();
         assert_eq!(store.secret().unwrap(), secret);
         assert_eq!(format!("{:?}", store.identity().unwrap().unwrap()), certificate);
         let kept = store.bindings("proxy").unwrap();

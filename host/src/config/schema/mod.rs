@@ -64,6 +64,8 @@ pub struct File {
     pub control: Option<PathBuf>,
     /// Where bindings and keys are kept; none: in memory only.
     pub store: Option<PathBuf>,
+    /// The file of the key that what is secret in the store is sealed with; none: beside the store, with `.key` behind its name.
+    pub store_key: Option<PathBuf>,
     /// What is logged.
     pub log: Log,
 }
