@@ -46,6 +46,8 @@ pub(super) struct Attached {
     /// `None` while it is dead.
     actor: Option<Box<dyn Actor>>,
     tables: WorldTables,
+    /// How many seconds the wall clock of its machine is ahead.
+    clock: i64,
     wake_at: Option<Duration>,
     /// Wakes since time last moved.
     spins: u32,
@@ -90,6 +92,7 @@ impl World {
             birth: Box::new(move |b| Box::new(birth(b))),
             actor: None,
             tables: WorldTables::default(),
+            clock: 0,
             wake_at: None,
             spins: 0,
             media: BTreeMap::new(),
@@ -111,6 +114,11 @@ impl World {
         attached.life += 1;
         attached.wake_at = None;
         attached.media.clear();
+    }
+
+    /// The wall clock of a node's machine is set so many seconds ahead of the world's. Its process reads it at its next start.
+    pub fn set_clock(&mut self, node: NodeId, seconds: i64) {
+        self.nodes[node.0].clock = seconds;
     }
 
     /// A killed node's process starts again, with the tables that survived.
@@ -162,9 +170,12 @@ impl World {
     }
 
     fn be_born(&mut self, node: NodeId) {
+        let clock = self.nodes[node.0].clock;
+        let ahead = Duration::from_secs(clock.unsigned_abs());
+        let wall = SystemTime::UNIX_EPOCH + FIRST_DAY + self.now;
         let birth = Birth {
             now: self.start + self.now,
-            wall: SystemTime::UNIX_EPOCH + FIRST_DAY + self.now,
+            wall: if clock < 0 { wall - ahead } else { wall + ahead },
             seed: self.seeds.bytes(),
             lane: Lane::default(),
         };
