@@ -59,6 +59,8 @@ pub struct Plot {
     pub bob_by: Option<Transport>,
     /// How many ports a relay session has.
     pub mode: Mode,
+    /// The relay has this one port for all calls.
+    pub one_port: Option<u16>,
     /// Who of alice and bob talks SRTP alone.
     pub srtp: [bool; 2],
 }
@@ -76,6 +78,7 @@ impl Default for Plot {
             transport: Transport::Udp,
             bob_by: None,
             mode: Mode::Split,
+            one_port: None,
             srtp: [false; 2],
         }
     }
@@ -132,7 +135,13 @@ impl Plot {
         let proxy = |at| proxy::Config { relay_mode: self.mode, ..proxy_config(at) };
         let (a, alice) = add_phone_with(&mut world, homes[0], "alice", P1, self.alice, alice_by);
         let p1 = add_proxy_with(&mut world, "P1", P1, proxy(P1));
-        let relay = add_relay(&mut world, self.relay_sessions);
+        let relay = add_relay_with(&mut world, |relay| {
+            relay.sessions = self.relay_sessions;
+            if let Some(port) = self.one_port {
+                relay.one_port = true;
+                (relay.ports, relay.all_ports) = (port..=port, port..=port);
+            }
+        });
         let redirect = add_redirect(&mut world);
         let p2 = add_proxy_with(&mut world, "P2", P2, proxy(P2));
         for (name, proxy) in ["alice", "bob"]
@@ -417,16 +426,20 @@ pub fn proxy_config(at: &str) -> proxy::Config {
     }
 }
 
-/// The relay.
+/// The relay, for so many sessions at a time.
 pub fn add_relay(world: &mut World, sessions: usize) -> NodeId {
+    add_relay_with(world, |relay| relay.sessions = sessions)
+}
+
+fn add_relay_with(world: &mut World, change: impl FnOnce(&mut relay::Config)) -> NodeId {
     let ip = addr(RELAY).ip();
-    let config = relay::Config {
+    let mut config = relay::Config {
         networks: vec![relay::Network { name: "default".to_owned(), bind: ip, advertise: ip }],
         reserve: 4,
-        sessions,
         key: Some(KEY),
         ..relay::Config::default()
     };
+    change(&mut config);
     let host = world.host(INTERNET, &ip.to_string());
     world.attach(host, "relay", &[&format!("udp {RELAY}")], move |birth| {
         relay::Relay::new(birth, config.clone())

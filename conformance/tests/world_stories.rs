@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conformance::cast::{Cast, P1, P2, Plot, add_phone, add_users, alice_calls, proxy_config, script};
+use conformance::cast::{Cast, P1, P2, Plot, SITES, add_phone, add_users, alice_calls, proxy_config, script};
 use conformance::world::{Entry, INTERNET, Mute, NodeId, Rules, Tongue, World};
 use endpoint_sim::{Act, After, Phone, Script, Step};
 use proto::control::Mode;
@@ -27,6 +27,16 @@ fn described(cast: &Cast, to: NodeId) -> Vec<String> {
     let received = cast.world.packets().iter().filter(|entry| entry.receiver() == Some(to));
     let sdp = |entry: &Entry| Some(String::from_utf8_lossy(entry.sip()?.sdp()?.1).into_owned());
     received.filter_map(sdp).collect()
+}
+
+/// `mode: one-port`: two parties behind NATs of any kind, on one port of the relay.
+#[test]
+fn through_one_port_of_the_relay_every_pair_of_nats_is_heard_both_ways() {
+    for (a, b) in SITES.iter().flat_map(|(_, a)| SITES.iter().map(move |(_, b)| (*a, *b))) {
+        let cast = Plot { one_port: Some(40_000), sites: [a, b], ..Plot::default() }.play();
+        cast.assert_audio_both_ways();
+        assert!(cast.relay_ports().iter().all(|port| port.port() == 40_000), "{}", cast.world.ladder());
+    }
 }
 
 fn received_anything(world: &World, node: NodeId) -> bool {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use proxy::config::Standing;
 
-use crate::config::schema::{File, Listener, Network, Redirect, Relay};
+use crate::config::schema::{File, Listener, Network, Redirect, Relay, RelayMode};
 use crate::config::values::SipAddress;
 
 /// Puts back what must stay until the next start, and says what that was.
@@ -119,6 +119,12 @@ fn relay(running: &Relay, wanted: &mut Relay) -> Vec<String> {
     let mut left = Vec::new();
     left.extend(stays("relay.address", &running.address, &mut wanted.address));
     left.extend(stays("relay.threads", &running.threads, &mut wanted.threads));
+    if (running.mode == RelayMode::OnePort) != (wanted.mode == RelayMode::OnePort) {
+        left.push(
+            "`relay.mode` stays as it was until the next start: one-port is another way to use ports".into(),
+        );
+        (wanted.mode, wanted.ports) = (running.mode, running.ports);
+    }
     let listens = |relay: &Relay| relay.ng.as_ref().map(|ng| ng.listen.clone());
     if listens(running) != listens(wanted) {
         left.push("`relay.ng` stays as it was until the next start".into());
@@ -205,6 +211,7 @@ control: /tmp/postern-a.sock
             ("lanes: 1", "lanes: 2", "`proxy.lanes` stays 1"),
             ("udp:127.0.0.1:5090", "udp:127.0.0.1:5091", "`relay.address` stays udp:127.0.0.1:5090"),
             ("60 s }", "60 s, threads: 2 }", "`relay.threads` stays 1"),
+            ("60 s }", "60 s, mode: one-port }", "`relay.mode` stays as it was"),
             ("60 s }", "60 s, ng: \"udp:127.0.0.1:2223\" }", "`relay.ng` stays"),
             ("udp:127.0.0.1:5080", "udp:127.0.0.1:5081", "`redirect.address` stays udp:127.0.0.1:5080"),
             ("redirect: {", "# redirect: {", "`redirect` is gone from the file"),

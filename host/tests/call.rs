@@ -27,7 +27,8 @@ fn server_with(anchor: &str, threads: u16) -> Server {
 fn text(anchor: &str, threads: u16, ports: &str) -> String {
     format!(
         "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tcp:127.0.0.1:0\" }}]\nlog: error\n\
-         users: [{{ name: alice, password: wonderland }}, {{ name: bob, password: builder }}]\n\
+         users: [{{ name: alice, password: wonderland }}, {{ name: bob, password: builder }}, \
+         {{ name: carol, password: wonderland }}, {{ name: dave, password: builder }}]\n\
          proxy: {{ anchor: {anchor} }}\nrelay: {{ address: \"udp:127.0.0.1:0\", ports: {ports}, threads: {threads} }}\n\
          redirect: {{ address: \"udp:127.0.0.1:0\" }}\n"
     )
@@ -57,18 +58,22 @@ fn plan(
 
 /// Bob answers at once and stays until the call is over; Alice calls when he has had a moment to register.
 fn phones(server: &Server, transport: Transport, port: u16) -> Fleet {
+    pair(server, transport, port, ["alice", "bob"])
+}
+
+fn pair(server: &Server, transport: Transport, port: u16, [caller, callee]: [&str; 2]) -> Fleet {
     let answer = Answer { after_ms: 50, ..Answer::default() };
     let wait = vec![Step::new(Act::Register, After::Start, 0), Step::new(Act::Wait, After::Ended, 0)];
     let bob = Script { answer, steps: wait, until_ms: 15_000 };
     let call = vec![
         Step::new(Act::Register, After::Start, 0),
-        Step::call("sip:bob@127.0.0.1", After::Registered, 300),
+        Step::call(&format!("sip:{callee}@127.0.0.1"), After::Registered, 300),
         Step::new(Act::HangUp, After::Answered, 700),
     ];
     let alice = Script { steps: call, until_ms: 15_000, ..Script::default() };
     let phones = vec![
-        plan(server, transport, "bob", "builder", port, bob),
-        plan(server, transport, "alice", "wonderland", port + 100, alice),
+        plan(server, transport, callee, "builder", port, bob),
+        plan(server, transport, caller, "wonderland", port + 100, alice),
     ];
     Fleet { phones }
 }
@@ -102,6 +107,26 @@ fn an_anchored_call_is_heard_both_ways_and_every_port_comes_back() {
         let counts = server.handle().history().counts();
         (counts.answered, counts.anchored) == (1, 1)
     });
+    server.stop();
+}
+
+#[test]
+fn calls_at_the_same_time_through_one_port_are_heard_both_ways() {
+    let text = text("always", 1, "13990, mode: one-port");
+    let settings =
+        Settings::from_text(Path::new("test.yaml"), &text).unwrap_or_else(|error| panic!("{error}"));
+    let server = Server::start(&settings).unwrap_or_else(|error| panic!("{error}"));
+    std::thread::scope(|scope| {
+        let fleets = [(14_600, ["alice", "bob"]), (14_800, ["carol", "dave"])]
+            .map(|(port, who)| pair(&server, Transport::Udp, port, who));
+        let calls = fleets.map(|fleet| scope.spawn(move || run(&fleet).unwrap()));
+        for reports in calls.map(|call| call.join().unwrap()) {
+            assert!(audio_flowed(&reports), "{reports:#?}");
+            let relayed = |report: &Report| report.sources.iter().all(|from| from.port() == 13_990);
+            assert!(reports.iter().all(relayed), "media came past the one port: {reports:#?}");
+        }
+    });
+    settle("the end of both", || server.handle().lanes().iter().all(|lane| lane.sessions == 0));
     server.stop();
 }
 

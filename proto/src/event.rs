@@ -230,6 +230,8 @@ pub enum OneWay {
     NowhereToSend,
     /// Packets came, from where the silent party is not expected.
     Strangers,
+    /// Packets came that might be the silent party's or another call's: legs share their ports.
+    Ambiguous,
     /// Nothing ever came.
     Nothing,
     /// It was heard before.

@@ -128,6 +128,8 @@ pub struct Media<'a> {
     pub fingerprints: Vec<&'a str>,
     /// `a=setup` (RFC 4145, RFC 5763), here or at session level.
     pub setup: Option<&'a str>,
+    /// The sources that `a=ssrc` announces (RFC 5576), each once.
+    pub ssrcs: Vec<u32>,
     /// `a=rtpmap`: payload types and their clock rates in Hz, as far as they can be read.
     pub clock_rates: Vec<(u8, u32)>,
     /// The same lines' encodings as written: `PCMU/8000`, `opus/48000/2`.

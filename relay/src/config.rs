@@ -22,6 +22,8 @@ pub struct Config {
     pub ports: RangeInclusive<u16>,
     /// The ports of all lanes: what counts as one of ours when somebody's SDP names it.
     pub all_ports: RangeInclusive<u16>,
+    /// Every port serves any number of legs at once; see `crowd`. Then [`Config::ports`] are few, and any number of them will do.
+    pub one_port: bool,
     /// Port pairs kept open per network ahead of demand.
     pub reserve: usize,
     /// Port pairs opened per network before the first session; less than the reserve means the reserve.
@@ -115,6 +117,7 @@ impl Default for Config {
             lent: Vec::new(),
             ports: 30_000..=39_999,
             all_ports: 30_000..=39_999,
+            one_port: false,
             reserve: 64,
             open_at_start: 0,
             sessions: 10_000,

@@ -11,7 +11,7 @@ use proto::event::Side;
 use proto::sdp::{Kind, Media, Protection, Rewrite, Sdp};
 
 use crate::leg::{Described, Leg, is_held};
-use crate::ports::{Lease, Shortage, Want};
+use crate::ports::{Lease, Port, Shortage, Want};
 use crate::quality::Clocks;
 use crate::relay::Relay;
 use crate::session::{Party, Session, Stream, Whose, index};
@@ -102,6 +102,7 @@ impl Relay {
             if let Some(leg) = self.legs.get_mut(stream.legs[index(ask.leg)] as usize) {
                 (leg.rule.latch, leg.rule.signalling) = (rule.latch, rule.signalling);
             }
+            self.enrol(stream.legs[index(ask.leg)]);
         }
     }
 
@@ -150,7 +151,7 @@ impl Relay {
     /// Ports for every plan, in the order [`Relay::carry_out`] takes them.
     fn lend(&mut self, session: &Session, plans: &[Plan]) -> Result<Vec<Lease>, Not> {
         let networks = session.parties.map(|party| party.network);
-        let sides = if is_shared(session) { 1 } else { 2 };
+        let sides = if self.is_shared(session) { 1 } else { 2 };
         let mut wants = Vec::new();
         for plan in plans {
             match plan {
@@ -162,7 +163,11 @@ impl Relay {
                 _ => {}
             }
         }
-        self.pool.lease(&wants, &mut self.outputs).map_err(|shortage| match shortage {
+        let leases = match self.config.one_port {
+            true => self.lend_common(&wants),
+            false => self.pool.lease(&wants, &mut self.outputs),
+        };
+        leases.map_err(|shortage| match shortage {
             Shortage::Opening => Not::Yet(wants.len()),
             Shortage::Exhausted => Not::Refused(Refusal { status: 503, why: "every media port is in use" }),
         })
@@ -196,6 +201,24 @@ impl Relay {
         }
         (plans.len()..session.streams.len()).for_each(|at| self.close(now, session, at));
         self.bundle(now, session, ask, sdp);
+        session.legs().for_each(|leg| self.enrol(leg));
+    }
+
+    /// Ports that others have, too.
+    fn lend_common(&mut self, wants: &[(usize, Want)]) -> Result<Vec<Lease>, Shortage> {
+        let mut taken: Vec<Port> = Vec::new();
+        let mut lend = |(network, want): &(usize, Want)| {
+            let rtp = self.common_port(*network, &taken).ok_or_else(|| self.pool.shortage(*network))?;
+            taken.push(rtp);
+            Ok(Lease { rtp, rtcp: (*want == Want::Pair).then_some(rtp) })
+        };
+        wants.iter().map(&mut lend).collect()
+    }
+
+    /// One port for both parties needs both in one network.
+    fn is_shared(&self, session: &Session) -> bool {
+        let one_network = session.parties[0].network == session.parties[1].network;
+        session.mode == Mode::Shared && one_network && !self.config.one_port
     }
 
     /// Makes a stream's two legs.
@@ -205,7 +228,7 @@ impl Relay {
         kind: Kind,
         leases: &mut impl Iterator<Item = Lease>,
     ) -> Option<Stream> {
-        let shared = is_shared(session);
+        let shared = self.is_shared(session);
         let first = leases.next()?;
         let second = if shared { first } else { leases.next()? };
         let leg = |side: Side, lease: &Lease| {
@@ -262,6 +285,7 @@ impl Relay {
         let party_rule = party.rule();
         (leg.rule.latch, leg.rule.signalling) = (party_rule.latch, party_rule.signalling);
         leg.wants_mux = Some(media.rtcp_mux);
+        leg.announced.clone_from(&media.ssrcs);
         leg.describe(now, &said);
         self.legs[other].clocks = Clocks::of(media);
     }
@@ -319,11 +343,6 @@ impl Relay {
 /// RTCP is spoken of when either end of the stream is RTP.
 fn leg_has_rtcp(relay: &Relay, stream: &Stream) -> bool {
     stream.legs.iter().any(|leg| relay.legs.get(*leg as usize).is_some_and(|leg| leg.kind == Kind::Rtp))
-}
-
-/// One port for both parties needs both in one network.
-fn is_shared(session: &Session) -> bool {
-    session.mode == Mode::Shared && session.parties[0].network == session.parties[1].network
 }
 
 /// The section whose address a bundled section repeats.

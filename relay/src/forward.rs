@@ -46,6 +46,8 @@ pub(crate) enum Use {
     Leg(u32, Part),
     /// Both legs of a stream.
     Shared([u32; 2], Part),
+    /// Many legs; see `crowd`.
+    Many,
 }
 
 /// Packets by what became of them.
@@ -111,6 +113,7 @@ impl Relay {
         let (at, part) = match self.sockets.get(socket.0 as usize).copied().unwrap_or(Use::Closed) {
             Use::Leg(leg, part) => (leg, part),
             Use::Shared(legs, part) => (self.whose(legs, part, from, &classify(bytes)), part),
+            Use::Many => self.whose_in_crowd(now, socket, from, bytes)?,
             Use::Idle => return Err(Why::Idle),
             Use::Closed => return Err(Why::Unknown),
         };
@@ -214,6 +217,7 @@ impl Relay {
         };
         if matches!(change, Ok(Change::Latched | Change::Moved)) {
             self.changed.insert(whose.session.0);
+            self.enrol(at);
         }
         if part == Part::Media && matches!(change, Ok(Change::Latched | Change::Moved)) {
             let rebound = change == Ok(Change::Moved);

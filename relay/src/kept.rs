@@ -28,8 +28,8 @@ use crate::switches::Switches;
 /// Sessions whose ports are being opened again.
 #[derive(Debug, Default)]
 pub(crate) struct Restoring {
-    /// Which session waits for a port.
-    awaited: BTreeMap<PortId, u64>,
+    /// Which sessions wait for a port: several, where ports are common.
+    awaited: BTreeMap<PortId, Vec<u64>>,
     sessions: BTreeMap<u64, Waiting>,
     asked: bool,
 }
@@ -71,11 +71,12 @@ impl Relay {
             let read = bencode::read(&record);
             let kept = read.as_ref().and_then(Value::as_dict).map(Kept);
             let Some(ports) = kept.and_then(|kept| self.ports_of(&kept)) else { continue };
-            if ports.is_empty() || ports.iter().any(|port| self.restoring.awaited.contains_key(port)) {
+            let taken = |port: &PortId| !self.config.one_port && self.restoring.awaited.contains_key(port);
+            if ports.is_empty() || ports.iter().any(taken) {
                 continue;
             }
             ports.iter().for_each(|port| self.pool.open_again(*port, &mut self.outputs));
-            self.restoring.awaited.extend(ports.iter().map(|port| (*port, id)));
+            ports.iter().for_each(|port| self.restoring.awaited.entry(*port).or_default().push(id));
             let waiting = Waiting { record, missing: ports.len(), ports: BTreeMap::new() };
             self.restoring.sessions.insert(id, waiting);
         }
@@ -83,26 +84,31 @@ impl Relay {
 
     /// A port is open: `true` when a session has waited for it.
     pub(crate) fn is_awaited(&mut self, now: Instant, id: PortId) -> bool {
-        let Some(session) = self.restoring.awaited.remove(&id) else { return false };
-        let Some(waiting) = self.restoring.sessions.get_mut(&session) else { return false };
-        let Some(port) = self.pool.lend_again(id) else { return false };
-        waiting.ports.insert(id, port);
-        waiting.missing -= 1;
-        if waiting.missing == 0
-            && let Some(waiting) = self.restoring.sessions.remove(&session)
-        {
-            self.go_on(now, session, &waiting);
+        let awaiting = self.restoring.awaited.remove(&id).unwrap_or_default();
+        let mut awaited = false;
+        for session in awaiting {
+            let Some(waiting) = self.restoring.sessions.get_mut(&session) else { continue };
+            let Some(port) = self.pool.lend_again(id) else { continue };
+            awaited = true;
+            waiting.ports.insert(id, port);
+            waiting.missing -= 1;
+            if waiting.missing == 0
+                && let Some(waiting) = self.restoring.sessions.remove(&session)
+            {
+                self.go_on(now, session, &waiting);
+            }
         }
-        true
+        awaited
     }
 
     /// A port can't be opened: whoever waited for it is given up, and its other ports with it.
     pub(crate) fn give_up_on(&mut self, now: Instant, id: PortId) {
-        let Some(session) = self.restoring.awaited.remove(&id) else { return };
-        self.restoring.awaited.retain(|_, waits| *waits != session);
-        if let Some(waiting) = self.restoring.sessions.remove(&session) {
-            waiting.ports.into_values().for_each(|port| self.return_port(now, port));
-            self.changed.insert(session);
+        for session in self.restoring.awaited.remove(&id).unwrap_or_default() {
+            self.restoring.awaited.values_mut().for_each(|waits| waits.retain(|other| *other != session));
+            if let Some(waiting) = self.restoring.sessions.remove(&session) {
+                waiting.ports.into_values().for_each(|port| self.return_port(now, port));
+                self.changed.insert(session);
+            }
         }
     }
 

@@ -93,6 +93,8 @@ pub(crate) struct Leg {
     /// Of the packets, those that were RTCP.
     pub(crate) rtcp_packets: u64,
     pub(crate) strangers: u64,
+    /// Packets that might have been its party's or another's; see `crowd`.
+    pub(crate) ambiguous: u64,
     pub(crate) rtcp: Option<Channel>,
     pub(crate) tracks: Tracks,
     pub(crate) clocks: Clocks,
@@ -119,6 +121,8 @@ pub(crate) struct Leg {
     pub(crate) resumed: Option<Instant>,
     /// What the party's own SDP says of rtcp-mux, once it has been seen.
     pub(crate) wants_mux: Option<bool>,
+    /// SSRCs that the party's SDP announces (RFC 5576).
+    pub(crate) announced: Vec<u32>,
 }
 
 impl Leg {
@@ -139,6 +143,7 @@ impl Leg {
             bytes: 0,
             rtcp_packets: 0,
             strangers: 0,
+            ambiguous: 0,
             rtcp: lease.rtcp.map(Channel::new),
             tracks: Tracks::default(),
             clocks: Clocks::default(),
@@ -156,6 +161,7 @@ impl Leg {
             held: false,
             resumed: None,
             wants_mux: None,
+            announced: Vec::new(),
         }
     }
 

@@ -31,6 +31,7 @@
 
 mod config;
 mod control;
+mod crowd;
 mod describe;
 pub mod dtls;
 mod ended;

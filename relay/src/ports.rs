@@ -112,6 +112,8 @@ pub(crate) struct Pool {
     /// Ports that change by themselves: resting and failed ones.
     later: BTreeSet<(Instant, PortId)>,
     dice: Dice,
+    /// A port serves any number of legs: all are open, and none rests.
+    common: bool,
 }
 
 impl Pool {
@@ -124,7 +126,35 @@ impl Pool {
         dice: Dice,
     ) -> Pool {
         let racks = binds.map(|bind| Rack::new(bind, range.clone())).collect();
-        Pool { racks, reserve, quarantine, later: BTreeSet::new(), dice }
+        Pool { racks, reserve, quarantine, later: BTreeSet::new(), dice, common: false }
+    }
+
+    /// The same, of ports that legs share: all of them, whole pairs or not.
+    pub(crate) fn of_common_ports(mut self, range: RangeInclusive<u16>) -> Pool {
+        self.common = true;
+        self.reserve = usize::MAX;
+        self.racks = self.racks.iter().map(|rack| Rack::of_single_ports(rack.bind, range.clone())).collect();
+        self
+    }
+
+    /// The open ports of a network that legs share.
+    pub(crate) fn common(&self, network: usize) -> impl Iterator<Item = Port> + '_ {
+        let pairs = self.racks.get(network).into_iter().flat_map(Rack::pairs_lent);
+        let ids =
+            pairs.flat_map(move |pair| [false, true].map(|odd| PortId { network: network as u8, pair, odd }));
+        ids.filter_map(|id| match self.state(id) {
+            State::Idle(socket) | State::Leased(socket) => {
+                Some(Port { id, socket, number: self.local(id).port() })
+            }
+            _ => None,
+        })
+    }
+
+    /// A leg has a port that others may have, too.
+    pub(crate) fn hold(&mut self, id: PortId) {
+        if let State::Idle(socket) = self.state(id) {
+            self.set(id, State::Leased(socket));
+        }
     }
 
     /// Asks for the sockets that are to be open before anybody needs one.
@@ -135,7 +165,7 @@ impl Pool {
     /// Asks for sockets until the reserve, and `demand` pairs besides, stand ready or are on their way.
     pub(crate) fn refill(&mut self, demand: usize, out: &mut VecDeque<Output>) {
         for network in 0..self.racks.len() {
-            let wanted = self.reserve.max(self.racks[network].leased / 16) + demand;
+            let wanted = self.reserve.max(self.racks[network].leased / 16).saturating_add(demand);
             self.open_until(network, wanted, out);
         }
     }
@@ -144,7 +174,10 @@ impl Pool {
         while self.racks[network].coming() < wanted {
             let Some(pair) = self.draw(network, Shelf::Closed) else { break };
             for odd in [false, true] {
-                self.open(PortId { network: network as u8, pair, odd }, out);
+                let id = PortId { network: network as u8, pair, odd };
+                if self.state(id) == State::Closed {
+                    self.open(id, out);
+                }
             }
         }
     }
@@ -211,7 +244,10 @@ impl Pool {
 
     /// Lends exactly this port.
     pub(crate) fn lend_again(&mut self, id: PortId) -> Option<Port> {
-        self.lend(id)
+        match self.state(id) {
+            State::Leased(socket) if self.common => Some(Port { id, socket, number: self.local(id).port() }),
+            _ => self.lend(id),
+        }
     }
 
     /// Which port a ticket is about.
@@ -223,11 +259,27 @@ impl Pool {
     pub(crate) fn give_back(&mut self, now: Instant, port: Port, out: &mut VecDeque<Output>) {
         debug_assert_eq!(self.state(port.id), State::Leased(port.socket));
         if !self.racks[port.id.network()].lends(port.id.pair) {
-            self.set(port.id, State::Closed);
-            return out.push_back(Output::Release { socket: port.socket });
+            return self.close(port, out);
         }
         self.set(port.id, State::Resting(port.socket));
         self.later.insert((now + self.quarantine, port.id));
+    }
+
+    /// No leg has a common port any more: there it needs no rest.
+    pub(crate) fn give_back_common(&mut self, port: Port, out: &mut VecDeque<Output>) {
+        match self.state(port.id) {
+            State::Leased(socket) if self.racks[port.id.network()].lends(port.id.pair) => {
+                self.set(port.id, State::Idle(socket));
+            }
+            State::Leased(_) => self.close(port, out),
+            _ => {}
+        }
+    }
+
+    /// A port that is not lent any more has served.
+    fn close(&mut self, port: Port, out: &mut VecDeque<Output>) {
+        self.set(port.id, State::Closed);
+        out.push_back(Output::Release { socket: port.socket });
     }
 
     /// Ends quarantines that are over, and tries failed ports again.
@@ -279,6 +331,7 @@ impl Pool {
                 State::Leased(_) => &mut ports.leased,
                 State::Resting(_) => &mut ports.quarantined,
                 State::Failed => &mut ports.failed,
+                State::Outside => continue,
             } += 1;
         }
         ports
@@ -286,7 +339,8 @@ impl Pool {
 
     /// A network more; its ports are opened by and by.
     pub(crate) fn add(&mut self, bind: IpAddr, range: RangeInclusive<u16>) {
-        self.racks.push(Rack::new(bind, range));
+        let rack = if self.common { Rack::of_single_ports } else { Rack::new };
+        self.racks.push(rack(bind, range));
     }
 
     /// From now on these ports of a network are lent (`None`: none), and no others. What nobody uses is closed.
@@ -337,7 +391,7 @@ impl Pool {
         }
     }
 
-    fn shortage(&self, network: usize) -> Shortage {
+    pub(crate) fn shortage(&self, network: usize) -> Shortage {
         match self.racks.get(network) {
             Some(rack) if rack.opening > 0 || !rack.shelf(Shelf::Closed).is_empty() => Shortage::Opening,
             _ => Shortage::Exhausted,

@@ -140,6 +140,11 @@ impl Tracks {
         self.slots.iter().flatten().find(|track| track.ssrc == ssrc)
     }
 
+    /// The SSRCs that were heard.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = u32> + '_ {
+        self.slots.iter().flatten().map(|track| track.ssrc)
+    }
+
     /// The source heard last.
     pub(crate) fn latest(&self) -> Option<&Track> {
         self.slots.iter().flatten().max_by_key(|track| track.heard)

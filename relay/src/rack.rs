@@ -17,6 +17,8 @@ pub(crate) enum State {
     Leased(SocketId),
     Resting(SocketId),
     Failed,
+    /// Not of the range, though its other half is.
+    Outside,
 }
 
 /// Where a pair stands.
@@ -48,6 +50,8 @@ pub(crate) struct Rack {
     pub(crate) bind: IpAddr,
     /// What is lent.
     lent: Range<u16>,
+    /// Ports are lent one by one: the range may begin or end with half a pair.
+    single: bool,
     /// The first of `pairs`, which are all that are lent, and what is still in use of those that were.
     base: u16,
     pairs: Vec<Pair>,
@@ -62,6 +66,7 @@ impl Rack {
         let mut rack = Rack {
             bind,
             lent: 0..0,
+            single: false,
             base: 0,
             pairs: Vec::new(),
             shelves: Default::default(),
@@ -72,13 +77,27 @@ impl Rack {
         rack
     }
 
+    /// The same, of ports that are lent one by one.
+    pub(crate) fn of_single_ports(bind: IpAddr, range: RangeInclusive<u16>) -> Rack {
+        let mut rack = Rack { single: true, ..Rack::new(bind, 1..=0) };
+        rack.lend_within(Some(range));
+        rack
+    }
+
+    /// The pairs that are lent.
+    pub(crate) fn pairs_lent(&self) -> Range<u16> {
+        self.lent.clone()
+    }
+
     /// From now on these ports are lent, and no others. Gives the sockets that nobody uses any more.
     pub(crate) fn lend_within(&mut self, range: Option<RangeInclusive<u16>>) -> Vec<SocketId> {
-        let lent = range.map_or(0..0, pairs_of);
+        let pairs = if self.single { touched_by } else { pairs_of };
+        let lent = range.clone().map_or(0..0, pairs);
         let mut closed = Vec::new();
         let mut stay: Vec<(u16, [State; 2])> = Vec::new();
         for (number, pair) in (self.base..).zip(&self.pairs) {
-            let mut halves = pair.halves;
+            let mut halves =
+                pair.halves.map(|half| if half == State::Outside { State::Closed } else { half });
             if !lent.contains(&number) {
                 halves.iter_mut().for_each(|half| closed.extend(half.close()));
             }
@@ -87,7 +106,22 @@ impl Rack {
             }
         }
         self.rebuild(lent, &stay);
+        if let Some(range) = range.filter(|_| self.single) {
+            self.cut_to(&range);
+        }
         closed
+    }
+
+    /// Of the first and the last pair, only what is of the range.
+    fn cut_to(&mut self, range: &RangeInclusive<u16>) {
+        for pair in self.lent.clone() {
+            for half in [0, 1] {
+                let outside = !range.contains(&(2 * pair + half));
+                if outside && self.state(pair, usize::from(half)) == State::Closed {
+                    self.set(pair, usize::from(half), State::Outside);
+                }
+            }
+        }
     }
 
     fn rebuild(&mut self, lent: Range<u16>, stay: &[(u16, [State; 2])]) {
@@ -208,7 +242,7 @@ impl State {
                 *self = State::Closed;
                 None
             }
-            State::Closed | State::Opening | State::Leased(_) => None,
+            State::Closed | State::Opening | State::Leased(_) | State::Outside => None,
         }
     }
 }
@@ -217,7 +251,9 @@ impl Shelf {
     fn of(halves: [State; 2]) -> Shelf {
         let idle = halves.iter().filter(|half| matches!(half, State::Idle(_))).count();
         match (halves, idle) {
-            ([State::Closed, State::Closed], _) => Shelf::Closed,
+            ([State::Closed, State::Closed | State::Outside] | [State::Outside, State::Closed], _) => {
+                Shelf::Closed
+            }
             (_, 2) => Shelf::Ready,
             // A half whose sibling is still being opened waits for it: it may become a pair.
             ([State::Opening, _] | [_, State::Opening], _) => Shelf::Busy,
@@ -232,4 +268,12 @@ fn pairs_of(range: RangeInclusive<u16>) -> Range<u16> {
     let first = range.start().div_ceil(2);
     let end = (u32::from(*range.end()) + 1) / 2;
     first..(end as u16).max(first)
+}
+
+/// The pairs that a range of ports touches.
+fn touched_by(range: RangeInclusive<u16>) -> Range<u16> {
+    match range.is_empty() {
+        true => 0..0,
+        false => range.start() / 2..range.end() / 2 + 1,
+    }
 }

@@ -12,6 +12,7 @@ use proto::tables::Tables;
 
 use crate::config::{Config, Network};
 use crate::control::{Unacked, Waiting};
+use crate::crowd::Crowd;
 use crate::dtls::Association;
 use crate::ended::Ended;
 use crate::forward::{Forward, Traffic, Use};
@@ -32,6 +33,8 @@ pub struct Relay {
     /// What each socket is used for, by its number.
     pub(crate) sockets: Vec<Use>,
     pub(crate) legs: Vec<Leg>,
+    /// Whose a packet is, where legs share their ports.
+    pub(crate) crowd: Crowd,
     free_legs: Vec<u32>,
     pub(crate) sessions: BTreeMap<u64, Session>,
     /// When sessions are looked at (see `silence`).
@@ -76,14 +79,18 @@ impl Relay {
     /// A lane that asks for its reserve of ports at once: poll it, and answer its `Bind`s.
     pub fn new(birth: Birth, config: Config) -> Relay {
         let binds = config.networks.iter().map(|network| network.bind);
-        let pool =
+        let mut pool =
             Pool::new(binds, config.ports.clone(), config.reserve, config.quarantine, birth.dice(PORT_DICE));
+        if config.one_port {
+            pool = pool.of_common_ports(config.ports.clone());
+        }
         let mut dice = birth.dice(NAME_DICE);
         let mut relay = Relay {
             birth,
             pool,
             sockets: Vec::new(),
             legs: Vec::new(),
+            crowd: Crowd::default(),
             free_legs: Vec::new(),
             sessions: BTreeMap::new(),
             watches: BTreeSet::new(),
@@ -139,8 +146,9 @@ impl Relay {
             let range = lent.contains(&network).then(|| config.ports.clone());
             self.pool.lend_within(network, range, &mut self.outputs);
         }
-        let (reserve, quarantine) = (self.config.reserve, self.config.quarantine);
-        self.config = Config { networks, lent, reserve, quarantine, ..config.clone() };
+        let (reserve, quarantine, one_port) =
+            (self.config.reserve, self.config.quarantine, self.config.one_port);
+        self.config = Config { networks, lent, reserve, quarantine, one_port, ..config.clone() };
     }
 
     /// How many ports its sessions have that are not lent any more.
@@ -177,7 +185,7 @@ impl Relay {
         if self.sockets.len() <= at {
             self.sockets.resize(at + 1, Use::Closed);
         }
-        self.sockets[at] = Use::Idle;
+        self.sockets[at] = if self.config.one_port { Use::Many } else { Use::Idle };
         if !self.is_awaited(now, port) {
             self.try_again(now);
         }
@@ -227,6 +235,10 @@ impl Relay {
     /// Points a stream's sockets at its legs.
     pub(crate) fn connect(&mut self, stream: &Stream) {
         for leg in stream.legs {
+            if self.config.one_port {
+                self.enrol(leg);
+                continue;
+            }
             if self.legs[leg as usize].is_member() {
                 continue;
             }
@@ -246,6 +258,7 @@ impl Relay {
                 let quality = self.legs[leg as usize].quality(session.born);
                 session.ended[side] = sum(session.ended[side], quality);
             }
+            self.strike_off(now, leg);
             if !self.leaves_bundle(leg) && (side == 0 || !stream.shared) {
                 self.legs[leg as usize].ports().for_each(|port| self.return_port(now, port));
             }
@@ -256,8 +269,14 @@ impl Relay {
     }
 
     pub(crate) fn return_port(&mut self, now: Instant, port: Port) {
-        self.sockets[port.socket.0 as usize] = Use::Idle;
-        self.pool.give_back(now, port, &mut self.outputs);
+        match self.config.one_port {
+            true if self.crowd.is_in_use(port.socket) => {}
+            true => self.pool.give_back_common(port, &mut self.outputs),
+            false => {
+                self.sockets[port.socket.0 as usize] = Use::Idle;
+                self.pool.give_back(now, port, &mut self.outputs);
+            }
+        }
     }
 
     /// Ends a session: every port goes back.

@@ -99,6 +99,7 @@ impl Leg {
     fn silent_because(&self) -> OneWay {
         match (self.first_heard, self.strangers, self.media.target) {
             (Some(_), ..) => OneWay::Stopped,
+            (None, ..) if self.ambiguous > 0 => OneWay::Ambiguous,
             (None, 1.., _) => OneWay::Strangers,
             (None, 0, None) => OneWay::NowhereToSend,
             (None, 0, Some(_)) => OneWay::Nothing,

@@ -25,11 +25,13 @@ pub enum Why {
     Unkeyed,
     /// Its party has not said for a while that it wants to be sent anything (RFC 7675).
     Unwanted,
+    /// It came to a port of many calls, and might be of several; see `crowd`.
+    Ambiguous,
 }
 
 impl Why {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Why; 11] = [
+    pub const ALL: [Why; 12] = [
         Why::Unknown,
         Why::Idle,
         Why::Stranger,
@@ -41,6 +43,7 @@ impl Why {
         Why::Forged,
         Why::Unkeyed,
         Why::Unwanted,
+        Why::Ambiguous,
     ];
 
     /// A word for status pages and metrics.
@@ -57,6 +60,7 @@ impl Why {
             Why::Forged => "forged",
             Why::Unkeyed => "unkeyed",
             Why::Unwanted => "unwanted",
+            Why::Ambiguous => "ambiguous",
         }
     }
 }

@@ -9,7 +9,7 @@ use proto::node::Transport;
 use super::Settings;
 use super::errors::{ConfigError, nearest};
 use super::places::Places;
-use super::schema::{Listener, Network, RecordRule, Relay};
+use super::schema::{Listener, Network, RecordRule, Relay, RelayMode};
 use super::tls;
 use super::values::SipAddress;
 
@@ -264,6 +264,7 @@ fn relay(relay: &Relay, context: &Context<'_>) -> Checked {
         ));
     }
     ng(relay, context)?;
+    ports(relay, context)?;
     if relay.record.megabytes == 0 || relay.record.files == 0 {
         let what = "`relay.record` leaves no room for any recording";
         return Err(context.error("relay.record", what, "give `megabytes` and `files` at least 1"));
@@ -271,6 +272,27 @@ fn relay(relay: &Relay, context: &Context<'_>) -> Checked {
     for (index, rule) in relay.record.rules.iter().enumerate() {
         record_rule(rule)
             .map_err(|(what, remedy)| context.error(&format!("relay.record.rules.{index}"), what, remedy))?;
+    }
+    Ok(())
+}
+
+/// Whether every thread gets what it needs of them.
+fn ports(relay: &Relay, context: &Context<'_>) -> Checked {
+    let (count, threads) = (relay.ports.count(), u32::from(relay.threads.max(1)));
+    let one_port = relay.mode == RelayMode::OnePort;
+    let needed = if one_port { threads } else { 2 * threads };
+    if count < needed {
+        let what = format!(
+            "{count} media port(s) ({}) for {threads} thread(s): expected at least {needed}",
+            relay.ports
+        );
+        let remedy = "give a range such as `20000-29999`, or one port for each thread and `mode: one-port`";
+        return Err(context.error("relay.ports", what, remedy));
+    }
+    if one_port && relay.kernel_path {
+        let what =
+            "`kernel-path` tells calls apart by their ports, and with `mode: one-port` they share them";
+        return Err(context.error("relay.kernel-path", what, "leave one of the two out"));
     }
     Ok(())
 }

@@ -193,24 +193,30 @@ pub fn relay_networks<'a>(
         .filter(move |(name, network)| lends(name) && !network.closing)
 }
 
+/// Sessions at once where ports don't limit them.
+const SESSIONS_ON_ONE_PORT: u32 = 10_000;
+
 /// The configuration of each lane of the relay: the ports are shared out among them.
 pub fn relay(settings: &Settings, keys: &Keyring) -> Vec<relay::Config> {
     let Some(own) = &settings.file.relay else { return Vec::new() };
     let lanes = u32::from(own.threads.max(1));
+    let one_port = own.mode == schema::RelayMode::OnePort;
     // Even, so that pairs stay together.
-    let slice = (own.ports.count() / lanes) & !1;
+    let slice = if one_port { own.ports.count() / lanes } else { (own.ports.count() / lanes) & !1 };
     let network = |(name, network): (&str, &schema::Network)| relay::Network {
         name: name.to_owned(),
         bind: network.bind,
         advertise: network.advertise.unwrap_or(network.bind),
     };
-    let sessions = if own.max_sessions == 0 { own.ports.count() } else { own.max_sessions };
+    let as_many_as_fit = if one_port { SESSIONS_ON_ONE_PORT } else { own.ports.count() };
+    let sessions = if own.max_sessions == 0 { as_many_as_fit } else { own.max_sessions };
     let lane = |index: u32| {
         let first = own.ports.first + (index * slice) as u16;
         relay::Config {
             networks: relay_networks(settings, own).map(network).collect(),
             ports: first..=first + (slice - 1) as u16,
             all_ports: own.ports.first..=own.ports.last,
+            one_port,
             sessions: sessions.div_ceil(lanes) as usize,
             media_timeout: own.media_timeout.0,
             open_at_start: own.open_at_start as usize,
@@ -333,7 +339,8 @@ fn algorithm(algorithm: schema::Algorithm) -> Algorithm {
 
 fn mode(mode: schema::RelayMode) -> Mode {
     match mode {
-        schema::RelayMode::Split => Mode::Split,
+        // Who shares what is the relay's own affair then.
+        schema::RelayMode::Split | schema::RelayMode::OnePort => Mode::Split,
         schema::RelayMode::Shared => Mode::Shared,
     }
 }

@@ -72,7 +72,7 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// Media ports, both ends included: `30000-39999`.
+/// Media ports, both ends included: `30000-39999`, or one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
     /// The lowest.
@@ -98,16 +98,19 @@ impl FromStr for Ports {
 
     fn from_str(text: &str) -> Result<Ports, String> {
         let wrong = || format!("`{text}` is not a range of ports; expected `30000-39999`");
-        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
         let number = |word: &str| word.trim().parse::<u16>().ok().filter(|&port| port > 0).ok_or_else(wrong);
         let ports = Ports { first: number(first)?, last: number(last)? };
-        if ports.first < ports.last { Ok(ports) } else { Err(wrong()) }
+        if ports.first <= ports.last { Ok(ports) } else { Err(wrong()) }
     }
 }
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
+        match self.first == self.last {
+            true => write!(f, "{}", self.first),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
     }
 }
 
@@ -254,6 +257,7 @@ mod tests {
     #[test]
     fn ports_run_upwards() {
         assert_eq!("30000-39999".parse::<Ports>().map(|p| p.count()), Ok(10_000));
+        assert_eq!("30000".parse::<Ports>().map(|p| (p.count(), p.to_string())), Ok((1, "30000".into())));
         assert!("40000-30000".parse::<Ports>().is_err());
         assert!("0-10".parse::<Ports>().is_err());
     }

@@ -68,6 +68,10 @@ fn because(silent: Side, cause: OneWay) -> String {
         OneWay::Strangers => {
             format!("packets came from where the {party} is not expected: see the dropped ones above")
         }
+        OneWay::Ambiguous => format!(
+            "packets came that might be the {party}'s or another call's from the same address, and all calls share the relay's \
+             ports (`mode: one-port`): give it more `relay.ports`, or let phones behind one NAT send ICE or a=ssrc"
+        ),
         OneWay::Nothing => {
             format!("nothing ever came from the {party}: it sends none, or a firewall on its side stops it")
         }
@@ -129,6 +133,7 @@ fn word(cause: OneWay) -> &'static str {
     match cause {
         OneWay::NowhereToSend => "nowhere-to-send",
         OneWay::Strangers => "strangers",
+        OneWay::Ambiguous => "ambiguous",
         OneWay::Nothing => "nothing",
         OneWay::Stopped => "stopped",
         OneWay::DigitsOnly => "digits-only",

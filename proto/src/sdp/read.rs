@@ -41,6 +41,7 @@ struct Section<'a> {
     cryptos: Vec<&'a str>,
     fingerprints: Vec<&'a str>,
     setup: Option<&'a str>,
+    ssrcs: Vec<u32>,
     clock_rates: Vec<(u8, u32)>,
     encodings: Vec<(u8, &'a str)>,
 }
@@ -87,6 +88,7 @@ impl<'a> Reader<'a> {
             "crypto" => section.cryptos.push(value),
             "fingerprint" => section.fingerprints.push(value),
             "setup" => section.setup = Some(value),
+            "ssrc" => section.announce(value),
             "mid" => section.mid = Some(value),
             "bundle-only" => section.bundle_only = true,
             "rtpmap" => {
@@ -109,6 +111,12 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Section<'a> {
+    /// `a=ssrc:NUMBER attribute` (RFC 5576 §4.1): a line for each attribute.
+    fn announce(&mut self, value: &str) {
+        let number = value.split(' ').next().and_then(|number| number.parse().ok());
+        self.ssrcs.extend(number.filter(|number| !self.ssrcs.contains(number)));
+    }
+
     /// The section as a whole, with what it inherits. An m= line that can't be read counts as rejected.
     fn finish(self, session: &Section<'a>, bundle_mids: &[&str]) -> Media<'a> {
         let mut words = self.described.unwrap_or_default().split_ascii_whitespace();
@@ -136,6 +144,7 @@ impl<'a> Section<'a> {
                 false => self.fingerprints,
             },
             setup: self.setup.or(session.setup),
+            ssrcs: self.ssrcs,
             bundled: self.mid.is_some_and(|mid| bundle_mids.contains(&mid)),
             clock_rates: self.clock_rates,
             encodings: self.encodings,

@@ -65,6 +65,7 @@ impl Relay {
         leg.media = Channel { signalled: leg.media.signalled, ..channel };
         (leg.rtcp, leg.mux) = (None, true);
         self.associations.remove(&member);
+        self.enrol(member);
         ports.into_iter().for_each(|port| self.return_port(now, port));
     }
 
@@ -91,7 +92,10 @@ impl Relay {
                 bundle.head = Some(heir);
             }
         }
-        self.sockets[socket.0 as usize] = Use::Leg(heir, Part::Media);
+        match self.config.one_port {
+            true => self.enrol(heir),
+            false => self.sockets[socket.0 as usize] = Use::Leg(heir, Part::Media),
+        }
         if let Some(association) = self.associations.remove(&leg) {
             self.associations.insert(heir, association);
         }

@@ -13,14 +13,14 @@ use crate::config::values::{Cidr, Ports, SipAddress, Span};
 pub struct Relay {
     /// Where proxies reach it.
     pub address: SipAddress,
-    /// Media ports, in each network.
+    /// Media ports, in each network: one is enough with `mode: one-port`.
     pub ports: Ports,
     /// Networks it lends ports in; none: all.
     pub networks: Vec<String>,
     /// Threads that carry media. 0: the proxy's own thread does, which spares each call a few wake-ups and suits a small
     /// site; much signalling then delays media.
     pub threads: u16,
-    /// A port for each party, or one for both.
+    /// A port for each party, one for both, or a few for all calls.
     pub mode: RelayMode,
     /// How long no media may come before a call counts as dead.
     pub media_timeout: Span,
@@ -99,7 +99,7 @@ impl Default for Record {
     }
 }
 
-/// `split` or `shared`.
+/// `split`, `shared` or `one-port`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RelayMode {
@@ -108,4 +108,6 @@ pub enum RelayMode {
     Split,
     /// One pair for both.
     Shared,
+    /// All calls on the same few ports, for containers: at least one for each thread.
+    OnePort,
 }
