@@ -20,6 +20,7 @@ pub(crate) struct Said {
     pub(crate) mux: bool,
     pub(crate) codecs: Vec<Key>,
     pub(crate) ptime: Option<u32>,
+    pub(crate) mid: Option<String>,
 }
 
 /// One party of a dialog.
@@ -74,6 +75,7 @@ impl End {
                 .with("media", Value::text(said.media.clone()))
                 .with("mux", Value::Int(said.mux.into()))
                 .with("protocol", Value::text(said.protocol.clone()));
+            let dict = with_text(dict, "mid", said.mid.as_deref());
             Value::Dict(match said.ptime {
                 Some(ptime) => dict.with("ptime", Value::Int(ptime.into())),
                 None => dict,
@@ -105,6 +107,7 @@ impl End {
                 .map(|codecs| codecs.words().into_iter().map(str::to_owned).collect())
                 .unwrap_or_default(),
             ptime: dict.value("ptime").and_then(Value::as_int).and_then(|ptime| u32::try_from(ptime).ok()),
+            mid: dict.text("mid").map(str::to_owned),
         };
         End {
             tag: text("tag"),

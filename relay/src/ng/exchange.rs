@@ -83,6 +83,7 @@ impl Relay {
             let said = theirs.get(at);
             section.protocol = said.map(|said| said.protocol.clone());
             section.offered = said.map(|said| said.codecs.clone());
+            section.mid = said.and_then(|said| said.mid.clone());
         }
         self.finish(id, side, describe, &sdp, &sections, &plans, true)
     }
@@ -233,6 +234,7 @@ impl Relay {
             ptime: theirs.and_then(|said| said.get(at)?.ptime),
             protocol: flags.protocol.clone().filter(|_| !same_protocol && media.kind == Kind::Rtp),
             mux: !is_answer && offers_mux(media.rtcp_mux, flags),
+            muxed: !is_answer && flags.mux_require,
             ..Section::default()
         };
         rewrites.into_iter().zip(&sdp.media).enumerate().map(section).collect()
@@ -258,6 +260,7 @@ impl Relay {
                 mux: media.rtcp_mux,
                 codecs,
                 ptime,
+                mid: media.mid.map(str::to_owned),
             })
             .collect();
         let told = sdp.media.iter().map(|media| offers_mux(media.rtcp_mux, flags)).collect();

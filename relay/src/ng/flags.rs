@@ -33,6 +33,8 @@ pub struct Flags {
     pub ice: Ice,
     /// `rtcp-mux`: offer it to the answerer though the offerer did not.
     pub mux_offer: bool,
+    /// Offer it to the answerer as settled: no other port for RTCP is named.
+    pub mux_require: bool,
     /// Don't offer it to the answerer; speak it with the offerer.
     pub mux_demux: bool,
     /// Speak it with the offerer, whatever the answerer says.
@@ -198,7 +200,7 @@ impl Flags {
             _ if is("demux") => self.mux_demux = true,
             _ if is("accept") => self.mux_accept = true,
             _ if is("reject") => self.mux_reject = true,
-            _ if is("require") => (self.mux_offer, self.mux_accept) = (true, true),
+            _ if is("require") => (self.mux_offer, self.mux_require) = (true, true),
             _ => self.not_here(&format!("rtcp-mux-{word}")),
         }
     }

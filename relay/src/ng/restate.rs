@@ -32,6 +32,8 @@ pub(crate) struct Section {
     pub(crate) muxed: bool,
     /// Of an answer: what was offered; anything else is left out.
     pub(crate) offered: Option<Vec<Key>>,
+    /// Of an answer: the offer's `a=mid`, when the section has none.
+    pub(crate) mid: Option<String>,
     /// `a=ptime`, when the section doesn't say.
     pub(crate) ptime: Option<u32>,
 }
@@ -174,11 +176,11 @@ impl Writer<'_> {
                 false => self.line(line),
             }
         }
+        self.foreign_attributes(block, media, &found);
+        self.mid(at, block, section);
         if rewrite.rtp.port() == 0 {
             return;
         }
-        self.foreign_attributes(block, media, &found);
-        self.mid(at, block);
         if media.kind == Kind::Rtp {
             self.codec_lines(&codecs);
         }
@@ -256,10 +258,11 @@ impl Writer<'_> {
         }
     }
 
-    fn mid(&mut self, at: usize, block: &[&str]) {
+    fn mid(&mut self, at: usize, block: &[&str], section: &Section) {
         let said = block.iter().find(|line| line.starts_with("a=mid:"));
         match said {
             Some(line) => self.line(line),
+            None if let Some(mid) = &section.mid => self.line(&format!("a=mid:{mid}")),
             None if self.how.flags.generate_mid && !self.how.is_answer => {
                 self.line(&format!("a=mid:{}", at + 1))
             }

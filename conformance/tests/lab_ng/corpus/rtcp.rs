@@ -15,5 +15,15 @@ pub(crate) fn stories() -> Vec<Story> {
         story("rtcp-mux=reject", vec![offer(a_mux(), mux(&["reject"])), answer(b(), plain())]),
         both("no-rtcp-attribute", with(vec![("flags", list(&["no-rtcp-attribute"]))])),
         both("full-rtcp-attribute", with(vec![("flags", list(&["full-rtcp-attribute"]))])),
+        story("rtcp-mux=require", vec![offer(a(), mux(&["require"])), answer(b_mux(), plain())]),
+        story("rtcp-mux=require, not taken", vec![offer(a_mux(), mux(&["require"])), answer(b(), plain())]),
+        story(
+            "rtcp-mux=demux and accept",
+            vec![offer(a_mux(), mux(&["demux", "accept"])), answer(b(), plain())],
+        ),
+        story(
+            "rtcp-mux=offer and reject",
+            vec![offer(a_mux(), mux(&["offer", "reject"])), answer(b_mux(), plain())],
+        ),
     ]
 }

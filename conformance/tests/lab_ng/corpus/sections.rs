@@ -119,5 +119,34 @@ pub(crate) fn stories() -> Vec<Story> {
             )],
         ),
         story("a count of ports", vec![offer(sdp(10, "m=audio 4000/2 RTP/AVP 0"), plain())]),
+        story(
+            "BUNDLE comes apart, and is answered by a phone",
+            vec![
+                offer(
+                    a().replace("t=0 0\r\n", "t=0 0\r\na=group:BUNDLE a v\r\n")
+                        + "a=mid:a\r\na=rtcp-mux\r\nm=video 4000 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=mid:v\r\na=rtcp-mux\r\n",
+                    plain(),
+                ),
+                answer(b() + "m=video 5010 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n", plain()),
+            ],
+        ),
+        story(
+            "bundle-only",
+            vec![offer(
+                a().replace("t=0 0\r\n", "t=0 0\r\na=group:BUNDLE a v\r\n")
+                    + "a=mid:a\r\na=rtcp-mux\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=mid:v\r\na=bundle-only\r\na=rtcp-mux\r\n",
+                plain(),
+            )],
+        ),
+        story(
+            "what stays of a rejected section",
+            vec![
+                offer(a() + "m=video 4010 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=mid:v\r\n", plain()),
+                answer(
+                    b() + "m=video 0 RTP/AVP 96\r\nb=AS:64\r\na=foo:bar\r\na=rtpmap:96 VP8/90000\r\na=inactive\r\n",
+                    plain(),
+                ),
+            ],
+        ),
     ]
 }
