@@ -10,8 +10,11 @@
 //!
 //! Vias are the callee's to forge, so nothing is sent where they lead: the way back is the token that this dialog's callee was
 //! given in our Record-Route, MACed, bound to Call-ID and caller's tag, and made before this life began. Whoever holds it may
-//! send the caller requests anyway. Only 2xx are taken up: they end the search whatever else was under way, and they are repeated
-//! until their ACK comes. One answer leads to one answer.
+//! send the caller requests anyway. A 2xx ends the search whatever else was under way. A failure ends it only where nobody else was
+//! asked or would have been: the same token stands in our Via then ([`PROOF`]), since a failure has no Record-Route, and comes back
+//! in it; of a fork, towards a sibling, or with servers left to try none is there, and the failure is dropped. A failure is
+//! acknowledged hop by hop (§17.1.1.3), so that each of its repetitions is; its ACK has the To of the answer for a request URI, since
+//! the INVITE's is forgotten: by branch, not by that, it is known (§17.2.3). One answer leads to one answer.
 
 use std::time::Duration;
 
@@ -29,6 +32,9 @@ use crate::routing::preprocessing::{Routed, flow_of};
 use crate::routing::target::Hops;
 use crate::routing::targets::present_path;
 
+/// The parameter of our Via that leads a failure back.
+pub(crate) const PROOF: &str = "back";
+
 /// Nobody rings for longer: an older token leads no answer back.
 const LONGEST_RINGING: Duration = Duration::from_secs(600);
 
@@ -45,17 +51,24 @@ impl Proxy {
     /// A response without a client transaction: dropped (RFC 6026 §8.9), unless it answers an INVITE that was forwarded before
     /// we were restarted.
     pub(crate) fn stray_response(&mut self, cx: &mut Cx<'_>, flow: Flow, response: Message) {
-        let is_success = response.status().is_some_and(|status| (200..300).contains(&status));
-        if !is_success || response.method() != Method::Invite || !self.faces.wrote_topmost(&response) {
+        let status = response.status().unwrap_or_default();
+        if status < 200 || response.method() != Method::Invite || !self.faces.wrote_topmost(&response) {
             return;
         }
         let response = self.with_vias_shown(response);
-        let Some(origin) = self.origin_of(cx, &response) else { return };
+        let origin = match status < 300 {
+            true => self.origin_of(cx, &response),
+            false => self.origin_of_failure(cx, &response),
+        };
+        let Some(origin) = origin else { return };
         let Some(invite) = invite_of(&response, origin.below) else { return };
         let Some((server, is_new)) = self.transactions.take_up(cx.now.at, origin.caller, invite.clone())
         else {
             return;
         };
+        if status >= 300 {
+            self.acknowledge_failure(flow, &response);
+        }
         if is_new {
             self.take_up_call(cx, server, &origin, invite);
         }
@@ -64,6 +77,11 @@ impl Proxy {
         self.with(cx, server, |_, _, context| index = Some(same_or_new(context, branch)));
         if let Some(index) = index {
             self.branch_response(cx, server, index, flow, response);
+        }
+        // That of a sibling's caller is the sibling's to end.
+        let session = origin.token.session.filter(|_| !self.config.is_sibling(origin.caller.remote.ip()));
+        if let Some((relay, session)) = session.filter(|_| status >= 300 && is_new) {
+            self.free(cx, relay, session);
         }
     }
 
@@ -78,11 +96,35 @@ impl Proxy {
         let (first, token) = (0..values.len()).find_map(|at| Some((at, token_at(at)?)))?;
         let token = token.join(token_at(first + 1).filter(|next| next.path.is_none()));
         let ours = values[first..].iter().take_while(|value| self.is_own_route(value)).count();
+        self.origin(cx, response, token, values.len() - first - ours)
+    }
+
+    /// The same token, out of our Via. What a trusted trunk says of other targets would be for us to follow (§16.5).
+    fn origin_of_failure(&self, cx: &Cx<'_>, response: &Message) -> Option<Origin> {
+        let seal = Seal::of_answer(response, &self.config.token_keys, cx.now.unix());
+        let token = Token::open(seal, response.via().ok()?.params.get(PROOF)?)?;
+        let redirects = response.status().is_some_and(|status| status < 400);
+        self.origin(cx, response, token, 0).filter(|origin| !(redirects && origin.token.trusted))
+    }
+
+    fn origin(&self, cx: &Cx<'_>, response: &Message, token: Token, below: usize) -> Option<Origin> {
         if token.sender != Side::Callee || !self.is_of_a_former_life(cx, token.made) {
             return None;
         }
         let caller = self.caller_now(cx, response, &token)?;
-        Some(Origin { token, caller, below: values.len() - first - ours })
+        Some(Origin { token, caller, below })
+    }
+
+    /// Each copy of it, as the client transaction of the INVITE would.
+    fn acknowledge_failure(&mut self, flow: Flow, response: &Message) {
+        let (Ok(to), Ok(cseq)) = (response.to(), response.cseq()) else { return };
+        let mut ack = Builder::request("ACK", to.raw_uri);
+        for name in [Name::Via, Name::From, Name::To, Name::CallId] {
+            let value = if name == Name::Via { response.values(name).next() } else { response.text(name) };
+            ack = ack.header(name, value.unwrap_or_default());
+        }
+        let ack = ack.header(Name::CSeq, format_args!("{} ACK", cseq.number)).header(Name::MaxForwards, 70);
+        self.transactions.send(flow, ack.finish());
     }
 
     /// Whether an INVITE was forwarded before this life began, and may still ring. Of the second we were born in nobody can

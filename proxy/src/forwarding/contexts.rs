@@ -313,6 +313,17 @@ impl Context {
         self.branches.iter().all(|branch| branch.stage == Stage::Done)
     }
 
+    /// Whether a failure of this branch, whose path is taken, is the answer to the INVITE: nobody else is asked, or will be, and
+    /// nothing in it is for us to act on.
+    pub(crate) fn is_last_hope(&self, index: usize) -> bool {
+        let Branch { target, hops, shift, .. } = &self.branches[index];
+        let alone =
+            self.branches.iter().enumerate().all(|(at, other)| at == index || other.stage == Stage::Done);
+        let last =
+            hops.is_empty() && target.flows.is_empty() && target.others.is_empty() && self.later.is_empty();
+        self.is_invite && alone && last && !target.lookup && self.shift + shift == 0
+    }
+
     /// Nobody else will be tried: what only new attempts need is dropped, since an answered INVITE lingers.
     pub(crate) fn no_more_attempts(&mut self) {
         self.later = VecDeque::new();

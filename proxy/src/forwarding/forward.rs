@@ -5,6 +5,7 @@ use proto::event::Side;
 use proto::node::Flow;
 use proto::sip::{Auth, Edit, Message, Method, Name};
 
+use crate::dialogs::revived;
 use crate::dialogs::tokens::{Seal, Token};
 use crate::forwarding::branches::UNROUTABLE;
 use crate::forwarding::contexts::{Context, Final, Role, Stage};
@@ -51,12 +52,20 @@ impl Proxy {
     /// The copy for one branch (§16.6 steps 1–9).
     pub(crate) fn copy(&mut self, cx: &Cx<'_>, context: &Context, index: usize, flow: Flow) -> Message {
         let (request, branch) = (&context.request, &context.branches[index]);
+        let to_sibling = branch.leads_to_sibling(&flow, &self.config);
         let mut edit =
             self.on_its_way(request, &context.routed, branch.target.uri.as_deref(), &branch.target.path);
-        edit = self.via(edit, flow, context.mark);
+        let back =
+            makes_dialog(request).then(|| self.token_back(cx, context, index).seal(self.seal(cx, context)));
+        let proof = back
+            .as_ref()
+            .filter(|_| !to_sibling && context.is_last_hope(index))
+            .filter(|_| self.credentials_for(context, index, &flow).is_none())
+            .map(|(token, _)| token.as_str());
+        edit = self.via(edit, flow, context.mark, proof);
         edit = shifted(edit, request, context.shift + branch.shift);
-        if makes_dialog(request) {
-            edit = self.record_route(cx, edit, context, index, flow);
+        if let Some(back) = back {
+            edit = self.record_route(cx, edit, context, index, (flow, back));
         }
         edit = self.contact_of_request(cx, edit, context, &flow);
         if request.method() == Method::Register {
@@ -73,7 +82,6 @@ impl Proxy {
         if let Some(sdp) = &branch.sdp {
             edit = edit.sdp(sdp);
         }
-        let to_sibling = branch.leads_to_sibling(&flow, &self.config);
         if to_sibling {
             let peer = context.word.map_or(Some(context.flow.remote.ip()), |word| word.peer);
             let session = branch.session().or(context.session).map(|(_, session)| session);
@@ -114,20 +122,24 @@ impl Proxy {
 
     /// Our Via (§16.6 step 8): the branch is unique and tells a loop from a spiral. Siblings answer to where a request
     /// came from without being asked to.
-    pub(crate) fn via<'m>(&mut self, edit: Edit<'m>, flow: Flow, mark: u32) -> Edit<'m> {
+    pub(crate) fn via<'m>(&mut self, edit: Edit<'m>, flow: Flow, mark: u32, proof: Option<&str>) -> Edit<'m> {
         let (listener, asks) = (self.listener_of(&flow), !self.config.is_sibling(flow.remote.ip()));
-        edit.push_front(Name::Via, &self.faces.via(listener, asks, &mut self.dice, mark))
+        let mut via = self.faces.via(listener, asks, &mut self.dice, mark);
+        if let Some(proof) = proof {
+            via = [&via, ";", revived::PROOF, "=", proof].concat();
+        }
+        edit.push_front(Name::Via, &via)
     }
 
     /// A request of our own with its topmost Via.
     pub(crate) fn with_via(&mut self, flow: &Flow, request: &Message) -> Message {
-        self.via(request.edit(), *flow, 0).finish()
+        self.via(request.edit(), *flow, 0, None).finish()
     }
 
     /// The ACK of a 2xx goes on without a transaction (§16.11).
     pub(crate) fn forward_ack(&mut self, cx: &Cx<'_>, held: &HeldAck, sdp: Option<&Bytes>) {
         let mut edit = self.on_its_way(&held.request, &held.routed, held.uri.as_deref(), &[]);
-        edit = self.via(edit, held.to, 0);
+        edit = self.via(edit, held.to, 0, None);
         edit = shifted(edit, &held.request, held.shift);
         edit = self.contact_of_ack(cx, edit, &held.request, &held.flow, &held.to);
         if let Some(sdp) = sdp {
@@ -147,12 +159,11 @@ impl Proxy {
         edit: Edit<'m>,
         context: &Context,
         index: usize,
-        flow: Flow,
+        (flow, (back, mut session)): (Flow, (String, Option<String>)),
     ) -> Edit<'m> {
         let (inward, outward) = (self.listener_of(&context.flow), self.listener_of(&flow));
         let seal = self.seal(cx, context);
         let secure = is_sips(context.routed.uri(&context.request));
-        let (back, mut session) = self.token_back(cx, context, index).seal(seal);
         let mut edit = edit;
         if inward != outward {
             let there = self.token_there(context, index, flow);

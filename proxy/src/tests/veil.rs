@@ -211,3 +211,58 @@ fn no_other_header_tells_of_addresses_inside_where_people_are_named() {
     let to = refer.text(Name::ReferTo).unwrap();
     assert!(to.starts_with("<sip:hid~") && to.ends_with(&format!("@{ADVERTISED}?Subject=x>")), "{to}");
 }
+
+/// Who refuses after a restart is heard, too, where nobody else was asked (RFC 3261 §16.7 step 6): hop by hop, once.
+#[test]
+fn a_refusal_after_a_restart_goes_back_and_is_acknowledged() {
+    for mut net in [two_networks(), veiled()] {
+        let (mut phone, mut pbx) = (hidden_alice(), pbx());
+        phone.register(&mut net);
+        let got = ring(&mut net, &mut pbx, "sip:alice@a.example");
+        let invite = asked(&got, &phone, "INVITE").unwrap().message;
+        answer(&mut net, &phone, &invite, 180);
+        assert_eq!(net.relay.sessions.len(), 1);
+        net.restart(P1);
+        for again in [false, true] {
+            let got = answer(&mut net, &phone, &invite, 486);
+            let ack = asked(&got, &phone, "ACK").expect("each copy is acknowledged").message;
+            assert_eq!(ack.via().unwrap().branch(), invite.via().unwrap().branch());
+            assert_eq!((ack.call_id(), ack.cseq().unwrap().number), (invite.call_id(), 1));
+            let busy: Vec<Message> = told(&got, &pbx);
+            assert_eq!(busy.len(), usize::from(!again), "one answer leads to one answer");
+            for busy in busy {
+                assert_eq!((busy.status(), busy.vias().count()), (Some(486), 1));
+                assert!(busy.via().unwrap().sent_by().starts_with("10.0.0.50"));
+            }
+        }
+        assert_eq!(net.relay.sessions.len(), 0, "its ports are free");
+    }
+}
+
+/// Of a fork nobody knows any more what the others say; and who holds no token of ours sends nobody anything.
+#[test]
+fn a_refusal_after_a_restart_is_dropped_where_another_may_still_ring_or_nothing_proves_its_way() {
+    let (mut net, mut phone, mut pbx) = (two_networks(), hidden_alice(), pbx());
+    let mut other = Phone::behind_nat("alice", "198.51.100.9:40009", "10.0.0.9:5060", P1);
+    phone.register(&mut net);
+    let got = ring(&mut net, &mut pbx, "sip:alice@a.example");
+    let alone = asked(&got, &phone, "INVITE").unwrap().message;
+    let proof = alone.via().unwrap().params.get("back").unwrap().to_owned();
+    let text = String::from_utf8(alone.bytes().to_vec()).unwrap();
+    let forged = text.replacen(
+        &format!("back={proof}"),
+        &format!("back={}", proof.chars().rev().collect::<String>()),
+        1,
+    );
+    assert_ne!(forged, text);
+    let forged = Message::parse(bytes::Bytes::from(forged)).unwrap();
+    other.register(&mut net);
+    let got = ring(&mut net, &mut pbx, "sip:alice@a.example");
+    let forked = asked(&got, &phone, "INVITE").unwrap().message;
+    assert!(asked(&got, &other, "INVITE").is_some() && forked.via().unwrap().params.get("back").is_none());
+    net.restart(P1);
+    for refused in [forged, forked] {
+        let got = answer(&mut net, &phone, &refused, 486);
+        assert!(told(&got, &pbx).is_empty() && asked(&got, &phone, "ACK").is_none());
+    }
+}

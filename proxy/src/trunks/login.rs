@@ -106,7 +106,13 @@ impl Proxy {
         true
     }
 
-    fn credentials_for(&self, context: &Context, index: usize, flow: &Flow) -> Option<Credentials> {
+    /// What a trunk's challenge is answered with.
+    pub(crate) fn credentials_for(
+        &self,
+        context: &Context,
+        index: usize,
+        flow: &Flow,
+    ) -> Option<Credentials> {
         let of_branch = context.branches[index].target.chosen.as_ref().map(|chosen| &chosen.trunk);
         let at = || self.config.trunks.iter().find(|t| t.credentials.is_some() && t.is_at(flow.remote.ip()));
         of_branch.or_else(at)?.credentials.clone()
