@@ -100,7 +100,8 @@ pub(crate) struct Leg {
     pub(crate) clocks: Clocks,
     pub(crate) whose: Whose,
     pub(crate) rule: Rule,
-    guard: Guard,
+    /// Watches whoever claims to be its party from elsewhere, once somebody has.
+    guard: Option<Box<Guard>>,
     /// The first stranger while unlatched; `told` once the Event was raised.
     pub(crate) stranger: Option<(Instant, SocketAddr)>,
     pub(crate) told_stranger: bool,
@@ -149,7 +150,7 @@ impl Leg {
             clocks: Clocks::default(),
             whose,
             rule,
-            guard: Guard::default(),
+            guard: None,
             stranger: None,
             told_stranger: false,
             silent_since: None,
@@ -286,7 +287,7 @@ impl Leg {
     fn is_proven(&mut self, now: Instant, from: SocketAddr, packet: &Packet<'_>) -> bool {
         match (packet, self.kind, self.media_heard.or(self.heard)) {
             (Packet::Rtp(rtp), Kind::Rtp, Some(heard)) => {
-                self.guard.proves(now, from, rtp, &self.tracks, heard)
+                self.guard.get_or_insert_default().proves(now, from, rtp, &self.tracks, heard)
             }
             _ => false,
         }
@@ -330,7 +331,7 @@ impl Leg {
                 self.media.latch(from, self.pinned);
                 self.window = None;
                 self.stranger = None;
-                self.guard = Guard::default();
+                self.guard = None;
                 if let (Some(before), Some(rtcp)) = (before, &mut self.rtcp)
                     && before.ip() != from.ip()
                 {

@@ -129,7 +129,8 @@ impl Track {
 /// The sources of one leg.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tracks {
-    slots: [Option<Track>; TRACKS],
+    /// [`TRACKS`] at most; one that was never heard has none, and costs no room.
+    tracks: Vec<Track>,
     /// What tracks that made room had counted.
     gone: LegQuality,
 }
@@ -137,21 +138,21 @@ pub(crate) struct Tracks {
 impl Tracks {
     /// The source with this SSRC.
     pub(crate) fn find(&self, ssrc: u32) -> Option<&Track> {
-        self.slots.iter().flatten().find(|track| track.ssrc == ssrc)
+        self.tracks.iter().find(|track| track.ssrc == ssrc)
     }
 
     /// The SSRCs that were heard.
     pub(crate) fn streams(&self) -> impl Iterator<Item = u32> + '_ {
-        self.slots.iter().flatten().map(|track| track.ssrc)
+        self.tracks.iter().map(|track| track.ssrc)
     }
 
     /// The source heard last.
     pub(crate) fn latest(&self) -> Option<&Track> {
-        self.slots.iter().flatten().max_by_key(|track| track.heard)
+        self.tracks.iter().max_by_key(|track| track.heard)
     }
 
     pub(crate) fn find_mut(&mut self, ssrc: u32) -> Option<&mut Track> {
-        self.slots.iter_mut().flatten().find(|track| track.ssrc == ssrc)
+        self.tracks.iter_mut().find(|track| track.ssrc == ssrc)
     }
 
     /// What its newest source sends.
@@ -161,14 +162,14 @@ impl Tracks {
 
     /// Whether nothing but digits and comfort noise has come.
     pub(crate) fn is_without_speech(&self, clocks: &Clocks) -> bool {
-        self.slots.iter().flatten().all(|track| clocks.is_silence(track.types))
+        self.tracks.iter().all(|track| clocks.is_silence(track.types))
     }
 
     /// Counts one packet of the party.
     #[inline]
     pub(crate) fn hear(&mut self, now: Instant, packet: Rtp<'_>, clocks: &Clocks) {
         let ssrc = packet.ssrc();
-        match self.slots.iter_mut().flatten().find(|track| track.ssrc == ssrc) {
+        match self.tracks.iter_mut().find(|track| track.ssrc == ssrc) {
             Some(track) => track.hear(now, packet, clocks),
             None => self.begin(Track::new(now, packet, clocks)),
         }
@@ -176,17 +177,18 @@ impl Tracks {
 
     #[cold]
     fn begin(&mut self, track: Track) {
-        let oldest = self.slots.iter_mut().min_by_key(|slot| slot.as_ref().map(|track| track.heard));
-        if let Some(slot) = oldest
-            && let Some(gone) = slot.replace(track)
-        {
+        if self.tracks.len() < TRACKS {
+            self.tracks.reserve_exact(1);
+            self.tracks.push(track);
+        } else if let Some(oldest) = self.tracks.iter_mut().min_by_key(|track| track.heard) {
+            let gone = std::mem::replace(oldest, track);
             add(&mut self.gone, &gone);
         }
     }
 
     /// Every source that is followed, by its SSRC.
     pub(crate) fn heard(&self) -> impl Iterator<Item = (u32, LegQuality)> + '_ {
-        self.slots.iter().flatten().map(|track| {
+        self.tracks.iter().map(|track| {
             let mut quality =
                 LegQuality { packets: track.statistics.summary().packets, ..LegQuality::default() };
             add(&mut quality, track);
@@ -197,8 +199,8 @@ impl Tracks {
     /// Sums it up: counts add, jitter is the worst, the score that of the source with most packets.
     pub(crate) fn quality(&self, round_trip: Option<Duration>) -> LegQuality {
         let mut sum = self.gone;
-        self.slots.iter().flatten().for_each(|track| add(&mut sum, track));
-        let main = self.slots.iter().flatten().max_by_key(|track| track.statistics.summary().packets);
+        self.tracks.iter().for_each(|track| add(&mut sum, track));
+        let main = self.tracks.iter().max_by_key(|track| track.statistics.summary().packets);
         let codec = main.map_or("", |track| track.codec);
         LegQuality { mos: main.map_or(0, |track| track.mos(round_trip)), codec, ..sum }
     }
