@@ -237,7 +237,10 @@ impl Calls {
             metadata: None,
             dialogs: Vec::new(),
         };
-        self.by_id.entry(target.call.clone()).or_insert_with(new).dialogs.push(dialog);
+        // Most calls have one dialog: a list that grows by doubling begins with four.
+        let dialogs = &mut self.by_id.entry(target.call.clone()).or_insert_with(new).dialogs;
+        dialogs.reserve_exact(1);
+        dialogs.push(dialog);
     }
 
     /// A session's dialog, for the next process.

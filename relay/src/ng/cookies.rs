@@ -65,6 +65,8 @@ impl Cookies {
 
     /// Remembers an answer.
     pub(crate) fn keep(&mut self, now: Instant, asker: Asker, answer: Bytes) {
+        // What it was written into may be many times larger.
+        let answer = Bytes::copy_from_slice(&answer);
         if self.answers.insert(asker.clone(), answer).is_none() {
             self.order.push_back((now, asker));
         }
