@@ -1,0 +1,88 @@
+"""RESULTS.md: what a run of `bench` measured, as tables."""
+import os, platform, re, subprocess, sys, time
+import held
+from scale import HELD, PACKET, PROBES, RATES, SECONDS, SESSIONS, SET_UP
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+
+
+def report(args, calls, relays, registrations, sessions):
+    lines = ["# Postern beside Kamailio and rtpengine", "", f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, by `make bench` "
+             f"(`conformance/bench/bench {' '.join(sys.argv[1:])}`). Written by the run; ratios of one run count, absolute figures drift.", "", *machine(args), ""]
+    for mode, table in calls.items():
+        lines += call_table(args, mode, table)
+    if registrations:
+        lines += registration_table(args, registrations)
+    if relays:
+        lines += relay_table(relays)
+    if sessions:
+        lines += held_table(sessions)
+    if not args.postern:
+        lines += ["", "**Postern was not measured: no binary at target/release/postern.**"]
+    with open(f"{HERE}/RESULTS.md", "w") as f:
+        f.write("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def machine(args):
+    with open("/proc/cpuinfo") as f:
+        model = re.search(r"model name\s*:\s*(.*)", f.read())
+    versions = [first_line("kamailio", "-v"), first_line("rtpengine", "--version"), first_line("sipp", "-v")]
+    if args.postern:
+        versions.insert(0, first_line(args.postern, "--version"))
+    return [f"- machine: {model[1] if model else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
+            *(f"- {v}" for v in versions if v)]
+
+
+def first_line(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    return next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), "")
+
+
+def ratio(ours, theirs):
+    return f"{ours / theirs:.2f}" if theirs else "–"
+
+
+def call_table(args, mode, table):
+    words = {"plain": "media goes direct", "anchored": "media anchored at a relay"}[mode]
+    goal = {"plain": 3, "anchored": 4}[mode]
+    yardstick = next(v for k, v in table.items() if k.startswith("Kamailio"))
+    lines = [f"## Calls, {words}", "", f"{args.calls} calls a round at {args.rate}/s, {args.rounds} rounds by turns, medians; sipp on loopback, set-up times from {PROBES} probe calls/s beside it.", "",
+             "| | CPU a call, µs | ratio | memory, MiB | setup p50, ms | p99, ms | failed | retransmitted |", "|---|---|---|---|---|---|---|---|"]
+    lines += [f"| {name} | {r['cpu_us']:.0f} | {ratio(r['cpu_us'], yardstick['cpu_us'])} | {r['memory']:.1f} | {r['p50']:.2f} | {r['p99']:.2f} | {r['failed']} | {r['again']} |"
+              for name, r in table.items()]
+    return lines + ["", f"Goal: at most 1/{goal} of Kamailio's CPU a call.", ""]
+
+
+def registration_table(args, table):
+    theirs = table["Kamailio"]["cpu_us"]
+    lines = ["## Registrations with digest", "", f"{args.calls} registrations a round (401, then 200) at {args.rate}/s, {args.rounds} rounds by turns, medians; bindings in memory.", "",
+             "| | CPU a registration, µs | a CPU second | times Kamailio's | memory, MiB | failed |", "|---|---|---|---|---|---|"]
+    lines += [f"| {name} | {r['cpu_us']:.0f} | {1e6 / r['cpu_us']:.0f} | {theirs / r['cpu_us']:.2f} | {r['memory']:.1f} | {r['failed']} |" for name, r in table.items()]
+    lines += ["", "Goal: at least 4 times as many a CPU second."]
+    for name, held in ((name, r["held"]) for name, r in table.items() if r["held"]):
+        lines += ["", f"{name} holds {held['bound']} bindings of as many accounts in {held['after']:.1f} MiB ({held['before']:.1f} MiB with the accounts alone). Goal: below 100 MB."]
+    return lines + [""]
+
+
+def relay_table(relays):
+    lines = ["## Relayed packets", "", f"{SESSIONS} sessions, both directions, {PACKET} bytes of RTP, {SECONDS} s a rate; relay pinned to one core, generator to another.",
+             "*process*: CPU time of the relay a packet. *machine*: busy time of all processors a packet, interrupts included, less that of",
+             "the same packets dropped as they arrive: what the kernel does for the relay is in it.", "",
+             "| packets/s offered | " + " | ".join(f"{n}: process, µs | machine, µs | loss, %" for n in relays) + " | process ratio | kernel path: machine ratio |",
+             "|---" * (3 * len(relays) + 3) + "|"]
+    for rate in RATES:
+        cells = [r[rate] for r in relays.values()]
+        process = ratio(cells[1]["cpu_us"], cells[0]["cpu_us"]) if len(cells) > 1 else "–"
+        machine = ratio(cells[-1]["machine_us"], cells[0]["machine_us"]) if len(cells) > 1 else "–"
+        row = " | ".join(f"{c['cpu_us']:.2f} | {c['machine_us']:.2f} | {c['loss']:.2f}" for c in cells)
+        lines.append(f"| {rate} | {row} | {process} | {machine} |")
+    return lines + ["", "Goals: at most 0.5 of rtpengine's CPU a packet at 100,000/s; by the kernel path at most 0.1.", ""]
+
+
+def held_table(sessions):
+    lines = ["## Sessions held", "", f"Offer and answer over ng, {held.WINDOW} commands under way at most, one client; then as many sessions as `nofile` allows, {HELD} at most, while nobody talks.",
+             "*Slabs*: what the kernel's memory for objects (sockets, files) grew by meanwhile, of the whole machine.", "",
+             "| | set up | in s | held | resident, MiB | empty, MiB | kernel's slabs, MiB | descriptors |", "|---|---|---|---|---|---|---|---|"]
+    lines += [f"| {name} | {r['set_up']} | {r['seconds']:.2f} | {r['count']} | {r['resident']:.1f} | {r['before']:.1f} | {r['slabs']:.1f} | {r['descriptors']} |" for name, r in sessions.items()]
+    return lines + ["", f"Goals: {SET_UP} sessions in at most 2 s; {HELD} in at most 60 MB.", ""]
