@@ -58,8 +58,9 @@ pub(crate) struct Crowd {
     signs: BTreeMap<u32, Vec<(SocketId, Sign)>>,
     /// A leg that is heard with a new SSRC.
     grown: Option<u32>,
-    rested: BTreeMap<(SocketId, SocketAddr), Vec<u32>>,
-    /// When they have rested long enough, the first to be so first.
+    /// What ended of a source, and how long that rests.
+    rested: BTreeMap<(SocketId, SocketAddr), (Instant, Vec<u32>)>,
+    /// When to look whether one has rested long enough, the first to be so first.
     rests: VecDeque<(Instant, (SocketId, SocketAddr))>,
 }
 
@@ -100,7 +101,9 @@ impl Crowd {
 
     fn rest(&mut self, until: Instant, socket: SocketId, from: SocketAddr, streams: Vec<u32>) {
         self.rests.push_back((until, (socket, from)));
-        self.rested.entry((socket, from)).or_default().extend(streams);
+        let (rests, ended) = self.rested.entry((socket, from)).or_insert((until, Vec::new()));
+        *rests = until;
+        ended.extend(streams);
     }
 
     /// Whether a packet is a straggler of a leg that has ended.
@@ -111,15 +114,16 @@ impl Crowd {
         from: SocketAddr,
         packet: &Packet<'_>,
     ) -> bool {
-        while self.rests.front().is_some_and(|(until, _)| *until <= now) {
-            let ended = self.rests.pop_front().map(|(_, key)| key);
-            let later = |key| self.rests.iter().any(|(_, other)| *other == key);
-            if let Some(key) = ended.filter(|key| !later(*key)) {
+        while let Some(&(at, key)) = self.rests.front()
+            && at <= now
+        {
+            self.rests.pop_front();
+            if self.rested.get(&key).is_some_and(|(until, _)| *until <= now) {
                 self.rested.remove(&key);
             }
         }
-        let streams = self.rested.get(&(socket, from));
-        streams.is_some_and(|streams| stream_of(packet).is_some_and(|ssrc| streams.contains(&ssrc)))
+        let rested = self.rested.get(&(socket, from));
+        rested.is_some_and(|(_, streams)| stream_of(packet).is_some_and(|ssrc| streams.contains(&ssrc)))
     }
 }
 
@@ -247,9 +251,7 @@ impl Relay {
         let open: Vec<Port> = self.pool.common(network).collect();
         let least = open.iter().map(waiting).min()?;
         let open: Vec<Port> = open.iter().filter(|port| waiting(port) == least).copied().collect();
-        let port = open[self.dice.below(open.len() as u64) as usize];
-        self.pool.hold(port.id);
-        Some(port)
+        Some(open[self.dice.below(open.len() as u64) as usize])
     }
 }
 

@@ -212,7 +212,9 @@ impl Relay {
             taken.push(rtp);
             Ok(Lease { rtp, rtcp: (*want == Want::Pair).then_some(rtp) })
         };
-        wants.iter().map(&mut lend).collect()
+        let leases: Vec<Lease> = wants.iter().map(&mut lend).collect::<Result<_, _>>()?;
+        leases.iter().for_each(|lease| self.pool.hold(lease.rtp.id));
+        Ok(leases)
     }
 
     /// One port for both parties needs both in one network.

@@ -143,9 +143,7 @@ impl Pool {
         let ids =
             pairs.flat_map(move |pair| [false, true].map(|odd| PortId { network: network as u8, pair, odd }));
         ids.filter_map(|id| match self.state(id) {
-            State::Idle(socket) | State::Leased(socket) => {
-                Some(Port { id, socket, number: self.local(id).port() })
-            }
+            State::Idle(socket) | State::Leased(socket) => Some(self.port(id, socket)),
             _ => None,
         })
     }
@@ -245,7 +243,7 @@ impl Pool {
     /// Lends exactly this port.
     pub(crate) fn lend_again(&mut self, id: PortId) -> Option<Port> {
         match self.state(id) {
-            State::Leased(socket) if self.common => Some(Port { id, socket, number: self.local(id).port() }),
+            State::Leased(socket) if self.common => Some(self.port(id, socket)),
             _ => self.lend(id),
         }
     }
@@ -381,7 +379,11 @@ impl Pool {
     fn lend(&mut self, id: PortId) -> Option<Port> {
         let State::Idle(socket) = self.state(id) else { return None };
         self.set(id, State::Leased(socket));
-        Some(Port { id, socket, number: self.local(id).port() })
+        Some(self.port(id, socket))
+    }
+
+    fn port(&self, id: PortId, socket: SocketId) -> Port {
+        Port { id, socket, number: self.local(id).port() }
     }
 
     /// Undoes a loan nobody has heard of: no quarantine.

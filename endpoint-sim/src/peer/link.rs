@@ -171,6 +171,11 @@ impl Link {
         (self.consent.asked, self.consent.unanswered) = (None, 0);
     }
 
+    /// Whether a proxy and its relay can't help: UDP does not pass to them, or not from them.
+    pub(crate) fn is_tunnelled(&self) -> bool {
+        self.reach.path == Path::Tunnel
+    }
+
     /// Its sealed words came by this path.
     pub(crate) fn hear(&mut self, way: Way) {
         if !self.heard.contains(&way) {

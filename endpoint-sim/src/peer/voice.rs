@@ -16,7 +16,7 @@ use proto::sip::{Message, Method};
 
 use super::carrier::Carrier;
 use super::config::{CallReport, PeerConfig};
-use super::link::{channel_at, stand_in, stands_for};
+use super::link::{Link, channel_at, stand_in, stands_for};
 use super::media::Newest;
 use super::node::Peer;
 use super::opening::Way;
@@ -109,7 +109,7 @@ impl Peer {
     fn begin_call(&mut self, whom: &str) {
         let link = self.links.iter().position(|link| link.aor == whom);
         let open = link.is_some_and(|link| self.links[link].way.is_some());
-        let by_pair = self.config.proxy.is_none() || link.is_some_and(|link| self.is_tunnelled(link));
+        let by_pair = self.config.proxy.is_none() || link.is_some_and(|link| self.links[link].is_tunnelled());
         if by_pair && !open {
             self.voice.phone.was_not_called(480);
             return;
@@ -122,18 +122,13 @@ impl Peer {
         self.voice.phone.call_now(self.now, &format!("sip:{whom}"));
     }
 
-    /// Whether a proxy and its relay can't help: UDP does not pass to them, or not from them.
-    fn is_tunnelled(&self, link: usize) -> bool {
-        self.links[link].reach.path == Path::Tunnel
-    }
-
     /// The call it is to make by itself: to a buddy as soon as that one is there, to anybody else as soon as it is
     /// registered.
     pub(super) fn call_due(&mut self) {
         let Some(whom) = &self.config.call else { return };
         let link = self.links.iter().find(|link| link.aor == *whom);
         let there = link.is_none_or(|link| link.online);
-        let tunnelled = link.is_some_and(|link| link.reach.path == Path::Tunnel);
+        let tunnelled = link.is_some_and(Link::is_tunnelled);
         let by_proxy = self.config.proxy.is_some() && !tunnelled && self.voice.phone.report().registered;
         let by_pair =
             (self.config.proxy.is_none() || tunnelled) && link.is_some_and(|link| link.way.is_some());

@@ -16,7 +16,7 @@
 use proto::event::Side;
 use proto::node::{Flow, Transport, literal};
 use proto::sdp::{Reach, reach};
-use proto::sip::{Edit, Message, Method, Name, NameAddr, Scheme, Uri};
+use proto::sip::{Edit, Message, Method, Name, NameAddr, Scheme, Uri, escaped};
 use proto::tables::{Binding, Tables};
 
 use crate::config::Config;
@@ -309,18 +309,10 @@ pub(crate) fn with_uri(contact: NameAddr<'_>, uri: &str) -> String {
     value
 }
 
-/// Adds `;name=value`, with what may not stand in a URI parameter left out of it by escapes (RFC 3261 §25.1).
+/// Adds `;name=value` to a URI; what is escaped already stays so.
 fn push_param(uri: &mut String, name: &str, value: &str) {
-    uri.push(';');
-    uri.push_str(name);
-    uri.push('=');
-    for byte in value.bytes() {
-        match byte {
-            b'%' => uri.push('%'),
-            _ if byte.is_ascii_alphanumeric() || b"-_.!~*'()[]/:&+$".contains(&byte) => {
-                uri.push(char::from(byte))
-            }
-            _ => uri.push_str(&format!("%{byte:02X}")),
-        }
-    }
+    uri.extend([";", name, "=", &escaped(value, PARAM_UNRESERVED)]);
 }
+
+/// Reserved characters that the value of a URI parameter may hold (RFC 3261 §25.1, `param-unreserved`), and the sign of an escape.
+const PARAM_UNRESERVED: &[u8] = b"[]/:&+$%";

@@ -10,6 +10,7 @@ use proto::tables::Srtp;
 use crate::alarms::Alarm;
 use crate::dialogs::tokens::Token;
 use crate::forwarding::contexts::{Answered, Context, Final, Stage};
+use crate::forwarding::forward::makes_dialog;
 use crate::hiding::privacy::without_person;
 use crate::media::siblings::{self, Word};
 use crate::proxy::{Cx, Proxy};
@@ -236,7 +237,7 @@ impl Proxy {
         let listener = self.listener_of(&context.flow);
         let two_sides = listener != self.listener_of(&flow);
         let apart = self.is_apart(cx, context, index, response);
-        if !crate::forwarding::forward::makes_dialog(&context.request) || two_sides && !apart {
+        if !makes_dialog(&context.request) || two_sides && !apart {
             return edit;
         }
         let values: Vec<&str> = response.values(Name::RecordRoute).collect();

@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use proto::node::{Flow, Input, SendError};
+use proto::node::{Flow, SendError};
 use proto::sip::{Frame, Framer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc::Receiver;
@@ -72,17 +72,13 @@ impl Streams {
         match frame {
             Frame::Message(bytes) => self.deliver(flow, bytes),
             Frame::Packet(bytes) => {
-                if let Some(seats) = self.post.seats(flow.transport, flow.local) {
-                    let _ = self.post.post(seats[0], Input::Other { flow, bytes });
-                }
+                self.deliver_other(flow, bytes);
                 return self.keys.takes_packets(flow.transport, flow.local);
             }
             Frame::Ping => self.answer_ping(flow),
             Frame::Pong => {}
             Frame::Broken { bytes, .. } => {
-                if let Some(seats) = self.post.seats(flow.transport, flow.local) {
-                    let _ = self.post.post(seats[0], Input::Other { flow, bytes });
-                }
+                self.deliver_other(flow, bytes);
                 return false;
             }
         }

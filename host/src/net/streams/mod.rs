@@ -171,7 +171,14 @@ impl Streams {
                     self.refuse(to, input);
                 }
             }
-            Err(_) => drop(self.post.post(seats[0], Input::Other { flow, bytes })),
+            Err(_) => self.deliver_other(flow, bytes),
+        }
+    }
+
+    /// Hands on what is no message.
+    fn deliver_other(&self, flow: Flow, bytes: Bytes) {
+        if let Some(seats) = self.post.seats(flow.transport, flow.local) {
+            let _ = self.post.post(seats[0], Input::Other { flow, bytes });
         }
     }
 
