@@ -6,6 +6,8 @@ use std::time::Duration;
 use conformance::cast::{Cast, Plot, SITES, alice_calls, without_chance};
 use conformance::world::{Entry, INTERNET, Link, Mute, NodeId, Rules};
 use endpoint_sim::{Act, After, Answer, EndedBy, Phone, Step};
+use proto::event::{Event, OneWay, Side};
+use proto::icmp::Unreachable;
 use proto::node::Transport;
 use proto::sdp::Sdp;
 use proto::sip::{Message, Name};
@@ -364,6 +366,29 @@ fn audio_is_back_within_a_second_of_a_rebinding_and_a_forger_is_not_heard() {
             |entry: &Entry| entry.from == cast.relay && entry.bytes.get(8..12) == Some(&[6, 6, 6, 6]);
         assert!(!cast.world.packets().iter().any(forged), "the relay passed forged media on");
     }
+}
+
+/// The world's hosts answer for closed ports as real ones do, through NATs, too.
+#[test]
+fn a_phone_that_dies_in_mid_call_is_told_of_by_what_its_host_says() {
+    let mut cast = Plot { alice: alice_calls(20_000), ..Plot::default() }.begin();
+    cast.until_answered();
+    cast.world.run_for(3 * SECOND);
+    cast.world.kill(cast.bob);
+    cast.world.run_for(4 * SECOND);
+    let from_relay = |event: &&(Duration, NodeId, Event)| event.1 == cast.relay;
+    let told: Vec<&Event> =
+        cast.world.events().iter().filter(from_relay).map(|(_, _, event)| event).collect();
+    let closed = |event: &&&Event| {
+        matches!(event, Event::Undelivered { leg: Side::Callee, why: Unreachable::Port, .. })
+    };
+    assert_eq!(told.iter().filter(closed).count(), 1, "{told:?}");
+    cast.world.run_for(10 * SECOND);
+    let gone = |(_, _, event): &(Duration, NodeId, Event)| {
+        matches!(event, Event::OneWay { silent: Side::Callee, cause: OneWay::Gone(Unreachable::Port), .. })
+    };
+    assert!(cast.world.events().iter().any(gone));
+    assert!(cast.report(cast.alice).sent > 600, "her leg goes on: {:?}", cast.report(cast.alice));
 }
 
 /// Acceptance 1k.

@@ -346,6 +346,7 @@ impl Phone {
             | Input::Proven { .. }
             | Input::Passed { .. }
             | Input::Carried(_)
+            | Input::Undelivered(_)
             | Input::Wake => {}
         }
         self.transactions.wake(now);

@@ -338,6 +338,9 @@ fn status(handle: &Handle) -> Answer {
     if let Some(kernel) = &status.kernel_path {
         lines.push(format!("kernel     {kernel}"));
     }
+    if let Some(icmp) = &status.icmp {
+        lines.push(format!("icmp       {icmp}"));
+    }
     if let Some(recorded) = &status.recordings {
         let Recordings { folder, written, lost } = recorded;
         lines.push(format!("recorded   {written} packets, {lost} lost, in {folder}"));

@@ -103,7 +103,7 @@ pub fn run(fleet: &Fleet) -> Result<Vec<Report>, StartError> {
     let authorities = fleet.phones.iter().find_map(|plan| plan.ca.as_deref());
     let connections = Streams::new(post.clone(), Keyroom::new(believes(authorities)?)).of_a_phone();
     fleet.phones.iter().filter_map(|plan| plan.domain.as_deref()).for_each(|name| connections.expect(name));
-    let outside = outside::start(errands, post, connections, Vec::new());
+    let outside = outside::start(errands, post, connections, Vec::new(), None);
     let outside = outside.map_err(|error| no_threads(&error))?;
     let seats = lanes.into_iter().filter_map(|lane| lane.join().ok()).flatten();
     let reports = seats.filter_map(|seat| seat.phone().map(|phone| phone.report().clone())).collect();

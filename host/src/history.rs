@@ -71,6 +71,9 @@ pub struct Counts {
     /// Times that only one party of a call was heard.
     #[serde(default)]
     pub one_way: u64,
+    /// Legs whose media was answered by ICMP for a while, once a minute each.
+    #[serde(default)]
+    pub undelivered: u64,
     /// Sessions a relay had no ports for.
     pub exhausted: u64,
     /// How often a lane was overloaded.
@@ -171,6 +174,7 @@ impl Inner {
             | Event::LegSilent { ref session, .. }
             | Event::OneWay { ref session, .. }
             | Event::StrangerDropped { ref session, .. }
+            | Event::Undelivered { ref session, .. }
             | Event::RelayReleased { ref session, .. } => self.heard(session.clone(), event),
             _ => {}
         }
@@ -228,6 +232,7 @@ impl Inner {
             Event::Overload { begins: true, .. } => counts.overloads += 1,
             Event::StrangerDropped { .. } => counts.strangers += 1,
             Event::OneWay { .. } => counts.one_way += 1,
+            Event::Undelivered { .. } => counts.undelivered += 1,
             Event::RelayExhausted { .. } => counts.exhausted += 1,
             _ => {}
         }

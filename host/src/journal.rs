@@ -76,6 +76,10 @@ pub fn log(event: &Event) {
         Event::OneWay { session, silent, since, cause, other_heard } => {
             warn!(%session, ?silent, ?cause, other_heard, for_s = since.as_secs(), "a party can't be heard")
         }
+        Event::Undelivered { session, leg, to, why, times } => {
+            info!(%session, ?leg, ?why, times, "media is not delivered");
+            debug!(%session, %to, "where it was sent");
+        }
         Event::Overload { begins: true, .. } => {
             warn!("overload: new calls are told to come back later; those that are up go on")
         }

@@ -109,7 +109,7 @@ pub fn run_with(plan: &PeerPlan, give: impl FnOnce(Leave)) -> Result<PeerReport,
     give(Leave(post.clone()));
     let connections = Streams::new(post.clone(), keys);
     let outside =
-        outside::start(errands, post, connections, Vec::new()).map_err(|error| no_threads(&error))?;
+        outside::start(errands, post, connections, Vec::new(), None).map_err(|error| no_threads(&error))?;
     let seats = thread.join().unwrap_or_default();
     let _ = outside.join();
     let report = seats.iter().find_map(Seat::peer).map(Peer::last_report);

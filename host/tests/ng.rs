@@ -85,3 +85,60 @@ fn whichever_thread_hears_a_list_answers_for_all_of_them() {
     assert!(names(&command(&client(ng), "l", &[("command", "list")])).is_empty());
     server.stop();
 }
+
+fn heard(socket: &UdpSocket) -> Option<SocketAddr> {
+    socket.recv_from(&mut [0; 200]).ok().map(|(_, from)| from)
+}
+
+/// The port a section of an answer names.
+fn port_of(answer: &Dict<'_>) -> SocketAddr {
+    let line = answer.text("sdp").unwrap().lines().find(|line| line.starts_with("m=audio ")).unwrap();
+    SocketAddr::from(([127, 0, 0, 1], line.split(' ').nth(1).unwrap().parse().unwrap()))
+}
+
+fn sdp_of(socket: &UdpSocket) -> String {
+    ALICE.replace("4000", &socket.local_addr().unwrap().port().to_string())
+}
+
+/// A party's port is closed in mid-call: its host says so, the relay hears of it, and nothing ends by it.
+#[test]
+fn a_party_that_closes_its_port_is_told_of_and_heard_again_when_it_is_back() {
+    let server = start(1, "24300-24399", "\"udp:127.0.0.1:0\"");
+    let ng = client(server.handle().listening().last().unwrap().addr);
+    let (alice, bob) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    bob.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (at, sdp) = (bob.local_addr().unwrap(), [sdp_of(&alice), sdp_of(&bob)]);
+    let offer = [("command", "offer"), ("call-id", "c"), ("from-tag", "a"), ("sdp", &sdp[0])];
+    let for_bob = port_of(&command(&ng, "1", &offer));
+    let answer =
+        [("command", "answer"), ("call-id", "c"), ("from-tag", "a"), ("to-tag", "b"), ("sdp", &sdp[1])];
+    let for_alice = port_of(&command(&ng, "2", &answer));
+    let mut packet = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3, 4];
+    let mut say = |from: &UdpSocket, to| {
+        packet[3] += 1;
+        from.send_to(&packet, to).unwrap();
+    };
+    say(&bob, for_bob);
+    say(&alice, for_alice);
+    assert_eq!(heard(&bob), Some(for_bob));
+    drop(bob);
+
+    let report = || server.handle().status();
+    if report().icmp.is_some_and(|icmp| icmp.starts_with("not heard")) {
+        eprintln!("SKIPPED: no raw socket here (CAP_NET_RAW)");
+        return server.stop();
+    }
+    for _ in 0..100 {
+        say(&alice, for_alice);
+        std::thread::sleep(Duration::from_millis(50));
+        if report().totals.undelivered > 0 {
+            break;
+        }
+    }
+    assert_eq!(report().totals.undelivered, 1, "{:?}", report().icmp);
+    let back = UdpSocket::bind(at).unwrap();
+    back.set_read_timeout(Some(PATIENCE)).unwrap();
+    say(&alice, for_alice);
+    assert_eq!(heard(&back), Some(for_bob), "the leg is as it was");
+    server.stop();
+}

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::icmp::Unreachable;
 use crate::node::{Flow, Transport};
 use crate::shield::Measure;
 use crate::tables::{Anchor, Latch};
@@ -44,6 +45,9 @@ pub enum Event {
     LegSilent { session: Name, leg: Side, silent: Duration },
     /// A party can't be heard by the other, for `since` now: told while it happens. `other_heard`: that one can.
     OneWay { session: Name, silent: Side, since: Duration, cause: OneWay, other_heard: bool },
+    /// What is sent to a party is answered by ICMP, again and again: `times` so far, most likely by its own host. Raised once
+    /// a minute and leg at most.
+    Undelivered { session: Name, leg: Side, to: SocketAddr, why: Unreachable, times: u32 },
     /// Packets from an address the leg does not expect were dropped; raised once per leg and cause.
     StrangerDropped { session: Name, leg: Side, from: SocketAddr, expected: IpAddr, latch: Latch },
     /// A relay session ended; its ports are back.
@@ -242,6 +246,10 @@ pub enum OneWay {
     Codec(u8),
     /// What it sends goes on, and the other party's RTCP reports that nothing arrives.
     Unreceived,
+    /// What it sends goes on, and the other party's address answers by ICMP that it can't be delivered.
+    Undelivered(Unreachable),
+    /// Nothing comes, and what is sent to the silent party is answered by ICMP: it is not there any more.
+    Gone(Unreachable),
 }
 
 /// How one party's media is at this moment.
@@ -285,6 +293,8 @@ pub struct LegQuality {
     pub jitter_us: u32,
     /// Packets from strangers, dropped.
     pub strangers: u64,
+    /// Packets for the party of which ICMP says that they did not arrive.
+    pub undelivered: u32,
     /// Mean opinion score by ITU-T G.107, in hundredths (100–450); 0: unknown.
     pub mos: u16,
     /// Most packets lost in a row.

@@ -20,6 +20,7 @@ pub mod control;
 pub mod digest;
 pub mod event;
 pub mod hidden;
+pub mod icmp;
 pub mod lobby;
 pub mod lookup;
 pub mod node;

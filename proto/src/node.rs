@@ -21,6 +21,7 @@ pub use self::dice::Dice;
 pub use self::flow::{Flow, FlowId, Transport, literal};
 pub use self::work::{Job, Work};
 use crate::event::Event;
+use crate::icmp::Undelivered;
 use crate::lookup::{Advice, Lookup};
 use crate::offload::{Carried, Offload};
 use crate::sip::Message;
@@ -166,6 +167,8 @@ pub enum Input {
     },
     /// What the path below the relay has carried. See [`Output::Offload`].
     Carried(Vec<Carried>),
+    /// Somebody says that a datagram of a media socket did not arrive (ICMP). Nothing proves it.
+    Undelivered(Undelivered),
     /// The answer to an [`Output::Ask`].
     Answer {
         /// The ticket of the question.

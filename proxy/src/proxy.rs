@@ -199,7 +199,11 @@ impl Proxy {
             }
             Input::Wake => {}
             Input::Drain => self.draining = true,
-            Input::Media { .. } | Input::Bound { .. } | Input::BindFailed { .. } | Input::Carried(_) => {}
+            Input::Media { .. }
+            | Input::Bound { .. }
+            | Input::BindFailed { .. }
+            | Input::Carried(_)
+            | Input::Undelivered(_) => {}
         }
     }
 

@@ -80,6 +80,12 @@ impl Crowd {
         self.seats.get(&(socket, sign)).map_or(&[], Vec::as_slice)
     }
 
+    /// The legs at a socket whose party is heard from there, or whose SDP names it.
+    pub(crate) fn met_at(&self, socket: SocketId, at: SocketAddr) -> impl Iterator<Item = u32> + '_ {
+        let signs = [Sign::Source(at), Sign::Signalled(at)];
+        signs.into_iter().flat_map(move |sign| self.at(socket, sign)).map(|&(leg, _)| leg)
+    }
+
     fn put(&mut self, socket: SocketId, sign: Sign, seat: Seat) {
         let seats = self.seats.entry((socket, sign.clone())).or_default();
         if !seats.contains(&seat) {

@@ -19,6 +19,7 @@ use crate::quality::{Clocks, Tracks};
 use crate::reports::Reports;
 use crate::session::Whose;
 use crate::switches::Switches;
+use crate::undelivered::Refusals;
 use crate::why::Why;
 
 /// How long a new offer or answer lets its party come from elsewhere without proof.
@@ -93,6 +94,8 @@ pub(crate) struct Leg {
     /// Of the packets, those that were RTCP.
     pub(crate) rtcp_packets: u64,
     pub(crate) strangers: u64,
+    /// What ICMP says of packets for its party, once it says anything.
+    pub(crate) refusals: Option<Box<Refusals>>,
     /// Packets that might have been its party's or another's; see `crowd`.
     pub(crate) ambiguous: u64,
     pub(crate) rtcp: Option<Channel>,
@@ -144,6 +147,7 @@ impl Leg {
             bytes: 0,
             rtcp_packets: 0,
             strangers: 0,
+            refusals: None,
             ambiguous: 0,
             rtcp: lease.rtcp.map(Channel::new),
             tracks: Tracks::default(),
@@ -385,6 +389,7 @@ impl Leg {
             packets: self.packets,
             bytes: self.bytes,
             strangers: self.strangers,
+            undelivered: self.refusals.as_ref().map_or(0, |refusals| refusals.times),
             round_trip_us: self.reports.round_trip.map_or(0, |trip| trip.as_micros() as u32),
             reported_lost: self.reports.lost,
             reported_jitter_us: self.reports.jitter_us,

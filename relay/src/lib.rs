@@ -52,6 +52,7 @@ mod session;
 mod silence;
 mod sound;
 mod switches;
+mod undelivered;
 mod why;
 
 pub use config::{Config, Network};

@@ -233,6 +233,15 @@ impl Pool {
         self.known(id).filter(|id| self.racks[network].lends(id.pair))
     }
 
+    /// The socket of a port that is on loan.
+    pub(crate) fn leased(&self, network: usize, number: u16) -> Option<SocketId> {
+        let id = PortId { network: network as u8, pair: number / 2, odd: number % 2 == 1 };
+        match self.state(self.known(id)?) {
+            State::Leased(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
     /// Asks for the socket of a port that a session had before the process was killed.
     pub(crate) fn open_again(&mut self, id: PortId, out: &mut VecDeque<Output>) {
         if self.state(id) == State::Closed {

@@ -319,6 +319,7 @@ impl Node for Relay {
             }
             Input::Closed { flow } => self.transactions.closed(&flow),
             Input::Carried(counts) => self.carried(now, &counts),
+            Input::Undelivered(undelivered) => self.undelivered(now, &undelivered),
             Input::Wake => self.wake(now),
             Input::Drain => self.draining = true,
             Input::Answer { ticket, answer } => self.worked(now, ticket, &answer),

@@ -144,6 +144,7 @@ pub(crate) fn sum(a: LegQuality, b: LegQuality) -> LegQuality {
         reordered: a.reordered + b.reordered,
         jitter_us: a.jitter_us.max(b.jitter_us),
         strangers: a.strangers + b.strangers,
+        undelivered: a.undelivered + b.undelivered,
         mos,
         burst: a.burst.max(b.burst),
         round_trip_us: a.round_trip_us.max(b.round_trip_us),

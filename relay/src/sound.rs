@@ -1,7 +1,7 @@
 //! Whether the parties of a call can hear one another, now, and why not, most likely.
 //!
 //! What is judged are the facts a leg holds anyway: when it was heard, whether strangers knocked, what its payload types
-//! are, what the other party's reports say. A running stream is judged whenever its session is looked at (`silence`), once in
+//! are, what the other party's reports say, what ICMP says. A running stream is judged whenever its session is looked at (`silence`), once in
 //! ten seconds; one that never began, ten seconds after both parties have said where they want media.
 
 use std::time::{Duration, Instant};
@@ -73,8 +73,8 @@ impl Relay {
             return None;
         }
         let (cause, begun) = match self.is_heard(now, leg) {
-            true => (leg.speaks_in_vain(other)?, leg.first_heard),
-            false => (leg.silent_because(), leg.unheard_since(other)),
+            true => (leg.speaks_in_vain(now, other)?, leg.first_heard),
+            false => (leg.silent_because(now), leg.unheard_since(other)),
         };
         let since = now.saturating_duration_since(begun?);
         (since >= self.config.silence).then_some((cause, since))
@@ -96,7 +96,10 @@ impl Leg {
     }
 
     /// Why it is not heard, most likely.
-    fn silent_because(&self) -> OneWay {
+    fn silent_because(&self, now: Instant) -> OneWay {
+        if let Some(why) = self.refused(now) {
+            return OneWay::Gone(why);
+        }
         match (self.first_heard, self.strangers, self.media.target) {
             (Some(_), ..) => OneWay::Stopped,
             (None, ..) if self.ambiguous > 0 => OneWay::Ambiguous,
@@ -107,12 +110,14 @@ impl Leg {
     }
 
     /// Why the other party hears nothing of what comes, most likely; `None`: it does.
-    fn speaks_in_vain(&self, other: &Leg) -> Option<OneWay> {
+    fn speaks_in_vain(&self, now: Instant, other: &Leg) -> Option<OneWay> {
         // In a bundle the newest source may be another section's.
         let alone = !self.is_member() && !self.does_ice();
         let foreign = self.tracks.payload_type().filter(|sent| alone && !self.clocks.lists(*sent));
         if self.tracks.latest().is_some() && self.tracks.is_without_speech(&self.clocks) {
             Some(OneWay::DigitsOnly)
+        } else if let Some(why) = other.refused(now) {
+            Some(OneWay::Undelivered(why))
         } else if other.hears_nothing() {
             Some(OneWay::Unreceived)
         } else {

@@ -39,6 +39,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use proto::event::Event;
+use proto::icmp::{Undelivered, Unreachable};
 use proto::lookup::Advice;
 use proto::node::{Birth, Dice, Flow, FlowId, Input, Lane, SendError, Ticket, Transport};
 use proto::resolve::{Found, Lookup};
@@ -309,6 +310,7 @@ impl World {
             return self.opening_arrived(host, &packet, conn);
         }
         let Some(socket) = self.sockets.get(&(host, packet.dst)).copied() else {
+            self.answer_by_icmp(&packet);
             return self.drop_packet(&packet, "nobody there");
         };
         let (at, to) = (self.now, socket.node);
@@ -320,6 +322,20 @@ impl World {
             None => sip_input(Flow::udp(packet.dst, packet.src), packet.bytes),
         };
         self.come_to(to, input);
+    }
+
+    /// A host says that nobody listens at a port: NATs on the way translate what it quotes, too. Only media sockets are told,
+    /// and only of packets that are noted.
+    fn answer_by_icmp(&mut self, packet: &Packet) {
+        let Some(entry) = self.record.get(packet.entry).filter(|entry| entry.transport.is_none()) else {
+            return;
+        };
+        let ((from, to), node, head) = (entry.sent, entry.from, entry.bytes.clone());
+        let took = self.now.saturating_sub(entry.at);
+        if self.nodes[node.0].opened(from) {
+            let said = Undelivered { from, to, why: Unreachable::Port, head };
+            self.tell_later(self.now + took, node, Input::Undelivered(said));
+        }
     }
 
     /// A copy that arrived counts more than one that was lost.

@@ -58,6 +58,13 @@ pub(super) struct Attached {
     pub(super) toil: Option<Toil>,
 }
 
+impl Attached {
+    /// Whether this is where one of its media sockets is.
+    pub(super) fn opened(&self, at: SocketAddr) -> bool {
+        self.media.values().any(|local| *local == at)
+    }
+}
+
 /// An open UDP socket: a listener, or a media socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Socket {

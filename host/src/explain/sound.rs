@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::event::{Event, LegQuality, Live, Name, OneWay, Side, Sound};
+use proto::icmp::Unreachable;
 use proto::tables::Latch;
 use serde_json::{Value, json};
 
@@ -24,6 +25,11 @@ pub(super) fn heard(event: &Event) -> Vec<String> {
         Event::OneWay { silent, since, cause, other_heard, .. } => {
             one_way(*silent, *since, *cause, *other_heard)
         }
+        Event::Undelivered { leg, to, why, times, .. } => vec![format!(
+            "  relay: what is sent to the {} at {to} is not delivered (ICMP: {}, {times} so far)",
+            name(*leg),
+            why.words()
+        )],
         Event::StrangerDropped { leg, from, expected, latch, .. } => vec![
             format!("  relay: dropped packets from {from}: the {} was expected from {expected}", name(*leg)),
             format!("    {}", may_be(*latch)),
@@ -87,6 +93,29 @@ fn because(silent: Side, cause: OneWay) -> String {
             "what the {party} sends goes on to the {other}, whose RTCP reports say that nothing arrives: a firewall or NAT \
              on the {other}'s side stops it, or it was sent to a wrong address"
         ),
+        OneWay::Undelivered(why) => format!(
+            "what the {party} sends goes on to the {other} and is not delivered (ICMP: {}): the {other} {}",
+            why.words(),
+            lost(why)
+        ),
+        OneWay::Gone(why) => format!(
+            "nothing comes from the {party}, and what is sent to it is not delivered (ICMP: {}): it {}",
+            why.words(),
+            lost(why)
+        ),
+    }
+}
+
+/// What an ICMP error most likely means.
+fn lost(why: Unreachable) -> &'static str {
+    match why {
+        Unreachable::Port => {
+            "has closed the port it named or was heard from: its program ended, or its NAT is another now"
+        }
+        Unreachable::Host | Unreachable::Network => {
+            "has lost its network, or named an address that is nowhere"
+        }
+        Unreachable::Prohibited => "is behind a firewall that lets no media in",
     }
 }
 
@@ -139,6 +168,8 @@ fn word(cause: OneWay) -> &'static str {
         OneWay::DigitsOnly => "digits-only",
         OneWay::Codec(_) => "codec",
         OneWay::Unreceived => "unreceived",
+        OneWay::Undelivered(_) => "undelivered",
+        OneWay::Gone(_) => "gone",
     }
 }
 
@@ -169,6 +200,7 @@ fn figures(leg: &LegQuality) -> String {
     also(format!("{} digits", leg.digits), leg.digits > 0);
     also(format!("{:.0} ms away and back", millis(leg.round_trip_us)), leg.round_trip_us > 0);
     also(format!("it missed {} itself", leg.reported_lost), leg.reported_lost > 0);
+    also(format!("{} for it not delivered", leg.undelivered), leg.undelivered > 0);
     line
 }
 
@@ -190,6 +222,7 @@ fn quality_value(leg: &LegQuality) -> Value {
         "codec": leg.codec,
         "digits": leg.digits,
         "strangers": leg.strangers,
+        "undelivered": leg.undelivered,
         "reported_lost": leg.reported_lost,
         "reported_jitter_ms": millis(leg.reported_jitter_us),
         "first_packet_ms": leg.heard.map(|[first, _]| first.as_millis() as u64),

@@ -3,6 +3,7 @@
 use proto::node::Transport;
 
 use proto::event::{LegQuality, Live, MediaDecided, OneWay, Rule, Sighting, Sound};
+use proto::icmp::Unreachable;
 use proto::tables::{Anchor, Latch};
 
 use super::*;
@@ -236,6 +237,14 @@ fn every_cause_reads_as_a_sentence_and_both_sides_are_named() {
         (OneWay::Stopped, "was heard before"),
         (OneWay::DigitsOnly, "nothing but digits"),
         (OneWay::Codec(18), "payload type 18, which the callee did not list"),
+        (
+            OneWay::Undelivered(Unreachable::Port),
+            "goes on to the callee and is not delivered (ICMP: port unreachable)",
+        ),
+        (
+            OneWay::Gone(Unreachable::Host),
+            "nothing comes from the caller, and what is sent to it is not delivered",
+        ),
         (OneWay::Unreceived, "goes on to the callee, whose RTCP reports say that nothing arrives"),
     ] {
         assert!(told(cause).contains(words), "{cause:?}: {}", told(cause));

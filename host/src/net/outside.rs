@@ -12,6 +12,7 @@ use proto::node::{Answer, Flow, Input, Question, Ticket, Transport};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use super::icmp::Ears;
 use super::streams::Streams;
 use crate::dns::Names;
 use crate::lanes::post::{Address, PostOffice};
@@ -76,11 +77,12 @@ pub fn start(
     post: Arc<PostOffice>,
     streams: Streams,
     listeners: Vec<(Transport, SocketAddr, TcpListener)>,
+    ears: Option<Ears>,
 ) -> io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("outside".into())
-        .spawn(move || runtime.block_on(run(errands, post, streams, listeners)))
+        .spawn(move || runtime.block_on(run(errands, post, streams, listeners, ears)))
 }
 
 async fn run(
@@ -88,7 +90,11 @@ async fn run(
     post: Arc<PostOffice>,
     streams: Streams,
     listeners: Vec<(Transport, SocketAddr, TcpListener)>,
+    ears: Option<Ears>,
 ) {
+    if let Some(ears) = ears {
+        ears.listen(&post);
+    }
     let mut doors = HashMap::new();
     for (transport, local, listener) in listeners {
         doors.extend(open(&streams, transport, local, listener));

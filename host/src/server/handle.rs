@@ -23,6 +23,7 @@ use crate::lanes::post::{PostOffice, Seats};
 use crate::lanes::seat::{CaptureOrder, Command, LaneReport};
 use crate::limits::{self, Clocks};
 use crate::net::Outside;
+use crate::net::icmp::Icmp;
 use crate::shield::Report;
 use crate::tables::SharedTables;
 use crate::tls::Keyroom;
@@ -54,6 +55,8 @@ pub struct Handle {
     pub(super) started: Instant,
     pub(super) recordings: Option<View>,
     pub(super) kernel: Arc<Kernel>,
+    /// Where a relay runs.
+    pub(super) icmp: Option<Arc<Icmp>>,
     /// What the start found that is not as it should be.
     pub(super) noted: Vec<String>,
     pub(super) clocks: Clocks,
@@ -96,6 +99,9 @@ pub struct StatusReport {
     /// What the kernel carries of a relay's media, or why it does not.
     #[serde(default)]
     pub kernel_path: Option<String>,
+    /// Whether the network's complaints about a relay's media are heard, or why not.
+    #[serde(default)]
+    pub icmp: Option<String>,
     /// What works until this machine is busy, and what to do about it.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -202,6 +208,7 @@ impl Handle {
                 Recordings { folder: view.folder().display().to_string(), written, lost }
             }),
             warnings: self.warnings(),
+            icmp: self.icmp.as_ref().map(|icmp| icmp.report()),
             kernel_path: self.recordings.as_ref().map(|_| self.kernel.report()),
         }
     }

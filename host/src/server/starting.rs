@@ -29,6 +29,7 @@ use crate::lanes::mailbox::Mailbox;
 use crate::lanes::post::{PostOffice, Seats};
 use crate::lanes::seat::{Seat, Service};
 use crate::limits;
+use crate::net::icmp::Icmp;
 use crate::net::streams::Streams;
 use crate::net::{Outside, outside};
 use crate::store::Store;
@@ -88,7 +89,9 @@ impl Starting<'_> {
         drop((outside, recorder));
         let keyroom = Keyroom::new(tls::lower(&settings));
         let connections = Streams::new(post.clone(), keyroom.clone()).guarded_by(tables["proxy"].clone());
-        let outside = outside::start(errands, post.clone(), connections, streams);
+        let relays = plans.iter().zip(seats_of(&plans)).find(|(plan, _)| plan.name == "relay");
+        let (icmp, ears) = relays.map(|(_, seats)| Icmp::open(seats)).unzip();
+        let outside = outside::start(errands, post.clone(), connections, streams, ears);
         let outside = outside.map_err(|error| no_threads(&error))?;
         let history = collector.history();
         let (file, started) = (self.settings.path.clone(), Instant::now());
@@ -111,6 +114,7 @@ impl Starting<'_> {
             started,
             recordings: view,
             kernel,
+            icmp,
             noted,
             clocks: limits::Clocks::now(),
             belongings,
