@@ -1,7 +1,7 @@
 //! Paths: how bytes travel between a socket of ours and a remote address.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// How SIP bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,5 +124,66 @@ impl Flow {
 
 /// The address a host literal names: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`.
 pub fn literal(host: &str) -> Option<IpAddr> {
-    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).parse().ok()
+    match host.as_bytes().first()? {
+        b'0'..=b'9' => dotted(host).map(IpAddr::V4).or_else(|| host.parse().ok()),
+        b'[' => host.strip_prefix('[').and_then(|h| h.strip_suffix(']'))?.parse().ok(),
+        b':' | b'a'..=b'f' | b'A'..=b'F' => host.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Four decimal numbers without leading zeros, as nearly all are written.
+fn dotted(host: &str) -> Option<Ipv4Addr> {
+    let (mut octets, mut place, mut digits, mut number) = ([0; 4], 0, 0, 0u16);
+    for byte in host.bytes() {
+        match byte {
+            b'0'..=b'9' if digits == 0 || (digits < 3 && number > 0) => {
+                number = number * 10 + u16::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' if digits > 0 && place < 3 => {
+                octets[place] = u8::try_from(number).ok()?;
+                (place, digits, number) = (place + 1, 0, 0);
+            }
+            _ => return None,
+        }
+    }
+    octets[3] = u8::try_from(number).ok()?;
+    (place == 3 && digits > 0).then(|| Ipv4Addr::from(octets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_literal_is_what_the_standard_library_takes_for_an_address() {
+        for host in [
+            "192.0.2.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "256.0.0.1",
+            "01.0.0.1",
+            "1.2.3",
+            "1.2.3.4.5",
+            "1..2.3",
+            "1.2.3.",
+            ".1.2.3",
+            "1.2.3.4a",
+            "1000.1.1.1",
+            "",
+            "2001:db8::1",
+            "::1",
+            "::ffff:192.0.2.1",
+            "fe80::1",
+            "FE80::1",
+            "cafe",
+            "1.example.com",
+            "example.com",
+            "00.0.0.0",
+        ] {
+            assert_eq!(literal(host), host.parse().ok(), "{host}");
+            assert_eq!(literal(&format!("[{host}]")), host.parse().ok(), "[{host}]");
+        }
+    }
 }

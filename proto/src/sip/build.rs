@@ -114,7 +114,7 @@ impl Builder {
         let first = memchr::memchr(b'\r', &done.head).unwrap_or(0);
         let start = start_line(&done.head[..first]).0;
         let (head_end, body) = (head_end as u32, body as u32);
-        let index = Index { head_end, body, ..Index::of(start, done.lines) };
+        let index = Index::of(start, done.lines, head_end, body);
         let index = reindex::or_scanned((!done.odd).then_some(index), &done.head);
         Message::of(Bytes::from(done.head), index)
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::index::scan;
-use super::{Malformed, Message, Method, Name, Scheme, Uri, lex};
+use super::{Malformed, Message, Method, Name, Scheme, lex};
 
 /// Bytes a received message may have.
 pub(super) const MAX_MESSAGE: usize = 65_535;
@@ -44,7 +44,7 @@ fn without_leading_breaks(bytes: &Bytes) -> Bytes {
 fn check(message: &mut Message) -> Result<(), Malformed> {
     check_counts(message)?;
     check_request_uri(message)?;
-    if !message.via()?.params.are_well_formed() {
+    if !message.via()?.is_well_formed {
         return Err(Malformed::bad("a Via with an empty parameter"));
     }
     message.from()?;
@@ -62,25 +62,17 @@ fn check(message: &mut Message) -> Result<(), Malformed> {
 
 /// What must be there once, or at most once; and no more Vias than a path can have.
 fn check_counts(message: &Message) -> Result<(), Malformed> {
-    let [mut from, mut to, mut call_id, mut cseq, mut max_forwards, mut length, mut vias] = [0usize; 7];
-    for line in message.index.lines() {
-        match line.name {
-            Name::From => from += 1,
-            Name::To => to += 1,
-            Name::CallId => call_id += 1,
-            Name::CSeq => cseq += 1,
-            Name::MaxForwards => max_forwards += 1,
-            Name::ContentLength => length += 1,
-            Name::Via => vias += 1 + memchr::memchr_iter(b',', message.raw(line)).count(),
-            _ => {}
-        }
-    }
-    if [from, to, call_id, cseq].contains(&0) || vias == 0 {
+    const NEEDED: [Name; 5] = [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq];
+    const ALONE: [Name; 6] =
+        [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::ContentLength];
+    if !NEEDED.iter().all(|name| message.index.has(*name)) {
         return Err(Malformed::bad("one of Via, From, To, Call-ID and CSeq is missing"));
     }
-    if [from, to, call_id, cseq, max_forwards, length].iter().any(|&n| n > 1) {
+    if ALONE.iter().any(|name| message.index.has_several(*name)) {
         return Err(Malformed::bad("a header that must stand once stands more than once"));
     }
+    let commas = |line| memchr::memchr_iter(b',', message.raw(line)).count();
+    let vias: usize = message.lines(Name::Via).map(|line| 1 + commas(line)).sum();
     if vias > MAX_VIAS && message.values(Name::Via).count() > MAX_VIAS {
         return Err(Malformed { status: 483, why: "more than 70 Vias" });
     }
@@ -92,7 +84,7 @@ fn check_request_uri(message: &Message) -> Result<(), Malformed> {
     if !message.is_request() {
         return Ok(());
     }
-    let uri = Uri::parse(message.request_uri())?;
+    let uri = message.uri()?;
     match uri.scheme {
         Scheme::Sip | Scheme::Sips if !uri.headers.is_empty() => {
             Err(Malformed::bad("a request URI with headers in it"))

@@ -54,6 +54,9 @@ pub(super) struct Start {
 pub(super) struct Index {
     pub(super) start: Start,
     pub(super) lines: Vec<Line>,
+    /// Which names stand in it, and which more than once: most that are asked for do not.
+    present: Names,
+    repeated: Names,
     /// Where the empty line begins: the end of the last header line.
     pub(super) head_end: u32,
     /// Where the body begins.
@@ -63,84 +66,106 @@ pub(super) struct Index {
     pub(super) reads: Reads,
 }
 
+/// A set of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Names(u64);
+
+const _: () = assert!((Name::Other as u32) < u64::BITS, "one bit for each name");
+
+impl Names {
+    fn of(name: Name) -> Names {
+        Names(1 << name as u32)
+    }
+}
+
 /// Indexes `bytes`, which begin with a start line; says what was wrong first.
 pub(super) fn scan(bytes: &[u8]) -> (Index, Option<Malformed>) {
     let first = text_line(bytes, 0);
     let (start, mut flaw) = start_line(&bytes[..first.end]);
-    let mut index = Index::of(start, Vec::with_capacity(ROOM));
-    let mut at = first.next;
+    let mut lines = Vec::with_capacity(ROOM);
+    let (mut at, mut returns) = (first.next, 0);
     loop {
         let line = text_line(bytes, at);
         if line.end == at {
-            let ended = line.next > at;
-            (index.head_end, index.body) = (at as u32, line.next as u32);
-            let open = Malformed::bad("the head does not end with an empty line");
-            return (index, flaw.or((!ended).then_some(open)));
+            let head = &bytes[first.next..at];
+            flaw = flaw.or(bare_return(head, returns)).or((line.next == at).then_some(OPEN));
+            return (Index::of(start, lines, at as u32, line.next as u32), flaw);
         }
-        let (entry, next, wrong) = header_line(bytes, at, line);
-        flaw = flaw.or(wrong).or(index.full());
-        index.lines.push(entry);
-        at = next;
+        let (last, folds) = fold(bytes, line, &mut returns);
+        let (entry, wrong) = header_line(bytes, at, line, (last, folds));
+        flaw = flaw.or(wrong).or((lines.len() >= MAX_LINES).then_some(TOO_MANY));
+        lines.push(entry);
+        at = last.next;
     }
 }
+
+const OPEN: Malformed = Malformed::bad("the head does not end with an empty line");
+const TOO_MANY: Malformed = Malformed { status: 513, why: "too many header lines" };
 
 /// One line of text: where it ends without its line break, and where the next begins.
 #[derive(Clone, Copy)]
 struct TextLine {
     end: usize,
     next: usize,
-    /// A carriage return stands in it that ends nothing.
-    has_bare_return: bool,
 }
 
-fn text_line(bytes: &[u8], at: usize) -> TextLine {
-    let (mut from, mut has_bare_return) = (at, false);
-    loop {
-        let Some(length) = memchr::memchr2(b'\r', b'\n', &bytes[from..]) else {
-            return TextLine { end: bytes.len(), next: bytes.len(), has_bare_return };
-        };
-        let end = from + length;
-        let next = match (bytes[end], bytes.get(end + 1)) {
-            (b'\n', _) => Some(end + 1),
-            (_, Some(b'\n')) => Some(end + 2),
-            _ => None,
-        };
-        if let Some(next) = next {
-            return TextLine { end, next, has_bare_return };
-        }
-        (from, has_bare_return) = (end + 1, true);
+impl TextLine {
+    /// Carriage returns in its line break.
+    fn returns(self) -> usize {
+        usize::from(self.next - self.end == 2)
     }
 }
 
-/// Reads the header line that begins at `at`, with its folds. Gives its entry, where the next line begins, and what
-/// is wrong with it.
-fn header_line(bytes: &[u8], at: usize, first: TextLine) -> (Line, usize, Option<Malformed>) {
-    let (last, folds, mut flaw) = fold(bytes, first);
+fn text_line(bytes: &[u8], at: usize) -> TextLine {
+    let Some(length) = memchr::memchr(b'\n', &bytes[at..]) else {
+        return TextLine { end: bytes.len(), next: bytes.len() };
+    };
+    let feed = at + length;
+    let is_crlf = feed > at && bytes[feed - 1] == b'\r';
+    TextLine { end: feed - usize::from(is_crlf), next: feed + 1 }
+}
+
+/// Whether there are more carriage returns in the head than those that end its lines.
+fn bare_return(head: &[u8], ending_lines: usize) -> Option<Malformed> {
+    let all = memchr::memchr_iter(b'\r', head).count();
+    (all > ending_lines).then_some(Malformed::bad("a carriage return without a line feed in the head"))
+}
+
+/// Reads the header line that begins at `at`: its entry, and what is wrong with it. `ends` is its last text line, and how
+/// many folds there are up to it.
+fn header_line(
+    bytes: &[u8],
+    at: usize,
+    first: TextLine,
+    ends: (TextLine, usize),
+) -> (Line, Option<Malformed>) {
+    let ((last, folds), mut flaw) = (ends, None);
     // Names are short: a look at each byte finds their end sooner than a search that first warms up.
     let colon = bytes[at..first.end].iter().position(|&byte| byte == b':');
     let raw_name = bytes[at..at + colon.unwrap_or(0)].trim_ascii_end();
     let name = Name::from_token(raw_name);
     if colon.is_none() || (name == Name::Other && !is_token_word(raw_name)) {
-        flaw = flaw.or(Some(Malformed::bad("a header line does not begin with a name and a colon")));
+        flaw = Some(Malformed::bad("a header line does not begin with a name and a colon"));
     }
     if folds > MAX_FOLDS || last.next - at > MAX_LINE {
         flaw = flaw.or(Some(Malformed { status: 513, why: "a header line is too long" }));
     }
     let (value, value_end) = trimmed(bytes, colon.map_or(at, |c| at + c + 1), last.end);
     let name_len = raw_name.len().min(usize::from(u16::MAX)) as u16;
-    (Line { at: at as u32, value, value_end, name_len, name }, last.next, flaw)
+    (Line { at: at as u32, value, value_end, name_len, name }, flaw)
 }
 
-/// Follows the folds of a header line: its last text line, how many folds there were, and bare CRs.
-fn fold(bytes: &[u8], first: TextLine) -> (TextLine, usize, Option<Malformed>) {
-    let (mut last, mut folds, mut bare) = (first, 0, first.has_bare_return);
+/// Follows the folds of a header line: its last text line, and how many folds there were. Counts the carriage returns that
+/// end lines.
+fn fold(bytes: &[u8], first: TextLine, returns: &mut usize) -> (TextLine, usize) {
+    let (mut last, mut folds) = (first, 0);
+    *returns += last.returns();
     while matches!(bytes.get(last.next), Some(b' ' | b'\t')) {
         last = text_line(bytes, last.next);
-        bare |= last.has_bare_return;
+        *returns += last.returns();
         folds += 1;
     }
-    let flaw = Malformed::bad("a carriage return without a line feed in the head");
-    (last, folds, bare.then_some(flaw))
+    (last, folds)
 }
 
 /// `from..to` without surrounding white space; empty at `from` when there is nothing else.
@@ -175,8 +200,8 @@ fn request_line_flaw(method: &[u8], uri: &[u8], version: &[u8]) -> Option<Malfor
         let digits = version[4..].iter().all(|b| b.is_ascii_digit() || *b == b'.');
         return Some(Malformed { status: if digits { 505 } else { 400 }, why: "the version is not SIP/2.0" });
     }
-    let odd = |&b: &u8| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f);
-    (uri.is_empty() || uri.iter().any(odd)).then_some(Malformed::bad("the request URI is not a URI"))
+    // Whoever reads the URI sees what else may be wrong with it.
+    uri.is_empty().then_some(Malformed::bad("the request URI is not a URI"))
 }
 
 fn status_line(line: &[u8], first_end: usize, second_at: usize) -> (Start, Option<Malformed>) {
@@ -196,18 +221,30 @@ fn start(status: u16, first_end: usize, second_at: usize, second_end: usize, end
 }
 
 impl Index {
-    /// With these lines and no end yet.
-    pub(super) fn of(start: Start, lines: Vec<Line>) -> Index {
-        Index { start, lines, head_end: 0, body: 0, text: ByteString::new(), reads: Reads::default() }
-    }
-
-    fn full(&self) -> Option<Malformed> {
-        (self.lines.len() >= MAX_LINES).then_some(Malformed { status: 513, why: "too many header lines" })
+    /// Of a start line and these header lines, with the places where head and body end and begin.
+    pub(super) fn of(start: Start, lines: Vec<Line>, head_end: u32, body: u32) -> Index {
+        let (mut present, mut repeated) = (Names::default(), Names::default());
+        for line in &lines {
+            repeated.0 |= present.0 & Names::of(line.name).0;
+            present.0 |= Names::of(line.name).0;
+        }
+        let (text, reads) = (ByteString::new(), Reads::default());
+        Index { start, lines, present, repeated, head_end, body, text, reads }
     }
 
     /// All header lines in order.
     pub(super) fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// Whether a line of this name is there.
+    pub(super) fn has(&self, name: Name) -> bool {
+        self.present.0 & Names::of(name).0 != 0
+    }
+
+    /// Whether there are several lines of this name.
+    pub(super) fn has_several(&self, name: Name) -> bool {
+        self.repeated.0 & Names::of(name).0 != 0
     }
 
     /// Where a line begins and where the next one does.

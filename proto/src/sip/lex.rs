@@ -8,6 +8,12 @@ pub(super) fn is_lws(byte: u8) -> bool {
 /// Without surrounding white space and folds.
 pub(super) fn trim(text: &str) -> &str {
     let bytes = text.as_bytes();
+    if let [first, .., last] = bytes
+        && !is_lws(*first)
+        && !is_lws(*last)
+    {
+        return text;
+    }
     let Some(first) = bytes.iter().position(|&b| !is_lws(b)) else { return "" };
     let last = bytes.iter().rposition(|&b| !is_lws(b)).unwrap_or(first);
     &text[first..=last]
@@ -51,6 +57,21 @@ impl ByteSet {
 
     pub(super) fn has(&self, byte: u8) -> bool {
         self.0[usize::from(byte)]
+    }
+
+    /// Where the first of the set stands.
+    pub(super) fn first_in(&self, bytes: &[u8]) -> Option<usize> {
+        // Most stretches have none of them: eight bytes take one decision.
+        let (eights, _) = bytes.as_chunks::<8>();
+        let has_one = |eight: &[u8; 8]| eight.iter().fold(false, |one, byte| one | self.has(*byte));
+        let clear = 8 * eights.iter().take_while(|eight| !has_one(eight)).count();
+        let place = bytes[clear..].iter().position(|&byte| self.has(byte));
+        place.map(|place| clear + place)
+    }
+
+    /// Where the first that is not of the set stands.
+    pub(super) fn first_not_in(&self, bytes: &[u8]) -> Option<usize> {
+        bytes.iter().position(|&byte| !self.has(byte))
     }
 
     /// Whether these are of the set, and there are some.
@@ -99,8 +120,7 @@ pub(super) fn quoted_end(text: &[u8], open: usize) -> Option<usize> {
 /// Splits at `separator` where it stands outside quoted strings, angle brackets and comments. What an unclosed quote
 /// or bracket opens runs to the end.
 pub(super) fn split(text: &str, separator: u8) -> Split<'_> {
-    let is_plain = memchr::memchr3(b'"', b'<', b'(', text.as_bytes()).is_none();
-    Split { rest: Some(text), separator, is_plain }
+    Split { rest: Some(text), separator }
 }
 
 /// See [`split`].
@@ -108,8 +128,6 @@ pub(super) fn split(text: &str, separator: u8) -> Split<'_> {
 pub(super) struct Split<'a> {
     rest: Option<&'a str>,
     separator: u8,
-    /// Nothing is quoted, bracketed or commented in it: every separator counts.
-    is_plain: bool,
 }
 
 impl<'a> Iterator for Split<'a> {
@@ -117,8 +135,7 @@ impl<'a> Iterator for Split<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let text = self.rest?;
-        let find = if self.is_plain { memchr::memchr } else { find_outside };
-        let Some(at) = find(self.separator, text.as_bytes()) else {
+        let Some(at) = find_outside(self.separator, text.as_bytes()) else {
             self.rest = None;
             return Some(trim(text));
         };
@@ -213,23 +230,21 @@ pub(super) fn decimal_saturating(text: &str) -> Option<u32> {
 }
 
 /// A decimal number of digits only (`str::parse` would take a sign).
-pub(super) fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
-    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+pub(super) fn decimal<T: TryFrom<u64>>(text: &str) -> Option<T> {
+    let add = |number: u64, byte: u8| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    };
+    let number = text.bytes().try_fold(0, add).filter(|_| !text.is_empty())?;
+    T::try_from(number).ok()
 }
 
 /// Appends a number in decimal digits.
 pub(super) fn push_decimal(to: &mut String, number: u32) {
-    let mut digits = [b'0'; 10];
-    let (mut first, mut rest) = (digits.len() - 1, number);
-    loop {
-        digits[first] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-        first -= 1;
+    if number >= 10 {
+        push_decimal(to, number / 10);
     }
-    to.push_str(std::str::from_utf8(&digits[first..]).unwrap_or_default());
+    to.push(char::from(b'0' + (number % 10) as u8));
 }
 
 #[cfg(test)]

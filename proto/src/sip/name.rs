@@ -77,7 +77,7 @@ macro_rules! names {
             Other,
         }
 
-        /// The long forms, in the order of [`Name`], so that the most common are found first.
+        /// The long forms, in the order of [`Name`].
         const LONG: &[(&str, Name)] = &[$(($long, Name::$variant),)*];
 
         /// The name with this compact form (lower case).
@@ -153,22 +153,23 @@ names! {
     WwwAuthenticate "WWW-Authenticate",
 }
 
-/// Names of one length at most.
-const SAME_LENGTH: usize = 12;
+/// Places in [`LONG`] by [`shape`], the rest filled with a place beyond it.
+const BY_SHAPE: [u8; SHAPES] = by_shape();
+const SHAPES: usize = 256;
 
-/// Places in [`LONG`] by length of the name, the rest filled with a place beyond it.
-const BY_LENGTH: [[u8; SAME_LENGTH]; 24] = by_length();
+/// What length, first and last letter of a name come to, in any case: something else for each that we know.
+const fn shape(length: usize, first: u8, last: u8) -> usize {
+    (length + 24 * (first | 0x20) as usize + 9 * (last | 0x20) as usize) % SHAPES
+}
 
-const fn by_length() -> [[u8; SAME_LENGTH]; 24] {
-    let mut places = [[u8::MAX; SAME_LENGTH]; 24];
+const fn by_shape() -> [u8; SHAPES] {
+    let mut places = [u8::MAX; SHAPES];
     let mut at = 0;
     while at < LONG.len() {
-        let same = &mut places[LONG[at].0.len()];
-        let mut free = 0;
-        while same[free] != u8::MAX {
-            free += 1;
-        }
-        same[free] = at as u8;
+        let long = LONG[at].0.as_bytes();
+        let shape = shape(long.len(), long[0], long[long.len() - 1]);
+        assert!(places[shape] == u8::MAX, "two names of one shape: other factors tell them apart");
+        places[shape] = at as u8;
         at += 1;
     }
     places
@@ -182,21 +183,16 @@ impl Name {
 
     /// From the wire, any case, long or compact.
     pub fn from_token(token: &[u8]) -> Name {
-        let (first, last) = match token {
+        let place = match token {
             [letter] => return from_compact(letter.to_ascii_lowercase()),
-            [first, .., last] => (*first, *last),
+            [first, .., last] => BY_SHAPE[shape(token.len(), *first, *last)],
             [] => return Name::Other,
         };
-        let Some(candidates) = BY_LENGTH.get(token.len()) else { return Name::Other };
-        let found = candidates.iter().map_while(|&at| LONG.get(usize::from(at)));
-        let mut found = found.filter(|(long, _)| {
-            // Most candidates of one length differ at an end already.
-            let long = long.as_bytes();
-            let ends =
-                long[0].eq_ignore_ascii_case(&first) && long[long.len() - 1].eq_ignore_ascii_case(&last);
-            ends && (long == token || long.eq_ignore_ascii_case(token))
-        });
-        found.next().map_or(Name::Other, |&(_, name)| name)
+        match LONG.get(usize::from(place)) {
+            Some(&(long, name)) if long.as_bytes() == token => name,
+            Some(&(long, name)) if long.as_bytes().eq_ignore_ascii_case(token) => name,
+            _ => Name::Other,
+        }
     }
 }
 

@@ -1,14 +1,15 @@
-//! What has been read of a message: From, To and the topmost Via are asked for dozens of times on a call's way through
+//! What has been read of a message: the request URI, From, To and the topmost Via are asked for dozens of times on a call's way through
 //! a proxy. Each is read the first time somebody asks, and afterwards found by its places.
 
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use super::{Malformed, Message, NameAddr, Params, Via, lex};
+use super::{Malformed, Message, NameAddr, Params, Scheme, Uri, Via, lex};
 
 /// Places by header, relative to the message's first byte; or why it can't be read.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
+    pub(super) uri: OnceLock<Result<UriAt, Malformed>>,
     pub(super) from: OnceLock<Result<AddressAt, Malformed>>,
     pub(super) to: OnceLock<Result<AddressAt, Malformed>>,
     pub(super) via: OnceLock<Result<ViaAt, Malformed>>,
@@ -27,6 +28,7 @@ impl Reads {
         for address in [&mut self.from, &mut self.to] {
             *address = moved(address.take(), |at| at.moved(cut, by));
         }
+        self.uri = moved(self.uri.take(), |at| at.moved(cut, by));
         self.via = moved(self.via.take(), |at| at.moved(cut, by));
     }
 }
@@ -80,6 +82,49 @@ impl Span {
     }
 }
 
+/// A [`Uri`] by its places.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UriAt {
+    raw: Span,
+    scheme: Scheme,
+    user: Span,
+    host: Span,
+    port: Option<u16>,
+    params: Span,
+    headers: Span,
+}
+
+impl UriAt {
+    pub(super) fn of(message: &[u8], uri: &Uri<'_>) -> UriAt {
+        let [raw, user, host, params, headers] =
+            [uri.raw, uri.user, uri.host, uri.params.0, uri.headers].map(|piece| Span::of(message, piece));
+        UriAt { raw, scheme: uri.scheme, user, host, port: uri.port, params, headers }
+    }
+
+    fn moved(&self, cut: &Range<usize>, by: i64) -> Option<UriAt> {
+        Some(UriAt {
+            raw: self.raw.moved(cut, by)?,
+            user: self.user.moved(cut, by)?,
+            host: self.host.moved(cut, by)?,
+            params: self.params.moved(cut, by)?,
+            headers: self.headers.moved(cut, by)?,
+            ..*self
+        })
+    }
+
+    pub(super) fn over<'a>(&self, message: &'a Message) -> Uri<'a> {
+        Uri {
+            raw: self.raw.over(message),
+            scheme: self.scheme,
+            user: self.user.over(message),
+            host: self.host.over(message),
+            port: self.port,
+            params: Params(self.params.over(message)),
+            headers: self.headers.over(message),
+        }
+    }
+}
+
 /// A [`NameAddr`] by its places.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AddressAt {
@@ -127,13 +172,14 @@ pub(super) struct ViaAt {
     port: Option<u16>,
     params: Span,
     branch: Span,
+    is_well_formed: bool,
 }
 
 impl ViaAt {
     pub(super) fn of(message: &[u8], via: &Via<'_>) -> ViaAt {
         let [transport, host, params, branch] =
             [via.transport, via.host, via.params.0, via.branch].map(|piece| Span::of(message, piece));
-        ViaAt { transport, host, port: via.port, params, branch }
+        ViaAt { transport, host, port: via.port, params, branch, is_well_formed: via.is_well_formed }
     }
 
     fn moved(&self, cut: &Range<usize>, by: i64) -> Option<ViaAt> {
@@ -149,6 +195,7 @@ impl ViaAt {
             port: self.port,
             params: if ends_with_it { longer } else { self.params.moved(cut, by)? },
             branch: self.branch.moved(cut, by)?,
+            is_well_formed: self.is_well_formed,
         })
     }
 
@@ -159,6 +206,7 @@ impl ViaAt {
             port: self.port,
             params: Params(self.params.over(message)),
             branch: self.branch.over(message),
+            is_well_formed: self.is_well_formed,
         }
     }
 }

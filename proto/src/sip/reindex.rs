@@ -54,13 +54,16 @@ pub(super) fn after(old: &Index, splices: &[Splice]) -> Option<Index> {
         if way.drops(old.span(number)) {
             continue;
         }
-        let value = way.moved_to(line.value)?;
-        let value_end = way.moved_to(line.value_end)?;
+        let touched = way.splices.first().is_some_and(|splice| splice.cut.start < old.span(number).1);
+        let (value, value_end) = match touched {
+            true => (way.moved_to(line.value)?, way.moved_to(line.value_end)?),
+            false => (shifted(line.value, way.moved)?, shifted(line.value_end, way.moved)?),
+        };
         way.lines.push(Line { at, value, value_end, ..*line });
     }
     let head_end = way.moved_to(old.head_end)?;
     let body = head_end + (old.body - old.head_end);
-    Some(Index { head_end, body, ..Index::of(start, way.lines) })
+    Some(Index::of(start, way.lines, head_end, body))
 }
 
 /// A walk over a message from its begin to its end, splice by splice.

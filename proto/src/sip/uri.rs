@@ -138,8 +138,11 @@ impl Marks {
     /// All of them in one walk: URIs are read more often than anything else.
     fn of(raw: &[u8]) -> Result<Marks, Malformed> {
         let mut marks = Marks::default();
-        for (at, &byte) in raw.iter().enumerate().filter(|(_, byte)| OF_NOTE.has(**byte)) {
-            let place = match byte {
+        let mut next = 0;
+        while let Some(length) = OF_NOTE.first_in(&raw[next..]) {
+            let at = next + length;
+            next = at + 1;
+            let place = match raw[at] {
                 b':' if marks.scheme.is_none() => &mut marks.scheme,
                 b':' if marks.at.is_none() => &mut marks.password,
                 b'@' if marks.at.is_none() => {
@@ -174,7 +177,7 @@ impl Scheme {
 
 /// `host`, `host:port`, `[IPv6]`, `[IPv6]:port`; white space around the colon is allowed (Via, RFC 3261 §25.1).
 pub(super) fn host_port(text: &str) -> Result<(&str, Option<u16>), Malformed> {
-    let name = text.bytes().position(|byte| !OF_A_NAME.has(byte)).unwrap_or(text.len());
+    let name = OF_A_NAME.first_not_in(text.as_bytes()).unwrap_or(text.len());
     let (host, rest) = match text.as_bytes().get(name) {
         None | Some(b':') if name > 0 => text.split_at(name),
         _ => spaced_or_bracketed(text)?,

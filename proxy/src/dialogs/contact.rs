@@ -90,7 +90,8 @@ impl Proxy {
         let makes_dialog = response.status().is_some_and(|status| (101..300).contains(&status));
         let behind_others = !branch.target.path.is_empty()
             || context.routed.next(&context.request).is_some()
-            || (context.role == Role::Begins && !routes_behind(context, response, &self.config).is_empty());
+            || (context.role == Role::Begins
+                && routes_behind(context, response, &self.config).next().is_some());
         if !makes_dialog
             || behind_others
             || context.request.method() == Method::Register
@@ -183,9 +184,8 @@ impl Proxy {
 
     /// The Contact that a request in a dialog means when its URI is one of our names for it: as the party wrote it, if
     /// the call is remembered; else as it registered it.
-    pub(crate) fn contact_meant(&self, cx: &Cx<'_>, request: &Message, uri: &str) -> Option<String> {
-        let uri = Uri::parse(uri).ok()?;
-        let named = Named::read(&uri, cx.now, &self.config)?;
+    pub(crate) fn contact_meant(&self, cx: &Cx<'_>, request: &Message, uri: &Uri<'_>) -> Option<String> {
+        let named = Named::read(uri, cx.now, &self.config)?;
         let tags = [request.from_tag(), request.to_tag()];
         let written = self.calls.receivers_contact(request.call_id(), tags);
         written.map(str::to_owned).or_else(|| {

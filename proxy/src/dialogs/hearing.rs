@@ -26,7 +26,7 @@ impl Proxy {
         let session = self.session_with(cx, context, index, response);
         if let Some(call) = context.call.as_ref().and_then(|call| self.calls.find(call)) {
             call.anchored |= context.branches[index].session().is_some();
-            let route = routes_behind(context, response, &self.config);
+            let route = routes_behind(context, response, &self.config).map(Box::from).collect();
             let callee = Peer { flow, contact: contact_of(response), route, cseq: 0 };
             call.heard(Dialog { to_tag: to_tag.into(), callee, session });
         }
@@ -128,13 +128,20 @@ fn speaks_of_media(request: &Message) -> bool {
 
 /// The Record-Routes that proxies between us and the callee have added, the nearest first. Of ours there are two or three
 /// where the two sides meet different listeners.
-pub(crate) fn routes_behind(context: &Context, response: &Message, config: &Config) -> Box<[Box<str>]> {
-    let values: Vec<&str> = response.values(Name::RecordRoute).collect();
-    let above = values.len().saturating_sub(context.request.values(Name::RecordRoute).count());
-    let is_ours = |value: &&&str| {
+pub(crate) fn routes_behind<'m>(
+    context: &Context,
+    response: &'m Message,
+    config: &Config,
+) -> impl Iterator<Item = &'m str> {
+    let all = response.values(Name::RecordRoute).count();
+    let above = all.saturating_sub(context.request.values(Name::RecordRoute).count());
+    let is_ours = |value: &&str| {
         let uri = NameAddr::parse(value).and_then(|route| route.uri());
         uri.is_ok_and(|uri| config.is_ours(uri.host, uri.port))
     };
-    let ours = values[..above].iter().rev().take_while(is_ours).count();
-    values[..above - ours].iter().rev().map(|value| Box::from(*value)).collect()
+    let mut nearest: Vec<&str> = Vec::with_capacity(above);
+    nearest.extend(response.values(Name::RecordRoute).take(above));
+    nearest.reverse();
+    let ours = nearest.iter().copied().take_while(is_ours).count();
+    nearest.into_iter().skip(ours)
 }

@@ -140,8 +140,10 @@ impl Proxy {
 
     fn way(&self, cx: &Cx<'_>, request: &Message, routed: &Routed, flow: &Flow) -> Option<Way> {
         let Some(token) = &routed.token else { return self.way_of_call(request, flow) };
-        let meant = self.contact_meant(cx, request, routed.uri(request));
-        let meant = meant.or_else(|| gruu::contact_of(cx.now, routed.uri(request), &self.config, cx.tables));
+        let meant = routed.uri_read(request).ok().and_then(|uri| {
+            let named = self.contact_meant(cx, request, &uri);
+            named.or_else(|| gruu::contact_of(cx.now, &uri, &self.config, cx.tables))
+        });
         let mut way = self.way_of_token(cx, request, routed, token);
         if way.of_record && self.calls.is_apart(request.call_id(), [request.from_tag(), request.to_tag()]) {
             way.session = None;

@@ -76,7 +76,7 @@ impl Proxy {
 }
 
 fn between<'m>(edit: Edit<'m>, message: &'m Message, from_friend: bool, to_friend: bool) -> Edit<'m> {
-    let has = |name| message.text(name).is_some();
+    let has = |name| message.has(name);
     let hidden = !to_friend && wants_privacy(message);
     let edit = match has(Name::PAssertedIdentity) && (!from_friend || hidden) {
         true => edit.remove(Name::PAssertedIdentity),

@@ -255,9 +255,11 @@ fn is_public_name(uri: &Uri<'_>, config: &Config) -> bool {
 
 /// Whether there is anything to open: names stand in few places.
 fn shows_names(message: &Message) -> bool {
-    let says = |name| message.values(name).any(|value| value.contains(PREFIX));
+    // The prefix ends with what hardly any other address has in it.
+    let hints = |text: &str| text.contains('~') && text.contains(PREFIX);
+    let says = |name| message.values(name).any(hints);
     match message.is_request() {
-        true => message.request_uri().contains(PREFIX) || says(Name::Route),
+        true => hints(message.request_uri()) || says(Name::Route),
         false => {
             says(Name::RecordRoute)
                 || (message.method() == Method::Register && (says(Name::Path) || says(Name::Contact)))

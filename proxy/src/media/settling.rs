@@ -6,7 +6,6 @@ use proto::control::Session;
 use proto::event::Sighting;
 use proto::node::Flow;
 use proto::sdp::Sdp;
-use proto::sip::Uri;
 use proto::tables::{Anchor, Fact};
 
 use crate::forwarding::branches::Step;
@@ -79,7 +78,7 @@ impl Proxy {
         let anchor = self.wish(context, index);
         // What is settled by configuration needs no look at addresses.
         let caller = if anchor == Anchor::Never { None } else { self.caller_party(context) };
-        let target = || canonical(&Uri::parse(context.request.request_uri()).ok()?, &self.config);
+        let target = || canonical(&context.request.uri().ok()?, &self.config);
         let remembered = anchor == Anchor::Auto
             && target().is_some_and(|target| cx.tables.remembers(Fact::NeedsRelay, &target));
         Seen {
@@ -193,8 +192,7 @@ impl Proxy {
         if reveals(&party).is_none() {
             return;
         }
-        let target =
-            Uri::parse(context.request.request_uri()).ok().and_then(|uri| canonical(&uri, &self.config));
+        let target = context.request.uri().ok().and_then(|uri| canonical(&uri, &self.config));
         let Some((target, call)) = target.zip(context.call.clone()) else { return };
         if !cx.tables.remembers(Fact::NeedsRelay, &target) {
             cx.tables.remember(Fact::NeedsRelay, &target);

@@ -117,7 +117,7 @@ fn verdict_of(message: &Message) -> (Option<Session>, Params<'_>) {
 
 /// Takes off what only our own nodes write.
 pub(crate) fn strip<'m>(edit: Edit<'m>, message: &Message) -> Edit<'m> {
-    if !message.headers().any(|header| OURS.contains(&header.name)) {
+    if !OURS.iter().any(|name| message.has(*name)) {
         return edit;
     }
     OURS.into_iter().fold(edit, Edit::remove)

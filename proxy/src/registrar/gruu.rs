@@ -61,9 +61,9 @@ impl Device {
 }
 
 /// The Contact of the device a URI means now: what it is to find in the request line.
-pub(crate) fn contact_of(now: Moment, uri: &str, config: &Config, tables: &dyn Tables) -> Option<String> {
-    let uri = Uri::parse(uri).ok().filter(|uri| config.is_ours(uri.host, uri.port))?;
-    let (aor, device) = meant(&uri, config)?.ok()?;
+pub(crate) fn contact_of(now: Moment, uri: &Uri<'_>, config: &Config, tables: &dyn Tables) -> Option<String> {
+    uri.params.get("gr").filter(|_| config.is_ours(uri.host, uri.port))?;
+    let (aor, device) = meant(uri, config)?.ok()?;
     let bindings = tables.bindings(&aor);
     let found = bindings.into_iter().find(|binding| device.is_at(binding) && binding.is_live(now.wall))?;
     Some(found.contact)

@@ -1,7 +1,7 @@
 //! Route information preprocessing (RFC 3261 §16.4): what a request says about its way, and which of it is ours.
 
 use proto::node::Flow;
-use proto::sip::{Edit, Message, Name, NameAddr, Uri};
+use proto::sip::{Edit, Malformed, Message, Name, NameAddr, Uri};
 
 use crate::config::{Config, Listener, Standing};
 use crate::dialogs::tokens::{Seal, Token};
@@ -28,7 +28,7 @@ impl Routed {
     pub(crate) fn read(request: &Message, config: &Config, unix: u64) -> Routed {
         let mut routed = Routed::default();
         let seal = Seal::of(request, &config.token_keys, unix);
-        if let Some(token) = token_in(request.request_uri(), seal) {
+        if let Some(token) = request.uri().ok().and_then(|uri| token_in(&uri, seal)) {
             // §16.4: the request URI is a value we once put in a Record-Route.
             routed.token = Some(token);
             routed.unstrict = request.routes().flatten().last().map(|last| last.raw_uri.to_owned());
@@ -79,6 +79,11 @@ impl Routed {
         self.unstrict.as_deref().unwrap_or(request.request_uri())
     }
 
+    /// The same, read.
+    pub(crate) fn uri_read<'a>(&'a self, request: &'a Message) -> Result<Uri<'a>, Malformed> {
+        self.unstrict.as_deref().map_or_else(|| request.uri(), Uri::parse)
+    }
+
     /// Takes off what is ours.
     pub(crate) fn apply<'m>(&self, edit: Edit<'m>, request: &Message, push: &[String]) -> Edit<'m> {
         let plain = push.is_empty() && self.unstrict.is_none() && self.strict_ahead(request).is_none();
@@ -102,8 +107,7 @@ impl Routed {
     }
 }
 
-fn token_in(uri: &str, seal: Seal<'_>) -> Option<Token> {
-    let uri = Uri::parse(uri).ok()?;
+fn token_in(uri: &Uri<'_>, seal: Seal<'_>) -> Option<Token> {
     // A token has a length no user name of ours has by chance; don't try keys on every request.
     if uri.user.len() < 20 { None } else { Token::open(seal, uri.user) }
 }

@@ -33,7 +33,7 @@ pub(crate) fn find(
 ) -> Result<Vec<Target>, Refusal> {
     // Nobody's credentials are checked where a PBX keeps the accounts, so nobody chooses the way either.
     if ways.sender.trunk.is_none()
-        && let Some(found) = ways.by_pbx(now, &Uri::parse(routed.uri(request))?, tables)
+        && let Some(found) = ways.by_pbx(now, &routed.uri_read(request)?, tables)
     {
         return found;
     }
@@ -43,7 +43,7 @@ pub(crate) fn find(
     if let Some(flow) = routed.edge {
         return Ok(vec![Target { at_edge: true, ..Target::by(Hops::Ready(vec![flow])) }]);
     }
-    let uri = Uri::parse(routed.uri(request))?;
+    let uri = routed.uri_read(request)?;
     if let Some(named) = contact::target_of(now, &uri, ways.config, tables) {
         return Ok(vec![named]);
     }
