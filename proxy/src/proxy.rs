@@ -20,7 +20,7 @@ use crate::forwarding::contexts::Context;
 use crate::forwarding::faces::Faces;
 use crate::gate::auth::Gate;
 use crate::gate::proven::Proven;
-use crate::hashing::{Keyed, Map};
+use crate::hashing::{Keyed, Numbered};
 use crate::media::relays::Relays;
 use crate::moment::Moment;
 use crate::part::{Outcome, RequestId};
@@ -44,9 +44,9 @@ pub struct Proxy {
     pub(crate) gate: Gate,
     pub(crate) proven: Proven,
     pub(crate) transactions: Transactions,
-    pub(crate) contexts: Map<ServerId, Box<Context>>,
-    pub(crate) clients: Map<ClientId, Owner>,
-    pub(crate) questions: Map<Ticket, (FlowId, Waiting)>,
+    pub(crate) contexts: Numbered<ServerId, Box<Context>>,
+    pub(crate) clients: Numbered<ClientId, Owner>,
+    pub(crate) questions: Numbered<Ticket, (FlowId, Waiting)>,
     pub(crate) tickets: u64,
     pub(crate) calls: Calls,
     pub(crate) relays: Relays,
@@ -110,18 +110,18 @@ impl Proxy {
             gate: Gate::new(&config, birth.lane.index),
             proven: Proven::default(),
             transactions: Transactions::new(config.timers, limit, &mut dice),
-            contexts: Map::with_hasher(keyed),
-            clients: Map::with_hasher(keyed),
-            questions: Map::with_hasher(keyed),
+            contexts: Numbered::default(),
+            clients: Numbered::default(),
+            questions: Numbered::default(),
             tickets: 0,
-            calls: Calls::new(keyed),
-            relays: Relays::new(keyed),
-            remembered: Remembered::new(keyed),
+            calls: Calls::new(keyed.clone()),
+            relays: Relays::new(keyed.clone()),
+            remembered: Remembered::new(keyed.clone()),
             brief: Brief::of(&config),
             trunks: Trunks::new(birth.dice(4), birth.dice(5), birth.dice(6), birth.lane),
             alarms: Queue::default(),
             draining: false,
-            keep_alive: KeepAlive::new(birth.dice(2), keyed).of_lane(birth.lane),
+            keep_alive: KeepAlive::new(birth.dice(2), keyed.clone()).of_lane(birth.lane),
             serving: Serving::new(birth.dice(3)).of_lane(birth.lane),
             resumed: false,
             followed: false,

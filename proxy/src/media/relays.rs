@@ -133,7 +133,7 @@ pub(crate) struct HeldAck {
 
 impl Relays {
     pub(crate) fn new(keyed: Keyed) -> Relays {
-        let ended = Ended { known: Map::with_hasher(keyed), until: VecDeque::new() };
+        let ended = Ended { known: Map::with_hasher(keyed.clone()), until: VecDeque::new() };
         Relays { sessions: Map::with_hasher(keyed), ended, silent: Vec::new() }
     }
 

@@ -71,7 +71,7 @@ impl KeepAlive {
         KeepAlive {
             dice,
             lane: Lane::default(),
-            watched: Map::with_hasher(keyed),
+            watched: Map::with_hasher(keyed.clone()),
             connections: BTreeSet::new(),
             expiries: BinaryHeap::new(),
             pings: Queue::default(),

@@ -70,7 +70,7 @@ pub(crate) struct Words {
 impl Pings {
     /// None yet.
     pub(crate) fn new(secret: Keyed) -> Pings {
-        let (asked, due) = (Map::with_hasher(secret), Queue::default());
+        let (asked, due) = (Map::with_hasher(secret.clone()), Queue::default());
         Pings { secret, lane: Lane::default(), asked, due, so_far: 0 }
     }
 
