@@ -9,8 +9,13 @@ use crate::sip::{Message, Name, Via, lex};
 
 /// The request with its topmost Via stamped; as it came when the Via tells the truth and asks for nothing.
 pub(super) fn stamped(request: Message, source: SocketAddr) -> Message {
-    let Some(written) = request.values(Name::Via).next() else { return request };
     let Ok(via) = request.via() else { return request };
+    if let Some(tail) = plain_stamp(&via, source) {
+        let params = Span::of(request.bytes(), via.params.0);
+        let from = params.to as usize - tail.from_end;
+        return request.rewritten(from..params.to as usize, &tail.text);
+    }
+    let Some(written) = request.values(Name::Via).next() else { return request };
     let Some(stamp) = stamp(written, &via, source) else { return request };
     let cut = Span::of(request.bytes(), written);
     // What is the same at the begin is left alone, and so is what was read of it.
@@ -18,6 +23,38 @@ pub(super) fn stamped(request: Message, source: SocketAddr) -> Message {
     let same = stamp.floor_char_boundary(same);
     request.rewritten(cut.from as usize + same..cut.to as usize, &stamp[same..])
 }
+
+/// What is to stand in the place of so many bytes at the end of a Via's parameters.
+struct Tail {
+    from_end: usize,
+    text: String,
+}
+
+/// What [`stamp`] says of a Via like nearly all: with plain parameters, `rport` without a value among them, `received` not.
+fn plain_stamp(via: &Via<'_>, source: SocketAddr) -> Option<Tail> {
+    let (mut params, mut after_rport) = (via.params.plain(), None);
+    for (name, value) in &mut params {
+        match value {
+            _ if name.eq_ignore_ascii_case("received") => return None,
+            None if name.eq_ignore_ascii_case("rport") && after_rport.is_none() => {
+                after_rport = Some(lex::offset_in(via.params.0, name) + name.len());
+            }
+            _ if name.eq_ignore_ascii_case("rport") => return None,
+            _ => {}
+        }
+    }
+    let is_plain = via.is_well_formed && !params.is_cut_short;
+    let behind = &via.params.0[after_rport.filter(|_| is_plain)?..];
+    let mut text = String::with_capacity(behind.len() + 48);
+    text.push('=');
+    lex::push_decimal(&mut text, u32::from(source.port()));
+    text.push_str(behind);
+    text.push_str(RECEIVED);
+    push_address(&mut text, source.ip().to_canonical());
+    Some(Tail { from_end: behind.len(), text })
+}
+
+const RECEIVED: &str = ";received=";
 
 /// The Via value anew, or `None` when there is nothing to add. Whatever `received` the sender wrote itself goes.
 fn stamp(written: &str, via: &Via<'_>, source: SocketAddr) -> Option<String> {
@@ -41,7 +78,7 @@ fn stamp(written: &str, via: &Via<'_>, source: SocketAddr) -> Option<String> {
         }
     }
     if asks_rport || !is_true {
-        stamped.push_str(";received=");
+        stamped.push_str(RECEIVED);
         push_address(&mut stamped, ip);
     }
     stamped.push_str(comment);
