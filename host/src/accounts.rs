@@ -105,7 +105,7 @@ impl Accounts {
         };
         let aors = match line.aors {
             Some(aors) => aors.into_iter().map(str::to_owned).collect(),
-            None => vec![format!("{}@", line.name)],
+            None => vec![[line.name, "@"].concat()],
         };
         let algorithms = line.algorithms.unwrap_or_default();
         Some(User {

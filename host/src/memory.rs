@@ -1,6 +1,6 @@
 //! Memory that was needed for a short while goes back to the system.
 //!
-//! A file of a hundred thousand accounts takes two hundred megabytes to read and six to keep. The allocator gives back what was
+//! A file of a hundred thousand accounts takes some thirty megabytes to read and six to keep. The allocator gives back what was
 //! freed when it is asked for more, a second later; a process that waits for phones never asks.
 
 /// After something large is done.

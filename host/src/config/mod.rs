@@ -1,6 +1,7 @@
 //! Configuration: one strict YAML file ([`schema`]), read whole, checked whole ([`check`]), then lowered to the
 //! services' own configurations ([`lower`]). A file with a fault starts nothing and, at a reload, changes nothing.
 
+mod accounts_file;
 pub mod check;
 pub mod errors;
 pub mod lower;
@@ -154,14 +155,9 @@ fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
 }
 
 fn read_users(name: &Path, context: &check::Context<'_>) -> Result<Vec<User>, ConfigError> {
-    let text = std::fs::read_to_string(name).map_err(|error| {
-        context.error(
-            "users",
-            format!("{} cannot be read: {error}", name.display()),
-            "name a readable file, or list the users here",
-        )
-    })?;
-    serde_yaml::from_str::<Option<Vec<User>>>(&text)
-        .map(Option::unwrap_or_default)
-        .map_err(|error| ConfigError::from_yaml(name, &error))
+    let unreadable = |error: std::io::Error| {
+        let what = format!("{} cannot be read: {error}", name.display());
+        context.error("users", what, "name a readable file, or list the users here")
+    };
+    accounts_file::read(name).map_err(unreadable)?
 }
