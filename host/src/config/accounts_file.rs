@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_can_not_be_cut_is_read_whole() {
         let scratch = std::env::temp_dir().join(format!("postern-accounts-{}", std::process::id()));
-        let mut read = |text: &str| {
+        let read = |text: &str| {
             std::fs::write(&scratch, text).unwrap();
             read(&scratch).unwrap()
         };

@@ -281,12 +281,11 @@ fn popped(name: Name) -> i32 {
 
 /// Appends a value with its line breaks as spaces.
 pub(super) fn push_flat(out: &mut Vec<u8>, value: &str) {
-    let from = out.len();
+    let mut from = out.len();
     out.extend_from_slice(value.as_bytes());
-    for byte in &mut out[from..] {
-        if matches!(byte, b'\r' | b'\n') {
-            *byte = b' ';
-        }
+    while let Some(length) = memchr::memchr2(b'\r', b'\n', &out[from..]) {
+        from += length;
+        out[from] = b' ';
     }
 }
 

@@ -133,15 +133,13 @@ pub(crate) fn routes_behind<'m>(
     response: &'m Message,
     config: &Config,
 ) -> impl Iterator<Item = &'m str> {
-    let all = response.values(Name::RecordRoute).count();
-    let above = all.saturating_sub(context.request.values(Name::RecordRoute).count());
+    let mut nearest: Vec<&str> = response.values(Name::RecordRoute).collect();
+    nearest.truncate(nearest.len().saturating_sub(context.request.values(Name::RecordRoute).count()));
+    nearest.reverse();
     let is_ours = |value: &&str| {
         let uri = NameAddr::parse(value).and_then(|route| route.uri());
         uri.is_ok_and(|uri| config.is_ours(uri.host, uri.port))
     };
-    let mut nearest: Vec<&str> = Vec::with_capacity(above);
-    nearest.extend(response.values(Name::RecordRoute).take(above));
-    nearest.reverse();
     let ours = nearest.iter().copied().take_while(is_ours).count();
     nearest.into_iter().skip(ours)
 }
