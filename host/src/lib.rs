@@ -16,6 +16,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod allocator;
 pub mod bindings;
 pub mod capture;
 pub mod cli;
