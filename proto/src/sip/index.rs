@@ -68,9 +68,9 @@ pub(super) struct Index {
 
 /// A set of names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Names(u64);
+struct Names(u128);
 
-const _: () = assert!((Name::Other as u32) < u64::BITS, "one bit for each name");
+const _: () = assert!((Name::Other as u32) < u128::BITS, "one bit for each name");
 
 impl Names {
     fn of(name: Name) -> Names {

@@ -153,26 +153,46 @@ names! {
     WwwAuthenticate "WWW-Authenticate",
 }
 
-/// Places in [`LONG`] by [`shape`], the rest filled with a place beyond it.
-const BY_SHAPE: [u8; SHAPES] = by_shape();
-const SHAPES: usize = 256;
-
-/// What length, first and last letter of a name come to, in any case: something else for each that we know.
-const fn shape(length: usize, first: u8, last: u8) -> usize {
-    (length + 24 * (first | 0x20) as usize + 9 * (last | 0x20) as usize) % SHAPES
+/// A place in [`LONG`] for what length, first and last letter of a name come to, in any case; the rest filled with a place
+/// beyond it.
+struct Shapes {
+    first: usize,
+    last: usize,
+    places: [u8; 256],
 }
 
-const fn by_shape() -> [u8; SHAPES] {
-    let mut places = [u8::MAX; SHAPES];
-    let mut at = 0;
-    while at < LONG.len() {
-        let long = LONG[at].0.as_bytes();
-        let shape = shape(long.len(), long[0], long[long.len() - 1]);
-        assert!(places[shape] == u8::MAX, "two names of one shape: other factors tell them apart");
-        places[shape] = at as u8;
-        at += 1;
+static SHAPES: Shapes = Shapes::of_all();
+
+impl Shapes {
+    const fn shape(&self, length: usize, first: u8, last: u8) -> usize {
+        (length + self.first * (first | 0x20) as usize + self.last * (last | 0x20) as usize)
+            % self.places.len()
     }
-    places
+
+    /// With the first factors by which each name that we know has a shape of its own.
+    const fn of_all() -> Shapes {
+        let mut shapes = Shapes { first: 1, last: 1, places: [u8::MAX; 256] };
+        while !shapes.fill() {
+            shapes.last = shapes.last % 64 + 1;
+            shapes.first += (shapes.last == 1) as usize;
+            shapes.places = [u8::MAX; 256];
+        }
+        shapes
+    }
+
+    const fn fill(&mut self) -> bool {
+        let mut at = 0;
+        while at < LONG.len() {
+            let long = LONG[at].0.as_bytes();
+            let shape = self.shape(long.len(), long[0], long[long.len() - 1]);
+            if self.places[shape] != u8::MAX {
+                return false;
+            }
+            self.places[shape] = at as u8;
+            at += 1;
+        }
+        true
+    }
 }
 
 impl Name {
@@ -185,7 +205,7 @@ impl Name {
     pub fn from_token(token: &[u8]) -> Name {
         let place = match token {
             [letter] => return from_compact(letter.to_ascii_lowercase()),
-            [first, .., last] => BY_SHAPE[shape(token.len(), *first, *last)],
+            [first, .., last] => SHAPES.places[SHAPES.shape(token.len(), *first, *last)],
             [] => return Name::Other,
         };
         match LONG.get(usize::from(place)) {

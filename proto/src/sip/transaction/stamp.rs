@@ -168,7 +168,10 @@ mod tests {
                 "OPTIONS sip:b@x SIP/2.0\r\nFrom: <sip:a@x>;tag=1\r\nVia: {via}\r\nTo: <sip:b@x>\r\nCall-ID: i\r\n\
                  CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
             );
-            let stamped = stamped(Message::parse(text.into()).unwrap(), source);
+            let message = Message::parse(text.into()).unwrap();
+            let whole = stamp(message.values(Name::Via).next().unwrap(), &message.via().unwrap(), source);
+            let stamped = stamped(message, source);
+            assert_eq!(stamped.values(Name::Via).next().map(str::to_owned), whole, "{via}");
             let afresh = Message::parse(stamped.bytes().clone()).unwrap();
             let read = |message: &Message| {
                 let via = message.via().unwrap();
