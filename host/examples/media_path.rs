@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use host::bindings::Bindings;
 use host::lanes::media::{EpollPath, MediaPath};
-use host::lanes::uring::UringPath;
+use host::lanes::uring::{Means, UringPath};
 use host::tables::{LaneTables, SharedTables};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -41,7 +41,7 @@ fn main() {
     };
     let control = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
     let mut path: Box<dyn MediaPath> = match args[1].as_str() {
-        "io_uring" => Box::new(UringPath::new(&control).expect("io_uring")),
+        "io_uring" => Box::new(UringPath::new(&control, Means::ALL).expect("io_uring")),
         _ => Box::new(EpollPath::new(&control).expect("epoll")),
     };
     let mut bench = Bench::new(&mut *path, sessions);

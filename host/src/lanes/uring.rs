@@ -1,44 +1,40 @@
 //! Media by io_uring: every port has one receive that never ends and takes its buffers from a ring shared by all, so
 //! that a turn is one system call to wait and one to send, however many ports were ready.
 //!
-//! Packets leave from the buffer they came in: a send is a `sendmsg` that does not wait, which the kernel carries out
-//! while it takes the submission, so the buffer is free when [`IoUring::submit`] returns. Batches fill by waiting for
-//! [`BATCH`] packets or half a millisecond, whichever is first ([`MIN_WAIT`]; kernels before 6.12 wake for each packet).
+//! Packets leave from the buffer they came in ([`leaving`]): a send does not wait, and the kernel carries it out while it
+//! takes the submission, so the buffer is free when [`IoUring::submit`] returns. Batches fill by waiting for a number of
+//! packets or a moment, whichever is first ([`CALM`], [`RUSH`]; kernels before 6.12 wake for each packet).
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+mod buffers;
+mod leaving;
+
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
-use libc::{c_void, iovec, msghdr, sockaddr_storage};
+use libc::msghdr;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use proto::node::SocketId;
 use relay::Forward;
 
+use self::buffers::{BUFFERS, Buffers, NAME};
+use self::leaving::Leaving;
+pub use self::leaving::Means;
 use super::media::{Decide, MediaPath, Turn};
-use crate::net::batch::{to_storage, zeroed};
 use crate::net::udp;
 
-/// Packets a turn waits for …
-const BATCH: usize = 64;
-/// … unless this passes first.
-const MIN_WAIT: Duration = Duration::from_micros(500);
+/// Packets a turn waits for, unless so many microseconds pass first …
+const CALM: (usize, u32) = (64, 500);
+/// … and when the last one brought [`MANY`].
+const RUSH: (usize, u32) = (256, 1_000);
+const MANY: u64 = 32;
 /// How long a packet may take to come back when the path is tried out.
 const TRIAL: Duration = Duration::from_millis(200);
-/// Buffers for all ports together; a power of two.
-const BUFFERS: u16 = 1024;
-/// The largest datagram taken, and what the kernel writes before it: a header, and where it came from.
-const DATAGRAM: usize = 9_216;
-const NAME: usize = 28;
-const HEAD: usize = 16 + NAME;
-const SLOT: usize = (HEAD + DATAGRAM).next_multiple_of(64);
 /// Submissions at a time.
 const ENTRIES: u32 = 1024;
 const GROUP: u16 = 0;
@@ -46,6 +42,8 @@ const GROUP: u16 = 0;
 /// What a completion belongs to: kind, generation and number of the port.
 const RECEIVE: u64 = 1 << 62;
 const SEND: u64 = 2 << 62;
+const TRAIN: u64 = SEND | 1;
+const CANCEL: u64 = SEND | 2;
 const CONTROL: u64 = 3 << 62;
 
 #[derive(Debug)]
@@ -55,6 +53,8 @@ struct Port {
     tag: u64,
     /// Its receive is under way: what comes is in the ring, not in the socket.
     armed: bool,
+    /// The turn it last sent in, and by which message.
+    sent: (u64, usize),
 }
 
 /// See the module.
@@ -63,9 +63,13 @@ pub struct UringPath {
     ring: IoUring,
     buffers: Buffers,
     template: Box<msghdr>,
-    sends: Box<[Outbound]>,
+    means: Means,
+    leaving: Leaving,
     /// Buffers whose packets wait to be submitted.
-    leaving: Vec<u16>,
+    pushed: Vec<u16>,
+    turns: u64,
+    /// The last turn brought many packets.
+    rush: bool,
     control: OwnedFd,
     control_armed: bool,
     started: bool,
@@ -77,13 +81,6 @@ pub struct UringPath {
     unarmed: Vec<u32>,
     born: u64,
     backlog: VecDeque<(u64, i32, u32)>,
-}
-
-/// A message on its way out, by the buffer it leaves from.
-struct Outbound {
-    name: sockaddr_storage,
-    vector: iovec,
-    header: msghdr,
 }
 
 // SAFETY: the raw pointers inside lead into memory owned by the same struct, which moves between threads as a whole
@@ -98,7 +95,7 @@ impl std::fmt::Debug for UringPath {
 
 impl UringPath {
     /// No ports yet. An error: this kernel, or its administrator, doesn't let us.
-    pub fn new(control: &Epoll) -> io::Result<UringPath> {
+    pub fn new(control: &Epoll, means: Means) -> io::Result<UringPath> {
         let ring = IoUring::builder()
             .setup_r_disabled()
             .setup_single_issuer()
@@ -112,18 +109,15 @@ impl UringPath {
         // SAFETY: plain numbers and null pointers.
         let mut template: Box<msghdr> = Box::new(unsafe { std::mem::zeroed() });
         template.msg_namelen = NAME as u32;
-        let blank = || Outbound {
-            name: zeroed(),
-            vector: iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
-            // SAFETY: as above.
-            header: unsafe { std::mem::zeroed() },
-        };
         Ok(UringPath {
             ring,
             buffers,
             template,
-            sends: (0..BUFFERS).map(|_| blank()).collect(),
-            leaving: Vec::with_capacity(usize::from(BUFFERS)),
+            means,
+            leaving: Leaving::new(),
+            pushed: Vec::with_capacity(usize::from(BUFFERS)),
+            turns: 0,
+            rush: false,
             control: control.0.try_clone()?,
             control_armed: false,
             started: false,
@@ -136,21 +130,35 @@ impl UringPath {
         })
     }
 
-    /// Sends one packet round, to see whether everything this path is made of works here.
-    pub fn try_out() -> io::Result<()> {
+    /// Sends packets round, to see whether everything this path is made of works here, and with which means.
+    pub fn try_out() -> io::Result<Means> {
+        UringPath::try_with(Means::ALL).or_else(|_| UringPath::try_with(Means::FEWEST))
+    }
+
+    /// A knock is sent on once, singly, then twice, as a train if there are such; all must come.
+    fn try_with(means: Means) -> io::Result<Means> {
         let control = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let mut path = UringPath::new(&control)?;
+        let mut path = UringPath::new(&control, means)?;
         let (socket, local) = path.bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        path.send(socket, local, b"knock");
-        let mut heard = false;
+        let mut heard = 0;
         let until = Instant::now() + TRIAL;
-        while !heard && Instant::now() < until {
-            path.turn(Some(TRIAL), &mut |_, _, from, slot, len| {
-                heard |= from == local && slot[..len] == *b"knock";
-                Forward::Drop(relay::Why::Idle)
-            })?;
+        for knocks in 1..=2 {
+            (0..knocks).for_each(|_| path.send(socket, local, b"knock"));
+            let wanted = heard + 2 * knocks;
+            let mut sent_on = 0;
+            while heard < wanted && Instant::now() < until {
+                path.turn(Some(TRIAL), &mut |_, _, from, slot, len| {
+                    heard += u32::from(from == local && slot[..len] == *b"knock");
+                    sent_on += 1;
+                    match sent_on <= knocks {
+                        true => Forward::Send { socket, to: local, len },
+                        false => Forward::Drop(relay::Why::Idle),
+                    }
+                })?;
+            }
         }
-        heard.then_some(()).ok_or(io::Error::other("a packet sent to itself did not come back"))
+        let whole = heard == 6 && path.means == means;
+        whole.then_some(means).ok_or(io::Error::other("packets sent to itself did not come back"))
     }
 
     /// Belongs to the thread that calls this first: the lane's.
@@ -164,7 +172,7 @@ impl UringPath {
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         // SAFETY: every entry's file descriptor is open, and its pointers lead into memory of this struct that does not
-        // move: the template (boxed), the outbound messages (boxed) and the buffers.
+        // move: the template (boxed), the messages that leave (boxed) and the buffers.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             self.submit()?;
         }
@@ -181,9 +189,22 @@ impl UringPath {
                 Err(error) => return Err(error),
             }
         }
-        for buffer in self.leaving.drain(..) {
+        for buffer in self.pushed.drain(..) {
             self.buffers.give_back(buffer);
         }
+        Ok(())
+    }
+
+    /// Sends what this turn's packets became.
+    fn depart(&mut self) -> io::Result<()> {
+        for number in 0..self.leaving.len() {
+            let tag = if self.leaving.count(number) > 1 { TRAIN } else { SEND };
+            let entry = self.leaving.entry(number, self.means.addressed, tag);
+            self.push(&entry)?;
+            self.pushed.extend(self.leaving.buffers(number));
+        }
+        self.submit()?;
+        self.leaving.clear();
         Ok(())
     }
 
@@ -214,11 +235,9 @@ impl UringPath {
         let limit = wait.unwrap_or(Duration::from_secs(60));
         let limit = Timespec::new().sec(limit.as_secs()).nsec(limit.subsec_nanos());
         let args = SubmitArgs::new().timespec(&limit);
+        let (packets, micros) = if self.rush { RUSH } else { CALM };
         let waited = match self.fills {
-            true => self
-                .ring
-                .submitter()
-                .submit_with_args(BATCH, &args.min_wait_usec(MIN_WAIT.as_micros() as u32)),
+            true => self.ring.submitter().submit_with_args(packets, &args.min_wait_usec(micros)),
             false => self.ring.submitter().submit_with_args(1, &args),
         };
         match waited {
@@ -270,8 +289,7 @@ impl UringPath {
                 None => turn.dropped += 1,
             }
         }
-        let left =
-            onward.is_some_and(|(socket, to, at, len)| self.send_from(buffer, socket, to, at, len).is_ok());
+        let left = onward.is_some_and(|(socket, to, at, len)| self.send_from(buffer, socket, to, at, len));
         match left {
             true => turn.sent += 1,
             false => self.buffers.give_back(buffer),
@@ -279,28 +297,42 @@ impl UringPath {
     }
 
     /// Queues a datagram to leave from the buffer it came in.
-    fn send_from(
-        &mut self,
-        buffer: u16,
-        by: SocketId,
-        to: SocketAddr,
-        at: *mut u8,
-        len: usize,
-    ) -> io::Result<()> {
-        let port = self.ports.get(by.0 as usize).and_then(Option::as_ref).ok_or(io::ErrorKind::NotFound)?;
-        let fd = Fd(port.socket.as_raw_fd());
-        let outbound = &mut self.sends[usize::from(buffer)];
-        outbound.vector = iovec { iov_base: at.cast::<c_void>(), iov_len: len };
-        outbound.header.msg_namelen = to_storage(to, &mut outbound.name);
-        outbound.header.msg_name = (&raw mut outbound.name).cast::<c_void>();
-        outbound.header.msg_iov = &raw mut outbound.vector;
-        outbound.header.msg_iovlen = 1;
-        let send = opcode::SendMsg::new(fd, &raw const outbound.header).flags(libc::MSG_DONTWAIT as u32);
-        let send = send.build().flags(squeue::Flags::SKIP_SUCCESS).user_data(SEND);
-        self.push(&send)?;
-        self.leaving.push(buffer);
-        Ok(())
+    fn send_from(&mut self, buffer: u16, by: SocketId, to: SocketAddr, at: *mut u8, len: usize) -> bool {
+        let Some(port) = self.ports.get_mut(by.0 as usize).and_then(Option::as_mut) else { return false };
+        let (turn, number) = port.sent;
+        let coupled = (turn == self.turns && self.means.trains).then_some(number);
+        let number = self.leaving.add(buffer, port.socket.as_raw_fd(), (by, to), (at, len), coupled);
+        port.sent = (self.turns, number);
+        true
     }
+
+    /// A message did not leave: where trains can't, what comes next leaves singly.
+    fn failed(&mut self, (tag, result, _): (u64, i32, u32), turn: &mut Turn) {
+        turn.dropped += u64::from(tag != CANCEL);
+        self.means.trains &= tag != TRAIN || !matches!(-result, libc::EIO | libc::EINVAL | libc::EMSGSIZE);
+    }
+
+    /// Ends every receive: one by one by its name, since ending all at once has the kernel look for each among all.
+    fn end_all(&mut self) -> io::Result<()> {
+        if !self.started {
+            return Ok(());
+        }
+        let armed = self.ports.iter().flatten().filter(|port| port.armed);
+        for tag in armed.map(|port| port.tag).collect::<Vec<u64>>() {
+            self.push(&cancel(tag))?;
+        }
+        self.submit()?;
+        self.ring.submit()?;
+        self.reap();
+        match self.ring.submitter().register_sync_cancel(None, CancelBuilder::any()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn cancel(tag: u64) -> squeue::Entry {
+    opcode::AsyncCancel::new(tag).build().flags(squeue::Flags::SKIP_SUCCESS).user_data(CANCEL)
 }
 
 impl MediaPath for UringPath {
@@ -315,7 +347,7 @@ impl MediaPath for UringPath {
         let number = self.free.pop().unwrap_or(self.ports.len() as u32);
         self.born = (self.born + 1) & 0x3fff_ffff;
         let tag = RECEIVE | self.born << 32 | u64::from(number);
-        let port = Some(Port { socket, tag, armed: false });
+        let port = Some(Port { socket, tag, armed: false, sent: (0, 0) });
         match self.ports.get_mut(number as usize) {
             Some(place) => *place = port,
             None => self.ports.push(port),
@@ -327,10 +359,8 @@ impl MediaPath for UringPath {
     fn release(&mut self, socket: SocketId) {
         let Some(port) = self.ports.get_mut(socket.0 as usize).and_then(Option::take) else { return };
         self.free.push(socket.0);
-        let cancel =
-            opcode::AsyncCancel::new(port.tag).build().flags(squeue::Flags::SKIP_SUCCESS).user_data(SEND);
         // The receive holds the socket open until it has ended, which the second submission sees to.
-        let _ = self.push(&cancel).and_then(|()| self.submit()).and_then(|()| self.ring.submit());
+        let _ = self.push(&cancel(port.tag)).and_then(|()| self.submit()).and_then(|()| self.ring.submit());
         self.reap();
     }
 
@@ -371,31 +401,38 @@ impl MediaPath for UringPath {
         self.arm()?;
         self.wait(wait)?;
         self.reap();
+        self.turns += 1;
         let (now, mut turn) = (Instant::now(), Turn::default());
         for _ in 0..self.backlog.len() {
             let Some(completion) = self.backlog.pop_front() else { break };
             match completion.0 >> 62 {
                 1 => self.received(now, completion, decide, &mut turn),
-                2 => turn.dropped += 1,
+                2 => self.failed(completion, &mut turn),
                 _ => (turn.control, self.control_armed) = (true, false),
             }
         }
-        self.submit()?;
+        self.depart()?;
+        self.rush = turn.received >= MANY;
         Ok(turn)
     }
 
     /// Ends every receive; what it took from its socket until then stands in the ring, and is carried.
     fn surrender(&mut self, decide: &mut Decide<'_>) -> Vec<UdpSocket> {
         let mut turn = Turn::default();
-        let _ = self.start().and_then(|()| self.submit());
-        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+        let _ = self.end_all();
         loop {
             let _ = self.submit().and_then(|()| self.ring.submit());
             self.reap();
-            let Some(completion) = self.backlog.pop_front() else { break };
-            if completion.0 >> 62 == 1 {
-                self.received(Instant::now(), completion, decide, &mut turn);
+            self.turns += 1;
+            if self.backlog.is_empty() {
+                break;
             }
+            while let Some(completion) = self.backlog.pop_front() {
+                if completion.0 >> 62 == 1 {
+                    self.received(Instant::now(), completion, decide, &mut turn);
+                }
+            }
+            let _ = self.depart();
         }
         (self.control_armed, self.started) = (false, true);
         self.unarmed.clear();
@@ -407,110 +444,8 @@ impl MediaPath for UringPath {
 impl Drop for UringPath {
     fn drop(&mut self) {
         // What is under way must not write to buffers that are gone; when it can't be ended, the buffers stay.
-        let ended = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
-        let nothing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        if self.started && ended.is_err_and(|error| !nothing(&error)) {
+        if self.end_all().is_err() {
             self.buffers.leak = true;
         }
     }
-}
-
-/// The buffers all receives share, and the ring they are handed to the kernel by.
-struct Buffers {
-    ring: NonNull<BufRingEntry>,
-    bytes: NonNull<u8>,
-    tail: u16,
-    leak: bool,
-}
-
-impl Buffers {
-    fn new() -> Buffers {
-        let (ring, bytes) = (allocate(Buffers::ring_layout()).cast(), allocate(Buffers::bytes_layout()));
-        let mut buffers = Buffers { ring, bytes, tail: 0, leak: false };
-        (0..BUFFERS).for_each(|buffer| buffers.give_back(buffer));
-        buffers
-    }
-
-    fn ring_layout() -> Layout {
-        Layout::array::<[u8; 16]>(usize::from(BUFFERS))
-            .and_then(|l| l.align_to(4096))
-            .unwrap_or(Layout::new::<u128>())
-    }
-
-    fn bytes_layout() -> Layout {
-        Layout::array::<[u8; SLOT]>(usize::from(BUFFERS))
-            .and_then(|l| l.align_to(64))
-            .unwrap_or(Layout::new::<u128>())
-    }
-
-    fn ring_address(&self) -> u64 {
-        self.ring.as_ptr() as u64
-    }
-
-    fn slot(&self, buffer: u16) -> *mut u8 {
-        // SAFETY: buffer numbers come from this struct or back from the kernel, and are taken below `BUFFERS`.
-        unsafe { self.bytes.as_ptr().add(usize::from(buffer % BUFFERS) * SLOT) }
-    }
-
-    /// Hands a buffer to the kernel.
-    fn give_back(&mut self, buffer: u16) {
-        // SAFETY: the index is masked to the ring's length; the kernel reads an entry only once the tail has passed it,
-        // which the release store below makes known. The tail lies in the first entry's reserved field, which
-        // `set_addr`, `set_len` and `set_bid` do not touch.
-        unsafe {
-            let entry = &mut *self.ring.as_ptr().add(usize::from(self.tail & (BUFFERS - 1)));
-            entry.set_addr(self.slot(buffer) as u64);
-            entry.set_len(SLOT as u32);
-            entry.set_bid(buffer);
-            self.tail = self.tail.wrapping_add(1);
-            let tail = BufRingEntry::tail(self.ring.as_ptr()).cast::<AtomicU16>();
-            (*tail).store(self.tail, Ordering::Release);
-        }
-    }
-
-    /// What a receive wrote into a buffer: where from, the datagram with the room behind it, and its length; `None` when
-    /// it was cut off.
-    fn datagram(
-        &mut self,
-        buffer: u16,
-        len: usize,
-        template: &msghdr,
-    ) -> Option<(SocketAddr, &mut [u8], usize)> {
-        // SAFETY: the kernel has handed this buffer back and written `len` bytes of it, the rest were zero or written
-        // before; nobody else has it until it is given back, which needs `&mut self`.
-        let slot = unsafe { std::slice::from_raw_parts_mut(self.slot(buffer), SLOT) };
-        let out = RecvMsgOut::parse(slot.get(..len)?, template).ok()?;
-        let (from, cut) = (source(out.name_data())?, out.is_payload_truncated());
-        let len = out.payload_data().len();
-        (!cut).then(|| slot.get_mut(HEAD..)).flatten().map(|room| (from, room, len))
-    }
-}
-
-impl Drop for Buffers {
-    fn drop(&mut self) {
-        if !self.leak {
-            // SAFETY: allocated with these layouts, and nothing uses them any more (see `UringPath::drop`).
-            unsafe {
-                dealloc(self.ring.as_ptr().cast(), Buffers::ring_layout());
-                dealloc(self.bytes.as_ptr(), Buffers::bytes_layout());
-            }
-        }
-    }
-}
-
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: no layout here has size 0.
-    NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
-/// A socket address as the kernel writes it.
-fn source(name: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_ne_bytes(name.get(..2)?.try_into().ok()?);
-    let port = u16::from_be_bytes(name.get(2..4)?.try_into().ok()?);
-    let ip = match i32::from(family) {
-        libc::AF_INET => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(name.get(4..8)?).ok()?)),
-        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(name.get(8..24)?).ok()?)),
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
 }
