@@ -3,6 +3,8 @@
 //! An INVITE is answered at once: its 200, or a refusal. The one exception is a burst that outruns the reserve: while
 //! ports are being opened the request waits, and is answered when they are, or after [`PATIENCE`] with 503.
 
+mod answers;
+
 use std::time::{Duration, Instant};
 
 use proto::control::{self, Ask};
@@ -17,16 +19,12 @@ use crate::describe::{Not, Refusal};
 use crate::relay::Relay;
 use crate::session::{Dialog, Party, Session, index};
 
+pub(crate) use self::answers::Unacked;
+
 /// How long an INVITE waits for ports that are being opened.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many may wait.
 const WAITING: usize = 1024;
-/// What a 503 asks for.
-const RETRY_AFTER: u32 = 5;
-/// First and longest interval between repetitions of a 2xx, and how long it is repeated (RFC 3261 §13.3.1.4).
-const T1: Duration = Duration::from_millis(500);
-const T2: Duration = Duration::from_secs(4);
-const GIVE_UP: Duration = Duration::from_secs(32);
 
 const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE";
 
@@ -39,19 +37,6 @@ pub(crate) struct Waiting {
     id: ServerId,
     flow: Flow,
     message: Message,
-}
-
-/// A 200 to an INVITE that has not been acknowledged.
-#[derive(Clone, Debug)]
-pub(crate) struct Unacked {
-    id: ServerId,
-    response: Message,
-    cseq: u32,
-    pub(crate) next: Instant,
-    interval: Duration,
-    until: Instant,
-    /// It made the session: without an ACK there is no dialog.
-    first: bool,
 }
 
 impl Relay {
@@ -93,14 +78,6 @@ impl Relay {
                 Err(Not::Refused(refusal)) => self.refuse(now, (id, flow), &message, refusal),
             }
         }
-    }
-
-    /// Ports could not be opened in time.
-    fn give_up(&mut self, now: Instant, place: (ServerId, Flow), message: &Message) {
-        if let Some(session) = control::Session::from_name(message.call_id()) {
-            self.tell_exhausted(session);
-        }
-        self.refuse(now, place, message, NO_PORTS);
     }
 
     fn answer(&mut self, now: Instant, flow: &Flow, message: &Message) -> Result<Builder, Not> {
@@ -194,7 +171,7 @@ impl Relay {
             self.tell_exhausted(ask.session);
         }
         let (session, body) = begun?;
-        self.sessions.insert(ask.session.0, session);
+        self.sessions.insert(ask.session.0, Box::new(session));
         self.tell_allocated(ask.session, 0);
         self.capture_if_next(ask.session);
         Ok(body)
@@ -324,61 +301,6 @@ impl Relay {
         }
     }
 
-    fn acknowledged(&mut self, ack: &Message) {
-        let cseq = ack.cseq().map_or(0, |cseq| cseq.number);
-        if let Some(id) = control::Session::from_name(ack.call_id())
-            && self.unacked.get(&id.0).is_some_and(|unacked| unacked.cseq == cseq)
-        {
-            self.unacked.remove(&id.0);
-        }
-    }
-
-    fn respond(&mut self, now: Instant, (id, flow): (ServerId, Flow), request: &Message, response: Builder) {
-        let response = self.sign(now, &flow, response.finish());
-        self.transactions.respond(now, id, response.clone());
-        let session = control::Session::from_name(request.call_id());
-        if let (Method::Invite, Some(session), Ok(cseq)) = (request.method(), session, request.cseq()) {
-            let first = request.to_tag().is_empty();
-            let (next, until, cseq) = (now + T1, now + GIVE_UP, cseq.number);
-            let unacked = Unacked { id, response, cseq, next, interval: T1, until, first };
-            self.unacked.insert(session.0, unacked);
-        }
-    }
-
-    fn refuse(&mut self, now: Instant, (id, flow): (ServerId, Flow), request: &Message, refusal: Refusal) {
-        // Who proved nothing is answered and forgotten (RFC 3261 §26.3.2.4).
-        let forget = refusal.status == 403;
-        let tag = if forget { self.transactions.stateless_tag(id) } else { self.own_tag(request) };
-        let response = reply(request, refusal.status, &tag)
-            .header(Name::Warning, format_args!("399 postern \"{}\"", refusal.why));
-        let response = match refusal.status {
-            503 => response.header(Name::RetryAfter, RETRY_AFTER),
-            405 => response.header(Name::Allow, ALLOW),
-            415 => response.header(Name::Accept, "application/sdp"),
-            _ => response,
-        };
-        let response = self.sign(now, &flow, response.finish());
-        match forget {
-            true => self.transactions.answer_and_forget(id, response),
-            false => self.transactions.respond(now, id, response),
-        }
-    }
-
-    /// 2xx responses are repeated until acknowledged, by the service and not by its transaction (RFC 3261 §13.3.1.4).
-    pub(crate) fn repeat_unacked(&mut self, now: Instant) {
-        let due: Vec<u64> = self.unacked.iter().filter(|(_, u)| u.next <= now).map(|(&id, _)| id).collect();
-        for id in due {
-            let Some(unacked) = self.unacked.get_mut(&id) else { continue };
-            if now < unacked.until {
-                unacked.interval = (2 * unacked.interval).min(T2);
-                unacked.next = now + unacked.interval;
-                self.transactions.respond(now, unacked.id, unacked.response.clone());
-            } else if let Some(Unacked { first: true, .. }) = self.unacked.remove(&id) {
-                self.release(now, control::Session(id), Release::Abandoned);
-            }
-        }
-    }
-
     /// Tells the proxy that both parties have fallen silent: BYE in the session's dialog, with the reason.
     pub(crate) fn report_silence(&mut self, now: Instant, id: control::Session) {
         let Some(session) = self.sessions.get_mut(&id.0) else { return };
@@ -428,22 +350,6 @@ impl Relay {
             if let Happened::TimedOut(client) | Happened::Failed(client, _) = happened {
                 self.answered(now, client, 408);
             }
-        }
-    }
-
-    /// Who is on this machine needs no proof from us, as we need none from it ([`Relay::believe`]).
-    fn sign(&self, now: Instant, flow: &Flow, message: Message) -> Message {
-        match &self.config.key {
-            Some(key) if !flow.remote.ip().is_loopback() => key.sign(&message, self.birth.unix_at(now)),
-            _ => message,
-        }
-    }
-
-    /// To tag of a response: the session's, or any.
-    fn own_tag(&mut self, request: &Message) -> String {
-        match control::Session::from_name(request.call_id()) {
-            Some(id) => control::tag(id, Side::Callee).to_string(),
-            None => self.dice.word(12),
         }
     }
 
