@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, SystemTime};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use proto::event::Event;
 
 use crate::history::History;
@@ -33,9 +33,10 @@ pub struct Stamped {
 /// One lane's way to the collector.
 #[derive(Debug)]
 pub struct Ring {
-    details: ArrayQueue<Stamped>,
-    /// Boxed: a slot is touched as the queue goes round, and there are many.
-    ended: ArrayQueue<Box<Stamped>>,
+    /// Boxed: every slot is touched when the queue is made, and there are many.
+    details: ArrayQueue<Box<Stamped>>,
+    /// [`ENDED`] at most, with room for those alone that are there.
+    ended: SegQueue<Box<Stamped>>,
     overwritten: AtomicU64,
     lost: AtomicU64,
     bell: Arc<Bell>,
@@ -45,7 +46,7 @@ impl Ring {
     fn new(bell: Arc<Bell>) -> Ring {
         Ring {
             details: ArrayQueue::new(DETAILS),
-            ended: ArrayQueue::new(ENDED),
+            ended: SegQueue::new(),
             overwritten: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             bell,
@@ -54,10 +55,11 @@ impl Ring {
 
     /// Takes an event; never waits.
     pub fn raise(&self, event: Event) {
-        let stamped = Stamped { at: SystemTime::now(), event };
+        let stamped = Box::new(Stamped { at: SystemTime::now(), event });
         if matches!(stamped.event, Event::CallEnded(_)) {
-            if self.ended.push(Box::new(stamped)).is_err() {
-                self.lost.fetch_add(1, Ordering::Relaxed);
+            match self.ended.len() < ENDED {
+                true => self.ended.push(stamped),
+                false => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
             }
         } else if self.details.force_push(stamped).is_some() {
             self.overwritten.fetch_add(1, Ordering::Relaxed);
@@ -160,7 +162,7 @@ impl Round {
         for ring in &self.rings {
             while let Some(stamped) = ring.details.pop() {
                 crate::journal::log(&stamped.event);
-                self.history.take(stamped);
+                self.history.take(*stamped);
             }
             while let Some(stamped) = ring.ended.pop() {
                 crate::journal::log(&stamped.event);

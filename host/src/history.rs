@@ -206,6 +206,8 @@ impl Inner {
         if events.len() == SESSION_EVENTS {
             events.remove(0);
         }
+        // Most sessions tell of one thing or two, and there are thousands.
+        events.reserve_exact(1);
         events.push(event);
     }
 

@@ -118,7 +118,7 @@ impl Relay {
         let Some(session) = kept.and_then(|kept| self.unpack(now, &kept, &waiting.ports)) else { return };
         let streams: Vec<Stream> = session.streams().copied().collect();
         self.bundle_again(&session);
-        self.sessions.insert(id, session);
+        self.sessions.insert(id, Box::new(session));
         streams.iter().for_each(|stream| self.connect(stream));
         self.watch(control::Session(id));
     }

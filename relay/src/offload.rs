@@ -113,7 +113,8 @@ impl Relay {
         if !sockets.is_empty() {
             self.below(Offload::Count(sockets));
         }
-        let streams = self.sessions.values().flat_map(Session::streams).filter(|stream| !stream.shared);
+        let streams =
+            self.sessions.values().flat_map(|session| session.streams()).filter(|stream| !stream.shared);
         let legs: Vec<u32> = streams.flat_map(|stream| stream.legs).collect();
         legs.into_iter().for_each(|leg| self.consider(now, leg));
     }
@@ -179,7 +180,7 @@ impl Relay {
             return;
         }
         let changed = self.changed.iter().filter_map(|id| self.sessions.get(id));
-        let legs: Vec<u32> = changed.flat_map(Session::legs).collect();
+        let legs: Vec<u32> = changed.flat_map(|session| session.legs()).collect();
         for leg in legs {
             let Some(leg) = self.legs.get(leg as usize) else { continue };
             let socket = leg.media.port.socket;
@@ -249,10 +250,10 @@ impl Relay {
     fn close_counted(&mut self, socket: SocketId) {
         let Some(closing) = self.offloads.closing.remove(&socket.0) else { return };
         let quality = closing.leg.quality(closing.born);
-        let released = self.offloads.released.get_mut(&closing.session).map(|released| &mut released.ended);
-        let alive = self.sessions.get_mut(&closing.session).map(|session| &mut session.ended);
-        if let Some(ended) = released.or(alive) {
+        if let Some(Released { ended, .. }) = self.offloads.released.get_mut(&closing.session) {
             ended[closing.side] = sum(ended[closing.side], quality);
+        } else if let Some(session) = self.sessions.get_mut(&closing.session) {
+            session.add_ended(closing.side, quality);
         }
         if !self.is_closing(closing.session)
             && let Some(Released { name, why, ended }) = self.offloads.released.remove(&closing.session)
@@ -266,8 +267,8 @@ impl Relay {
     }
 
     /// A session is over: tells it, now or when everything is counted.
-    pub(crate) fn tell_released(&mut self, session: Session, why: Release) {
-        let (name, ended) = (session.name, session.ended);
+    pub(crate) fn tell_released(&mut self, session: &Session, why: Release) {
+        let (name, ended) = (session.name.clone(), session.ended());
         match self.is_closing(session.id.0) {
             true => drop(self.offloads.released.insert(session.id.0, Released { name, why, ended })),
             false => self.tell(Event::RelayReleased { session: name, why, legs: Box::new(ended) }),

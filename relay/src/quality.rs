@@ -131,8 +131,8 @@ impl Track {
 pub(crate) struct Tracks {
     /// [`TRACKS`] at most; one that was never heard has none, and costs no room.
     tracks: Vec<Track>,
-    /// What tracks that made room had counted.
-    gone: LegQuality,
+    /// What tracks that made room had counted, if any have.
+    gone: Option<Box<LegQuality>>,
 }
 
 impl Tracks {
@@ -182,7 +182,7 @@ impl Tracks {
             self.tracks.push(track);
         } else if let Some(oldest) = self.tracks.iter_mut().min_by_key(|track| track.heard) {
             let gone = std::mem::replace(oldest, track);
-            add(&mut self.gone, &gone);
+            add(self.gone.get_or_insert_default(), &gone);
         }
     }
 
@@ -198,7 +198,7 @@ impl Tracks {
 
     /// Sums it up: counts add, jitter is the worst, the score that of the source with most packets.
     pub(crate) fn quality(&self, round_trip: Option<Duration>) -> LegQuality {
-        let mut sum = self.gone;
+        let mut sum = self.gone.as_deref().copied().unwrap_or_default();
         self.tracks.iter().for_each(|track| add(&mut sum, track));
         let main = self.tracks.iter().max_by_key(|track| track.statistics.summary().packets);
         let codec = main.map_or("", |track| track.codec);
@@ -247,7 +247,8 @@ impl Clocks {
             let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(name));
             known.map(|known| (*number, *known))
         };
-        let names = media.encodings.iter().filter_map(known).collect();
+        let mut names: Vec<_> = media.encodings.iter().filter_map(known).collect();
+        names.shrink_to_fit();
         let numbers = media.formats.iter().filter_map(|format| format.parse::<u8>().ok());
         let listed = numbers.filter(|number| *number < 128).fold(0, |bits, number| bits | 1 << number);
         Clocks { rates: media.clock_rates.clone(), events, names, listed }

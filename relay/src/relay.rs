@@ -21,7 +21,7 @@ use crate::leg::{Leg, Part};
 use crate::ng::Ng;
 use crate::offload::Offloads;
 use crate::ports::{Pool, Port, Ports};
-use crate::session::{Session, Stream, sum};
+use crate::session::{Session, Stream};
 
 /// One relay lane. See the crate.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Relay {
     /// Whose a packet is, where legs share their ports.
     pub(crate) crowd: Crowd,
     free_legs: Vec<u32>,
-    pub(crate) sessions: BTreeMap<u64, Session>,
+    pub(crate) sessions: BTreeMap<u64, Box<Session>>,
     /// When sessions are looked at (see `silence`).
     pub(crate) watches: BTreeSet<(Instant, u64)>,
     pub(crate) transactions: Transactions,
@@ -256,7 +256,7 @@ impl Relay {
         for (side, leg) in stream.legs.into_iter().enumerate() {
             if !self.closes_below(session, side, leg) {
                 let quality = self.legs[leg as usize].quality(session.born);
-                session.ended[side] = sum(session.ended[side], quality);
+                session.add_ended(side, quality);
             }
             self.strike_off(now, leg);
             if !self.leaves_bundle(leg) && (side == 0 || !stream.shared) {
@@ -292,7 +292,7 @@ impl Relay {
             self.end_recording(session.name.clone());
         }
         let has_dialog = session.dialog.is_some();
-        self.tell_released(session, why);
+        self.tell_released(&session, why);
         if !has_dialog {
             self.forget_dialog(now, id, why);
         }

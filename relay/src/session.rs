@@ -80,8 +80,8 @@ pub(crate) struct Session {
     /// When it was last refreshed, by any request or command.
     pub(crate) refreshed: Instant,
     pub(crate) born: Instant,
-    /// What streams that ended had seen.
-    pub(crate) ended: [LegQuality; 2],
+    /// What streams that ended had seen, if any have.
+    pub(crate) ended: Option<Box<[LegQuality; 2]>>,
     /// When it is to be looked at next.
     pub(crate) watch: Option<Instant>,
     /// Our BYE, while it is under way.
@@ -106,13 +106,24 @@ impl Session {
             dialog: None,
             refreshed: now,
             born: now,
-            ended: [LegQuality::default(); 2],
+            ended: None,
             watch: None,
             bye: None,
             recorded: false,
             bridges: None,
             quiet_until: None,
         }
+    }
+
+    /// What streams that ended had seen of each party.
+    pub(crate) fn ended(&self) -> [LegQuality; 2] {
+        self.ended.as_deref().copied().unwrap_or_default()
+    }
+
+    /// A stream has ended: this is what it had seen of one party.
+    pub(crate) fn add_ended(&mut self, side: usize, quality: LegQuality) {
+        let ended = self.ended.get_or_insert_default();
+        ended[side] = sum(ended[side], quality);
     }
 
     /// Its streams that have ports.

@@ -24,7 +24,7 @@ impl Relay {
 
     /// All streams of a party together: the trouble is that of the first that has one.
     fn sound(&self, now: Instant, session: &Session, side: Side) -> Sound {
-        let mut sound = Sound { quality: session.ended[index(side)], ..Sound::default() };
+        let mut sound = Sound { quality: session.ended()[index(side)], ..Sound::default() };
         for at in session.streams().map(|stream| stream.legs[index(side)]) {
             let Some(leg) = self.legs.get(at as usize) else { continue };
             let quiet = leg.media_heard.map(|heard| now.saturating_duration_since(heard));

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +17,8 @@ use super::value::Value;
 
 /// How long an answer is kept: clients give up long before.
 const LIFE: Duration = Duration::from_secs(30);
+/// How much longer one may stay, so that many are forgotten at a time.
+const LINGER: Duration = Duration::from_secs(5);
 /// Answers kept at most; their bytes are bounded by it, too.
 const MOST: usize = 20_000;
 
@@ -30,8 +33,8 @@ pub(crate) struct Asker {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Cookies {
-    answers: HashMap<Asker, Bytes>,
-    order: VecDeque<(Instant, Asker)>,
+    answers: HashMap<Arc<Asker>, Box<[u8]>>,
+    order: VecDeque<(Instant, Arc<Asker>)>,
 }
 
 impl Asker {
@@ -60,24 +63,34 @@ impl Cookies {
     /// The answer to a repetition.
     pub(crate) fn known(&mut self, now: Instant, asker: &Asker) -> Option<Bytes> {
         self.forget(now);
-        self.answers.get(asker).cloned()
+        self.answers.get(asker).map(|answer| Bytes::copy_from_slice(answer))
     }
 
     /// Remembers an answer.
-    pub(crate) fn keep(&mut self, now: Instant, asker: Asker, answer: Bytes) {
+    pub(crate) fn keep(&mut self, now: Instant, asker: Asker, answer: &[u8]) {
         // What it was written into may be many times larger.
-        let answer = Bytes::copy_from_slice(&answer);
+        let (asker, answer) = (Arc::new(asker), answer.into());
         if self.answers.insert(asker.clone(), answer).is_none() {
             self.order.push_back((now, asker));
         }
     }
 
-    fn forget(&mut self, now: Instant) {
+    /// When some can be forgotten.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.order.front().map(|(at, _)| *at + LIFE + LINGER)
+    }
+
+    /// What nobody asks for again leaves no room behind either.
+    pub(crate) fn forget(&mut self, now: Instant) {
         while let Some((at, _)) = self.order.front()
             && (now.saturating_duration_since(*at) > LIFE || self.order.len() > MOST)
             && let Some((_, asker)) = self.order.pop_front()
         {
             self.answers.remove(&asker);
+        }
+        if self.order.capacity() > 4 * self.order.len() + 64 {
+            self.order.shrink_to_fit();
+            self.answers.shrink_to_fit();
         }
     }
 }
@@ -103,7 +116,7 @@ mod tests {
         let now = Instant::now();
         let udp = |port| asker(flow(Transport::Udp, port, 0), OFFER);
         let mut cookies = Cookies::default();
-        cookies.keep(now, udp(1), Bytes::from_static(b"yes"));
+        cookies.keep(now, udp(1), b"yes");
         assert_eq!(cookies.known(now + LIFE, &udp(1)).as_deref(), Some(&b"yes"[..]));
         assert_eq!(cookies.known(now + LIFE, &udp(2)), None, "another client's");
         assert_eq!(cookies.known(now + LIFE + Duration::from_millis(1), &udp(1)), None);

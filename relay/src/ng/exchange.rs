@@ -103,7 +103,7 @@ impl Relay {
             }
         };
         let parties = self.ng_parties(describe);
-        self.sessions.insert(id.0, Session::new(id, Mode::Split, parties, now));
+        self.sessions.insert(id.0, Box::new(Session::new(id, Mode::Split, parties, now)));
         Ok(id)
     }
 

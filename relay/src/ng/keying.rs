@@ -58,7 +58,7 @@ impl Relay {
 
     /// Whether ICE was asked for towards a party that gets none: only who has DTLS does.
     pub(super) fn lacks_ice(&self, id: SessionId, side: Side, flags: &Flags) -> bool {
-        let legs = self.sessions.get(&id.0).into_iter().flat_map(Session::streams);
+        let legs = self.sessions.get(&id.0).into_iter().flat_map(|session| session.streams());
         let mut legs = legs.filter_map(|stream| self.legs.get(stream.legs[index(side.other())] as usize));
         flags.ice == Ice::Force && !legs.any(Leg::does_ice)
     }

@@ -206,10 +206,11 @@ impl Relay {
         self.ng.waiting.iter().map(|waiting| waiting.pairs).sum()
     }
 
-    /// When a waiting command is given up, or a deleted call is due.
+    /// When a waiting command is given up, a deleted call is due, or answers may be forgotten.
     pub(crate) fn commands_deadline(&self) -> Option<Instant> {
         let waiting = self.ng.waiting.front().map(|waiting| waiting.until);
-        waiting.into_iter().chain(self.ng.deletions.first().map(|&(at, _)| at)).min()
+        let deletion = self.ng.deletions.first().map(|&(at, _)| at);
+        [waiting, deletion, self.ng.cookies.deadline()].into_iter().flatten().min()
     }
 
     fn obey(&mut self, now: Instant, flow: Flow, envelope: &Envelope<'_>) -> Answer {
@@ -244,7 +245,7 @@ impl Relay {
             }
         });
         let bytes = Bytes::from(seal(envelope.cookie, envelope.encoding, answer));
-        self.ng.cookies.keep(now, asker, bytes.clone());
+        self.ng.cookies.keep(now, asker, &bytes);
         self.outputs.push_back(Output::Send { flow, bytes, ticket: Ticket(0) });
     }
 
@@ -268,6 +269,7 @@ impl Relay {
 
     /// Deletions that were put off and are due.
     pub(crate) fn delete_due(&mut self, now: Instant) {
+        self.ng.cookies.forget(now);
         while let Some(&(at, session)) = self.ng.deletions.first()
             && at <= now
         {
