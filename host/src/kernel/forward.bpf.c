@@ -20,6 +20,7 @@
 #define DROPOUT 3000 // RFC 3550 A.1: further ahead, it is another stream
 #define IMPLAUSIBLE_US 10000000 // as in proto/src/rtp/statistics.rs
 #define HOPS 64
+#define SMALL 576 // what every link takes whole
 
 // IPv4 addresses stand as ::ffff:a.b.c.d. Addresses and ports as on the wire.
 struct ends {
@@ -91,18 +92,38 @@ static __always_inline int is_plain(struct flow *flow, const struct rtp *rtp, __
 	return 1;
 }
 
-// New addresses and ports; the checksum follows, also one that the device is still to finish.
-static __always_inline int readdress(struct __sk_buff *skb, struct ends *in, struct ends *out, __u32 at, int sum)
+static __always_inline __u32 ports(struct ends *ends)
+{
+	return ends->from_port | (__u32)ends->to_port << 16;
+}
+
+// UDP's checksum for new addresses and ports, also one that the device is still to finish.
+static __always_inline void sum_anew(struct __sk_buff *skb, struct ends *in, struct ends *out, __u32 at)
 {
 	__u32 check = at + offsetof(struct udphdr, check);
 	__s64 diff = bpf_csum_diff(in->from, 32, out->from, 32, 0);
-	__u32 was = in->from_port | (__u32)in->to_port << 16, is = out->from_port | (__u32)out->to_port << 16;
 
-	if (sum) {
-		bpf_l4_csum_replace(skb, check, 0, diff, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
-		bpf_l4_csum_replace(skb, check, was, is, BPF_F_MARK_MANGLED_0 | 4);
-	}
-	return bpf_skb_store_bytes(skb, at, &is, 4, 0);
+	bpf_l4_csum_replace(skb, check, 0, diff, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
+	bpf_l4_csum_replace(skb, check, ports(in), ports(out), BPF_F_MARK_MANGLED_0 | 4);
+}
+
+// RFC 791's checksum of a header without options.
+static __always_inline __u16 sum_of(const struct iphdr *ip)
+{
+	const __u32 *words = (const void *)ip;
+	__u64 sum = (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
+
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~((sum & 0xffff) + (sum >> 16));
+}
+
+static __always_inline int is_too_large(struct __sk_buff *skb, struct flow *flow)
+{
+	__u32 mtu = 0;
+
+	return skb->len > SMALL && bpf_check_mtu(skb, flow->interface, &mtu, 0, 0);
 }
 
 static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *end)
@@ -110,11 +131,13 @@ static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *e
 	struct iphdr *ip = data + sizeof(struct ethhdr);
 	struct udphdr *udp = (void *)(ip + 1);
 	struct rtp *rtp = (void *)(udp + 1);
-	struct iphdr head;
+	struct {
+		struct iphdr ip;
+		__u32 ports;
+	} head;
 	struct flow *flow;
 	struct ends in = {}, out;
-	__u32 length, mtu = 0;
-	int sum;
+	__u32 length;
 
 	if ((void *)(rtp + 1) > end || ip->ihl != 5 || ip->protocol != IPPROTO_UDP || ip->frag_off & bpf_htons(FRAGMENT))
 		return GO_ON;
@@ -125,24 +148,22 @@ static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *e
 	in.to_port = udp->dest;
 	flow = bpf_map_lookup_elem(&flows, &in);
 	length = bpf_ntohs(ip->tot_len);
-	if (!flow || bpf_ntohs(udp->len) + sizeof(*ip) != length || bpf_check_mtu(skb, flow->interface, &mtu, 0, 0))
+	if (!flow || bpf_ntohs(udp->len) + sizeof(*ip) != length || is_too_large(skb, flow))
 		return GO_ON;
 	if (!is_plain(flow, rtp, length - sizeof(*ip) - sizeof(*udp)))
 		return GO_ON;
 	out = flow->out;
-	sum = udp->check != 0;
-	__builtin_memcpy(&head, ip, sizeof(head));
-	head.saddr = out.from[3];
-	head.daddr = out.to[3];
-	head.ttl = HOPS;
-	head.tos = 0;
-	head.check = 0;
-	__s64 total = bpf_csum_diff(0, 0, (void *)&head, sizeof(head), 0);
-	total = (total & 0xffff) + (total >> 16 & 0xffff);
-	total = (total & 0xffff) + (total >> 16);
-	head.check = ~total;
-	if (readdress(skb, &in, &out, sizeof(struct ethhdr) + sizeof(head), sum) ||
-	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &head, sizeof(head), 0))
+	head.ports = ports(&out);
+	__builtin_memcpy(&head.ip, ip, sizeof(head.ip));
+	head.ip.saddr = out.from[3];
+	head.ip.daddr = out.to[3];
+	head.ip.ttl = HOPS;
+	head.ip.tos = 0;
+	head.ip.check = 0;
+	head.ip.check = sum_of(&head.ip);
+	if (udp->check)
+		sum_anew(skb, &in, &out, sizeof(struct ethhdr) + sizeof(*ip));
+	if (bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &head, sizeof(head), 0))
 		return 2; // TC_ACT_SHOT: half rewritten
 	return bpf_redirect_neigh(flow->interface, 0, 0, 0);
 }
@@ -153,9 +174,12 @@ static __always_inline int forward_v6(struct __sk_buff *skb, void *data, void *e
 	struct udphdr *udp = (void *)(ip + 1);
 	struct rtp *rtp = (void *)(udp + 1);
 	struct flow *flow;
-	struct ends in, out;
-	__u32 length, mtu = 0;
-	__u8 hops = HOPS;
+	struct ends in;
+	struct {
+		__u8 unused[3], hops;
+		struct ends out; // addresses and ports stand in the packet as they do here
+	} head = {};
+	__u32 length;
 
 	if ((void *)(rtp + 1) > end || ip->nexthdr != IPPROTO_UDP)
 		return GO_ON;
@@ -164,14 +188,14 @@ static __always_inline int forward_v6(struct __sk_buff *skb, void *data, void *e
 	in.to_port = udp->dest;
 	flow = bpf_map_lookup_elem(&flows, &in);
 	length = bpf_ntohs(ip->payload_len);
-	if (!flow || bpf_ntohs(udp->len) != length || bpf_check_mtu(skb, flow->interface, &mtu, 0, 0))
+	if (!flow || bpf_ntohs(udp->len) != length || is_too_large(skb, flow))
 		return GO_ON;
 	if (!is_plain(flow, rtp, length - sizeof(*udp)))
 		return GO_ON;
-	out = flow->out;
-	if (readdress(skb, &in, &out, sizeof(struct ethhdr) + sizeof(*ip), 1) ||
-	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr) + offsetof(struct ipv6hdr, hop_limit), &hops, 1, 0) ||
-	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr) + offsetof(struct ipv6hdr, saddr), out.from, 32, 0))
+	head.hops = HOPS;
+	head.out = flow->out;
+	sum_anew(skb, &in, &head.out, sizeof(struct ethhdr) + sizeof(*ip));
+	if (bpf_skb_store_bytes(skb, sizeof(struct ethhdr) + offsetof(struct ipv6hdr, hop_limit), &head.hops, 1 + sizeof(head.out), 0))
 		return 2;
 	return bpf_redirect_neigh(flow->interface, 0, 0, 0);
 }
