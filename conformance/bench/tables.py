@@ -1,7 +1,7 @@
 """RESULTS.md: what a run of `bench` measured, as tables."""
 import os, platform, re, subprocess, sys, time
 import held
-from scale import HELD, PACKET, PROBES, RATES, SECONDS, SESSIONS, SET_UP
+from scale import BRIDGED, CROWD, CROWD_RATE, HELD, LAG_RATES, LOST, PACKET, PROBES, RATES, SECONDS, SESSIONS, SET_UP
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 
@@ -66,23 +66,55 @@ def registration_table(args, table):
 
 
 def relay_table(relays):
+    names = list(relays["rates"])
     lines = ["## Relayed packets", "", f"{SESSIONS} sessions, both directions, {PACKET} bytes of RTP, {SECONDS} s a rate; relay pinned to one core, generator to another.",
              "*process*: CPU time of the relay a packet. *machine*: busy time of all processors a packet, interrupts included, less that of",
-             "the same packets dropped as they arrive: what the kernel does for the relay is in it.", "",
-             "| packets/s offered | " + " | ".join(f"{n}: process, µs | machine, µs | loss, %" for n in relays) + " | process ratio | kernel path: machine ratio |",
-             "|---" * (3 * len(relays) + 3) + "|"]
-    for rate in RATES:
-        cells = [r[rate] for r in relays.values()]
-        process = ratio(cells[1]["cpu_us"], cells[0]["cpu_us"]) if len(cells) > 1 else "–"
-        machine = ratio(cells[-1]["machine_us"], cells[0]["machine_us"]) if len(cells) > 1 else "–"
-        row = " | ".join(f"{c['cpu_us']:.2f} | {c['machine_us']:.2f} | {c['loss']:.2f}" for c in cells)
-        lines.append(f"| {rate} | {row} | {process} | {machine} |")
-    return lines + ["", "Goals: at most 0.5 of rtpengine's CPU a packet at 100,000/s; by the kernel path at most 0.1.", ""]
+             "the same packets dropped as they arrive: what the kernel does for the relay is in it.", "", *cost_head("packets/s offered", names)]
+    lines += [cost_row(rate, [table[rate] for table in relays["rates"].values()]) for rate in RATES]
+    lines += ["", "Goals: at most 0.5 of rtpengine's CPU a packet at 100,000/s; by the kernel path at most 0.1.", "",
+              f"The same with many legs: {CROWD} sessions, each leg {CROWD_RATE // (2 * CROWD)} packets a second.", "", *cost_head("sessions", names),
+              cost_row(CROWD, list(relays["crowd"].values())), "",
+              f"Packets are lost: by rtpengine from {relays['begins']} a second on (more than {LOST} %). At one and a half times that:", "",
+              "| | packets/s offered | loss, % |", "|---|---|---|"]
+    lines += [f"| {name} | {r['offered']:.0f} | {r['loss']:.2f} |" for name, r in relays["beyond"].items() if r]
+    lines += ["", "Goal: no loss.", "", f"RTP into SRTP (AES_CM_128_HMAC_SHA1_80, keys by SDES), {BRIDGED} packets/s, one direction:", "",
+              "| | process, µs a packet | ratio | loss, % |", "|---|---|---|---|"]
+    bridged = {name: r or FAILED for name, r in relays["bridge"].items()}
+    lines += [f"| {name} | {r['cpu_us']:.2f} | {ratio(r['cpu_us'], bridged['rtpengine']['cpu_us'])} | {r['loss']:.2f} |" for name, r in bridged.items()]
+    return lines + ["", *lag_table(relays), ""]
+
+
+FAILED = {"cpu_us": float("nan"), "machine_us": float("nan"), "loss": 100, "offered": 0}
+
+
+def cost_head(what, names):
+    head = f"| {what} | " + " | ".join(f"{n}: process, µs | machine, µs | loss, %" for n in names) + " | process ratio | kernel path: machine ratio |"
+    return [head, "|---" * (3 * len(names) + 3) + "|"]
+
+
+def cost_row(what, cells):
+    cells = [cell or FAILED for cell in cells]
+    process = ratio(cells[1]["cpu_us"], cells[0]["cpu_us"]) if len(cells) > 1 else "–"
+    machine = ratio(cells[-1]["machine_us"], cells[0]["machine_us"]) if len(cells) > 1 else "–"
+    return f"| {what} | " + " | ".join(f"{c['cpu_us']:.2f} | {c['machine_us']:.2f} | {c['loss']:.2f}" for c in cells) + f" | {process} | {machine} |"
+
+
+def lag_table(relays):
+    """Where a packet's time goes that nobody relays is the same for all: the bare forwarder is the yardstick."""
+    tables = {"a bare forwarder": relays["bare"] or {}}
+    tables |= {name: {rate: (table[rate] or {}).get("lag") for rate in LAG_RATES} for name, table in relays["rates"].items()}
+    lines = ["From a packet's making to its arrival at the other party, by the kernel's clock. *A bare forwarder*: one thread, `recvfrom`, `sendto`.", "",
+             "| µs | " + " | ".join(f"{rate}/s: p50 | p99 | p99.9" for rate in LAG_RATES) + " |", "|---" * (3 * len(LAG_RATES) + 1) + "|"]
+    for name, table in tables.items():
+        cells = [f"{value:.0f}" for rate in LAG_RATES for value in (table.get(rate) or [float("nan")] * 3)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines + ["", "Busy relays let packets gather for half a millisecond, very busy ones for a whole one: it saves wake-ups, and nobody hears it."]
 
 
 def held_table(sessions):
-    lines = ["## Sessions held", "", f"Offer and answer over ng, {held.WINDOW} commands under way at most, one client; then as many sessions as `nofile` allows, {HELD} at most, while nobody talks.",
-             "*Slabs*: what the kernel's memory for objects (sockets, files) grew by meanwhile, of the whole machine.", "",
-             "| | set up | in s | held | resident, MiB | empty, MiB | kernel's slabs, MiB | descriptors |", "|---|---|---|---|---|---|---|---|"]
-    lines += [f"| {name} | {r['set_up']} | {r['seconds']:.2f} | {r['count']} | {r['resident']:.1f} | {r['before']:.1f} | {r['slabs']:.1f} | {r['descriptors']} |" for name, r in sessions.items()]
+    lines = ["## Sessions held", "", f"Offer and answer over ng, {held.WINDOW} commands under way at most, one client; then as many sessions as `nofile` allows, {HELD} at most, while nobody talks,",
+             f"{held.REST} s after the last command. *Slabs*: what the kernel's memory for objects (sockets, files) grew by meanwhile, of the whole machine.", "",
+             "| | set up | in s | held | resident, MiB | empty, MiB | a session, kB | kernel's slabs, MiB | descriptors |", "|---|---|---|---|---|---|---|---|---|"]
+    lines += [f"| {name} | {r['set_up']} | {r['seconds']:.2f} | {r['count']} | {r['resident']:.1f} | {r['before']:.1f} | {(r['resident'] - r['before']) * 1048.576 / r['count']:.1f} | {r['slabs']:.1f} | {r['descriptors']} |"
+              for name, r in sessions.items()]
     return lines + ["", f"Goals: {SET_UP} sessions in at most 2 s; {HELD} in at most 60 MB.", ""]
