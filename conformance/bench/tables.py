@@ -113,7 +113,7 @@ def lag_table(relays):
 
 def held_table(sessions):
     lines = ["## Sessions held", "", f"Offer and answer over ng, {held.WINDOW} commands under way at most, one client; then as many sessions as `nofile` allows, {HELD} at most, while nobody talks,",
-             f"{held.REST} s after the last command. *Slabs*: what the kernel's memory for objects (sockets, files) grew by meanwhile, of the whole machine.", "",
+             f"for Postern {held.REST} s after the last command. *Slabs*: what the kernel's memory for objects (sockets, files) grew by meanwhile, of the whole machine.", "",
              "| | set up | in s | held | resident, MiB | empty, MiB | a session, kB | kernel's slabs, MiB | descriptors |", "|---|---|---|---|---|---|---|---|---|"]
     lines += [f"| {name} | {r['set_up']} | {r['seconds']:.2f} | {r['count']} | {r['resident']:.1f} | {r['before']:.1f} | {(r['resident'] - r['before']) * 1048.576 / r['count']:.1f} | {r['slabs']:.1f} | {r['descriptors']} |"
               for name, r in sessions.items()]

@@ -42,6 +42,8 @@ const DATAGRAM: usize = 65_535;
 const ROUNDS: usize = 4;
 /// New requests that are served before the sockets are read again.
 const TURNS: usize = 8;
+/// What a burst of work took goes back to the system after so long without any.
+const REST: Duration = Duration::from_secs(36);
 /// What the mailbox is called in epoll's answers.
 const MAILBOX: u64 = u64::MAX;
 
@@ -83,6 +85,8 @@ pub struct Lane {
     pace: Pace,
     report: LaneReport,
     running: bool,
+    /// When there will have been [`REST`]; `None`: that was used.
+    rest: Option<Instant>,
     /// Where copies of recorded sessions go.
     recorder: Option<Recorder>,
     /// What the kernel carries of the relay here.
@@ -129,6 +133,7 @@ impl Lane {
             pace: Pace::new(Instant::now()),
             report: LaneReport::default(),
             running: true,
+            rest: Some(Instant::now() + REST),
             recorder: None,
             handed: None,
         })
@@ -185,7 +190,7 @@ impl Lane {
             return Some(Duration::ZERO);
         }
         let calm = self.lobby.as_ref().and_then(|(_, lobby)| lobby.deadline());
-        let deadline = self.seats.iter_mut().filter_map(Seat::deadline).chain(calm).min()?;
+        let deadline = self.seats.iter_mut().filter_map(Seat::deadline).chain(calm).chain(self.rest).min()?;
         let wait = deadline.saturating_duration_since(Instant::now());
         // A phone's timers also say when its next packet of media is due.
         let may_be_late = !self.seats.iter().any(|seat| seat.phone().is_some());
@@ -215,6 +220,9 @@ impl Lane {
             Err(error) => return Err(error.into()),
         };
         let now = Instant::now();
+        if count > 0 {
+            self.rest = Some(now + REST);
+        }
         for event in &ready[..count] {
             match event.data() {
                 MAILBOX => self.read_mailbox(now),
@@ -233,6 +241,10 @@ impl Lane {
             if self.seats[seat].deadline().is_some_and(|deadline| deadline <= now) {
                 self.deliver(now, seat, Input::Wake);
             }
+        }
+        if self.rest.is_some_and(|rest| rest <= now) {
+            self.rest = None;
+            crate::memory::give_back();
         }
     }
 
