@@ -63,8 +63,8 @@ pub struct Traffic {
 
 /// Where a packet goes.
 pub(crate) struct Way {
-    socket: SocketId,
-    to: SocketAddr,
+    pub(crate) socket: SocketId,
+    pub(crate) to: SocketAddr,
     /// So many bytes of the buffer.
     pub(crate) len: usize,
     /// The leg it leaves by.
@@ -162,6 +162,9 @@ impl Relay {
         }
         if let Some(silence) = silence {
             silence.fill(&mut buffer[..len]);
+        }
+        if switched {
+            self.fit_in(now, other, &mut buffer[..len])?;
         }
         let leg = self.legs.get(other as usize).ok_or(Why::Held)?;
         let out = leg.way_out(is_rtcp).ok_or(Why::Held)?;

@@ -37,6 +37,7 @@ pub mod dtls;
 mod ended;
 mod forward;
 mod ice;
+mod insert;
 mod kept;
 mod keys;
 mod latch;
@@ -57,6 +58,7 @@ mod why;
 
 pub use config::{Config, Network};
 pub use forward::{Forward, Traffic};
+pub use insert::Digit;
 
 pub use ports::Ports;
 pub use relay::{Relay, Status};

@@ -167,6 +167,12 @@ impl Relay {
         SocketAddr::new(self.config.networks[channel.port.id.network()].bind, channel.port.number)
     }
 
+    /// Whether packets of a leg are carried below, or the last of them are yet to be counted.
+    pub(crate) fn is_carried_below(&self, at: u32) -> bool {
+        let leg = self.legs.get(at as usize);
+        leg.is_some_and(|leg| self.offloads.rules.contains_key(&leg.media.port.socket.0))
+    }
+
     fn take_back(&mut self, socket: SocketId) {
         let Some(carrying) = self.offloads.rules.get_mut(&socket.0) else { return };
         if !std::mem::replace(&mut carrying.ending, true) {

@@ -97,6 +97,11 @@ impl Track {
         Some((self.payload_type, self.clock, self.statistics.progress()?))
     }
 
+    /// Its clock, where it is known.
+    pub(crate) fn clock(&self) -> Option<u32> {
+        self.clock
+    }
+
     /// Packets of it that a path below carried.
     pub(crate) fn carried(&mut self, packets: u64, bytes: u64, heard: Instant, count: &Carried) {
         self.heard = self.heard.max(heard);
@@ -290,6 +295,12 @@ impl Clocks {
     /// Whether this payload type is telephone-events.
     pub(crate) fn is_event(&self, payload_type: u8) -> bool {
         self.events >> (payload_type & 127) & 1 == 1
+    }
+
+    /// The number of telephone-events and their clock: of those with this clock if there are any.
+    pub(crate) fn event_type(&self, rate: Option<u32>) -> Option<(u8, u32)> {
+        let events = || self.rates.iter().copied().filter(|(number, _)| self.is_event(*number));
+        events().find(|(_, own)| Some(*own) == rate).or_else(|| events().next())
     }
 
     /// Whether a party that sends this is understood, as far as that is known. Comfort noise may come unasked.

@@ -16,6 +16,7 @@ use crate::crowd::Crowd;
 use crate::dtls::Association;
 use crate::ended::Ended;
 use crate::forward::{Forward, Traffic, Use};
+use crate::insert::Insert;
 use crate::kept::Restoring;
 use crate::leg::{Leg, Part};
 use crate::ng::Ng;
@@ -60,6 +61,8 @@ pub struct Relay {
     pub(crate) next_handshake: Option<Instant>,
     /// Their turns so far.
     pub(crate) turns: u64,
+    /// What is said to legs' parties in the other party's place, by leg.
+    pub(crate) inserts: BTreeMap<u32, Insert>,
     /// Sessions yet to begin that are to be recorded.
     pub(crate) record_next: usize,
 }
@@ -105,6 +108,7 @@ impl Relay {
             draining: false,
             ng: Ng::default(),
             record_next: 0,
+            inserts: BTreeMap::new(),
             changed: BTreeSet::new(),
             restoring: Restoring::default(),
             offloads: Offloads::default(),
@@ -207,6 +211,7 @@ impl Relay {
         self.delete_due(now);
         self.tend_offloads(now);
         self.wake_handshakes(now);
+        self.speak(now);
         self.try_again(now);
     }
 
@@ -263,6 +268,7 @@ impl Relay {
                 self.legs[leg as usize].ports().for_each(|port| self.return_port(now, port));
             }
             self.associations.remove(&leg);
+            self.inserts.remove(&leg);
             self.legs[leg as usize].keys = None;
             self.free_legs.push(leg);
         }
@@ -351,6 +357,7 @@ impl Node for Relay {
             self.commands_deadline(),
             self.offloads.next,
             self.next_handshake,
+            self.speaks_at(),
         ]
         .into_iter()
         .flatten()

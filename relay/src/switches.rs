@@ -28,6 +28,8 @@ const DTMF: u8 = 2;
 const SILENCE: u8 = 4;
 /// It is recorded.
 const RECORD: u8 = 8;
+/// Something is said in its party's place; see `insert`. Not kept for the next process.
+const INSERT: u8 = 16;
 
 impl Switches {
     /// As one number, and from it.
@@ -53,6 +55,10 @@ impl Switches {
 
     pub(crate) fn set_recorded(&mut self, on: bool) {
         self.set(RECORD, on);
+    }
+
+    pub(crate) fn set_inserting(&mut self, on: bool) {
+        self.set(INSERT, on);
     }
 
     fn set(&mut self, bit: u8, on: bool) {

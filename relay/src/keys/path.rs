@@ -97,7 +97,7 @@ impl Relay {
     }
 
     /// Protects a packet for the party it goes to; gives its new length.
-    fn protect(&mut self, now: Instant, way: &Way, buffer: &mut [u8]) -> Result<usize, Why> {
+    pub(crate) fn protect(&mut self, now: Instant, way: &Way, buffer: &mut [u8]) -> Result<usize, Why> {
         let head = self.head_of(way.leg);
         let leg = self.legs.get_mut(head as usize).ok_or(Why::Idle)?;
         let session = leg.whose.session.0;

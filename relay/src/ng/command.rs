@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::flags::Flags;
 use super::value::{Dict, Value};
 use super::{bencode, json};
+use crate::insert::Digit;
 
 /// Largest message that is read.
 pub const LARGEST: usize = 64 * 1024;
@@ -140,6 +141,8 @@ pub enum Command {
     Statistics,
     /// Switch something on or off.
     Set(Target, Switch, bool),
+    /// Say a digit in a party's place.
+    PlayDtmf(Target, Digit),
 }
 
 /// Why a command can't be obeyed, in rtpengine's words where it has some.
@@ -167,6 +170,7 @@ impl Command {
             "unsilence media" => switch(Switch::Silence, true),
             "start recording" => switch(Switch::Record, true),
             "stop recording" => switch(Switch::Record, false),
+            "play dtmf" => Ok(Command::PlayDtmf(target(dict)?, digit(dict)?)),
             "pause recording" => switch(Switch::Pause, true),
             other => Err(not_built(other).unwrap_or("Unrecognized command")),
         }
@@ -198,6 +202,24 @@ fn target(dict: &Dict<'_>) -> Result<Target, Wrong> {
     })
 }
 
+/// Times and volume are put into rtpengine's limits.
+fn digit(dict: &Dict<'_>) -> Result<Digit, Wrong> {
+    let code = dict.value("code").or(dict.value("digit")).ok_or("No valid 'code' specified")?;
+    let letter = |text: &str| "0123456789*#ABCD".find(&text.to_ascii_uppercase());
+    let code = match (code.as_int(), code.as_text()) {
+        (Some(code @ 0..=15), _) => code as u8,
+        (Some(_), _) => return Err("Out of range 'code' specified"),
+        (None, Some(text)) if text.chars().count() == 1 => {
+            letter(text).ok_or("Invalid 'code' character")? as u8
+        }
+        _ => return Err("Given 'code' is not a single digit"),
+    };
+    let number = |key: &str, usual: i64| dict.value(key).and_then(Value::as_int).unwrap_or(usual);
+    let time = |key, usual| Duration::from_millis(number(key, usual).clamp(100, 5000) as u64);
+    let volume = number("volume", 8).unsigned_abs().min(63) as u8;
+    Ok(Digit { code, duration: time("duration", 250), pause: time("pause", 100), volume })
+}
+
 fn delay(dict: &Dict<'_>) -> Option<Duration> {
     let seconds = dict.value("delete-delay")?.as_int()?;
     u64::try_from(seconds).ok().map(|seconds| Duration::from_secs(seconds.min(3600)))
@@ -213,7 +235,6 @@ fn not_built(name: &str) -> Option<Wrong> {
     Some(match name {
         "play media" => "This relay does not support \"play media\": it makes no media of its own",
         "stop media" => "This relay does not support \"stop media\": it makes no media of its own",
-        "play dtmf" => "This relay does not support \"play DTMF\": it makes no media of its own",
         "start forwarding" => "This relay does not support \"start forwarding\": use \"start recording\"",
         "stop forwarding" => "This relay does not support \"stop forwarding\": use \"stop recording\"",
         "publish" => "This relay does not support \"publish\": a call has two parties",
@@ -259,7 +280,6 @@ mod tests {
         let names = [
             "play media",
             "stop media",
-            "play DTMF",
             "start forwarding",
             "stop forwarding",
             "publish",
@@ -270,6 +290,38 @@ mod tests {
         for name in names {
             let words = command(format!("c d7:command{}:{name}e", name.len()).as_bytes()).unwrap_err();
             assert!(words.contains(&format!("\"{name}\"")), "{name}: {words}");
+        }
+    }
+
+    #[test]
+    fn a_digit_is_read_as_a_number_or_a_character_within_rtpengines_limits() {
+        let read = |keys: &str| {
+            command(format!("c {{\"command\":\"play DTMF\",\"call-id\":\"c\",{keys}}}").as_bytes())
+        };
+        let digit = |keys: &str| match read(keys) {
+            Ok(Command::PlayDtmf(_, digit)) => digit,
+            other => panic!("{keys}: {other:?}"),
+        };
+        let usual = digit("\"code\":5");
+        assert_eq!(
+            (usual.code, usual.duration.as_millis(), usual.pause.as_millis(), usual.volume),
+            (5, 250, 100, 8)
+        );
+        for (written, code) in [("\"7\"", 7), ("\"*\"", 10), ("\"#\"", 11), ("\"d\"", 15), ("12", 12)] {
+            assert_eq!(digit(&format!("\"digit\":{written}")).code, code, "{written}");
+        }
+        let extreme = digit("\"code\":\"1\",\"duration\":9,\"pause\":99999,\"volume\":-70");
+        assert_eq!(
+            (extreme.duration.as_millis(), extreme.pause.as_millis(), extreme.volume),
+            (100, 5000, 63)
+        );
+        for (keys, words) in [
+            ("\"x\":1", "No valid 'code' specified"),
+            ("\"code\":16", "Out of range 'code' specified"),
+            ("\"code\":\"*#\"", "Given 'code' is not a single digit"),
+            ("\"code\":\"x\"", "Invalid 'code' character"),
+        ] {
+            assert_eq!(read(keys), Err(words));
         }
     }
 

@@ -54,7 +54,11 @@ impl Asker {
 fn changes(envelope: &Envelope<'_>) -> bool {
     let dict = envelope.body.as_ref().and_then(Value::as_dict);
     dict.and_then(|dict| Command::read(dict).ok()).is_some_and(|command| match command {
-        Command::Offer(_) | Command::Answer(_) | Command::Delete(..) | Command::Set(..) => true,
+        Command::Offer(_)
+        | Command::Answer(_)
+        | Command::Delete(..)
+        | Command::PlayDtmf(..)
+        | Command::Set(..) => true,
         Command::Ping | Command::Query(_) | Command::List(_) | Command::Statistics => false,
     })
 }

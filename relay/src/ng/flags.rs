@@ -276,7 +276,8 @@ const HARMLESS_KEYS: [&str; 19] = [
 
 /// Words that ask for what happens anyway: sources are learned and then held to, a party that moves proves itself, ports
 /// are kept until the call is over.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 10] = [
+    "inject-DTMF",
     "symmetric",
     "strict-source",
     "media-handover",

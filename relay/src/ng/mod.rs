@@ -10,8 +10,8 @@
 //! it, so it is heard only from the addresses in [`Config::allow`]; over UDP those can be forged, which is why the default
 //! is loopback alone.
 //!
-//! **Left out**: ICE with other parties than those of DTLS is stripped, nothing is transcoded or played. What asks for that is
-//! refused in words (`play media`), or named in the answer's `warning` and the call goes on.
+//! **Left out**: ICE with other parties than those of DTLS is stripped, nothing is transcoded, and of what could be played there are
+//! digits alone. What asks for more is refused in words (`play media`), or named in the answer's `warning` and the call goes on.
 
 pub mod bencode;
 mod calls;
@@ -36,15 +36,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proto::cidr::Cidr;
 use proto::control::Session;
-use proto::event::{CallEnded, EndedBy, Event, Release};
+use proto::event::{CallEnded, EndedBy, Event, Release, Side};
 use proto::node::{Flow, Output, Ticket, Transport};
 use proto::tables::Latch;
 
-use self::calls::{Call, Calls};
+use self::calls::{Call, Calls, Said};
 use self::command::{Command, Envelope, Switch, Target, error, seal};
 use self::cookies::{Asker, Cookies};
 use self::value::{Dict, Value};
 use crate::describe::Not;
+use crate::insert::{Digit, NO_MEDIA};
 use crate::relay::Relay;
 
 /// The ng face of a lane.
@@ -228,6 +229,7 @@ impl Relay {
             Command::List(limit) => Ok(self.list(limit)),
             Command::Statistics => Ok(self.statistics(now)),
             Command::Set(target, switch, on) => self.switch(&target, switch, on),
+            Command::PlayDtmf(target, digit) => self.play_dtmf(now, &target, digit),
         }
     }
 
@@ -296,28 +298,7 @@ impl Relay {
     }
 
     fn switch(&mut self, target: &Target, switch: Switch, on: bool) -> Answer {
-        let call = self.ng.calls.by_id.get(&target.call).ok_or(Refused::Error("Unknown call-ID"))?;
-        let whole = Target { call: target.call.clone(), ..Target::default() };
-        let about = if target.all { &whole } else { target };
-        let legs: Vec<(Session, Option<proto::event::Side>)> = call
-            .meant(about)
-            .into_iter()
-            .map(|at| {
-                let dialog = &call.dialogs[at];
-                let by_label = |label: &str| {
-                    let named = |side: &proto::event::Side| {
-                        dialog.ends[crate::session::index(*side)].label.as_deref() == Some(label)
-                    };
-                    [proto::event::Side::Caller, proto::event::Side::Callee].into_iter().find(named)
-                };
-                let tag = about.from.as_deref().and_then(|tag| dialog.side(tag));
-                (dialog.session, about.label.as_deref().and_then(by_label).or(tag))
-            })
-            .collect();
-        if legs.is_empty() {
-            return Err(Refused::Error(NOT_FOUND));
-        }
-        for (session, side) in legs {
+        for (session, side) in self.parties(target)? {
             match switch {
                 Switch::Record => self.record(session, on),
                 Switch::Pause => self.switch_legs(session, None, Switch::Record, false),
@@ -326,11 +307,65 @@ impl Relay {
         }
         Ok(ok())
     }
+
+    /// Digits in a party's place, to whoever hears it.
+    fn play_dtmf(&mut self, now: Instant, target: &Target, digit: Digit) -> Answer {
+        if target.from.is_none() && target.label.is_none() && !target.all {
+            return Err(Refused::Error("No participant party specified"));
+        }
+        for (session, side) in self.parties(target)? {
+            for speaker in side.map_or(vec![Side::Caller, Side::Callee], |side| vec![side]) {
+                self.play_to(now, session, speaker.other(), digit).map_err(Refused::Error)?;
+            }
+        }
+        Ok(ok())
+    }
+
+    /// To the first of a party's audio streams.
+    fn play_to(&mut self, now: Instant, id: Session, side: Side, digit: Digit) -> Result<(), &'static str> {
+        let audio = |said: &Said| said.media == "audio";
+        let said = self.ng.calls.said(id, side).unwrap_or_default();
+        let at = said.iter().position(audio).ok_or(NO_MEDIA)?;
+        let encrypted = said[at].protocol.contains("SAVP");
+        let stream = self.sessions.get(&id.0).and_then(|session| session.streams.get(at).copied().flatten());
+        let leg = stream.ok_or(NO_MEDIA)?.legs[crate::session::index(side)];
+        if encrypted && self.keys_of(leg).is_none() {
+            return Err("Media passes under the parties' own keys: nothing can be said in between");
+        }
+        self.say(now, leg, digit)
+    }
+
+    /// The sessions and parties a command is about; without a party: both.
+    #[allow(clippy::type_complexity)]
+    fn parties(&self, target: &Target) -> Result<Vec<(Session, Option<Side>)>, Refused> {
+        let call = self.ng.calls.by_id.get(&target.call).ok_or(Refused::Error("Unknown call-ID"))?;
+        let whole = Target { call: target.call.clone(), ..Target::default() };
+        let about = if target.all { &whole } else { target };
+        let legs: Vec<(Session, Option<Side>)> = call
+            .meant(about)
+            .into_iter()
+            .map(|at| {
+                let dialog = &call.dialogs[at];
+                let by_label = |label: &str| {
+                    let named = |side: &Side| {
+                        dialog.ends[crate::session::index(*side)].label.as_deref() == Some(label)
+                    };
+                    [Side::Caller, Side::Callee].into_iter().find(named)
+                };
+                let tag = about.from.as_deref().and_then(|tag| dialog.side(tag));
+                (dialog.session, about.label.as_deref().and_then(by_label).or(tag))
+            })
+            .collect();
+        if legs.is_empty() {
+            return Err(Refused::Error(NOT_FOUND));
+        }
+        Ok(legs)
+    }
 }
 
 /// What `list`, `statistics` and logs call the commands.
-pub(crate) const COMMANDS: [&str; 8] =
-    ["ping", "offer", "answer", "delete", "query", "list", "statistics", "switch"];
+pub(crate) const COMMANDS: [&str; 9] =
+    ["ping", "offer", "answer", "delete", "query", "list", "statistics", "switch", "playdtmf"];
 
 impl Command {
     fn number(&self) -> usize {
@@ -343,6 +378,7 @@ impl Command {
             Command::List(_) => 5,
             Command::Statistics => 6,
             Command::Set(..) => 7,
+            Command::PlayDtmf(..) => 8,
         }
     }
 }
