@@ -24,6 +24,35 @@ pub(crate) struct Gate {
     realm: String,
 }
 
+/// What is looked at of credentials, read in one walk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Credentials<'a> {
+    username: Option<&'a str>,
+    algorithm: Option<&'a str>,
+    nonce: &'a str,
+    count: Option<u32>,
+}
+
+impl<'a> Credentials<'a> {
+    /// Of a parameter that is there twice the first counts, as everywhere.
+    fn read(text: &'a str) -> Credentials<'a> {
+        let mut read = Credentials::default();
+        for (name, value) in Auth(text).params() {
+            let is = |other| name.eq_ignore_ascii_case(other);
+            if is("username") {
+                read.username.get_or_insert(value);
+            } else if is("algorithm") {
+                read.algorithm.get_or_insert(value);
+            } else if is("nonce") && read.nonce.is_empty() {
+                read.nonce = value;
+            } else if is("nc") && read.count.is_none() {
+                read.count = u32::from_str_radix(value, 16).ok();
+            }
+        }
+        read
+    }
+}
+
 /// When and from where.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visit {
@@ -50,13 +79,13 @@ impl Gate {
                 false => Verdict::Silence,
             };
         };
-        let credentials = Auth(text);
-        let name = credentials.get("username").unwrap_or_default();
-        let user = credentials.get("username").and_then(|name| tables.user(name));
+        let credentials = Credentials::read(text);
+        let name = credentials.username.unwrap_or_default();
+        let user = credentials.username.and_then(|name| tables.user(name));
         let nobody = Secret::Password(String::new());
         let secret = user.as_ref().map_or(&nobody, |user| &user.secret);
         let covered = digest::Request { method: request.method().as_str(), body: request.body() };
-        let strong = Algorithm::from_name(credentials.get("algorithm")) == Some(Algorithm::Sha256);
+        let strong = Algorithm::from_name(credentials.algorithm) == Some(Algorithm::Sha256);
         let proven = digest::verify(text, secret, covered) && strong;
         match user.filter(|_| proven) {
             Some(user) if self.is_fresh(visit, credentials, tables) => {
@@ -72,9 +101,8 @@ impl Gate {
     }
 
     /// Whether the nonce is one of ours for this source: then it surely came from there.
-    fn is_ours(&self, visit: Visit, credentials: Auth<'_>) -> bool {
-        let nonce = credentials.get("nonce").unwrap_or_default();
-        let check = self.nonces.check(visit.unix_ms, &self.realm, visit.source, nonce);
+    fn is_ours(&self, visit: Visit, credentials: Credentials<'_>) -> bool {
+        let check = self.nonces.check(visit.unix_ms, &self.realm, visit.source, credentials.nonce);
         matches!(check, NonceCheck::Fresh(_))
     }
 
@@ -86,10 +114,11 @@ impl Gate {
         })
     }
 
-    fn is_fresh(&self, visit: Visit, credentials: Auth<'_>, tables: &mut dyn Tables) -> bool {
-        let nonce = credentials.get("nonce").unwrap_or_default();
-        let count = credentials.get("nc").and_then(|nc| u32::from_str_radix(nc, 16).ok());
-        match (self.nonces.check(visit.unix_ms, &self.realm, visit.source, nonce), count) {
+    fn is_fresh(&self, visit: Visit, credentials: Credentials<'_>, tables: &mut dyn Tables) -> bool {
+        match (
+            self.nonces.check(visit.unix_ms, &self.realm, visit.source, credentials.nonce),
+            credentials.count,
+        ) {
             (NonceCheck::Fresh(id), Some(count)) => tables.use_nonce(visit.now, id, count),
             _ => false,
         }

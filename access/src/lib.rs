@@ -15,6 +15,7 @@ mod accounts;
 mod channels;
 mod config;
 mod gate;
+mod greeting;
 mod login;
 mod passing;
 mod server;

@@ -11,6 +11,7 @@ use proto::peer::ticket::Class;
 use proto::peer::words::{self, Buddy, LOGIN, Login, NOTICE, Notice, PROFILE, Profile, Route, Sealing};
 use proto::sip::transaction::ServerId;
 use proto::sip::{Message, Name, reply};
+use proto::tables::Tables;
 
 use crate::accounts::{Device, Number};
 use crate::server::{Access, Refusal, keep_alive};
@@ -24,8 +25,10 @@ impl Access {
         flow: Flow,
         request: &Message,
         aor: String,
+        tables: &mut dyn Tables,
     ) -> Result<(), Refusal> {
         if request.expires() == Some(0) {
+            self.forget_path(&aor, tables);
             return self.log_out(now, id, flow, request, &aor);
         }
         if request.text(Name::ContentType) != Some(LOGIN) {
@@ -50,6 +53,7 @@ impl Access {
         self.met_by(number, before.as_ref().map(|device| device.flow), flow);
         self.lease_ends(before);
         self.lease_begins(now, number, lease);
+        self.leave_path(now, number, tables);
         let change = if again { Registration::Refreshed } else { Registration::New };
         self.tell_registered(&aor, flow, change);
         if moved {
@@ -115,7 +119,7 @@ impl Access {
         let contact = request.contacts().flatten().next().map(|contact| contact.raw_uri.to_owned());
         let response = reply(request, 200, tag)
             .header(Name::Contact, format_args!("<{}>;expires={lease_s}", contact.unwrap_or_default()))
-            .body(PROFILE, &words::write(&profile));
+            .body(PROFILE, &words::write_profile(&profile));
         Some(response.finish())
     }
 
@@ -187,7 +191,7 @@ impl Access {
     pub(crate) fn pair(&self, one: Number, other: Number) -> Sealing {
         let (one, other) = (self.accounts.name(one), self.accounts.name(other));
         let (first, second) = if one <= other { (one, other) } else { (other, one) };
-        Sealing::derive(&self.config.secret, "postern pair", &[first, second])
+        Sealing::derive(&self.config.secret, "pair", &[first, second])
     }
 
     /// Only towards who has proven that it hears the reflector, and only if both let others know where they are.

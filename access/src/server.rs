@@ -20,6 +20,7 @@ use crate::accounts::{Accounts, Device, Number};
 use crate::channels::Channels;
 use crate::config::Config;
 use crate::gate::{Gate, Verdict, Visit};
+use crate::greeting::Greetings;
 
 /// An access server. See the crate.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub struct Access {
     pub(crate) accounts: Accounts,
     pub(crate) channels: Channels,
     leases: Queue<Number>,
+    pub(crate) greetings: Greetings,
     pub(crate) pending: BTreeMap<ClientId, Pending>,
     pub(crate) out: VecDeque<Output>,
 }
@@ -76,6 +78,7 @@ impl Access {
             dice,
             transactions,
             leases: Queue::default(),
+            greetings: Greetings::default(),
             pending: BTreeMap::new(),
             out: VecDeque::new(),
         }
@@ -143,7 +146,7 @@ impl Access {
         let to = request.to().and_then(|to| to.uri()).map_err(|_| (400, "To is no address"))?;
         let aor = to.aor().ok_or((400, "To names no user at a domain"))?;
         if self.is_in_session(now, &aor, request) {
-            return self.log_in(now, id, flow, request, aor);
+            return self.log_in(now, id, flow, request, aor, tables);
         }
         let source = flow.remote.ip();
         let visit = Visit { now, unix_ms: self.unix_ms(now), source };
@@ -155,7 +158,7 @@ impl Access {
                 if !ours || !user.aors.iter().any(|own| *own == aor || *own == any_domain) {
                     return Err((403, "the account may not register this address"));
                 }
-                self.log_in(now, id, flow, request, aor)
+                self.log_in(now, id, flow, request, aor, tables)
             }
             Verdict::Challenge(response) => {
                 self.transactions.answer_and_forget(id, response.finish());
@@ -317,7 +320,7 @@ impl Access {
         self.lease_ends(device);
     }
 
-    fn leases_end(&mut self, now: Instant) {
+    fn leases_end(&mut self, now: Instant, tables: &mut dyn Tables) {
         while let Some(number) = self.leases.pop(now) {
             let Some(device) = self.accounts.device_of(number) else { continue };
             let until = device.heard + self.lease(keep_alive(device));
@@ -329,6 +332,7 @@ impl Access {
             self.tell_gone(now, number);
             let device = self.accounts.log_out(&aor);
             self.forget_device(number, device);
+            self.forget_path(&aor, tables);
             self.tell_registered(&aor, flow, Registration::Lost);
         }
     }
@@ -363,7 +367,8 @@ impl Node for Access {
             _ => {}
         }
         self.happened(now);
-        self.leases_end(now);
+        self.leases_end(now, tables);
+        self.greet(now, tables);
     }
 
     fn poll(&mut self, _: &mut dyn Tables) -> Option<Output> {
@@ -371,6 +376,9 @@ impl Node for Access {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.transactions.deadline(), self.leases.deadline()].into_iter().flatten().min()
+        [self.transactions.deadline(), self.leases.deadline(), self.greetings.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

@@ -9,23 +9,14 @@
 
 use std::time::Instant;
 
-use conformance::crowd::{Crowd, DOMAIN, name, password};
+use conformance::crowd::{Crowd, user};
 use conformance::world::WorldTables;
-use proto::tables::{Secret, User};
 
 fn main() {
     let count = std::env::args().nth(1).map_or(20_000, |text| text.parse().expect("access_load [ENDPOINTS]"));
     let mut tables = WorldTables::default();
     for number in 0..count {
-        tables.add_user(User {
-            name: name(number),
-            secret: Secret::Password(password(number)),
-            aors: vec![format!("{}@{DOMAIN}", name(number))],
-            anchor: None,
-            srtp: None,
-            latch: None,
-            algorithms: Vec::new(),
-        });
+        tables.add_user(user(number));
     }
     let mut crowd = Crowd::new(count, Instant::now(), Instant::now);
     let mut round = |crowd: &mut Crowd| {

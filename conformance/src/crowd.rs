@@ -11,7 +11,7 @@ use proto::node::{Birth, Flow, Input, Lane, Node, Output};
 use proto::peer::nat::{Dependence, Verdict};
 use proto::peer::words::{self, Allows, LOGIN, Login};
 use proto::sip::{Builder, Message, Name, reply};
-use proto::tables::Tables;
+use proto::tables::{Secret, Tables, User};
 
 /// The access server.
 pub const SERVER: &str = "203.0.113.20:5060";
@@ -28,8 +28,6 @@ pub struct Crowd {
     pub access: Access,
     now: Instant,
     count: usize,
-    /// A challenge that was met with, and how often it was answered.
-    challenge: Option<(String, u32)>,
     /// Time spent in the server, where somebody looks at a clock.
     clock: fn() -> Instant,
     /// How much of it so far.
@@ -57,7 +55,7 @@ impl Crowd {
         let birth = Birth { now, wall: SystemTime::UNIX_EPOCH, seed: [7; 32], lane: Lane::default() };
         let config = Config { buddies, ..Config::new(DOMAIN, [3; 32], [4; 32]) };
         let access = Access::new(config, birth);
-        Crowd { access, now, count, challenge: None, clock, spent: Duration::ZERO, told: 0 }
+        Crowd { access, now, count, clock, spent: Duration::ZERO, told: 0 }
     }
 
     /// The server is another process from now on: it knows nobody.
@@ -69,33 +67,10 @@ impl Crowd {
     /// One logs in with its password, and whoever is told of it answers. Panics when it is not let in.
     pub fn log_in(&mut self, number: usize, tables: &mut dyn Tables) {
         let request = request(number);
-        if self.challenge.is_none() {
-            let refused = self.say(number, request.clone(), tables);
-            let challenge = refused.text(Name::WwwAuthenticate).expect("a challenge").to_owned();
-            self.challenge = Some((challenge, 0));
-        }
-        let answered = self.prove(number, &request, tables);
-        if answered.status() == Some(200) {
-            return;
-        }
-        assert_eq!(answered.status(), Some(401), "{} is not let in", name(number));
-        // The nonce has aged.
-        self.challenge = answered.text(Name::WwwAuthenticate).map(|challenge| (challenge.to_owned(), 0));
-        let answered = self.prove(number, &request, tables);
-        assert_eq!(answered.status(), Some(200), "{}", name(number));
-    }
-
-    fn prove(&mut self, number: usize, request: &Message, tables: &mut dyn Tables) -> Message {
-        let (challenge, count) = self.challenge.as_mut().expect("there is one by now");
-        *count += 1;
-        let covered = digest::Request { method: "REGISTER", body: request.body() };
-        let (user, secret, uri) = (name(number), password(number), request.request_uri());
-        let proof =
-            digest::answer(challenge, &user, &secret, uri, covered, *count, "0123").expect("an answer");
-        let branch = format!("SIP/2.0/UDP {};branch=z9hG4bKp{number}-{count};rport", own(number));
-        let request =
-            request.edit().set_first(Name::Via, &branch).append(Name::Authorization, &proof).finish();
-        self.say(number, request, tables)
+        let challenged = self.say(number, request.clone(), tables);
+        let challenge = challenged.text(Name::WwwAuthenticate).expect("a challenge");
+        let answered = self.say(number, proven(&request, number, challenge, 1), tables);
+        assert_eq!(answered.status(), Some(200), "{} is not let in", name(number));
     }
 
     /// Hands the server a request, and answers its own to others; gives its response.
@@ -146,21 +121,51 @@ fn flow(number: usize) -> Flow {
     Flow::udp(SERVER.parse().expect("an address"), own(number))
 }
 
-/// Its login, as a peer writes it, before it is challenged.
-fn request(number: usize) -> Message {
-    let (aor, own) = (format!("{}@{DOMAIN}", name(number)), own(number));
+/// A login that was challenged, with what its account answers for the so many-th time (RFC 3261 §22.2).
+pub fn proven(request: &Message, number: usize, challenge: &str, count: u32) -> Message {
+    let covered = digest::Request { method: "REGISTER", body: request.body() };
+    let (user, secret, uri) = (name(number), password(number), request.request_uri());
+    let proof = digest::answer(challenge, &user, &secret, uri, covered, count, "0123").expect("an answer");
+    let via = format!("SIP/2.0/UDP {};branch=z9hG4bKp{number}-{count};rport", own(number));
+    request.edit().set_first(Name::Via, &via).append(Name::Authorization, &proof).finish()
+}
+
+/// The account of one, as the server's tables have it.
+pub fn user(number: usize) -> User {
+    User {
+        name: name(number),
+        secret: Secret::Password(password(number)),
+        aors: vec![format!("{}@{DOMAIN}", name(number))],
+        anchor: None,
+        srtp: None,
+        latch: None,
+        algorithms: Vec::new(),
+    }
+}
+
+/// Its REGISTER, as a peer writes it, before it is challenged.
+pub fn request(number: usize) -> Message {
+    request_of(number, login(number))
+}
+
+/// What it says of itself, not signed yet.
+pub fn login(number: usize) -> Login {
     let filtering =
         if number.is_multiple_of(CLOSED) { Dependence::AddressAndPort } else { Dependence::Endpoint };
-    let call_id = format!("login-of-{number:06}");
-    let login = Login {
-        external: Some(own),
+    Login {
+        external: Some(own(number)),
         verdict: Verdict::nat(Dependence::Endpoint, filtering),
         hosts: vec![SocketAddr::from(([10, 0, 0, 2], 5060))],
         device: ByteArray::from([0; 32]),
         allows: Allows::default(),
         bind: None,
         proof: ByteArray::from([0; 64]),
-    };
+    }
+}
+
+/// A REGISTER that says this, signed by its device.
+pub fn request_of(number: usize, login: Login) -> Message {
+    let (aor, call_id) = (format!("{}@{DOMAIN}", name(number)), format!("login-of-{number:06}"));
     let mut secret = [1; 32];
     secret[..8].copy_from_slice(&number.to_be_bytes());
     Builder::request("REGISTER", &format!("sip:{DOMAIN}"))

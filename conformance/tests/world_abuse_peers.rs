@@ -3,9 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use conformance::company::{Company, Guest, REFLECTOR};
+use conformance::company::{ACCESS, Company, Guest, REFLECTOR};
+use conformance::crowd;
 use conformance::world::{INTERNET, Mute, NodeId, Rules};
+use proto::node::Input;
 use proto::peer::ticket::{Class, HOPS, REFLECTED, TOKEN, TOKEN_LIFE_S, Why};
+use proto::peer::words::{Login, Notice, Profile, Route, read};
+use proto::sip::{Message, Name};
 use reflector::{Counts, Reflector};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -198,4 +202,70 @@ fn there_are_no_loops() {
         scene.by_e1(&packet);
     }
     assert_eq!(scene.settle(before, from), (dropped(Why::Hops, 3), 0));
+}
+
+/// Logs one in from here; gives its profile. The server asks for a proof first.
+fn log_in(company: &mut Company, from: NodeId, bind: Option<(SocketAddr, [u8; 24])>) -> Profile {
+    let answer = |company: &mut Company, request: &Message| {
+        let heard = company.world.node::<Mute>(from).heard.len();
+        company.world.inject(from, MALLORY, ACCESS, request.bytes());
+        company.world.run_for(SECOND);
+        let heard = &company.world.node::<Mute>(from).heard[heard..];
+        heard.iter().find_map(|input| match input {
+            Input::Message { message, .. } if !message.is_request() => Some(message.clone()),
+            _ => None,
+        })
+    };
+    let bind = bind.map(|(seen, ticket)| (seen, ticket.into()));
+    let request = crowd::request_of(0, Login { bind, ..crowd::login(0) });
+    let challenged = answer(company, &request).expect("a challenge");
+    let challenge = challenged.text(Name::WwwAuthenticate).expect("a challenge");
+    let response = answer(company, &crowd::proven(&request, 0, challenge, 1)).expect("an answer");
+    assert_eq!(response.status(), Some(200));
+    read(response.body()).expect("a profile")
+}
+
+/// Whoever logs in says where the reflector sees it, and shows the reflector's ticket for that. With a false one nobody is given a
+/// token: neither it for its buddies, nor they for where it says it is.
+#[test]
+fn a_login_with_a_false_ticket_brings_nobody_a_token() {
+    let mallory_at: SocketAddr = MALLORY.parse().unwrap();
+    for (case, is_true) in
+        [("true", true), ("of another address", false), ("made up", false), ("none", false)]
+    {
+        let mut company = Company::with_reflector(1, &[("e1", &crowd::name(0))]);
+        company.world.tables(company.access).add_user(crowd::user(0));
+        let e1 = company.add("e1", Some(Rules::SYMMETRIC));
+        company.until_logged_in(e1);
+        let host = company.world.host(INTERNET, "192.0.2.66");
+        let udp = format!("udp {MALLORY}");
+        let mallory = company.world.attach(host, "mallory", &[&udp], |_| Mute::default());
+        let request = proto::stun::Writer::request([1; 12]).finish();
+        company.world.inject(mallory, MALLORY, REFLECTOR, &request);
+        company.world.run_for(SECOND);
+        let heard = &company.world.node::<Mute>(mallory).heard;
+        let ticket = heard.iter().find_map(|input| {
+            let Input::Other { bytes, .. } = input else { return None };
+            let answer = proto::stun::Message::parse(bytes)?;
+            answer.attribute(proto::stun::attribute::BIND_TICKET)?.try_into().ok()
+        });
+        let ticket: [u8; 24] = ticket.expect("the reflector answers with a ticket");
+        let bind = match case {
+            "true" => Some((mallory_at, ticket)),
+            "of another address" => Some((VICTIM.parse().unwrap(), ticket)),
+            "made up" => Some((mallory_at, [7; 24])),
+            _ => None,
+        };
+        let begun = company.world.packets().len();
+        let profile = log_in(&mut company, mallory, bind);
+        assert_eq!(profile.routes[0].token.is_some(), is_true, "its own, {case}");
+        let told =
+            company.world.packets()[begun..].iter().filter_map(|entry| match read(entry.sip()?.body())? {
+                Notice::Punch(_, route) => Some(route),
+                _ => None,
+            });
+        let told: Vec<Route> = told.collect();
+        assert!(told.iter().all(|route| route.token.is_some() == is_true), "e1's, {case}");
+        assert!(!is_true || !told.is_empty(), "where the ticket is true e1 is told");
+    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use conformance::world::{INTERNET, NodeId, Pace, World};
+use proto::lobby::Before;
 use proto::node::{Flow, Input, Node, Output, Ticket, Transport};
 use proto::sip::{Message, Method, reply};
 use proto::tables::{Anchor, Tables};
@@ -256,8 +257,11 @@ struct Outcome {
 }
 
 /// 5 % of a call's work is to read what comes: for the real proxy that share is smaller.
-const PACE: Pace =
-    Pace { reading: Duration::from_micros(200), handling: Duration::from_millis(4), lobby: true };
+const PACE: Pace = Pace {
+    reading: Duration::from_micros(200),
+    handling: Duration::from_millis(4),
+    lobby: Some(Before::Proxy),
+};
 /// A call is INVITE, 200, ACK, BYE and 200 at the proxy.
 const CAPACITY: u32 = 250 / 5;
 const LASTS: Duration = Duration::from_secs(20);
@@ -319,6 +323,6 @@ fn at_twice_its_capacity_a_proxy_carries_nine_tenths_of_its_peak() {
 
 #[test]
 fn without_a_lobby_the_same_proxy_drowns() {
-    let over = play(CAPACITY * 2, Pace { lobby: false, ..PACE });
+    let over = play(CAPACITY * 2, Pace { lobby: None, ..PACE });
     assert!(over.good < 0.5 * f64::from(CAPACITY), "{} good calls a second", over.good);
 }

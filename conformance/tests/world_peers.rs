@@ -6,7 +6,7 @@ use std::time::Duration;
 use access::Access;
 use conformance::cast::SITES;
 use conformance::company::{ACCESS, Company, Guest, STUN, verdict};
-use conformance::world::{Dependence, Entry, Fate, Rules};
+use conformance::world::{Dependence, Entry, Fate, INTERNET, Mute, Rules};
 use endpoint_sim::peer::{Peer, PeerConfig};
 use proto::peer::words::{LOGIN, NOTICE, Notice, PROFILE, Profile, read};
 use proto::sip::Name;
@@ -360,6 +360,57 @@ fn after_a_restart_everybody_is_logged_in_again_within_twenty_seconds() {
             names.len()
         );
     }
+}
+
+/// Peers in public keep nothing open to the server: it says hello to them when it starts again.
+#[test]
+fn peers_without_keep_alives_are_greeted_by_a_server_that_was_restarted() {
+    for away in [Duration::ZERO, 40 * SECOND] {
+        let names: Vec<String> = (0..20).map(|n| format!("e{n}")).collect();
+        let buddies: Vec<(&str, &str)> =
+            names.windows(2).map(|two| (two[0].as_str(), two[1].as_str())).collect();
+        let mut company = Company::new(1, &buddies);
+        let guests: Vec<Guest> = names.iter().map(|name| company.add(name, None)).collect();
+        guests.iter().for_each(|guest| company.until_logged_in(*guest));
+        company.world.run_for(20 * SECOND);
+        let leaves = guests[0].node;
+        company.world.with(leaves, |peer: &mut Peer, now| peer.leave(now));
+        company.world.run_for(5 * SECOND);
+        company.world.kill(company.access);
+        company.world.run_for(away);
+        let begun = company.world.packets().len();
+        company.world.restart(company.access);
+        company.world.run_for(2 * SECOND);
+        let online = company.world.node::<Access>(company.access).status().online;
+        assert_eq!(online, names.len() - 1, "away for {away:?}, all but the one that left");
+        let hellos = company.world.packets()[begun..].iter().filter(|entry| {
+            proto::stun::Message::parse(&entry.bytes)
+                .is_some_and(|it| it.class() == proto::stun::Class::Indication)
+        });
+        assert_eq!(hellos.count(), names.len() - 1, "away for {away:?}");
+    }
+}
+
+/// Anybody can say hello: the server is asked, and it knows the peer, so nothing comes of it.
+#[test]
+fn a_hello_of_a_stranger_costs_one_question_in_ten_seconds_and_no_login() {
+    let mut company = Company::new(1, &[("e1", "e2")]);
+    let e1 = company.add("e1", None);
+    company.until_logged_in(e1);
+    company.world.run_for(SECOND);
+    let stranger = company.world.host(INTERNET, "203.0.113.66");
+    let stranger =
+        company.world.attach(stranger, "stranger", &["udp 203.0.113.66:4000"], |_| Mute::default());
+    let hello = proto::stun::Writer::new(proto::stun::Class::Indication, [7; 12]).finish();
+    let begun = company.world.packets().len();
+    for _ in 0..90 {
+        company.world.inject(stranger, ACCESS, "192.0.2.10:5060", &hello);
+        company.world.run_for(SECOND / 10);
+    }
+    let sent: Vec<_> =
+        company.world.packets()[begun..].iter().filter(|entry| entry.from == e1.node).collect();
+    assert_eq!(sent.len(), 1, "{}", company.world.ladder());
+    assert!(sent[0].sip().is_none(), "it is no login");
 }
 
 /// Of a login's answer nothing is kept: the same login that comes again is answered anew, and is no second one.

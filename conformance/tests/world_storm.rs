@@ -12,6 +12,7 @@ use conformance::company::{ACCESS, DOMAIN, STUN, add_stun};
 use conformance::world::{INTERNET, NodeId, Pace, Rules, World};
 use endpoint_sim::peer::{Peer, PeerConfig};
 use proto::event::{Event, Registration};
+use proto::lobby::Before;
 use proto::tables::{Secret, User};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,7 +96,9 @@ fn after_a_restart_all_are_logged_in_again_within_twenty_seconds_and_come_evenly
     for away in [Duration::ZERO, 40 * SECOND] {
         let mut crowd = Crowd::online(count);
         let handling = MESSAGE_OF_EACH / count;
-        crowd.world.slow_down(crowd.access, Pace { reading: Duration::ZERO, handling, lobby: false });
+        crowd
+            .world
+            .slow_down(crowd.access, Pace { reading: Duration::ZERO, handling, lobby: Some(Before::Access) });
         crowd.world.kill(crowd.access);
         crowd.world.run_for(away);
         let back = crowd.world.now();

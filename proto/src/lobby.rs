@@ -13,8 +13,12 @@
 //! time, somebody waits. No rate is guessed; the one thing that is measured is the time the oldest has waited. It stays
 //! below the half second after which a client repeats itself (T1), so overload does not feed on retransmissions.
 //!
-//! A retransmission of an INVITE that waits is dropped, one of an INVITE that was let in goes in, too, to be absorbed
-//! there: it is never refused after its call was taken. A CANCEL waits behind its INVITE.
+//! A retransmission of what waits is dropped, one of what was let in goes in, too, to be absorbed there: nothing is refused
+//! after it was taken. A CANCEL waits behind its INVITE.
+//!
+//! Before an access server ([`Before::Access`]) new work is logins. One that brings its proof takes the place of an INVITE,
+//! one that has yet to be asked for it that of the others. Of four turns three are for those with proof, for work was spent on
+//! them already: no more are asked for it than can be let in. Who is logged in (its requests are signed under its session's key) never waits.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
@@ -37,7 +41,7 @@ const CALM: Duration = Duration::from_secs(2);
 const ROOM: usize = 8192;
 /// Seconds in Retry-After: one of these, by Call-ID, so that not everybody comes back at once.
 const RETRY_AFTER: u64 = 4;
-/// INVITEs that are remembered.
+/// Requests that are remembered.
 const MARKS: usize = 16_384;
 
 /// A message, and the path it came by.
@@ -71,13 +75,34 @@ pub struct Turn {
     pub refused: u64,
 }
 
+/// Whose lobby it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// A proxy's: calls wait, and registrations.
+    Proxy,
+    /// An access server's: logins wait.
+    Access,
+}
+
+impl Before {
+    /// Of so many turns one is for `others`, as long as anybody else waits.
+    fn turns(self) -> u8 {
+        match self {
+            Before::Proxy => 2,
+            Before::Access => 4,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Lobby {
+    before: Before,
+    /// What costs most, once it is let in: calls, and logins that bring their proof.
     calls: VecDeque<Guest>,
     others: VecDeque<Guest>,
-    others_next: bool,
-    /// INVITEs that wait or were let in, by hash; the lowest bit: let in.
+    turn: u8,
+    /// Those that wait or were let in, by hash; the lowest bit: let in.
     marks: Vec<u64>,
     secret: u64,
     refused: u64,
@@ -96,11 +121,12 @@ struct Guest {
 
 impl Lobby {
     /// An empty one; the secret keys its hashes.
-    pub fn new(secret: u64) -> Lobby {
+    pub fn new(secret: u64, before: Before) -> Lobby {
         Lobby {
+            before,
             calls: VecDeque::new(),
             others: VecDeque::new(),
-            others_next: false,
+            turn: 0,
             marks: vec![0; MARKS],
             secret,
             refused: 0,
@@ -115,6 +141,9 @@ impl Lobby {
         if !message.is_request() {
             return Entry::Now(item);
         }
+        if self.before == Before::Access {
+            return self.peer(now, item);
+        }
         match (message.method(), message.to_tag()) {
             (Method::Ack, TAG) => Entry::Dropped,
             (Method::Invite, "") => self.call(now, item),
@@ -125,26 +154,41 @@ impl Lobby {
         }
     }
 
+    fn peer(&mut self, now: Instant, item: Arrival) -> Entry {
+        let brings = |name| item.message.headers().any(|header| header.name == name);
+        match item.message.method() {
+            Method::Register if brings(Name::Authorization) => self.call(now, item),
+            Method::Register if !brings(Name::NodeAuth) => self.other(now, item),
+            _ => Entry::Now(item),
+        }
+    }
+
     fn call(&mut self, now: Instant, item: Arrival) -> Entry {
+        self.wait(now, item, CALLS, |lobby| &mut lobby.calls)
+    }
+
+    fn other(&mut self, now: Instant, item: Arrival) -> Entry {
+        self.wait(now, item, OTHERS, |lobby| &mut lobby.others)
+    }
+
+    fn wait(
+        &mut self,
+        now: Instant,
+        item: Arrival,
+        most: Duration,
+        queue: impl Fn(&mut Lobby) -> &mut VecDeque<Guest>,
+    ) -> Entry {
         let mark = self.mark(&item.message);
         match self.marks[place(mark)] {
             there if there == mark | 1 => return Entry::Now(item),
             there if there == mark => return Entry::Dropped,
             _ => {}
         }
-        if is_late(&self.calls, now, CALLS) {
+        if is_late(queue(self), now, most) {
             return self.refuse(now, &item.message);
         }
         self.marks[place(mark)] = mark;
-        self.calls.push_back(Guest { since: now, mark, item });
-        Entry::Waits
-    }
-
-    fn other(&mut self, now: Instant, item: Arrival) -> Entry {
-        if is_late(&self.others, now, OTHERS) {
-            return self.refuse(now, &item.message);
-        }
-        self.others.push_back(Guest { since: now, mark: 0, item });
+        queue(self).push_back(Guest { since: now, mark, item });
         Entry::Waits
     }
 
@@ -173,15 +217,11 @@ impl Lobby {
     /// Who is next, when there is nothing to do at once.
     pub fn next(&mut self, now: Instant) -> Option<Arrival> {
         self.settle(now);
-        self.others_next = !self.others_next;
-        let other = if self.others_next { self.others.pop_front() } else { None };
-        let call = |lobby: &mut Self| {
-            let guest = lobby.calls.pop_front()?;
-            lobby.marks[place(guest.mark)] = guest.mark | 1;
-            Some(guest)
-        };
-        let next = other.or_else(|| call(self)).or_else(|| self.others.pop_front());
-        next.map(|guest| guest.item)
+        self.turn = (self.turn + 1) % self.before.turns();
+        let other = if self.turn == 1 { self.others.pop_front() } else { None };
+        let guest = other.or_else(|| self.calls.pop_front()).or_else(|| self.others.pop_front())?;
+        self.marks[place(guest.mark)] = guest.mark | 1;
+        Some(guest.item)
     }
 
     /// Whether the overload is over.
@@ -225,7 +265,7 @@ impl Lobby {
         self.overload.is_some()
     }
 
-    /// An INVITE's own: its branch and Call-ID, which a CANCEL and every retransmission share. Never 0, the lowest bit 0.
+    /// A request's own: its branch and Call-ID, which an INVITE's CANCEL and every retransmission share. Never 0, the lowest bit 0.
     fn mark(&self, message: &Message) -> u64 {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.secret);
@@ -283,7 +323,7 @@ mod tests {
     impl Scene {
         #[allow(clippy::disallowed_methods)]
         fn new() -> Scene {
-            Scene { lobby: Lobby::new(7), now: Instant::now(), answers: Vec::new() }
+            Scene { lobby: Lobby::new(7, Before::Proxy), now: Instant::now(), answers: Vec::new() }
         }
 
         fn pass(&mut self, ms: u64) {
@@ -360,6 +400,8 @@ mod tests {
         scene.pass(1000);
         assert_eq!(scene.arrive("INVITE", 1), Done::Now(1), "never refused after it was let in");
         assert_eq!(scene.arrive("INVITE", 3), Done::Refused);
+        assert_eq!(scene.arrive("REGISTER", 4), Done::Waits);
+        assert_eq!(scene.arrive("REGISTER", 4), Done::Dropped, "and a registration's, too");
     }
 
     #[test]
@@ -392,6 +434,45 @@ mod tests {
         scene.pass(1);
         assert_eq!(scene.lobby.turn(scene.now), Some(Turn { begins: false, refused: 3 }));
         assert!(!scene.lobby.is_overloaded());
+    }
+
+    /// A REGISTER with this header besides.
+    fn login(lobby: &mut Lobby, now: Instant, call: u32, header: &str) -> Done {
+        let Arrival { flow, message } = arrival("REGISTER", call, "");
+        let text = String::from_utf8(message.bytes().to_vec()).unwrap();
+        let message = Message::parse(Bytes::from(text.replace("CSeq:", &format!("{header}CSeq:")))).unwrap();
+        match lobby.arrive(now, Arrival { flow, message }) {
+            Entry::Now(item) => Done::Now(call_of(&item)),
+            Entry::Waits => Done::Waits,
+            Entry::Dropped => Done::Dropped,
+            Entry::Refused(_) => Done::Refused,
+        }
+    }
+
+    const PROOF: &str = "Authorization: Digest x\r\n";
+    const SESSION: &str = "Node-Auth: x\r\n";
+
+    #[test]
+    fn at_an_access_server_logins_wait_and_whoever_is_logged_in_does_not() {
+        let mut scene = Scene { lobby: Lobby::new(7, Before::Access), ..Scene::new() };
+        assert_eq!(login(&mut scene.lobby, scene.now, 1, ""), Done::Waits);
+        assert_eq!(login(&mut scene.lobby, scene.now, 2, PROOF), Done::Waits);
+        assert_eq!(login(&mut scene.lobby, scene.now, 2, PROOF), Done::Dropped, "it waits already");
+        scene.pass(401);
+        assert_eq!(login(&mut scene.lobby, scene.now, 3, ""), Done::Refused);
+        assert_eq!(login(&mut scene.lobby, scene.now, 4, PROOF), Done::Refused);
+        assert_eq!(login(&mut scene.lobby, scene.now, 5, SESSION), Done::Now(5));
+        assert_eq!(scene.arrive("MESSAGE", 6), Done::Now(6));
+        assert_eq!(scene.arrive("NOTIFY", 7), Done::Now(7));
+    }
+
+    #[test]
+    fn of_four_turns_three_are_for_logins_that_bring_their_proof() {
+        let mut scene = Scene { lobby: Lobby::new(7, Before::Access), ..Scene::new() };
+        (0..3).for_each(|call| drop(login(&mut scene.lobby, scene.now, call, "")));
+        (10..14).for_each(|call| drop(login(&mut scene.lobby, scene.now, call, PROOF)));
+        let served: Vec<u32> = std::iter::from_fn(|| scene.next()).collect();
+        assert_eq!(served, [0, 10, 11, 12, 1, 13, 2]);
     }
 
     #[test]

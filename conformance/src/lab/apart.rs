@@ -149,6 +149,13 @@ impl Service {
         self.child.wait().expect("it is ours");
     }
 
+    /// Stops it where it is, or has it go on: what is sent to it meanwhile waits in its sockets.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let told = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "{} can't be told {signal}", self.name);
+    }
+
     /// Starts it again, by the same configuration and store.
     pub fn restart(&mut self) {
         self.child = run(&self.config, &self.log);

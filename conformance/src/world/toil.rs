@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use proto::lobby::{Arrival, Entry, Lobby};
+use proto::lobby::{Arrival, Before, Entry, Lobby};
 use proto::node::{Flow, Input, Ticket};
 
 use super::{Happening, NodeId, World};
@@ -18,8 +18,8 @@ pub struct Pace {
     pub reading: Duration,
     /// To handle it.
     pub handling: Duration,
-    /// Whether new work waits in a lobby.
-    pub lobby: bool,
+    /// The kind of lobby that new work waits in.
+    pub lobby: Option<Before>,
 }
 
 /// Messages that the kernel keeps for a socket at most.
@@ -36,7 +36,7 @@ pub(super) struct Toil {
 impl World {
     /// From now on this node's work takes time.
     pub fn slow_down(&mut self, node: NodeId, pace: Pace) {
-        let lobby = pace.lobby.then(|| Lobby::new(7));
+        let lobby = pace.lobby.map(|before| Lobby::new(7, before));
         self.nodes[node.0].toil = Some(Toil { pace, socket: VecDeque::new(), lobby, busy: false });
     }
 

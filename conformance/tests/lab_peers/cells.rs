@@ -98,7 +98,7 @@ fn play(cells: &[Cell], sites: &str, at: Addresses) -> Option<(Hub, Vec<Seen>, W
     Some((hub, seen, recorder.stop()))
 }
 
-fn is_media(packet: &Packet) -> bool {
+pub(crate) fn is_media(packet: &Packet) -> bool {
     packet.payload.first() == Some(&0x80) && packet.payload.len() > 100
 }
 

@@ -3,5 +3,6 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod cells;
+mod moving;
 mod phones;
 mod steps;

@@ -4,9 +4,12 @@
 //!
 //! ```text
 //!  relay   ── the direct path is proven: for a second both ways ── 5 in a row heard directly ──▶ direct
-//!  direct  ── nothing heard directly for 30 ms: what was sent lately is sent again by the relay ──▶ relay
+//!  direct  ── the next packet is late: what was sent lately is sent again by the relay ──▶ relay
 //!             the path is asked about; when it answers, it is tried again
 //! ```
+//!
+//! Late is what comes a millisecond after it is due where packets come evenly, and four times their jitter later where they
+//! don't; 30 ms after the one before it in any case.
 //!
 //! A path that carries one way only makes the side that hears nothing stop sending by it, so the other side hears nothing
 //! either and goes back, too. What comes twice is known by its sequence number.
@@ -29,6 +32,8 @@ pub(super) enum By {
 pub(super) struct Carrier {
     direct: bool,
     heard: Option<Instant>,
+    /// How much the time between two packets varies (RFC 3550 §6.4.1).
+    jitter: Jitter,
     in_a_row: u8,
     /// It is to be tried from the next packet on: there may be none to try it with yet.
     to_try: bool,
@@ -39,8 +44,12 @@ pub(super) struct Carrier {
     pub(super) falls: u32,
 }
 
+/// The time between two packets.
+const PACKET: Duration = Duration::from_millis(20);
 /// One and a half packet times: the next packet is late, and perhaps will never come.
 const LATE: Duration = Duration::from_millis(30);
+/// As much later than it is due is late where nothing varies.
+const SLACK: Duration = Duration::from_millis(1);
 const IN_A_ROW: u8 = 5;
 /// How long both ways are taken to find out whether the direct one carries.
 const TRIAL: Duration = Duration::from_secs(1);
@@ -53,6 +62,9 @@ impl Carrier {
     /// A packet of the other side came directly.
     pub(super) fn hear(&mut self, now: Instant) {
         let in_time = self.heard.is_some_and(|heard| now <= heard + LATE);
+        if let Some(heard) = self.heard.filter(|_| in_time) {
+            self.jitter.take(now.saturating_duration_since(heard).abs_diff(PACKET));
+        }
         self.in_a_row = if in_time { self.in_a_row.saturating_add(1) } else { 1 };
         self.heard = Some(now);
         if !self.direct && self.in_a_row >= IN_A_ROW {
@@ -87,7 +99,7 @@ impl Carrier {
 
     /// Whether the direct path has just died; what is to go by the relay again.
     pub(super) fn fall(&mut self, now: Instant, open: bool) -> Option<VecDeque<Bytes>> {
-        let late = self.heard.is_none_or(|heard| heard + LATE < now);
+        let late = self.heard.is_none_or(|heard| heard + self.jitter.patience() < now);
         if !self.direct || open && !late {
             return None;
         }
@@ -98,12 +110,33 @@ impl Carrier {
 
     /// When to look again.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let late = self.heard.map(|heard| heard + LATE + Duration::from_millis(1));
+        let late = self.heard.map(|heard| heard + self.jitter.patience() + Duration::from_micros(1));
         late.filter(|_| self.direct)
     }
 
     pub(super) fn is_direct(&self) -> bool {
         self.direct
+    }
+}
+
+/// How much the time between two packets varies; until that is known, rather much.
+#[derive(Debug)]
+struct Jitter(Duration);
+
+impl Default for Jitter {
+    fn default() -> Jitter {
+        Jitter(LATE - PACKET)
+    }
+}
+
+impl Jitter {
+    fn take(&mut self, difference: Duration) {
+        self.0 = (self.0 * 15 + difference) / 16;
+    }
+
+    /// How long after a packet the next one is late.
+    fn patience(&self) -> Duration {
+        (PACKET + SLACK + self.0 * 4).min(LATE)
     }
 }
 
@@ -147,6 +180,18 @@ mod tests {
         let answered = now + TRIAL * 3;
         assert_eq!(carrier.next(answered, &packet), By::Both);
         assert_eq!(carrier.next(answered + TRIAL, &packet), By::Relay);
+    }
+
+    #[test]
+    fn where_packets_come_evenly_a_millisecond_is_late_and_where_they_do_not_ten() {
+        let (mut even, mut uneven, now) = (Carrier::default(), Carrier::default(), Instant::now());
+        let last = hears(&mut even, now, 100);
+        let patience = even.jitter.patience();
+        assert!(PACKET + SLACK <= patience && patience < PACKET + 2 * SLACK, "{patience:?}");
+        assert_eq!(even.fall(last + PACKET + SLACK, true), None);
+        assert!(even.fall(last + PACKET + 2 * SLACK, true).is_some());
+        (0..100).for_each(|n| uneven.hear(now + MS * (20 * n + 9 * (n % 2))));
+        assert_eq!(uneven.jitter.patience(), LATE);
     }
 
     #[test]

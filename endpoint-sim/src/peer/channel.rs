@@ -20,6 +20,8 @@ const UNANSWERED: u8 = 3;
 /// A bind ticket is renewed so often, which also keeps the mapping at the reflector open.
 const REBIND: Duration = Duration::from_secs(20);
 
+/// Hellos that nobody has signed are heeded so often, at most.
+const GREETED_EVERY: Duration = Duration::from_secs(10);
 /// Those who missed the server come back over so long, for they notice all at once that it is there again.
 const RETURN: Duration = Duration::from_secs(10);
 /// Those who didn't come back within this.
@@ -83,6 +85,15 @@ impl Peer {
         self.tell_server(bytes);
     }
 
+    /// The server says hello, or somebody does: perhaps it has been restarted, and knows us no more. It is asked.
+    fn greeted(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        if session.greeted.is_none_or(|at| self.now >= at + GREETED_EVERY) {
+            session.greeted = Some(self.now);
+            self.ask_server();
+        }
+    }
+
     /// The reflector is asked where it sees us, and for a bind ticket.
     pub(super) fn bind_due(&mut self) {
         let (Some(remote), true) = (self.config.reflector, self.bind.next.is_some_and(|at| at <= self.now))
@@ -108,6 +119,7 @@ impl Peer {
         match message.class() {
             Class::Success => self.stun_answered(by, from, message, bytes),
             Class::Request => self.stun_asked(by, from, message, bytes),
+            Class::Indication if by.is_none() && from == self.config.server => self.greeted(),
             Class::Error | Class::Indication => {}
         }
     }
@@ -186,6 +198,7 @@ impl Peer {
         if !message.is_sealed_with(&*session.sealing.key) {
             // It answers, and does not know us: it has been restarted, and everybody else finds out, too.
             session.keep_alive_at = None;
+            self.registration.anew = true;
             let wait = self.dice.below(if missed { RETURN } else { SOON }.as_millis() as u64);
             return self.log_in_at(self.now + Duration::from_millis(wait));
         }

@@ -23,6 +23,10 @@ pub(super) struct Registration {
     pub(super) number: u32,
     pub(super) tries: u8,
     pub(super) under_way: bool,
+    /// How often in a row it was told to come back later.
+    pub(super) put_off: u32,
+    /// The server does not know our session any more: a password it is.
+    pub(super) anew: bool,
     /// When to log in (again).
     pub(super) at: Option<Instant>,
 }
@@ -37,10 +41,14 @@ pub(super) struct Session {
     pub(super) asked: Option<TransactionId>,
     /// Keep-alives without an answer.
     pub(super) unanswered: u8,
+    /// When the server's hello was heeded last.
+    pub(super) greeted: Option<Instant>,
 }
 
 /// How long to wait after a failed login.
 const RETRY: Duration = Duration::from_secs(5);
+/// The longest wait between two tries at a server that says it has too much to do.
+const PUT_OFF: u64 = 60;
 /// Challenges answered for one login.
 const MAX_TRIES: u8 = 2;
 /// Bind tickets and tokens age: a login renews them.
@@ -79,7 +87,7 @@ impl Peer {
             true => request.finish(),
             false => request.body(LOGIN, &words::write(&login)).finish(),
         };
-        let request = match &self.session {
+        let request = match self.session.as_ref().filter(|_| !self.registration.anew) {
             Some(session) => NodeKey(*session.sealing.key).sign(&request, self.birth.unix_at(self.now)),
             None => request,
         };
@@ -113,9 +121,20 @@ impl Peer {
             Some(profile) => self.take_in(&profile),
             None => {
                 self.session = None;
-                self.registration.at = Some(self.now + self.dice.jitter(RETRY, 50));
+                self.registration.at = Some(self.now + self.until_next_try(response));
             }
         }
+    }
+
+    /// A server with too much to do says when to come back (RFC 3261 §20.33); each further time twice as late.
+    fn until_next_try(&mut self, response: Option<&Message>) -> Duration {
+        let put_off = response.filter(|response| response.status() == Some(503));
+        let Some(seconds) = put_off.and_then(|r| r.text(Name::RetryAfter)?.trim().parse::<u64>().ok()) else {
+            return self.dice.jitter(RETRY, 50);
+        };
+        let longer = seconds.max(1).saturating_mul(1 << self.registration.put_off.min(6));
+        self.registration.put_off += 1;
+        self.dice.jitter(Duration::from_secs(longer.min(PUT_OFF)), 50)
     }
 
     /// RFC 3261 §22.2.
@@ -153,6 +172,7 @@ impl Peer {
         let lease = Duration::from_secs(u64::from(profile.lease_s));
         let renew = if keep_alive.is_some() { RENEW } else { RENEW.min(lease * 4 / 5) };
         self.registration.at = Some(self.now + renew);
+        (self.registration.put_off, self.registration.anew) = (0, false);
         self.session = Some(Session {
             you: profile.you,
             sealing: profile.session.clone(),
@@ -160,6 +180,7 @@ impl Peer {
             keep_alive_at: keep_alive.map(|every| self.now + super::channel::spread(every, &mut self.dice)),
             asked: None,
             unanswered: 0,
+            greeted: None,
         });
         for (buddy, route) in profile.buddies.iter().zip(&profile.routes) {
             let (link, moved) = self.link_for(buddy, route);

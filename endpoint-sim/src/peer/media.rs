@@ -6,7 +6,7 @@
 //! more and asks: the relay carries on, and the access server, to which it shows where it is now, has us open the path.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::node::{Input, Output, SocketId};
@@ -36,8 +36,18 @@ impl Newest {
     }
 }
 
+/// The last packet said again and again, so that one of them is there when the other's NAT opens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Knocking {
+    pub(super) next: Instant,
+    until: Instant,
+}
+
 /// The server is asked where we are so often, at most: a path may be late again and again.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
+/// Between two knocks, and how long they go on: the server's answer takes a round trip.
+const KNOCK: Duration = Duration::from_millis(5);
+const KNOCKS_FOR: Duration = Duration::from_millis(500);
 
 impl Peer {
     /// Media that came past the relay; `false`: it is none.
@@ -59,6 +69,7 @@ impl Peer {
                     self.voice.newest = Some(Newest::of(&rtp));
                 }
                 self.voice.carrier.hear(self.now);
+                self.voice.knocking = None;
             }
             _ if known => {}
             _ => return true,
@@ -115,7 +126,19 @@ impl Peer {
         let tunnelled = self.voice.way.is_some_and(|way| channel_at(way.remote).is_some());
         if !tunnelled && self.voice.asked.is_none_or(|asked| asked + ASKED_EVERY <= self.now) {
             self.voice.asked = Some(self.now);
+            self.voice.knocking = Some(Knocking { next: self.now, until: self.now + KNOCKS_FOR });
             self.ask_server();
+        }
+    }
+
+    /// Until something is heard again.
+    pub(super) fn knock_due(&mut self) {
+        let Some(knocking) = self.voice.knocking.filter(|knocking| knocking.next <= self.now) else { return };
+        let next = self.now + KNOCK;
+        self.voice.knocking = (next < knocking.until).then_some(Knocking { next, ..knocking });
+        let last = self.voice.last.clone();
+        if let Some(way) = self.voice.way.filter(|_| !last.is_empty()) {
+            self.send_directly(way, last);
         }
     }
 
@@ -128,8 +151,11 @@ impl Peer {
         if by != By::Relay
             && let Some((link, way)) = self.voice.buddy.zip(self.voice.way)
         {
-            let sealed = media::seal(&self.links[link].pair.key, &self.config.aor(), &bytes);
-            self.send_directly(way, sealed.into());
+            let sealed = Bytes::from(media::seal(&self.links[link].pair.key, &self.config.aor(), &bytes));
+            if self.voice.by_pair {
+                self.voice.last = sealed.clone();
+            }
+            self.send_directly(way, sealed);
         }
         // What a buddy's SDP says without a proxy is an address behind its NAT: nothing is sent there.
         if by != By::Direct {

@@ -84,6 +84,8 @@ impl Peer {
             number: 0,
             tries: 0,
             under_way: false,
+            put_off: 0,
+            anew: false,
             at: None,
         };
         let mut peer = Peer {

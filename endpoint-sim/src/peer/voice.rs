@@ -17,7 +17,7 @@ use proto::sip::{Message, Method};
 use super::carrier::Carrier;
 use super::config::{CallReport, PeerConfig};
 use super::link::{Link, channel_at, stand_in, stands_for};
-use super::media::Newest;
+use super::media::{Knocking, Newest};
 use super::node::Peer;
 use super::opening::Way;
 use crate::{Act, After, Answer, Phone, PhoneConfig, Script, Step};
@@ -39,6 +39,10 @@ pub(super) struct Voice {
     pub(super) newest: Option<Newest>,
     /// When the server was asked last whether we have moved.
     pub(super) asked: Option<Instant>,
+    /// What is said again and again while the other side has its NAT opened for us.
+    pub(super) knocking: Option<Knocking>,
+    /// What was said last on the direct path, without a proxy.
+    pub(super) last: Bytes,
     /// From which address, and to where, its media goes if not directly.
     pub(super) relay: Option<(SocketId, SocketAddr)>,
 }
@@ -68,12 +72,15 @@ impl Voice {
             way: None,
             newest: None,
             asked: None,
+            knocking: None,
+            last: Bytes::new(),
             relay: None,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.phone.due(), self.carrier.deadline()].into_iter().flatten().min()
+        let knock = self.knocking.map(|knocking| knocking.next);
+        [self.phone.due(), self.carrier.deadline(), knock].into_iter().flatten().min()
     }
 
     pub(super) fn report(&self) -> CallReport {
@@ -180,6 +187,7 @@ impl Peer {
         self.voice.phone.take_in(self.now, Input::Wake);
         self.follow_call();
         self.fall_back();
+        self.knock_due();
         while let Some(output) = self.voice.phone.take_out() {
             match output.on_the_wire() {
                 Output::Send { flow, bytes, ticket } => self.phone_sends(flow, bytes, ticket),

@@ -77,7 +77,7 @@ pub struct Lane {
     media: Option<(usize, Box<dyn MediaPath>)>,
     /// What a reflector's packets pass through, and its seat.
     mirror: Option<(usize, Mirror)>,
-    /// Where new work waits, and the seat of the proxy it is for.
+    /// Where new work waits, and the seat of the proxy or access server it is for.
     lobby: Option<(usize, Lobby)>,
     /// What this round still has to hand to services.
     inbox: VecDeque<(usize, Input)>,
@@ -117,7 +117,10 @@ impl Lane {
             index,
             media: media.transpose()?,
             mirror: seats.iter().position(Seat::reflects).map(|seat| (seat, Mirror::new())),
-            lobby: seats.iter().position(Seat::has_lobby).map(|seat| (seat, Lobby::new(secret()))),
+            lobby: seats
+                .iter()
+                .enumerate()
+                .find_map(|(seat, there)| there.lobby().map(|before| (seat, Lobby::new(secret(), before)))),
             seats,
             outgoing: listeners.iter().map(|_| Vec::new()).collect(),
             listeners,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use endpoint_sim::Phone;
 use endpoint_sim::peer::Peer;
 use proto::event::Live;
+use proto::lobby::Before;
 use proto::node::{Input, Node, Output};
 use proto::peer::ticket::Why;
 use proxy::Proxy;
@@ -276,10 +277,14 @@ impl Seat {
         matches!(self.service, Service::Relay(_) | Service::Phone(_) | Service::Peer(_))
     }
 
-    /// Whether new work waits before it when there is too much. A relay and a redirect server are asked for calls
-    /// that were let in already.
-    pub fn has_lobby(&self) -> bool {
-        matches!(self.service, Service::Proxy(_))
+    /// Whether, and in what kind of lobby, new work waits before it when there is too much. A relay and a redirect server
+    /// are asked for calls that were let in already.
+    pub fn lobby(&self) -> Option<Before> {
+        match self.service {
+            Service::Proxy(_) => Some(Before::Proxy),
+            Service::Access(_) => Some(Before::Access),
+            _ => None,
+        }
     }
 
     /// The phone, if it is one.

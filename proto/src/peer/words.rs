@@ -33,8 +33,11 @@ pub const PIDF: &str = "application/pidf+xml";
 
 /// A longer body is not read.
 pub const MAX_BODY: usize = 32 * 1024;
-/// Room for a body; a profile takes about 200 bytes for each buddy.
+/// Room for a body; a profile takes about 200 bytes for each buddy, and few have more than 20.
 const USUAL: usize = 1024;
+const PROFILES: usize = 6 * 1024;
+/// Room for what a key is derived from.
+const HASHED: usize = 128;
 /// Own addresses an endpoint names, at most.
 pub const MAX_HOSTS: usize = 4;
 /// Buddies of one account, at most.
@@ -175,14 +178,16 @@ impl Sealing {
         Sealing { label: dice.word(12), key: ByteArray::from(dice.bytes()) }
     }
 
-    /// The one that a secret, a purpose and these parts always give.
+    /// The one that a secret, a purpose and these parts always give. Twenty of them make a profile: what is hashed is laid out
+    /// first, and fits one block of the hash where names are of a usual length.
     pub fn derive(secret: &[u8; 32], purpose: &str, parts: &[&str]) -> Sealing {
-        let mut hasher = blake3::Hasher::new_keyed(secret);
-        for part in [&[purpose], parts].concat() {
-            hasher.update(&(part.len() as u64).to_be_bytes()).update(part.as_bytes());
+        let mut covered = Vec::with_capacity(HASHED);
+        for part in std::iter::once(&purpose).chain(parts) {
+            covered.extend_from_slice(&(part.len() as u32).to_be_bytes());
+            covered.extend_from_slice(part.as_bytes());
         }
         let mut bytes = [0; 41];
-        hasher.finalize_xof().fill(&mut bytes);
+        blake3::Hasher::new_keyed(secret).update(&covered).finalize_xof().fill(&mut bytes);
         let (key, label) = bytes.split_at(32);
         let mut sealed = [0; 32];
         sealed.copy_from_slice(key);
@@ -278,7 +283,15 @@ pub fn read<'b, T: Decode<'b, ()>>(body: &'b [u8]) -> Option<T> {
 
 /// Writes a body.
 pub fn write<T: Encode<()>>(value: &T) -> Vec<u8> {
-    let mut body = Vec::with_capacity(USUAL);
+    write_into(Vec::with_capacity(USUAL), value)
+}
+
+/// The same of a profile.
+pub fn write_profile(profile: &Profile) -> Vec<u8> {
+    write_into(Vec::with_capacity(PROFILES), profile)
+}
+
+fn write_into<T: Encode<()>>(mut body: Vec<u8>, value: &T) -> Vec<u8> {
     minicbor::encode(value, &mut body).expect("writing to a Vec cannot fail");
     body
 }
@@ -287,7 +300,8 @@ impl Login {
     /// What the device key signs.
     pub fn signed(&self, aor: &str, call_id: &str) -> Vec<u8> {
         let unsigned = Login { proof: ByteArray::from([0; 64]), ..self.clone() };
-        let mut bytes = b"postern login\0".to_vec();
+        let mut bytes = Vec::with_capacity(USUAL);
+        bytes.extend_from_slice(b"postern login\0");
         for part in [aor.as_bytes(), call_id.as_bytes(), &write(&unsigned)] {
             bytes.extend((part.len() as u64).to_be_bytes());
             bytes.extend(part);
