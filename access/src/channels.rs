@@ -87,6 +87,9 @@ impl Access {
     /// What is said by a channel goes on by the other's, as long as both want that.
     pub(crate) fn pass_through(&mut self, flow: Flow, bytes: &[u8]) {
         let Some((channel, said)) = channel::unwrap(bytes) else { return };
+        if channel == channel::LINE {
+            return self.say_outside(flow, said);
+        }
         let Some(own) = self.online_by(flow) else { return };
         let Some(other) =
             self.channels.end(own, channel).filter(|other| self.accounts.are_mutual(own, *other))
@@ -100,7 +103,7 @@ impl Access {
     }
 
     /// Whose device is met by this path.
-    fn online_by(&self, flow: Flow) -> Option<Number> {
+    pub(crate) fn online_by(&self, flow: Flow) -> Option<Number> {
         let number = self.channels.whose(flow)?;
         self.accounts.device_of(number).filter(|device| device.flow == flow).map(|_| number)
     }
@@ -151,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn there_are_256_and_no_more() {
+    fn there_are_255_and_no_more() {
         let mut channels = Channels::default();
         (2..400).for_each(|other| channels.dig(1, other));
-        assert_eq!((channels.end(1, FIRST + 255), channels.channel(1, 399)), (Some(257), None));
+        assert_eq!((channels.end(1, FIRST + 254), channels.channel(1, 399)), (Some(256), None));
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use proto::peer::ticket;
 use proto::stun;
 
+use crate::lines::Outside;
+
 /// Everything an access server is told at birth.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,6 +27,8 @@ pub struct Config {
     pub buddies: Vec<(String, String)>,
     /// How long an endpoint without keep-alives is taken for online after its last word.
     pub lease: Duration,
+    /// Where those call for whom UDP does not pass; `None`: nobody but buddies.
+    pub outside: Option<Outside>,
     /// Messages kept for an account that is offline.
     pub mailbox: usize,
     /// Transactions at a time, its own notices included: a login may make five, which live until they are answered, or 32 s.
@@ -43,6 +47,7 @@ impl Config {
             reflector: None,
             buddies: Vec::new(),
             lease: Duration::from_secs(300),
+            outside: None,
             mailbox: 32,
             transactions: 300_000,
         }

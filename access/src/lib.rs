@@ -16,11 +16,13 @@ mod channels;
 mod config;
 mod gate;
 mod greeting;
+mod lines;
 mod login;
 mod passing;
 mod server;
 mod stun;
 
 pub use config::Config;
+pub use lines::Outside;
 pub use server::{Access, Status};
 pub use stun::StunServer;

@@ -21,6 +21,7 @@ use crate::channels::Channels;
 use crate::config::Config;
 use crate::gate::{Gate, Verdict, Visit};
 use crate::greeting::Greetings;
+use crate::lines::Lines;
 
 /// An access server. See the crate.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub struct Access {
     gate: Gate,
     pub(crate) accounts: Accounts,
     pub(crate) channels: Channels,
+    pub(crate) lines: Lines,
     leases: Queue<Number>,
     pub(crate) greetings: Greetings,
     pub(crate) pending: BTreeMap<ClientId, Pending>,
@@ -73,6 +75,7 @@ impl Access {
             gate: Gate::new(&config.realm, config.nonce_key),
             accounts: Accounts::new(&std::mem::take(&mut config.buddies)),
             channels: Channels::default(),
+            lines: Lines::default(),
             config,
             birth,
             dice,
@@ -316,6 +319,7 @@ impl Access {
     /// What else was kept for a device that is logged out.
     pub(crate) fn forget_device(&mut self, number: Number, device: Option<Device>) {
         self.channels.fill(number);
+        self.close_line(number);
         device.iter().for_each(|device| self.channels.left(device.flow));
         self.lease_ends(device);
     }
@@ -361,6 +365,9 @@ impl Node for Access {
                 self.transactions.closed(&flow);
                 self.connection_closed(now, flow);
             }
+            Input::Media { socket, from, bytes } => self.heard_outside(socket, from, &bytes),
+            Input::Bound { ticket, socket, .. } => self.line_bound(ticket, Some(socket)),
+            Input::BindFailed { ticket, .. } => self.line_bound(ticket, None),
             Input::SendFailed { ticket, flow, error } => {
                 self.transactions.send_failed(now, ticket, flow, error)
             }

@@ -17,7 +17,7 @@ use proto::stun::Server;
 use proto::tables::{Anchor, Secret, User};
 use reflector::Reflector;
 
-use crate::cast::{P1, Site, add_proxy_with, add_relay, proxy_config};
+use crate::cast::{P1, RELAY, Site, add_proxy_with, add_relay, proxy_config};
 use crate::world::{Dependence, Entry, GatewayId, HostId, INTERNET, NodeId, Ports, Realm, World};
 
 /// The STUN server's two addresses.
@@ -73,6 +73,8 @@ impl Company {
     pub fn with_proxy(seed: u64, buddies: &[(&str, &str)]) -> Company {
         let mut company = Company::build(seed, buddies, true);
         let mut config = proxy::Config { redirects: Vec::new(), ..proxy_config(P1) };
+        // The access server is in that range, and lends ports to peers.
+        config.siblings.cidrs.clear();
         // A relay is to stand ready for two in public, too.
         config.listeners.iter_mut().for_each(|listener| listener.anchor = Some(Anchor::Always));
         let proxy = add_proxy_with(&mut company.world, "P1", P1, config);
@@ -88,6 +90,8 @@ impl Company {
         config.reflector = reflects.then(|| (addr(REFLECTOR), keys()));
         let at = |name: &str| format!("{name}@{DOMAIN}");
         config.buddies = buddies.iter().map(|(one, other)| (at(one), at(other))).collect();
+        let to = [P1, RELAY].map(|at| addr(at).ip()).to_vec();
+        config.outside = Some(access::Outside { local: addr(ACCESS).ip(), to });
         let host = world.host(INTERNET, &addr(ACCESS).ip().to_string());
         let listeners = [format!("udp {ACCESS}"), format!("tls {ACCESS_TLS}")];
         let listeners = listeners.each_ref().map(String::as_str);

@@ -49,10 +49,14 @@ pub fn password(number: usize) -> String {
 impl Crowd {
     /// So many accounts; nobody is logged in. Time in the server is read from `clock`.
     pub fn new(count: usize, now: Instant, clock: fn() -> Instant) -> Crowd {
+        Crowd::born(count, now, SystemTime::UNIX_EPOCH, clock)
+    }
+
+    fn born(count: usize, now: Instant, wall: SystemTime, clock: fn() -> Instant) -> Crowd {
         let at = |number: usize| format!("{}@{DOMAIN}", name(number % count));
         let next = |number: usize| (1..=NEIGHBOURS).map(move |step| (number, number + step));
         let buddies = (0..count).flat_map(next).map(|(one, other)| (at(one), at(other))).collect();
-        let birth = Birth { now, wall: SystemTime::UNIX_EPOCH, seed: [7; 32], lane: Lane::default() };
+        let birth = Birth { now, wall, seed: [7; 32], lane: Lane::default() };
         let config = Config { buddies, ..Config::new(DOMAIN, [3; 32], [4; 32]) };
         let access = Access::new(config, birth);
         Crowd { access, now, count, clock, spent: Duration::ZERO, told: 0 }
@@ -60,7 +64,9 @@ impl Crowd {
 
     /// The server is another process from now on: it knows nobody.
     pub fn restart(&mut self) {
-        let fresh = Crowd::new(self.count, self.now, self.clock);
+        // What was asked and answered before is not asked again: a nonce has its time in it.
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(3600);
+        let fresh = Crowd::born(self.count, self.now, wall, self.clock);
         *self = Crowd { spent: self.spent, told: self.told, ..fresh };
     }
 

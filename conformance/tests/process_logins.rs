@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use conformance::crowd;
-use conformance::lab::apart::{Apart, HOME, P1, Service, udp};
+use conformance::lab::apart::{Apart, HOME, Service, udp};
+use conformance::lab::domains::P1;
 use proto::node_auth::NodeKey;
 use proto::peer::nat::Verdict;
 use proto::peer::words::{Login, Profile, read};

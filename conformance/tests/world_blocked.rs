@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use access::Access;
-use conformance::cast::SITES;
+use conformance::cast::{P1, SITES};
 use conformance::company::{ACCESS, ACCESS_TLS, Company, Guest, STUN};
 use conformance::world::{Entry, Fate, INTERNET, Mute, Rules};
 use endpoint_sim::peer::Peer;
@@ -161,4 +161,43 @@ fn what_a_stranger_says_by_a_channel_goes_nowhere() {
     company.world.inject(guests[1].node, "192.0.2.10:5060", ACCESS, &once_right);
     company.world.run_for(SECOND / 2);
     assert_eq!(arrived(&company), before, "{}", company.world.ladder());
+}
+
+/// A line is lent to whoever is logged in by TLS alone, and leads to the proxies and relays of the configuration alone; its port is
+/// given back with the connection.
+#[test]
+fn a_line_leads_to_nobody_else_and_ends_with_its_connection() {
+    const VICTIM: &str = "192.0.2.99:5060";
+    let mut company = Company::with_proxy(1, &[("e1", "e2")]);
+    let victim = VICTIM.parse().unwrap();
+    let (access, proxy) = (company.access, P1.parse().unwrap());
+    let e1 = company.add_with("e1", blocked(), |config| config.proxy = Some(victim));
+    let e2 = company.add("e2", None);
+    [e1, e2].into_iter().for_each(|guest| company.until_logged_in(guest));
+    let outside = company.world.host(INTERNET, "192.0.2.66");
+    let mallory = company.world.attach(outside, "mallory", &["udp 192.0.2.66:5060"], |_| Mute::default());
+    let line = channel::wrap_line(proxy, b"OPTIONS sip:x SIP/2.0\r\n\r\n");
+    company.world.inject(mallory, "192.0.2.66:5060", ACCESS, &line);
+    company.world.inject(e2.node, "192.0.2.20:5060", ACCESS, &line);
+    company.world.run_for(40 * SECOND);
+    let strayed = |company: &Company| {
+        let packets = company.world.packets().iter();
+        packets.filter(|e| e.from == access && (e.sent.1 == victim || e.sent.1 == proxy)).count()
+    };
+    assert_eq!(
+        (strayed(&company), company.world.media_sockets(access)),
+        (0, 0),
+        "{}",
+        company.world.ladder()
+    );
+
+    // The control: one whose proxy is the right one has a port, for as long as it is there.
+    let mut company = Company::with_proxy(1, &[("e1", "e2")]);
+    let e1 = company.add("e1", blocked());
+    company.until_logged_in(e1);
+    company.world.run_for(5 * SECOND);
+    assert!(strayed(&company) > 0 && company.world.media_sockets(access) == 1);
+    company.world.kill(e1.node);
+    company.world.run_for(SECOND);
+    assert_eq!(company.world.media_sockets(access), 0, "{}", company.world.ladder());
 }

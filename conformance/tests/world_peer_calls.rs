@@ -203,7 +203,9 @@ fn a_path_that_carries_one_way_only_is_left_by_both() {
 
 #[test]
 fn a_plain_phone_calls_a_peer_and_is_called() {
-    for (from, rules) in SITES {
+    // Where UDP does not pass the access server lends a port.
+    let shut = ("no UDP", Some(Rules::PORT_RESTRICTED.without_udp()));
+    for (from, rules) in SITES.into_iter().chain([shut]) {
         for peer_calls in [true, false] {
             let mut company = Company::with_proxy(1, &[]);
             let e1 = company.add("e1", rules);
@@ -213,7 +215,7 @@ fn a_plain_phone_calls_a_peer_and_is_called() {
             let home = (company.world.inside(nat), "10.0.0.2");
             let steps = match peer_calls {
                 true => vec![],
-                false => vec![Step::call("sip:e1@example.com", After::Registered, 500)],
+                false => vec![Step::call("sip:e1@example.com", After::Registered, 2000)],
             };
             let (_, alice) = add_phone(&mut company.world, home, "alice", P1, script(steps));
             company.world.run_for(2 * SECOND);
@@ -296,13 +298,9 @@ const MOVES: Rules = Rules::PORT_RESTRICTED.ports(Ports::Random);
 const RTTS: [u64; 5] = [8, 24, 40, 100, 240];
 
 const PACKET: Duration = Duration::from_millis(20);
-/// What comes evenly is late after 22 ms at most, what is said meanwhile comes every 5 ms.
-const MISSED: Duration = Duration::from_millis(22);
-const KNOCK: Duration = Duration::from_millis(5);
-
-/// Where the other's NAT lets in what comes from elsewhere, one way and a packet. Where it does not, whoever moved has to miss
-/// something first; then it is heard by the relay, or at once when the access server has had the other's NAT opened: that is
-/// half a round trip to there and half a round trip on, which here is one between the two.
+/// Where the other's NAT lets in what comes from elsewhere it takes one way and a packet. Where it does not, whoever moved has to
+/// miss something first, and then is heard by the relay, or directly when the access server has had the other's NAT opened: within
+/// a round trip of the path by that one and 20 ms, which here is two round trips between the two.
 #[test]
 fn whose_nat_binds_anew_is_heard_within_a_round_trip_and_20_ms() {
     for rtt in RTTS.map(Duration::from_millis) {
@@ -311,19 +309,15 @@ fn whose_nat_binds_anew_is_heard_within_a_round_trip_and_20_ms() {
             let company = Company::with_proxy(1, &[("e1", "e2")]);
             let (mut company, guests) = talking(company, [Some(MOVES), other], rtt);
             let took = rebind(&mut company, guests, rtt)[1];
-            let most = if lets_in { rtt / 2 + PACKET } else { rtt + MISSED };
+            let most = if lets_in { rtt / 2 } else { rtt * 2 } + PACKET;
             println!("{rtt:?} to {to}, with a relay: {took:?}");
             assert!(took <= most, "{rtt:?} to {to}, with a relay: {took:?}");
-            // A round trip of the path it is heard by.
-            assert!(took <= if lets_in { rtt } else { rtt * 2 } + PACKET);
             if !apart(Some(MOVES), other) {
                 let company = Company::with_reflector(1, &[("e1", "e2")]);
                 let (mut company, guests) = talking(company, [Some(MOVES), other], rtt);
                 let took = rebind(&mut company, guests, rtt)[1];
-                let most = if lets_in { rtt / 2 + PACKET } else { rtt + MISSED + KNOCK };
                 println!("{rtt:?} to {to}: {took:?}");
                 assert!(took <= most, "{rtt:?} to {to}: {took:?}");
-                assert!(took <= if lets_in { rtt } else { rtt * 2 } + PACKET);
             }
         }
     }

@@ -7,8 +7,21 @@ use conformance::lab::sbc::report_of;
 
 #[test]
 fn a_baresip_behind_the_proxy_calls_a_peer_and_is_called_by_one() {
-    let sites = "-s home:port-restricted:alice -s office:symmetric:bob -s shop:symmetric:carol -s mill:port-restricted:dave";
-    let Some(hub) = Hub::with(sites, &[("alice", "carol")], "bob dave", FOUR) else { return };
+    calls("port-restricted", "symmetric");
+}
+
+/// By TLS to the access server, which lends each of the two a port.
+#[test]
+fn a_peer_whose_udp_is_blocked_calls_a_baresip_and_is_called_by_one() {
+    calls("udp-blocked", "udp-blocked");
+}
+
+/// alice, a peer behind one kind of NAT, calls bob's phone; dave's phone calls carol, a peer behind the other.
+fn calls(alice: &str, carol: &str) {
+    let sites = format!(
+        "-s home:{alice}:alice -s office:symmetric:bob -s shop:{carol}:carol -s mill:port-restricted:dave"
+    );
+    let Some(hub) = Hub::with(&sites, &[("alice", "carol")], "bob dave", FOUR) else { return };
     let by_proxy = ["--proxy", FOUR.proxy];
     let bob = hub.baresip("bob", 50, &["--tone", "600", "--once"]);
     let mut carol = hub.peer("carol", "carol", 60, &by_proxy);

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::node::{Flow, FlowId, Output, Ticket, Transport};
+use proto::node::{Flow, FlowId, Input, Output, Ticket, Transport};
 use proto::peer::channel;
 use proto::peer::nat::Verdict;
 use proto::sip::Message;
@@ -135,6 +135,9 @@ impl Peer {
         if !by_server || said.first() == Some(&channel::MARK) {
             return;
         }
+        if channel == channel::LINE {
+            return self.said_by_line(said);
+        }
         let from = channel_address(channel);
         match Message::parse(Bytes::copy_from_slice(said)) {
             Ok(message) => self.sip(Source::direct(None, from), message),
@@ -142,17 +145,37 @@ impl Peer {
         }
     }
 
-    /// What is sent to such an address goes by its channel.
+    /// What the proxy or its relay said through the server.
+    fn said_by_line(&mut self, said: &[u8]) {
+        let Some((from, said)) = channel::read_line(said) else { return };
+        match (Message::parse(Bytes::copy_from_slice(said)), self.voice.socket()) {
+            (Ok(message), _) if Some(from) == self.config.proxy => {
+                self.phone_hears(Flow::udp(self.config.local, from), message);
+            }
+            (Err(_), Some(socket)) => {
+                let bytes = Bytes::copy_from_slice(said);
+                self.voice.phone.take_in(self.now, Input::Media { socket, from, bytes });
+            }
+            _ => {}
+        }
+    }
+
+    /// What is sent to such an address goes by its channel; where UDP does not pass, what is for the proxy or its relay by
+    /// the line.
     pub(super) fn by_channel(&self, output: Output) -> Output {
+        let through =
+            |bytes: Vec<u8>, ticket| Output::Send { flow: self.server_flow(), bytes: bytes.into(), ticket };
         match output {
             Output::Send { flow, bytes, ticket } => match channel_at(flow.remote) {
-                Some(channel) => Output::Send {
-                    flow: self.server_flow(),
-                    bytes: channel::wrap(channel, &bytes).into(),
-                    ticket,
-                },
+                Some(channel) => through(channel::wrap(channel, &bytes), ticket),
+                None if self.door.by_tls && Some(flow.remote) == self.config.proxy => {
+                    through(channel::wrap_line(flow.remote, &bytes), ticket)
+                }
                 None => Output::Send { flow, bytes, ticket },
             },
+            Output::SendMedia { socket, to, bytes } if self.door.by_tls && self.voice.has(socket) => {
+                through(channel::wrap_line(to, &bytes), Ticket(0))
+            }
             other => other,
         }
     }

@@ -302,7 +302,7 @@ impl Node for Peer {
                     }
                     None => return Some(self.by_channel(Output::Send { flow, bytes, ticket })),
                 },
-                other => return Some(other),
+                other => return Some(self.by_channel(other)),
             }
         }
     }

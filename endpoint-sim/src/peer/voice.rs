@@ -94,6 +94,11 @@ impl Voice {
         CallReport { path, upgrades, falls, phone: self.phone.report().clone() }
     }
 
+    /// Where it hears its media.
+    pub(super) fn socket(&self) -> Option<SocketId> {
+        self.relay.map(|(socket, _)| socket).or_else(|| self.sockets.last().copied())
+    }
+
     pub(super) fn has(&self, socket: SocketId) -> bool {
         self.sockets.contains(&socket)
     }

@@ -1,7 +1,8 @@
 //! What may be said of the servers of peers: `access` and `reflector`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use access::Outside;
 use proto::peer::ticket;
 use proto::stun::Server;
 use serde::{Deserialize, Serialize};
@@ -28,12 +29,21 @@ pub struct Access {
     pub buddies: Vec<(String, String)>,
     /// The reflector; none: that of this file.
     pub reflector: Option<SocketAddr>,
+    /// Proxies and relays that those reach through us, by a port of ours, who log in by TLS; none: those of this file.
+    pub calls: Vec<IpAddr>,
 }
 
 impl Default for Access {
     fn default() -> Access {
         let address = SipAddress::udp(([127, 0, 0, 1], 5070).into());
-        Access { address, tls: None, stun: Vec::new(), buddies: Vec::new(), reflector: None }
+        Access {
+            address,
+            tls: None,
+            stun: Vec::new(),
+            buddies: Vec::new(),
+            reflector: None,
+            calls: Vec::new(),
+        }
     }
 }
 
@@ -63,6 +73,22 @@ impl Access {
     pub fn addresses(&self) -> Vec<SipAddress> {
         let stun = self.server().sockets().into_iter().map(SipAddress::udp);
         std::iter::once(self.address).chain(stun).chain(self.tls).collect()
+    }
+
+    /// Where those call for whom UDP does not pass.
+    fn outside(&self, file: &File) -> Option<Outside> {
+        let networks = file.networks.values().flat_map(|network| [Some(network.bind), network.advertise]);
+        let listeners = file.listeners.iter().map(|listener| listener.address.addr.ip());
+        let relay = file.relay.as_ref().map(|relay| relay.address.addr.ip());
+        let here = networks.flatten().chain(listeners).chain(relay).filter(|ip| !ip.is_unspecified());
+        let mut to: Vec<IpAddr> = match self.calls.is_empty() {
+            true => here.collect(),
+            false => self.calls.clone(),
+        };
+        to.sort_unstable();
+        to.dedup();
+        let local = self.address.addr.ip();
+        (self.tls.is_some() && !to.is_empty()).then_some(Outside { local, to })
     }
 
     fn server(&self) -> Server {
@@ -120,6 +146,14 @@ pub(super) fn check(file: &File, context: &Context<'_>) -> Checked {
         ));
     }
     let Some(access) = &file.access else { return Ok(()) };
+    if !access.calls.is_empty() && access.tls.is_none() {
+        let what = "`access.calls` says where those may call who log in by TLS, and nobody can";
+        return Err(context.error(
+            "access.calls",
+            what,
+            "add `tls: \"tls:ADDRESS:443\"`, or leave `calls` out",
+        ));
+    }
     let fits = match access.stun[..] {
         [] => true,
         [a, b] => a.ip() != b.ip() && a.port() != b.port() && a.is_ipv4() == b.is_ipv4(),
@@ -151,6 +185,10 @@ pub fn describe(settings: &Settings) -> Vec<String> {
         ));
         if let Some(tls) = access.tls {
             lines.push(format!("           where UDP does not pass, at {tls}"));
+            if let Some(outside) = access.outside(file) {
+                let to: Vec<String> = outside.to.iter().map(ToString::to_string).collect();
+                lines.push(format!("           calls from there go on to {}", to.join(", ")));
+            }
         }
         let stun: Vec<String> = access.stun.iter().map(ToString::to_string).collect();
         lines.push(match stun.is_empty() {
@@ -181,6 +219,7 @@ pub fn access(settings: &Settings, keys: &Keyring) -> Option<access::Config> {
         realm: realm(settings),
         stun: own.server(),
         reflector,
+        outside: own.outside(&settings.file),
         buddies: own.buddies.iter().map(|(one, other)| (account(one), account(other))).collect(),
         ..access::Config::new(&domain, keys.pair, keys.nonce)
     })

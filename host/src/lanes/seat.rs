@@ -274,7 +274,11 @@ impl Seat {
 
     /// Whether it needs media ports.
     pub fn has_media(&self) -> bool {
-        matches!(self.service, Service::Relay(_) | Service::Phone(_) | Service::Peer(_))
+        match &self.service {
+            Service::Relay(_) | Service::Phone(_) | Service::Peer(_) => true,
+            Service::Access(access) => access.has_lines(),
+            _ => false,
+        }
     }
 
     /// Whether, and in what kind of lobby, new work waits before it when there is too much. A relay and a redirect server

@@ -7,13 +7,20 @@
 //!  | what is said: SIP, STUN, RTP, padded to 4 bytes | …
 //! ```
 //!
+//! The last channel is a line: what is said by it begins with an address (16 bytes, IPv4 mapped, and 2 of port) that it is to go to,
+//! or has come from, as Send and Data indications do it in RFC 8656.
+//!
 //! A channel's number is one end's own. All begin with 0x40, `@`, which no SIP message and no STUN message begins with, so that
 //! the three share a connection.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 /// The first channel.
 pub const FIRST: u16 = 0x4000;
-/// Channels of one endpoint, at most.
-pub const CHANNELS: usize = 256;
+/// Channels of one endpoint to buddies, at most.
+pub const CHANNELS: usize = 255;
+/// The one that leads to proxies and relays.
+pub const LINE: u16 = FIRST + CHANNELS as u16;
 /// The first byte of all.
 pub const MARK: u8 = (FIRST >> 8) as u8;
 const HEADER: usize = 4;
@@ -36,6 +43,23 @@ pub fn unwrap(bytes: &[u8]) -> Option<(u16, &[u8])> {
     Some((FIRST | u16::from(low), bytes.get(HEADER..HEADER + length)?))
 }
 
+/// What is said by a line.
+pub fn wrap_line(address: SocketAddr, said: &[u8]) -> Vec<u8> {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    wrap(LINE, &[&ip.octets()[..], &address.port().to_be_bytes(), said].concat())
+}
+
+/// Where to or where from, and what, of what a line brought.
+pub fn read_line(said: &[u8]) -> Option<(SocketAddr, &[u8])> {
+    let (ip, rest) = said.split_first_chunk::<16>()?;
+    let (port, said) = rest.split_first_chunk::<2>()?;
+    let ip = IpAddr::V6(Ipv6Addr::from(*ip)).to_canonical();
+    Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), said))
+}
+
 /// How long what begins so is in a stream, its padding included; `None`: too little is there, or it is something else.
 pub fn length_in_stream(bytes: &[u8]) -> Option<usize> {
     let [MARK, _, high, low, ..] = *bytes else { return None };
@@ -54,6 +78,17 @@ mod tests {
             assert_eq!((bytes.len() % 4, length_in_stream(&bytes)), (0, Some(bytes.len())));
             assert_eq!(unwrap(&bytes), Some((FIRST + 5, &said[..])));
         }
+    }
+
+    #[test]
+    fn a_line_brings_an_address_of_either_family() {
+        for at in ["192.0.2.1:5060", "[2001:db8::1]:20000"] {
+            let at: SocketAddr = at.parse().unwrap();
+            let bytes = wrap_line(at, b"said");
+            let (channel, inside) = unwrap(&bytes).unwrap();
+            assert_eq!((channel, read_line(inside)), (LINE, Some((at, &b"said"[..]))));
+        }
+        assert_eq!(read_line(&[0; 17]), None);
     }
 
     #[test]

@@ -1,0 +1,197 @@
+//! Who waits, who is refused, and in what order those who wait are served.
+
+use super::*;
+
+fn message(method: &str, call: u32, to_tag: &str) -> Message {
+    let text = format!(
+        "{method} sip:b@x SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK{call}\r\nFrom: <sip:a@x>;tag=1\r\n\
+         To: <sip:b@x>{to_tag}\r\nCall-ID: {call}\r\nCSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n"
+    );
+    Message::parse(Bytes::from(text)).unwrap()
+}
+
+fn arrival(method: &str, call: u32, to_tag: &str) -> Arrival {
+    let flow = Flow::udp("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
+    Arrival { flow, message: message(method, call, to_tag) }
+}
+
+/// What became of a message: the call it goes on with, or what was done.
+#[derive(Debug, PartialEq)]
+enum Done {
+    Now(u32),
+    Waits,
+    Refused,
+    Dropped,
+}
+
+struct Scene {
+    lobby: Lobby,
+    now: Instant,
+    answers: Vec<Message>,
+}
+
+fn call_of(arrival: &Arrival) -> u32 {
+    arrival.message.call_id().parse().unwrap()
+}
+
+impl Scene {
+    #[allow(clippy::disallowed_methods)]
+    fn new() -> Scene {
+        Scene { lobby: Lobby::new(7, Before::Proxy), now: Instant::now(), answers: Vec::new() }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+    }
+
+    fn arrive(&mut self, method: &str, call: u32) -> Done {
+        self.arrive_in(method, call, "")
+    }
+
+    fn arrive_in(&mut self, method: &str, call: u32, to_tag: &str) -> Done {
+        match self.lobby.arrive(self.now, arrival(method, call, to_tag)) {
+            Entry::Now(item) => Done::Now(call_of(&item)),
+            Entry::Waits => Done::Waits,
+            Entry::Dropped => Done::Dropped,
+            Entry::Refused(bytes) => {
+                self.answers.push(Message::parse(bytes).unwrap());
+                Done::Refused
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<u32> {
+        self.lobby.next(self.now).as_ref().map(call_of)
+    }
+}
+
+#[test]
+fn what_belongs_to_a_dialog_never_waits() {
+    let mut scene = Scene::new();
+    scene.arrive("INVITE", 1);
+    scene.pass(10_000);
+    for method in ["INVITE", "BYE", "ACK", "PRACK", "UPDATE", "INFO"] {
+        assert_eq!(scene.arrive_in(method, 9, ";tag=2"), Done::Now(9), "{method}");
+    }
+}
+
+#[test]
+fn a_newcomer_is_refused_when_the_oldest_has_waited_a_quarter_of_a_second() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.arrive("INVITE", 1), Done::Waits);
+    scene.pass(250);
+    assert_eq!(scene.arrive("INVITE", 2), Done::Waits);
+    scene.pass(1);
+    assert_eq!(scene.arrive("INVITE", 3), Done::Refused);
+    let response = &scene.answers[0];
+    assert_eq!(response.status(), Some(503));
+    assert!(matches!(response.text(Name::RetryAfter), Some("1" | "2" | "3" | "4")));
+    assert_eq!((scene.next(), scene.next(), scene.next()), (Some(1), Some(2), None));
+    assert_eq!(scene.arrive("INVITE", 4), Done::Waits, "the oldest are gone");
+}
+
+#[test]
+fn calls_and_registrations_are_served_by_turns_and_refused_apart() {
+    let mut scene = Scene::new();
+    for call in 0..3 {
+        scene.arrive("INVITE", call);
+        scene.arrive("REGISTER", 10 + call);
+    }
+    scene.pass(300);
+    assert_eq!(scene.arrive("INVITE", 5), Done::Refused);
+    assert_eq!(scene.arrive("REGISTER", 15), Done::Waits);
+    let served: Vec<u32> = std::iter::from_fn(|| scene.next()).collect();
+    assert_eq!(served, [10, 0, 11, 1, 12, 2, 15]);
+}
+
+#[test]
+fn a_retransmission_is_dropped_while_it_waits_and_goes_in_once_it_was_let_in() {
+    let mut scene = Scene::new();
+    scene.arrive("INVITE", 1);
+    assert_eq!(scene.arrive("INVITE", 1), Done::Dropped);
+    scene.next();
+    scene.arrive("INVITE", 2);
+    scene.pass(1000);
+    assert_eq!(scene.arrive("INVITE", 1), Done::Now(1), "never refused after it was let in");
+    assert_eq!(scene.arrive("INVITE", 3), Done::Refused);
+    assert_eq!(scene.arrive("REGISTER", 4), Done::Waits);
+    assert_eq!(scene.arrive("REGISTER", 4), Done::Dropped, "and a registration's, too");
+}
+
+#[test]
+fn a_cancel_waits_behind_its_invite_alone() {
+    let mut scene = Scene::new();
+    scene.arrive("INVITE", 1);
+    assert_eq!(scene.arrive("CANCEL", 1), Done::Waits);
+    assert_eq!(scene.arrive("CANCEL", 2), Done::Now(2));
+    assert_eq!((scene.next(), scene.next()), (Some(1), Some(1)));
+    assert_eq!(scene.arrive("CANCEL", 1), Done::Now(1));
+}
+
+#[test]
+fn the_ack_of_a_refusal_goes_no_further() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.arrive_in("ACK", 1, ";tag=overload"), Done::Dropped);
+}
+
+#[test]
+fn overload_begins_with_a_refusal_and_ends_two_seconds_after_the_last() {
+    let mut scene = Scene::new();
+    scene.arrive("INVITE", 1);
+    scene.pass(300);
+    (2..5).for_each(|call| drop(scene.arrive("INVITE", call)));
+    assert_eq!(scene.lobby.turn(scene.now), Some(Turn { begins: true, refused: 0 }));
+    scene.pass(1999);
+    assert_eq!(scene.lobby.turn(scene.now), None);
+    assert!(scene.lobby.is_overloaded());
+    assert_eq!(scene.lobby.deadline(), Some(scene.now + Duration::from_millis(1)));
+    scene.pass(1);
+    assert_eq!(scene.lobby.turn(scene.now), Some(Turn { begins: false, refused: 3 }));
+    assert!(!scene.lobby.is_overloaded());
+}
+
+/// A REGISTER with this header besides.
+fn login(lobby: &mut Lobby, now: Instant, call: u32, header: &str) -> Done {
+    let Arrival { flow, message } = arrival("REGISTER", call, "");
+    let text = String::from_utf8(message.bytes().to_vec()).unwrap();
+    let message = Message::parse(Bytes::from(text.replace("CSeq:", &format!("{header}CSeq:")))).unwrap();
+    match lobby.arrive(now, Arrival { flow, message }) {
+        Entry::Now(item) => Done::Now(call_of(&item)),
+        Entry::Waits => Done::Waits,
+        Entry::Dropped => Done::Dropped,
+        Entry::Refused(_) => Done::Refused,
+    }
+}
+
+const PROOF: &str = "Authorization: Digest x\r\n";
+const SESSION: &str = "Node-Auth: x\r\n";
+
+#[test]
+fn at_an_access_server_logins_wait_and_whoever_is_logged_in_does_not() {
+    let mut scene = Scene { lobby: Lobby::new(7, Before::Access), ..Scene::new() };
+    assert_eq!(login(&mut scene.lobby, scene.now, 1, ""), Done::Waits);
+    assert_eq!(login(&mut scene.lobby, scene.now, 2, PROOF), Done::Waits);
+    assert_eq!(login(&mut scene.lobby, scene.now, 2, PROOF), Done::Dropped, "it waits already");
+    scene.pass(401);
+    assert_eq!(login(&mut scene.lobby, scene.now, 3, ""), Done::Refused);
+    assert_eq!(login(&mut scene.lobby, scene.now, 4, PROOF), Done::Refused);
+    assert_eq!(login(&mut scene.lobby, scene.now, 5, SESSION), Done::Now(5));
+    assert_eq!(scene.arrive("MESSAGE", 6), Done::Now(6));
+    assert_eq!(scene.arrive("NOTIFY", 7), Done::Now(7));
+}
+
+#[test]
+fn of_four_turns_three_are_for_logins_that_bring_their_proof() {
+    let mut scene = Scene { lobby: Lobby::new(7, Before::Access), ..Scene::new() };
+    (0..3).for_each(|call| drop(login(&mut scene.lobby, scene.now, call, "")));
+    (10..14).for_each(|call| drop(login(&mut scene.lobby, scene.now, call, PROOF)));
+    let served: Vec<u32> = std::iter::from_fn(|| scene.next()).collect();
+    assert_eq!(served, [0, 10, 11, 12, 1, 13, 2]);
+}
+
+#[test]
+fn no_more_wait_than_there_is_room_for() {
+    let mut scene = Scene::new();
+    let refused = (0..ROOM as u32 + 10).filter(|call| scene.arrive("INVITE", *call) == Done::Refused).count();
+    assert_eq!((refused, scene.lobby.len()), (10, ROOM));
+}
