@@ -8,17 +8,18 @@
 
 mod buffers;
 mod leaving;
+mod trial;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use libc::msghdr;
-use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use nix::sys::epoll::Epoll;
 use proto::node::SocketId;
 use relay::Forward;
 
@@ -33,8 +34,6 @@ const CALM: (usize, u32) = (64, 500);
 /// … and when the last one brought [`MANY`].
 const RUSH: (usize, u32) = (256, 1_000);
 const MANY: u64 = 32;
-/// How long a packet may take to come back when the path is tried out.
-const TRIAL: Duration = Duration::from_millis(200);
 /// Submissions at a time.
 const ENTRIES: u32 = 1024;
 const GROUP: u16 = 0;
@@ -128,37 +127,6 @@ impl UringPath {
             born: 0,
             backlog: VecDeque::with_capacity(4 * ENTRIES as usize),
         })
-    }
-
-    /// Sends packets round, to see whether everything this path is made of works here, and with which means.
-    pub fn try_out() -> io::Result<Means> {
-        UringPath::try_with(Means::ALL).or_else(|_| UringPath::try_with(Means::FEWEST))
-    }
-
-    /// A knock is sent on once, singly, then twice, as a train if there are such; all must come.
-    fn try_with(means: Means) -> io::Result<Means> {
-        let control = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let mut path = UringPath::new(&control, means)?;
-        let (socket, local) = path.bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        let mut heard = 0;
-        let until = Instant::now() + TRIAL;
-        for knocks in 1..=2 {
-            (0..knocks).for_each(|_| path.send(socket, local, b"knock"));
-            let wanted = heard + 2 * knocks;
-            let mut sent_on = 0;
-            while heard < wanted && Instant::now() < until {
-                path.turn(Some(TRIAL), &mut |_, _, from, slot, len| {
-                    heard += u32::from(from == local && slot[..len] == *b"knock");
-                    sent_on += 1;
-                    match sent_on <= knocks {
-                        true => Forward::Send { socket, to: local, len },
-                        false => Forward::Drop(relay::Why::Idle),
-                    }
-                })?;
-            }
-        }
-        let whole = heard == 6 && path.means == means;
-        whole.then_some(means).ok_or(io::Error::other("packets sent to itself did not come back"))
     }
 
     /// Belongs to the thread that calls this first: the lane's.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use proto::node::{Flow, FlowId, Transport};
 
 use super::command::{Command, Envelope};
@@ -19,6 +19,8 @@ use super::value::Value;
 const LIFE: Duration = Duration::from_secs(30);
 /// How much longer one may stay, so that many are forgotten at a time.
 const LINGER: Duration = Duration::from_secs(5);
+/// Answers lie side by side in pieces of memory so large: between what sessions keep they would leave holes behind.
+const PIECE: usize = 64 << 10;
 /// Answers kept at most; their bytes are bounded by it, too.
 const MOST: usize = 20_000;
 
@@ -33,8 +35,10 @@ pub(crate) struct Asker {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Cookies {
-    answers: HashMap<Arc<Asker>, Box<[u8]>>,
+    answers: HashMap<Arc<Asker>, Bytes>,
     order: VecDeque<(Instant, Arc<Asker>)>,
+    /// What is left of the newest piece.
+    piece: BytesMut,
 }
 
 impl Asker {
@@ -67,13 +71,16 @@ impl Cookies {
     /// The answer to a repetition.
     pub(crate) fn known(&mut self, now: Instant, asker: &Asker) -> Option<Bytes> {
         self.forget(now);
-        self.answers.get(asker).map(|answer| Bytes::copy_from_slice(answer))
+        self.answers.get(asker).cloned()
     }
 
     /// Remembers an answer.
     pub(crate) fn keep(&mut self, now: Instant, asker: Asker, answer: &[u8]) {
-        // What it was written into may be many times larger.
-        let (asker, answer) = (Arc::new(asker), answer.into());
+        if self.piece.capacity() < answer.len() {
+            self.piece = BytesMut::with_capacity(answer.len().max(PIECE));
+        }
+        self.piece.extend_from_slice(answer);
+        let (asker, answer) = (Arc::new(asker), self.piece.split().freeze());
         if self.answers.insert(asker.clone(), answer).is_none() {
             self.order.push_back((now, asker));
         }
