@@ -54,13 +54,15 @@ def call_table(args, mode, table):
     return lines + ["", f"Goal: at most 1/{goal} of Kamailio's CPU a call.", ""]
 
 
-def registration_table(args, table):
-    theirs = table["Kamailio"]["cpu_us"]
-    lines = ["## Registrations with digest", "", f"{args.calls} registrations a round (401, then 200) at {args.rate}/s, {args.rounds} rounds by turns, medians; bindings in memory.", "",
-             "| | CPU a registration, µs | a CPU second | times Kamailio's | memory, MiB | failed |", "|---|---|---|---|---|---|"]
-    lines += [f"| {name} | {r['cpu_us']:.0f} | {1e6 / r['cpu_us']:.0f} | {theirs / r['cpu_us']:.2f} | {r['memory']:.1f} | {r['failed']} |" for name, r in table.items()]
+def registration_table(args, measured):
+    table, seconds = measured["rates"], args.calls / args.rate
+    lines = ["## Registrations with digest", "", f"{seconds:g} s of registrations (401, then 200) at each rate, {args.rounds} rounds by turns, medians; bindings in memory.", "",
+             "| registrations/s | | CPU a registration, µs | a CPU second | times Kamailio's | memory, MiB | failed |", "|---|---|---|---|---|---|---|"]
+    for (rate, name), r in table.items():
+        theirs = table[rate, "Kamailio"]["cpu_us"]
+        lines.append(f"| {rate} | {name} | {r['cpu_us']:.0f} | {1e6 / r['cpu_us']:.0f} | {theirs / r['cpu_us']:.2f} | {r['memory']:.1f} | {r['failed']} |")
     lines += ["", "Goal: at least 4 times as many a CPU second."]
-    for name, held in ((name, r["held"]) for name, r in table.items() if r["held"]):
+    for name, held in measured["held"].items():
         lines += ["", f"{name} holds {held['bound']} bindings of as many accounts in {held['after']:.1f} MiB ({held['before']:.1f} MiB with the accounts alone). Goal: below 100 MB."]
     return lines + [""]
 
