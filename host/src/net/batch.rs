@@ -10,6 +10,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_void, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage};
 
+/// Datagrams that are asked for at least.
+const FEW: usize = 8;
+
 /// Buffers for a batch of received datagrams.
 pub struct Receiver {
     size: usize,
@@ -17,6 +20,10 @@ pub struct Receiver {
     names: Vec<sockaddr_storage>,
     vectors: Vec<iovec>,
     headers: Vec<mmsghdr>,
+    /// How many datagrams the next call asks for: where few come, few headers need to be written.
+    ask: usize,
+    /// Whether the last call got all it asked for.
+    full: bool,
 }
 
 // SAFETY: the raw pointers inside `vectors` and `headers` point into this struct's own `Vec`s and are only read between
@@ -38,17 +45,19 @@ impl Receiver {
             names: vec![zeroed(); count],
             vectors: vec![iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; count],
             headers: vec![zeroed_header(); count],
+            ask: FEW.min(count),
+            full: false,
         }
     }
 
-    /// How many datagrams one call takes at most. Fewer than that: the socket is empty.
-    pub fn capacity(&self) -> usize {
-        self.headers.len()
+    /// Whether there may be more where the last call read: it got as many datagrams as it asked for.
+    pub fn may_have_more(&self) -> bool {
+        self.full
     }
 
     /// Takes what waits on a socket, without waiting for more.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        for (index, chunk) in self.bytes.chunks_exact_mut(self.size).enumerate() {
+        for (index, chunk) in self.bytes.chunks_exact_mut(self.size).take(self.ask).enumerate() {
             self.vectors[index] =
                 iovec { iov_base: chunk.as_mut_ptr().cast::<c_void>(), iov_len: chunk.len() };
             let header = &mut self.headers[index].msg_hdr;
@@ -58,18 +67,35 @@ impl Receiver {
             header.msg_iovlen = 1;
             header.msg_flags = 0;
         }
-        // SAFETY: `headers` holds `len` initialised headers whose pointers (set above) lead into vectors of this struct
-        // that are borrowed exclusively until the call returns; lengths are those of the pointed-to memory.
+        // SAFETY: the first `ask` headers are initialised, and their pointers (set above) lead into vectors of this struct
+        // that are borrowed exclusively until the call returns; lengths are those of the pointed-to memory. `ask` is at
+        // most the number of headers.
         let taken = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                self.headers.len() as u32,
+                self.ask as u32,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
         };
-        if taken < 0 { Err(io::Error::last_os_error()) } else { Ok(taken as usize) }
+        if taken < 0 {
+            self.full = false;
+            return Err(io::Error::last_os_error());
+        }
+        self.learn(taken as usize);
+        Ok(taken as usize)
+    }
+
+    /// Asks for twice as many when all were there, for half when few were.
+    fn learn(&mut self, taken: usize) {
+        let most = self.headers.len();
+        self.full = taken == self.ask;
+        self.ask = match taken {
+            _ if self.full => (2 * self.ask).min(most),
+            few if few < self.ask / 4 => (self.ask / 2).max(FEW).min(most),
+            _ => self.ask,
+        };
     }
 
     /// The datagram at `index` of the last call: where from, and its bytes; `None` when it was cut off.
@@ -283,6 +309,32 @@ mod tests {
                 assert_eq!((from, &*bytes), (here.local_addr().unwrap(), word.as_slice()));
             }
         }
+    }
+
+    #[test]
+    fn what_is_more_than_was_asked_for_comes_with_the_next_calls() {
+        let (here, there) = pair("127.0.0.1");
+        let to = there.local_addr().unwrap();
+        for number in 0..70u8 {
+            here.send_to(&[number], to).unwrap();
+        }
+        let mut receiver = Receiver::new(32, 64);
+        let (mut heard, mut calls) = (Vec::new(), Vec::new());
+        loop {
+            let taken = receiver.receive(there.as_fd()).unwrap();
+            calls.push(taken);
+            heard.extend((0..taken).map(|index| receiver.datagram(index).unwrap().1[0]));
+            if !receiver.may_have_more() {
+                break;
+            }
+        }
+        assert_eq!(heard, (0..70).collect::<Vec<u8>>());
+        assert_eq!(calls, [8, 16, 32, 14]);
+        for _ in 0..4 {
+            assert!(receiver.receive(there.as_fd()).is_err() && !receiver.may_have_more(), "nothing is left");
+        }
+        here.send_to(&[7], to).unwrap();
+        assert_eq!(receiver.receive(there.as_fd()).unwrap(), 1);
     }
 
     #[test]

@@ -46,35 +46,43 @@ impl Lane {
     }
 
     /// Packets for a reflector take the short way.
-    fn reflect(&mut self, now: Instant, number: usize) {
-        let Some((seat, mirror)) = &mut self.mirror else { return };
+    fn reflect(&mut self, now: Instant, number: usize) -> bool {
+        let Some((seat, mirror)) = &mut self.mirror else { return false };
         let turn = self.seats[*seat].reflect(now, mirror, &self.listeners[number]);
         self.pace.took(now, turn.received as usize);
         self.report.received += turn.received;
         self.report.sent += turn.sent;
         self.report.dropped += turn.dropped;
+        turn.received > 0
     }
 
-    pub(super) fn read_listener(&mut self, now: Instant, number: usize) {
+    /// Reads what waits there, up to a limit; `false`: nothing did.
+    pub(super) fn read_listener(&mut self, now: Instant, number: usize) -> bool {
         if self.mirror.is_some() {
             return self.reflect(now, number);
         }
+        let mut found = false;
         for _ in 0..ROUNDS {
             let taken = match self.receiver.receive(self.listeners[number].socket.as_fd()) {
                 Ok(taken) => taken,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return found,
                 // What the network reported about something sent earlier; the next read works again.
-                Err(_) => return self.read_errors(now, number),
+                Err(_) => {
+                    self.read_errors(now, number);
+                    return true;
+                }
             };
+            found |= taken > 0;
             self.report.received += taken as u64;
             self.pace.took(now, taken);
             for index in 0..taken {
                 self.read_datagram(now, number, index);
             }
-            if taken < self.receiver.capacity() {
-                return;
+            if !self.receiver.may_have_more() {
+                break;
             }
         }
+        found
     }
 
     fn read_errors(&mut self, now: Instant, number: usize) {
