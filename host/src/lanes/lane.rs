@@ -46,6 +46,8 @@ const TURNS: usize = 8;
 const REST: Duration = Duration::from_secs(36);
 /// What the mailbox is called in epoll's answers.
 const MAILBOX: u64 = u64::MAX;
+/// Listeners that are read without asking first which of them has something.
+const FEW: usize = 4;
 
 /// A listener of this lane.
 #[derive(Debug)]
@@ -83,6 +85,8 @@ pub struct Lane {
     inbox: VecDeque<(usize, Input)>,
     wanted: Vec<Output>,
     pace: Pace,
+    /// Listeners are not read: another process is about to have them.
+    frozen: bool,
     report: LaneReport,
     running: bool,
     /// When there will have been [`REST`]; `None`: that was used.
@@ -134,6 +138,7 @@ impl Lane {
             inbox: VecDeque::new(),
             wanted: Vec::new(),
             pace: Pace::new(Instant::now()),
+            frozen: false,
             report: LaneReport::default(),
             running: true,
             rest: Some(Instant::now() + REST),
@@ -171,14 +176,11 @@ impl Lane {
 
     fn round(&mut self) -> io::Result<()> {
         let wait = self.wait();
-        let control = match self.media {
-            Some(_) => self.carry_media(wait)?.then_some(Duration::ZERO),
-            None => {
-                self.pace.pause().into_iter().for_each(std::thread::sleep);
-                wait.or(Some(Duration::MAX))
-            }
+        let (asks, wait) = match self.media {
+            Some(_) => (self.carry_media(wait)?, Some(Duration::ZERO)),
+            None => (!self.read_gathered(), wait),
         };
-        if let Some(wait) = control {
+        if asks {
             self.read_control(wait)?;
         }
         self.serve_waiting();
@@ -214,10 +216,32 @@ impl Lane {
         Ok(turn.control)
     }
 
-    fn read_control(&mut self, wait: Duration) -> io::Result<()> {
+    /// A busy lane lets datagrams gather. Then there is most likely something to read, so it does not ask where; `false`:
+    /// nothing was there, or it is not busy.
+    fn read_gathered(&mut self) -> bool {
+        let Some(pause) = self.pace.pause() else { return false };
+        std::thread::sleep(pause);
+        if self.frozen || self.listeners.len() > FEW {
+            return false;
+        }
+        let now = Instant::now();
+        let mut found = self.mailbox.is_ringing();
+        if found {
+            self.read_mailbox(now);
+        }
+        for number in 0..self.listeners.len() {
+            found |= self.read_listener(now, number);
+        }
+        if found {
+            self.rest = Some(now + REST);
+        }
+        found
+    }
+
+    /// Waits for listeners and mailbox, and reads those that have something.
+    fn read_control(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let mut ready = [EpollEvent::empty(); 16];
-        let count = match self.epoll.wait(&mut ready, epoll_timeout((wait != Duration::MAX).then_some(wait)))
-        {
+        let count = match self.epoll.wait(&mut ready, epoll_timeout(wait)) {
             Ok(count) => count,
             Err(nix::Error::EINTR) => 0,
             Err(error) => return Err(error.into()),
@@ -231,7 +255,7 @@ impl Lane {
                 MAILBOX => self.read_mailbox(now),
                 // One that was there when the events were read may be gone by now.
                 listener if (listener as usize) < self.listeners.len() => {
-                    self.read_listener(now, listener as usize)
+                    self.read_listener(now, listener as usize);
                 }
                 _ => {}
             }

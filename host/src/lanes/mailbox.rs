@@ -75,6 +75,11 @@ impl Mailbox {
         }
     }
 
+    /// Whether there may be something to take, without a system call.
+    pub fn is_ringing(&self) -> bool {
+        self.rung.load(Ordering::SeqCst)
+    }
+
     /// The lane is awake and about to look: stops the bell. The bell first, then the word that it rings: in the other
     /// order a letter that comes between the two would ring a bell that is stopped right after, and be believed to ring
     /// for ever.
@@ -126,6 +131,19 @@ mod tests {
         assert_eq!(mailbox.refused(), 1);
         assert!(mailbox.take().is_some());
         assert!(mailbox.post((0, Input::Wake)).is_ok());
+    }
+
+    #[test]
+    fn the_bell_rings_from_the_first_letter_until_it_is_silenced() {
+        let mailbox = Mailbox::new().unwrap();
+        assert!(!mailbox.is_ringing());
+        mailbox.post((0, Input::Wake)).unwrap();
+        mailbox.post((0, Input::Wake)).unwrap();
+        assert!(mailbox.is_ringing());
+        mailbox.silence();
+        assert!(!mailbox.is_ringing());
+        mailbox.command(Command::Drain);
+        assert!(mailbox.is_ringing(), "a command rings, too");
     }
 
     /// Two letters at a time, the second of which often comes while the bell is being stopped for the first.

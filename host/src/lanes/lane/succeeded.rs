@@ -13,6 +13,7 @@ const ROUNDS: usize = 1_000;
 impl Lane {
     /// Reads no listener any more. Media, mailbox and timers go on.
     pub(super) fn freeze(&mut self) {
+        self.frozen = true;
         for listener in &self.listeners {
             if let Err(error) = self.epoll.delete(&listener.socket) {
                 tracing::warn!(%error, local = %listener.local, "a listener is read on");
@@ -22,6 +23,7 @@ impl Lane {
 
     /// Reads them again.
     pub(super) fn thaw(&mut self) {
+        self.frozen = false;
         for (number, listener) in self.listeners.iter().enumerate() {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, number as u64);
             if let Err(error) = self.epoll.add(&listener.socket, event) {
