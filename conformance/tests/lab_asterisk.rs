@@ -77,6 +77,36 @@ exten => 71,1,Dial(PJSIP/postern/sip:bob@sbc.test,20)
 exten => 72,1,Dial(PJSIP/postern/sip:carol@sbc.test,20)
 ";
 
+/// Accounts of a PBX at pbx.test whose phones it meets along a Path (RFC 3327).
+const BY_PATH: &str = "
+[alice](phone)
+auth=alice
+aors=alice
+direct_media=no
+[alice]
+type=auth
+auth_type=digest
+username=alice
+password=pw-alice
+[alice]
+type=aor
+max_contacts=2
+support_path=yes
+[bob](phone)
+auth=bob
+aors=bob
+direct_media=no
+[bob]
+type=auth
+auth_type=digest
+username=bob
+password=pw-bob
+[bob]
+type=aor
+max_contacts=2
+support_path=yes
+";
+
 fn phone(stage: &Sbc, who: &str, steps: &str) -> Member {
     stage.lab.member(who, "sbc.test", &format!("udp:{SBC}:5060"), steps)
 }
@@ -231,4 +261,44 @@ fn scenario_1h_phones_behind_nats_register_through_us_at_asterisk_and_call_each_
     let contacts = asterisk.console("pjsip show contacts");
     assert!(contacts.contains(SBC) && !contacts.contains("192.168."), "{contacts}");
     stage.nothing_stays_lent();
+}
+
+/// RFC 3327: Asterisk keeps the accounts and meets two baresips behind NATs along the Path they registered by; we keep nothing
+/// but the flow that the Path names, so that a restart in between is not noticed.
+#[test]
+fn scenario_1h_asterisk_calls_baresips_behind_nats_along_the_path_they_registered_by() {
+    let parties = format!("-s home:port-restricted:alice -s office:symmetric:bob -p pbx={PBX}");
+    let proxy = format!(
+        "node-key: the-key-of-this-laboratory-only\nauth: {{ required: false }}\nproxy:\n  routes:\n    \
+         - {{ to: pbx.test, via: udp:{PBX}:5060, trusted: true }}\n"
+    );
+    let Some(mut stage) = Sbc::with(&parties, &proxy, "") else { return };
+    let dials = "exten => alice,1,Dial(PJSIP/alice,20)\nexten => bob,1,Dial(PJSIP/bob,20)\n";
+    let Some(asterisk) = stage.lab.asterisk("pbx", PBX, BY_PATH, dials) else { return };
+    let recorder = stage.lab.capture(&["pbx"]);
+    let by_path = ["--domain", "pbx.test", "--account", ";sipnat=outbound"];
+    for (caller, callee, killed) in [("alice", "bob", false), ("bob", "alice", true)] {
+        let waits = stage.baresip(callee, 12, &[&by_path[..], &["--tone", "600", "--once"]].concat());
+        asterisk.comes_to("pjsip show contacts", &format!("{callee}/sip"), 10 * SECONDS);
+        if killed {
+            stage.killed_and_started();
+        }
+        let dials = format!("sip:{callee}@pbx.test");
+        let calls = ["--tone", "800", "--dial", &dials, "--at", "2:hangup", "--once"];
+        let calls = report_of(stage.baresip(caller, 12, &[&by_path[..], &calls].concat()));
+        let waits = report_of(waits);
+        let told = || format!("{calls:#}\n{waits:#}\n{}\n{}", asterisk.said(), stage.postern.output());
+        for (report, tone) in [(&calls, 600), (&waits, 800)] {
+            assert!((report["tone_hz"].as_i64().unwrap_or(0) - tone).abs() <= 5, "{}", told());
+        }
+        stage.nothing_stays_lent();
+    }
+    let said = recorder.stop().at("pbx").sip();
+    let paths = said.iter().filter(|s| s.is("REGISTER", SBC, PBX)).filter_map(|s| s.message.header("Path"));
+    let paths: Vec<_> = paths.collect();
+    let calls: Vec<_> = said.iter().filter(|s| s.is("INVITE", PBX, SBC)).collect();
+    assert!(
+        calls.len() == 2
+            && calls.iter().all(|s| paths.contains(&s.message.header("Route").unwrap_or_default()))
+    );
 }

@@ -53,6 +53,14 @@ impl Sbc {
         self.lab.scratch().join("ca.pem").display().to_string()
     }
 
+    /// Power fails, and the next process starts with the same file.
+    pub fn killed_and_started(&mut self) {
+        self.postern.kill();
+        let file = self.lab.scratch().join("sbc.yaml");
+        self.postern = self.lab.spawn("sbc", &[postern(), "run", "-c", &file.to_string_lossy()]);
+        self.postern.wait_for_port("postern", 5060, Duration::from_secs(10));
+    }
+
     /// A registered phone at `local`, an `IP:PORT` of host `user`.
     pub fn phone(&self, user: &str, local: &str) -> Phone {
         let mut phone = self.stranger(user, local);
