@@ -2,10 +2,28 @@
 //! talk through one `postern`; what each sent is counted at the other, and the tone it heard is the other's.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use conformance::lab::sbc::{Sbc, report_of};
+use conformance::lab::sbc::{SBC, Sbc, report_of};
+use conformance::lab::wire::Wire;
 
 fn two_baresips_talk(nat: &str, transport: &str) {
-    let Some(stage) = Sbc::up(&format!("-s home:{nat}:alice -s office:{nat}:bob")) else { return };
+    if let Some(stage) = Sbc::up(&format!("-s home:{nat}:alice -s office:{nat}:bob")) {
+        talk_through(&stage, transport);
+    }
+}
+
+/// As `configs/container.yaml` does it: every call on the same few ports.
+fn two_baresips_talk_on_few_ports(nat: &str) {
+    let parties = format!("-s home:{nat}:alice -s office:{nat}:bob");
+    let relay = "mode: one-port\nports: 20000-20007\n";
+    let Some(stage) = Sbc::with(&parties, "proxy: { anchor: always }\n", relay) else { return };
+    let wire = talk_through(&stage, "udp");
+    let told = wire.sip().into_iter().filter(|s| s.from.ip().to_string() == SBC);
+    let ports: Vec<u16> = told.filter_map(|s| Some(s.message.audio()?.port())).collect();
+    assert!(ports.len() >= 2 && ports.iter().all(|port| (20_000..=20_007).contains(port)), "{ports:?}");
+    stage.nothing_stays_lent();
+}
+
+fn talk_through(stage: &Sbc, transport: &str) -> Wire {
     let recorder = stage.lab.capture(&["sbc"]);
     let bob = stage.baresip("bob", 30, &["--tone", "600", "--transport", transport, "--once"]);
     stage.registered("bob");
@@ -35,6 +53,7 @@ fn two_baresips_talk(nat: &str, transport: &str) {
     };
     assert!(lost(&alice, &bob) < 15 && lost(&bob, &alice) < 15, "{alice}\n{bob}\n{}", wire.ladder());
     assert!(wire.sip().iter().any(|s| s.is("401 REGISTER", "", "")), "nobody was asked for a password");
+    wire
 }
 
 /// RFC 3515: a real phone transfers another real phone, by REFER in their dialog, to a third.
@@ -67,4 +86,14 @@ fn two_baresips_behind_symmetric_nats_hear_each_other() {
 #[test]
 fn two_baresips_on_tcp_behind_symmetric_nats_hear_each_other() {
     two_baresips_talk("symmetric", "tcp");
+}
+
+#[test]
+fn two_baresips_behind_port_restricted_nats_talk_through_a_relay_of_few_ports() {
+    two_baresips_talk_on_few_ports("port-restricted");
+}
+
+#[test]
+fn two_baresips_behind_symmetric_nats_talk_through_a_relay_of_few_ports() {
+    two_baresips_talk_on_few_ports("symmetric");
 }

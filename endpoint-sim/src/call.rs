@@ -18,6 +18,8 @@ pub(crate) struct Call {
     pub(crate) media: Media,
     pub(crate) stage: Stage,
     pub(crate) begun: Instant,
+    /// The flow its INVITE took.
+    pub(crate) way: Option<usize>,
     /// The INVITE that made it, as it was sent or came.
     pub(crate) invite: Option<Message>,
     pub(crate) client: Option<ClientId>,
@@ -71,6 +73,7 @@ impl Call {
             media,
             stage,
             begun: now,
+            way: None,
             invite: None,
             client: None,
             server: None,

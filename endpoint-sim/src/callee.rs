@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::node::Flow;
 use proto::sip::transaction::ServerId;
 use proto::sip::{Builder, Message, Method, Name, reply};
 
@@ -15,12 +16,12 @@ use crate::script::After;
 
 impl Phone {
     /// A request that is neither ACK nor CANCEL.
-    pub(crate) fn asked(&mut self, id: ServerId, request: Message) {
+    pub(crate) fn asked(&mut self, id: ServerId, flow: &Flow, request: Message) {
         let in_call = self.call.as_ref().is_some_and(|call| call.dialog.has(&request));
         let waiting = self.parked.as_ref().is_some_and(|call| call.dialog.has(&request));
         let inside = !request.to_tag().is_empty();
         match request.method() {
-            Method::Invite if !inside => self.called(id, request),
+            Method::Invite if !inside => self.called(id, flow, request),
             Method::Invite | Method::Update if in_call => self.change_asked(id, request),
             Method::Bye if in_call => self.hung_up(id, &request),
             Method::Bye if self.transferred.as_ref().is_some_and(|old| old.has(&request)) => {
@@ -54,7 +55,7 @@ impl Phone {
         reply(request, status, &tag).header(Name::Allow, ALLOW)
     }
 
-    fn called(&mut self, id: ServerId, invite: Message) {
+    fn called(&mut self, id: ServerId, flow: &Flow, invite: Message) {
         let replaces = invite.text(Name::Replaces);
         let replaced = replaces.is_some_and(|replaces| self.give_way(replaces));
         if replaces.is_some() && !replaced {
@@ -75,6 +76,7 @@ impl Phone {
         let tag = self.dice.word(8);
         let mut call = self.fresh_call(Dialog::incoming(&invite, tag), Stage::Ringing);
         (call.late_offer, call.server) = (remote.is_none(), Some(id));
+        call.way = self.way_of(flow);
         call.media.remote = remote;
         let rings = if replaced { 0 } else { self.answer.after_ms };
         call.answer_at = Some(self.now + Duration::from_millis(rings));
@@ -95,7 +97,7 @@ impl Phone {
             return;
         }
         let mut response =
-            self.reply(&invite, if early { 183 } else { 180 }).header(Name::Contact, self.config.contact());
+            self.reply(&invite, if early { 183 } else { 180 }).header(Name::Contact, self.contact());
         if let Some(call) = self.call.as_mut().filter(|call| early && !call.late_offer) {
             response = call.with_answer(response);
             call.begin_talking(self.now);
@@ -128,7 +130,7 @@ impl Phone {
         let Some(call) = &mut self.call else { return };
         let (Some(invite), Some(id)) = (call.invite.clone(), call.server.take()) else { return };
         (call.stage, call.answer_at) = (Stage::Up, None);
-        let response = self.reply(&invite, 200).header(Name::Contact, self.config.contact());
+        let response = self.reply(&invite, 200).header(Name::Contact, self.contact());
         self.accept(id, response);
         (self.report.answered, self.report.call_status) = (true, Some(200));
         self.reached(After::Answered);

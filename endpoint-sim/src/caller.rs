@@ -36,11 +36,11 @@ impl Phone {
 
     /// The ports are open: the INVITE goes out.
     pub(crate) fn invite(&mut self) {
-        let via = self.via();
+        let (via, contact) = (self.via(), self.contact());
         let Some(call) = &mut self.call else { return };
         call.stage = Stage::Calling;
         let invite = call.dialog.request(Method::Invite, &via);
-        let invite = invite.header(Name::Contact, self.config.contact()).header(Name::Allow, ALLOW);
+        let invite = invite.header(Name::Contact, contact).header(Name::Allow, ALLOW);
         let invite = match self.replaces.take() {
             Some(replaces) => invite.header(Name::Replaces, replaces).header(Name::Require, "replaces"),
             None => invite,
@@ -104,7 +104,7 @@ impl Phone {
         let ack = with_credentials(ack, call.invite.as_ref());
         let ack = if std::mem::take(&mut call.late_offer) { call.with_answer(ack) } else { ack }.finish();
         call.acks.insert((response.to_tag().to_string(), number), ack.clone());
-        self.transactions.send(self.config.flow(), ack);
+        self.transactions.send(self.flow(), ack);
     }
 
     /// A final response that nobody waits for: a 200 again, whose ACK was lost, or one of another branch.
@@ -116,7 +116,7 @@ impl Phone {
             return;
         }
         match call.and_then(|call| call.acks.get(&(response.to_tag().to_string(), number)).cloned()) {
-            Some(ack) => self.transactions.send(self.config.flow(), ack),
+            Some(ack) => self.transactions.send(self.flow(), ack),
             None => self.refuse_branch(response),
         }
     }
@@ -132,7 +132,7 @@ impl Phone {
         let invite = self.call.as_ref().and_then(|call| call.invite.as_ref());
         let ack = with_credentials(dialog.request_numbered(Method::Ack, number, &via), invite).finish();
         let bye = dialog.request_numbered(Method::Bye, number + 1, &bye_via).finish();
-        self.transactions.send(self.config.flow(), ack);
+        self.transactions.send(self.flow(), ack);
         self.report.extra_answers += 1;
         self.request(Purpose::Other, bye);
     }

@@ -11,7 +11,7 @@ use crate::script::{Act, After, Step};
 impl Phone {
     /// Describes our side anew. Nothing happens unless a call is up; one change at a time.
     pub(crate) fn change(&mut self, act: Act) {
-        let via = self.via();
+        let (via, contact) = (self.via(), self.contact());
         let Some(call) = self.call.as_mut().filter(|call| call.stage == Stage::Up && !call.changing) else {
             return;
         };
@@ -22,7 +22,7 @@ impl Phone {
         }
         call.changing = true;
         let method = if act == Act::Update { Method::Update } else { Method::Invite };
-        let request = call.dialog.request(method, &via).header(Name::Contact, self.config.contact());
+        let request = call.dialog.request(method, &via).header(Name::Contact, contact);
         let request = call.with_offer(request).finish();
         self.request(Purpose::Change(act), request);
     }
@@ -83,7 +83,7 @@ impl Phone {
         self.report.changes_asked += u32::from(has_offer || request.method() == Method::Invite);
         call.late_offer = remote.is_none();
         call.media.remote = remote.or(call.media.remote.take());
-        let response = self.reply(&request, 200).header(Name::Contact, self.config.contact());
+        let response = self.reply(&request, 200).header(Name::Contact, self.contact());
         if request.method() == Method::Invite {
             return self.accept(id, response);
         }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use proto::node::{Flow, FlowId, Transport};
 
+use crate::outbound::Outbound;
+
 /// A phone's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhoneConfig {
@@ -33,6 +35,8 @@ pub struct PhoneConfig {
     pub expires: u32,
     /// How much this device is wanted among those of its user, in thousandths (RFC 3261 §10.2.1.2).
     pub q: u16,
+    /// Several flows at a time, each kept alive (RFC 5626); `None`: one registration, and NATs are the proxy's affair.
+    pub outbound: Option<Outbound>,
 }
 
 impl PhoneConfig {
@@ -52,6 +56,7 @@ impl PhoneConfig {
             srtp: false,
             expires: 300,
             q: 1000,
+            outbound: None,
         }
     }
 
@@ -65,38 +70,36 @@ impl PhoneConfig {
         format!("{}@{}", self.user, self.domain)
     }
 
-    /// Its Contact in REGISTER.
-    pub(crate) fn registered_contact(&self) -> String {
-        match self.q {
-            1000 => self.contact(),
-            q => format!("{};q=0.{q:03}", self.contact()),
-        }
-    }
-
-    pub(crate) fn contact(&self) -> String {
-        let transport = match self.transport {
+    /// Its Contact, for who reaches it by this transport. With `ob` its flow is what counts (RFC 5626 §4.3, §5.3).
+    pub(crate) fn contact_by(&self, transport: Transport) -> String {
+        let by = match transport {
             Transport::Udp => String::new(),
             // Contacts of both say `ws` (RFC 7118 §5.2.4).
             Transport::Ws | Transport::Wss => ";transport=ws".to_owned(),
             other => format!(";transport={other}"),
         };
-        format!("<sip:{}@{}{transport}>", self.user, self.sent_by())
+        let ob = if self.outbound.is_some() { ";ob" } else { "" };
+        format!("<sip:{}@{}{by}{ob}>", self.user, self.sent_by(transport))
     }
 
     /// What it calls itself in Via and Contact. A browser knows no address of its own (RFC 7118 §5).
-    pub(crate) fn sent_by(&self) -> String {
-        match self.transport {
+    pub(crate) fn sent_by(&self, transport: Transport) -> String {
+        match transport {
             Transport::Ws | Transport::Wss => format!("{}.invalid", self.user),
             _ => self.local.to_string(),
         }
     }
 
-    /// Its way to the proxy, which has to prove its domain where that can be proven.
-    pub(crate) fn flow(&self) -> Flow {
-        let id = match proto::node::literal(&self.domain) {
-            None if self.transport.is_secure() => FlowId::proving(&self.domain),
-            _ => FlowId(0),
+    /// Its ways to its proxies, which have to prove its domain where that can be proven. The first is the one of old.
+    pub(crate) fn flows(&self) -> Vec<Flow> {
+        let edges = self.outbound.iter().flat_map(|outbound| outbound.edges.iter().copied());
+        let flow = |(transport, remote): (Transport, SocketAddr)| {
+            let id = match proto::node::literal(&self.domain) {
+                None if transport.is_secure() => FlowId::proving(&self.domain),
+                _ => FlowId(0),
+            };
+            Flow { transport, local: self.local, remote, id }
         };
-        Flow { transport: self.transport, local: self.local, remote: self.proxy, id }
+        std::iter::once((self.transport, self.proxy)).chain(edges).map(flow).collect()
     }
 }

@@ -34,6 +34,7 @@ mod keys;
 mod marker;
 mod media;
 mod offer;
+mod outbound;
 pub mod peer;
 mod phone;
 mod ports;
@@ -43,6 +44,7 @@ mod script;
 mod transfer;
 
 pub use config::PhoneConfig;
+pub use outbound::{Backoff, Outbound};
 pub use phone::Phone;
 pub use report::{EndedBy, Report};
 pub use script::{Act, After, Answer, Script, Step};

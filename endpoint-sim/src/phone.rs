@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use proto::digest;
-use proto::node::{Birth, Dice, Input, Node, Output};
+use proto::node::{Birth, Dice, Flow, Input, Node, Output, Ticket};
 use proto::sip::transaction::{ClientId, Happened, Received, Timers, Transactions};
 use proto::sip::{Message, Name};
 use proto::tables::Tables;
@@ -31,7 +31,8 @@ pub struct Phone {
     pub(crate) answer: Answer,
     until: Option<Instant>,
     pub(crate) milestones: BTreeMap<After, Instant>,
-    pub(crate) registration: Registration,
+    /// One, or one for each flow (RFC 5626).
+    pub(crate) registrations: Vec<Registration>,
     pub(crate) call: Option<Call>,
     /// The dialog of a call that was transferred away, while the other side waits for the outcome.
     pub(crate) transferred: Option<Dialog>,
@@ -55,13 +56,16 @@ struct Pending {
     purpose: Purpose,
     request: Message,
     tries: u8,
+    /// The flow it took.
+    way: usize,
 }
 
 /// What a request of ours was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    Register,
-    Unregister,
+    /// By this flow.
+    Register(usize),
+    Unregister(usize),
     Invite,
     /// A re-INVITE or UPDATE.
     Change(Act),
@@ -80,7 +84,8 @@ impl Phone {
     /// A phone that will follow `script` from its birth on.
     pub fn new(birth: Birth, config: PhoneConfig, script: Script) -> Phone {
         let mut dice = birth.dice(0x70686f6e);
-        let registration = Registration::new(&mut dice);
+        let registrations: Vec<_> =
+            config.flows().into_iter().map(|flow| Registration::new(flow, &mut dice)).collect();
         let report = Report { name: config.name(), ..Report::default() };
         Phone {
             transactions: Transactions::new(Timers::default(), 1000, &mut dice),
@@ -102,7 +107,7 @@ impl Phone {
             config,
             birth,
             dice,
-            registration,
+            registrations,
             report,
         }
     }
@@ -120,23 +125,49 @@ impl Phone {
 
     /// A new branch for a Via of ours.
     pub(crate) fn via(&mut self) -> String {
+        self.via_by(self.way())
+    }
+
+    /// The same, for what goes by this flow.
+    pub(crate) fn via_by(&mut self, way: usize) -> String {
         let branch = self.dice.word(16);
-        format!(
-            "SIP/2.0/{} {};branch=z9hG4bK{branch};rport",
-            self.config.transport.via(),
-            self.config.sent_by()
-        )
+        let transport = self.registrations[way].flow.transport;
+        let sent_by = self.config.sent_by(transport);
+        format!("SIP/2.0/{} {sent_by};branch=z9hG4bK{branch};rport", transport.via())
+    }
+
+    /// The flow by which a request leaves: that of the call while it stands, else one that does (RFC 5626 §4.3).
+    pub(crate) fn way(&self) -> usize {
+        let stands = |way: &usize| self.registrations[*way].stands;
+        let own = self.call.as_ref().and_then(|call| call.way).filter(stands);
+        own.or_else(|| (0..self.registrations.len()).find(stands)).unwrap_or(0)
+    }
+
+    /// The same as a path.
+    pub(crate) fn flow(&self) -> Flow {
+        self.registrations[self.way()].flow
+    }
+
+    /// Its Contact, as who is on the other side of that flow may use it.
+    pub(crate) fn contact(&self) -> String {
+        self.config.contact_by(self.flow().transport)
     }
 
     /// Sends a request; its final response comes back by its purpose.
     pub(crate) fn request(&mut self, purpose: Purpose, request: Message) -> ClientId {
-        self.request_again(Pending { purpose, request, tries: 0 })
+        let way = match purpose {
+            Purpose::Register(way) | Purpose::Unregister(way) => way,
+            _ => self.way(),
+        };
+        self.request_again(Pending { purpose, request, tries: 0, way })
     }
 
     fn request_again(&mut self, pending: Pending) -> ClientId {
-        let id = self.transactions.request(self.now, self.config.flow(), pending.request.clone());
+        let flow = self.registrations[pending.way].flow;
+        let id = self.transactions.request(self.now, flow, pending.request.clone());
         if let Some(call) = self.call.as_mut().filter(|_| pending.purpose == Purpose::Invite) {
             (call.client, call.invite) = (Some(id), Some(pending.request.clone()));
+            call.way = Some(pending.way);
         }
         self.pending.insert(id, pending);
         id
@@ -148,15 +179,15 @@ impl Phone {
 
     fn receive(&mut self, received: Received) {
         match received {
-            Received::Request { id, message, .. } => self.asked(id, message),
+            Received::Request { id, flow, message } => self.asked(id, &flow, message),
             Received::Cancel { id, invite, message, .. } => self.cancelled(id, invite, &message),
             Received::Ack { message, .. } => self.acknowledged(&message),
-            Received::Response { id, message, .. } => self.answered(id, message),
+            Received::Response { id, flow, message } => self.answered(id, flow, message),
             Received::Stray { .. } | Received::Again { .. } | Received::Absorbed => {}
         }
     }
 
-    fn answered(&mut self, id: ClientId, response: Message) {
+    fn answered(&mut self, id: ClientId, flow: Flow, response: Message) {
         let status = response.status().unwrap_or(0);
         if status < 200 {
             if self.call.as_ref().is_some_and(|call| call.client == Some(id)) {
@@ -168,13 +199,31 @@ impl Phone {
         if matches!(status, 401 | 407) && self.authorize(&pending, &response) {
             return;
         }
-        self.finished(pending.purpose, status, Some(&response));
+        if status == 430 && self.goes_by_another(&pending) {
+            return;
+        }
+        self.finished(pending.purpose, status, Some((&response, flow)));
+    }
+
+    /// A request that its flow did not bring through goes by another one that stands (RFC 5626 §4.3).
+    fn goes_by_another(&mut self, pending: &Pending) -> bool {
+        let registers = matches!(pending.purpose, Purpose::Register(_) | Purpose::Unregister(_));
+        self.flow_failed(pending.way);
+        let way = self.way();
+        if registers || way == pending.way || !self.registrations[way].stands {
+            return false;
+        }
+        let via = self.via_by(way);
+        let request = pending.request.edit().set_first(Name::Via, &via).finish();
+        self.request_again(Pending { purpose: pending.purpose, request, tries: pending.tries, way });
+        true
     }
 
     /// A request came to its end, by a response or without one (408, 503).
-    fn finished(&mut self, purpose: Purpose, status: u16, response: Option<&Message>) {
+    fn finished(&mut self, purpose: Purpose, status: u16, came: Option<(&Message, Flow)>) {
+        let response = came.map(|(response, _)| response);
         match purpose {
-            Purpose::Register | Purpose::Unregister => self.register_finished(purpose, status, response),
+            Purpose::Register(_) | Purpose::Unregister(_) => self.register_finished(purpose, status, came),
             Purpose::Invite => self.invite_finished(status, response),
             Purpose::Change(act) => self.change_finished(act, status, response),
             Purpose::Bye => self.end_call(EndedBy::Us),
@@ -198,7 +247,7 @@ impl Phone {
         let request = &pending.request;
         let (method, uri) = (request.method(), request.request_uri());
         let covered = digest::Request { method: method.as_str(), body: request.body() };
-        let (cnonce, via) = (self.dice.word(12), self.via());
+        let (cnonce, via) = (self.dice.word(12), self.via_by(pending.way));
         let credentials = digest::choose(challenges)
             .and_then(|challenge| digest::answer(challenge, &user, &password, uri, covered, 1, &cnonce));
         let Some(credentials) = credentials else { return false };
@@ -206,14 +255,15 @@ impl Phone {
         let edit = request.edit().set_first(Name::Via, &via).remove(name).append(name, &credentials);
         let request = edit.set(Name::CSeq, &format!("{number} {}", method.as_str())).finish();
         self.numbered(pending.purpose, number);
-        self.request_again(Pending { purpose: pending.purpose, request, tries: pending.tries + 1 });
+        let (tries, way) = (pending.tries + 1, pending.way);
+        self.request_again(Pending { purpose: pending.purpose, request, tries, way });
         true
     }
 
     /// A request took the next number of its sequence.
     fn numbered(&mut self, purpose: Purpose, number: u32) {
         match (purpose, &mut self.call) {
-            (Purpose::Register | Purpose::Unregister, _) => self.registration.number = number,
+            (Purpose::Register(way) | Purpose::Unregister(way), _) => self.registrations[way].number = number,
             (_, Some(call)) => call.dialog.local_seq = call.dialog.local_seq.max(number),
             _ => {}
         }
@@ -226,7 +276,7 @@ impl Phone {
                 Happened::Failed(id, _) => (id, 503),
                 Happened::NotAcknowledged(_) => continue,
             };
-            if let Some(pending) = self.pending.remove(&id) {
+            if let Some(pending) = self.pending.remove(&id).filter(|pending| !self.goes_by_another(pending)) {
                 self.finished(pending.purpose, status, None);
             }
         }
@@ -249,7 +299,7 @@ impl Phone {
             self.until = None;
             self.give_up();
         }
-        self.registration_due();
+        self.registrations_due();
         while let Some(step) = self.step_due() {
             self.milestones.insert(After::Previous, self.now);
             self.act(step);
@@ -262,7 +312,7 @@ impl Phone {
 
     fn give_up(&mut self) {
         self.steps.clear();
-        self.registration.stop();
+        self.registrations.iter_mut().for_each(Registration::stop);
         self.leave_parked(true);
         self.hang_up();
     }
@@ -281,8 +331,8 @@ impl Phone {
         let to = step.to.unwrap_or_default();
         match step.what {
             Act::Wait => {}
-            Act::Register => self.register(Purpose::Register),
-            Act::Unregister => self.register(Purpose::Unregister),
+            Act::Register => self.register_all(Purpose::Register),
+            Act::Unregister => self.register_all(Purpose::Unregister),
             Act::Call => self.begin_call(&to, step.late_offer),
             Act::HangUp => self.hang_up(),
             Act::Hold | Act::Resume | Act::Update => self.change(step.what),
@@ -334,15 +384,18 @@ impl Phone {
             Input::Bound { ticket, socket, local } => self.opened(ticket, Some((socket, local))),
             Input::BindFailed { ticket, .. } => self.opened(ticket, None),
             Input::SendFailed { ticket, flow, error } => {
-                self.transactions.send_failed(now, ticket, flow, error)
+                self.transactions.send_failed(now, ticket, flow, error);
+                if ticket == Ticket(0) {
+                    self.unreachable(&flow, error);
+                }
             }
             Input::Closed { flow } => {
                 self.transactions.closed(&flow);
-                self.registration_lost();
+                self.connection_lost(&flow);
             }
             Input::Drain => self.give_up(),
-            Input::Other { .. }
-            | Input::Answer { .. }
+            Input::Other { flow, bytes } => self.kept(&flow, &bytes),
+            Input::Answer { .. }
             | Input::Proven { .. }
             | Input::Passed { .. }
             | Input::Carried(_)
@@ -360,13 +413,13 @@ impl Phone {
 
     pub(crate) fn due(&self) -> Option<Instant> {
         let call = self.call.as_ref().and_then(Call::deadline);
-        let own =
-            [self.until, self.step_at(), self.registration.refresh_at, call, self.transactions.deadline()];
+        let registrations = self.registrations.iter().filter_map(Registration::deadline).min();
+        let own = [self.until, self.step_at(), registrations, call, self.transactions.deadline()];
         own.into_iter().flatten().min()
     }
 
     /// Calls now, whatever the script says.
-    pub(crate) fn call_now(&mut self, now: Instant, to: &str) {
+    pub fn call_now(&mut self, now: Instant, to: &str) {
         self.now = now;
         self.begin_call(to, false);
     }

@@ -13,6 +13,10 @@ pub struct Report {
     pub name: String,
     /// Whether it is registered now.
     pub registered: bool,
+    /// Flows it is registered by (RFC 5626).
+    pub flows: usize,
+    /// How often a flow that stood has failed.
+    pub flow_failures: u32,
     /// Final status of the last REGISTER.
     pub register_status: Option<u16>,
     /// Final status of the last INVITE that made, or should have made, a call.
@@ -88,11 +92,22 @@ impl Report {
     /// Forgets the media of an earlier call.
     pub(crate) fn begin_call(&mut self) {
         let Report {
-            name, registered, register_status, extra_answers, transfer_status, replaced, busy, ..
+            name,
+            registered,
+            flows,
+            flow_failures,
+            register_status,
+            extra_answers,
+            transfer_status,
+            replaced,
+            busy,
+            ..
         } = std::mem::take(self);
         *self = Report {
             name,
             registered,
+            flows,
+            flow_failures,
             register_status,
             extra_answers,
             transfer_status,

@@ -18,7 +18,7 @@ impl Phone {
     /// Asks the other side to call somebody else.
     pub(crate) fn transfer(&mut self, to: &str) {
         let via = self.via();
-        let contact = self.config.contact();
+        let contact = self.contact();
         let own = self.config.uri();
         let Some(call) = self.call.as_mut().filter(|call| call.stage == Stage::Up) else { return };
         let refer = refer(&mut call.dialog, &via, &contact, &own, to);
@@ -36,7 +36,7 @@ impl Phone {
 
     /// Connects the party that waits with the one that was consulted (RFC 5589 §7).
     pub(crate) fn transfer_consulted(&mut self) {
-        let (via, contact, own) = (self.via(), self.config.contact(), self.config.uri());
+        let (via, contact, own) = (self.via(), self.contact(), self.config.uri());
         let Some(consulted) = self.call.as_ref().filter(|call| call.stage == Stage::Up) else { return };
         let target = consulted.dialog.referred_to();
         let Some(parked) = &mut self.parked else { return };
@@ -75,7 +75,7 @@ impl Phone {
         let Some(target) = target.map(|to| to.raw_uri.to_string()) else {
             return self.respond(id, refer, 400);
         };
-        let response = self.reply(refer, 202).header(Name::Contact, self.config.contact());
+        let response = self.reply(refer, 202).header(Name::Contact, self.contact());
         self.transactions.respond(self.now, id, response.finish());
         self.transferred = self.call.as_ref().map(|call| call.dialog.clone());
         self.end_call(EndedBy::Them);
@@ -93,7 +93,7 @@ impl Phone {
     }
 
     fn notify(&mut self, status: u16) {
-        let via = self.via();
+        let (via, contact) = (self.via(), self.contact());
         let Some(old) = &mut self.transferred else { return };
         let (state, phrase) = (
             if status < 200 { "active;expires=60" } else { "terminated;reason=noresource" },
@@ -101,7 +101,7 @@ impl Phone {
         );
         let notify = old
             .request(Method::Notify, &via)
-            .header(Name::Contact, self.config.contact())
+            .header(Name::Contact, contact)
             .header(Name::Event, "refer")
             .header(Name::SubscriptionState, state)
             .body("message/sipfrag", format!("SIP/2.0 {status} {phrase}\r\n").as_bytes())

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use endpoint_sim::{Phone, PhoneConfig, Report, Script};
+use endpoint_sim::{Backoff, Outbound, Phone, PhoneConfig, Report, Script};
 use proto::node::{Birth, Lane as LaneNumber};
 use serde::Deserialize;
 
@@ -55,12 +55,77 @@ pub struct PhonePlan {
     /// Its own SIP address; none: the one this machine reaches the proxy from, any port.
     #[serde(default)]
     pub local: Option<SocketAddr>,
+    /// Several flows at a time (RFC 5626): to `proxy`, and to more edge proxies.
+    #[serde(default)]
+    pub outbound: Option<OutboundPlan>,
     /// Its first media port.
     #[serde(default = "first_media_port")]
     pub media_port: u16,
     /// What it does.
     #[serde(default)]
     pub script: Script,
+}
+
+/// How a phone keeps several flows (RFC 5626).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct OutboundPlan {
+    /// Its `+sip.instance`, a URN that is always the same; none: one for this run.
+    pub instance: Option<String>,
+    /// Edge proxies beside `proxy`; the same one over another transport is one, too.
+    pub edges: Vec<SipAddress>,
+    /// A failed flow is tried again after half to all of this, doubled with each failure, when none stands.
+    pub all_failed_ms: u64,
+    /// The same, when another one stands.
+    pub some_failed_ms: u64,
+    /// The longest wait.
+    pub longest_ms: u64,
+    /// How often a flow over UDP is probed by STUN, at most.
+    pub stun_ms: u64,
+    /// How often a connection is pinged, at most, when the registrar names no Flow-Timer.
+    pub ping_ms: u64,
+}
+
+impl Default for OutboundPlan {
+    fn default() -> Self {
+        let Outbound { backoff, stun, ping, .. } = Outbound::new("", Vec::new());
+        let ms = |time: Duration| time.as_millis() as u64;
+        OutboundPlan {
+            instance: None,
+            edges: Vec::new(),
+            all_failed_ms: ms(backoff.all_failed),
+            some_failed_ms: ms(backoff.some_failed),
+            longest_ms: ms(backoff.longest),
+            stun_ms: ms(stun),
+            ping_ms: ms(ping),
+        }
+    }
+}
+
+impl OutboundPlan {
+    fn told(&self) -> Outbound {
+        let ms = Duration::from_millis;
+        Outbound {
+            instance: self.instance.clone().unwrap_or_else(random_instance),
+            edges: self.edges.iter().map(|edge| (edge.transport, edge.addr)).collect(),
+            backoff: Backoff {
+                all_failed: ms(self.all_failed_ms),
+                some_failed: ms(self.some_failed_ms),
+                longest: ms(self.longest_ms),
+            },
+            stun: ms(self.stun_ms),
+            ping: ms(self.ping_ms),
+        }
+    }
+}
+
+/// A version 4 UUID as a URN (RFC 9562 §5.4).
+fn random_instance() -> String {
+    let random: [u8; 32] = keys::random();
+    let mut bits = u128::from_be_bytes(*random.first_chunk().unwrap_or(&[0; 16]));
+    bits = bits & !(0xf << 76 | 3 << 62) | 4 << 76 | 2 << 62;
+    let hex = format!("{bits:032x}");
+    format!("urn:uuid:{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// Where media ports begin when nothing is said.
@@ -74,7 +139,10 @@ pub fn run(fleet: &Fleet) -> Result<Vec<Report>, StartError> {
     for (index, plan) in fleet.phones.iter().enumerate() {
         let (socket, local) = socket_for(plan)?;
         let seats: Seats = Arc::new([Address { lane: index, seat: 0 }]);
-        served.insert((plan.proxy.transport, local), seats.clone());
+        let edges = plan.outbound.iter().flat_map(|outbound| &outbound.edges);
+        for way in std::iter::once(&plan.proxy).chain(edges) {
+            served.insert((way.transport, local), seats.clone());
+        }
         listeners.push(Listener { socket, local, seats });
         phones.push(phone(plan, local));
     }
@@ -141,6 +209,7 @@ fn phone(plan: &PhonePlan, local: SocketAddr) -> Phone {
         password: plan.password.clone(),
         transport: plan.proxy.transport,
         media_port: plan.media_port,
+        outbound: plan.outbound.as_ref().map(OutboundPlan::told),
         ..PhoneConfig::new(&plan.user, &domain, local, plan.proxy.addr)
     };
     let (now, wall) = (Instant::now(), SystemTime::now());

@@ -44,6 +44,7 @@ fn plan(
 ) -> PhonePlan {
     let proxy = *server.handle().listening().iter().find(|at| at.transport == transport).unwrap();
     PhonePlan {
+        outbound: None,
         user: user.into(),
         domain: None,
         password: Some(password.into()),

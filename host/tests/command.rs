@@ -200,3 +200,16 @@ fn the_shield_is_listed_bans_allows_and_reloads() {
     assert_eq!(shield(&["allow", "everybody"]).status.code(), Some(69));
     assert_eq!(running.end(), Some(0));
 }
+
+/// `postern check | head -1`: whoever reads has seen enough.
+#[test]
+fn a_reader_that_stops_reading_ends_a_command_without_a_word() {
+    let folder = Folder::new("pipe");
+    let file = folder.file("listeners: [{ address: \"udp:127.0.0.1:0\" }]\nproxy: {}\n");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let check =
+        Command::new(env!("CARGO_BIN_EXE_postern")).args(["check", "-c"]).arg(&file).stdout(writer).output();
+    let check = check.unwrap();
+    assert!(check.stderr.is_empty(), "{}", words(&check));
+}

@@ -113,6 +113,7 @@ fn a_plain_phone_behind_the_proxy_calls_a_peer_and_is_called_by_one() {
         let hang_up = Step::new(Act::HangUp, After::Answered, 3000);
         let steps = vec![Step::new(Act::Register, After::Start, 0), last, hang_up];
         let phone = PhonePlan {
+            outbound: None,
             user: "alice".to_owned(),
             domain,
             password: Some("wonderland".to_owned()),

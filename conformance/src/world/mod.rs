@@ -44,6 +44,7 @@ use proto::lookup::Advice;
 use proto::node::{Birth, Dice, Flow, FlowId, Input, Lane, SendError, Ticket, Transport};
 use proto::resolve::{Found, Lookup};
 use proto::sip::Message;
+use proto::stun;
 
 pub use nat::{Dependence, Ports, Rules};
 pub use net::{GatewayId, HostId, INTERNET, Link, Realm};
@@ -317,6 +318,9 @@ impl World {
         if let Some(entry) = self.record.get_mut(packet.entry) {
             entry.fate = Fate::Arrived { at, to, seen: (packet.src, packet.dst) };
         }
+        if socket.media.is_none() && self.answers_stun(to, &packet) {
+            return;
+        }
         let input = match socket.media {
             Some(socket) => Input::Media { socket, from: packet.src, bytes: packet.bytes },
             None => sip_input(Flow::udp(packet.dst, packet.src), packet.bytes),
@@ -336,6 +340,18 @@ impl World {
             let said = Undelivered { from, to, why: Unreachable::Port, head };
             self.tell_later(self.now + took, node, Input::Undelivered(said));
         }
+    }
+
+    /// What production's lane does before a proxy sees anything.
+    fn answers_stun(&mut self, node: NodeId, packet: &Packet) -> bool {
+        if !stun::is_stun(&packet.bytes) || !self.is_a_proxy(node) {
+            return false;
+        }
+        if let Some(answer) = stun::Server::single().answer(&packet.bytes, packet.src, packet.dst) {
+            let ends = (packet.dst, answer.to);
+            self.send_datagram(node, Some(Transport::Udp), ends, answer.bytes.into(), HOPS);
+        }
+        true
     }
 
     /// A copy that arrived counts more than one that was lost.

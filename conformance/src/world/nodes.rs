@@ -150,6 +150,11 @@ impl World {
         result
     }
 
+    /// Whether it is a proxy, and lives.
+    pub(super) fn is_a_proxy(&self, node: NodeId) -> bool {
+        self.nodes[node.0].actor.as_ref().is_some_and(|actor| (**actor).as_any().is::<proxy::Proxy>())
+    }
+
     /// The node's tables.
     pub fn tables(&mut self, node: NodeId) -> &mut WorldTables {
         &mut self.nodes[node.0].tables

@@ -243,8 +243,9 @@ impl World {
                 let pong = Bytes::from_static(b"\r\n");
                 let entry = self.note(node, Some(flow.transport), (flow.local, flow.remote), &pong);
                 self.transmit(id, to, entry, &pong);
+                self.tell(node, Input::Other { flow, bytes: pong });
             }
-            Frame::Pong => {}
+            Frame::Pong => self.tell(node, Input::Other { flow, bytes: Bytes::from_static(b"\r\n") }),
         }
     }
 

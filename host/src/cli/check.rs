@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::exit;
-use crate::config::schema::Anchor;
+use crate::config::schema::{Anchor, RelayMode};
 use crate::config::{ConfigError, Settings, lower};
 use crate::limits;
 
@@ -88,7 +88,17 @@ pub fn describe(settings: &Settings) -> Vec<String> {
         }
     }
     if let Some(relay) = &file.relay {
-        lines.push(format!("relay      listens on {}, lends media ports {}", relay.address, relay.ports));
+        let (at, ports) = (&relay.address, &relay.ports);
+        lines.push(match relay.mode {
+            RelayMode::OnePort => {
+                format!("relay      listens on {at}, every call on the same media ports {ports}")
+            }
+            _ => format!("relay      listens on {at}, lends media ports {ports}"),
+        });
+        if let Some(ng) = &relay.ng {
+            let listens: Vec<String> = ng.listen.iter().map(ToString::to_string).collect();
+            lines.push(format!("           obeys rtpengine's commands (ng) at {}", listens.join(", ")));
+        }
     }
     if let Some(redirect) = &file.redirect {
         lines.push(format!("redirect   listens on {}", redirect.address));

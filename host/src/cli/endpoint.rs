@@ -8,7 +8,7 @@ use proto::node::Transport;
 
 use super::exit;
 use crate::config::values::SipAddress;
-use crate::endpoint::{Fleet, PhonePlan, audio_flowed, first_media_port, run};
+use crate::endpoint::{Fleet, OutboundPlan, PhonePlan, audio_flowed, first_media_port, run};
 
 /// See `postern endpoint --help`.
 #[derive(Debug, clap::Args)]
@@ -70,6 +70,9 @@ struct Who {
     /// Where it sends everything
     #[arg(long, default_value = "udp:127.0.0.1:5060")]
     proxy: String,
+    /// Another edge proxy, for a second flow (RFC 5626): when one fails, the others carry its calls. May be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    edge: Vec<String>,
     /// Over which transport: udp, tcp, tls, ws or wss; default: as `--proxy` begins
     #[arg(long)]
     transport: Option<String>,
@@ -100,9 +103,17 @@ impl Who {
             proxy,
             ca: self.ca.clone(),
             local: self.local,
+            outbound: self.outbound()?,
             media_port: self.media_port,
             script,
         })
+    }
+}
+
+impl Who {
+    fn outbound(&self) -> Result<Option<OutboundPlan>, String> {
+        let edges: Vec<SipAddress> = self.edge.iter().map(|edge| edge.parse()).collect::<Result<_, _>>()?;
+        Ok((!edges.is_empty()).then(|| OutboundPlan { edges, ..OutboundPlan::default() }))
     }
 }
 
@@ -139,6 +150,9 @@ fn told(report: &Report) -> Vec<String> {
     let mut lines = vec![report.name.clone()];
     if report.register_status.is_some() {
         lines.push(format!("  REGISTER: {}", status(report.register_status)));
+    }
+    if report.flows > 1 || report.flow_failures > 0 {
+        lines.push(format!("  flows: {} stand, {} failed on the way", report.flows, report.flow_failures));
     }
     if report.call_status.is_some() || report.answered {
         lines.push(format!("  INVITE: {}", status(report.call_status)));

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use self::ask::Target;
 use crate::admin::Ask;
@@ -115,6 +116,13 @@ pub struct FileArg {
     file: PathBuf,
 }
 
+/// `postern calls | head` ends when `head` has seen enough, as any command does: Rust's own way is to panic.
+#[allow(unsafe_code, reason = "a signal's action is set by sigaction alone")]
+fn end_with_its_reader() {
+    // SAFETY: the default action takes no handler, and this thread is the only one so far.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+}
+
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -124,6 +132,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
         }
     };
+    if !matches!(cli.command, Command::Run(_) | Command::Endpoint(_)) {
+        end_with_its_reader();
+    }
     let code = match cli.command {
         Command::Run(arguments) => run::run(&arguments, cli.json),
         Command::Upgrade(target) => ask::ask(&target, &Ask::Upgrade, cli.json),

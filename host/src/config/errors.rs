@@ -39,6 +39,7 @@ impl ConfigError {
         let words = without_place(&error.to_string());
         let (what, remedy) = match unknown(&words) {
             Some(unknown) => unknown.explain(),
+            None if words.contains("cannot start any token") => (words, NO_TOKEN.into()),
             None => (words, String::new()),
         };
         ConfigError { file: file.to_owned(), place, what, remedy }
@@ -60,6 +61,10 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// What YAML takes for no word at the place it stops at.
+const NO_TOKEN: &str =
+    "indent with spaces, not with a tab, and put quotes around what begins with one of @ ` %";
 
 /// The reader's words end with the place, which we print in front.
 fn without_place(words: &str) -> String {
@@ -127,6 +132,13 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tab_is_told_to_be_spaces() {
+        let error = serde_yaml::from_str::<serde_yaml::Value>("a:\n\t- b\n").unwrap_err();
+        let told = ConfigError::from_yaml(Path::new("x.yaml"), &error).to_string();
+        assert!(told.starts_with("x.yaml:2:1: ") && told.contains("spaces"), "{told}");
+    }
 
     #[test]
     fn the_nearest_key_is_the_likely_slip() {

@@ -314,7 +314,8 @@ impl Seat {
 
     /// Whether it answers STUN itself, or asks: others have it answered before they see it.
     pub fn speaks_stun(&self) -> bool {
-        matches!(self.service, Service::Access(_) | Service::Reflector(_) | Service::Peer(_))
+        use Service::{Access, Peer, Phone, Reflector};
+        matches!(self.service, Access(_) | Reflector(_) | Peer(_) | Phone(_))
     }
 
     /// When it wants to be woken.

@@ -4,7 +4,7 @@
 use proto::node::{Flow, FlowId, Transport};
 use proto::sip::Message;
 
-use crate::forwarding::contexts::{Branch, Context};
+use crate::forwarding::contexts::{Branch, Context, Target};
 use crate::proxy::Proxy;
 use crate::routing::target::path_to;
 
@@ -24,6 +24,14 @@ pub(crate) fn is_sips(uri: &str) -> bool {
     uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"))
 }
 
+impl Target {
+    /// The next flow of the same device, with those that are left (RFC 5626 §7).
+    pub(crate) fn next_flow(&mut self) -> Option<Target> {
+        let next = self.flows.pop_front()?;
+        Some(Target { flows: std::mem::take(&mut self.flows), ..next })
+    }
+}
+
 impl Branch {
     /// Its next path, taken off the list.
     pub(crate) fn take_hop(&mut self, secure: bool) -> Option<Flow> {
@@ -37,8 +45,7 @@ impl Branch {
         if !self.hops.is_empty() {
             return;
         }
-        let Some(mut next) = self.target.flows.pop_front() else { return };
-        next.flows = std::mem::take(&mut self.target.flows);
+        let Some(mut next) = self.target.next_flow() else { return };
         self.hops = next.ready_hops().into();
         self.target = next;
     }

@@ -2,6 +2,7 @@
 //! their own (RFC 5626, RFC 5627, RFC 3608, RFC 3327).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::node::{Answer, Flow, FlowId, Input, SendError, Transport};
 use proto::sip::{Message, Method, Name};
@@ -118,6 +119,23 @@ fn a_call_takes_one_flow_of_a_device_and_the_next_when_that_is_gone() {
     let (flow, ticket) = (second[0].flow, second[0].ticket);
     let sent = bench.input(Input::SendFailed { ticket, flow, error: SendError::Closed });
     assert_eq!(response(&sent).status(), Some(480), "no flow is left");
+}
+
+/// RFC 5626 §7: an edge that died says nothing. Its flow is called off; were it to answer yet, nobody would be misled.
+#[test]
+fn a_flow_that_says_nothing_for_four_seconds_gives_way_to_the_next() {
+    let mut bench = Bench::new(open());
+    bench.by(tcp(B, 7), register(1, OUTBOUND, &instance(1)));
+    bench.by(tcp(B, 8), register(2, OUTBOUND, &instance(2)));
+    let first = invites(&bench.from(A, &invite("sip:b@example.com")))[0].clone();
+    assert!(invites(&bench.pass(Duration::from_millis(3900))).is_empty(), "it may take a while");
+    let sent = bench.pass(Duration::from_millis(200));
+    let second = invites(&sent)[0].clone();
+    assert_ne!(second.flow.id, first.flow.id);
+    let late = bench.answer(&first, 487, "", "");
+    assert!(late.iter().all(|sent| sent.message.status().is_none()), "the call goes on");
+    let sent = bench.answer(&second, 200, &format!("Contact: <sip:b@{B}>"), "");
+    assert_eq!(response(&sent).status(), Some(200));
 }
 
 /// RFC 5626 §5.3 and §7: an edge that lost the flow says 430, and that is where it ends.

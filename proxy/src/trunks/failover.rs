@@ -6,6 +6,7 @@ use proto::event::{EndedBy, Event};
 use proto::sip::transaction::ClientId;
 
 use super::Chosen;
+use super::trunk::TRY_TIMEOUT;
 use crate::alarms::Alarm;
 use crate::forwarding::contexts::{Answered, Context, Final, Role, Stage, Target};
 use crate::gate::validate::Refusal;
@@ -48,13 +49,18 @@ impl Proxy {
         Ok(())
     }
 
-    /// The request was sent to a server of a trunk: if there is another to go to, silence has its limit.
+    /// The request was sent to a server of a trunk, or by a flow of a device: if there is another to go to, silence has its
+    /// limit.
     pub(crate) fn limit_silence(&mut self, cx: &Cx<'_>, context: &Context, index: usize, client: ClientId) {
         let branch = &context.branches[index];
-        let Some(chosen) = &branch.target.chosen else { return };
-        if !branch.hops.is_empty() || !branch.target.others.is_empty() {
-            self.alarms.set(cx.now.at + chosen.trunk.try_timeout, Alarm::Untold(client));
-        }
+        let patience = match &branch.target.chosen {
+            Some(_) if branch.hops.is_empty() && branch.target.others.is_empty() => return,
+            Some(chosen) => chosen.trunk.try_timeout,
+            // The edge that this flow ends at may be dead (RFC 5626 §7).
+            None if branch.target.flows.is_empty() => return,
+            None => TRY_TIMEOUT,
+        };
+        self.alarms.set(cx.now.at + patience, Alarm::Untold(client));
     }
 
     /// A server has said nothing for as long as it may. The branch is given up; should it answer later, it is
@@ -67,6 +73,9 @@ impl Proxy {
                 return;
             }
             let left = std::mem::take(&mut branch.hops);
+            if let Some(next) = branch.target.next_flow().filter(|_| left.is_empty()) {
+                branch.target.others.push_front(next);
+            }
             if !left.is_empty() {
                 let rest = Target {
                     others: VecDeque::new(),

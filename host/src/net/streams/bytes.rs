@@ -18,7 +18,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::table::{Asked, Parcel};
-use super::{FIRST_WORD, IDLE, STALL, Streams, WHOLE};
+use super::{FIRST_WORD, IDLE, PONG, STALL, Streams, WHOLE};
 
 /// What is read at once.
 const PIECE: usize = 8 * 1024;
@@ -75,7 +75,15 @@ impl Streams {
                 self.deliver_other(flow, bytes);
                 return self.keys.takes_packets(flow.transport, flow.local);
             }
-            Frame::Ping => self.answer_ping(flow),
+            Frame::Ping => {
+                self.answer_ping(flow);
+                // Two pongs with no message between them look like this.
+                if self.is_a_phones {
+                    self.deliver_other(flow, PONG);
+                }
+            }
+            // A phone asked whether its flow is alive (RFC 5626 §4.4.1); a server never asks.
+            Frame::Pong if self.is_a_phones => self.deliver_other(flow, PONG),
             Frame::Pong => {}
             Frame::Broken { bytes, .. } => {
                 self.deliver_other(flow, bytes);

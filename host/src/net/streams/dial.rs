@@ -22,7 +22,7 @@ impl Streams {
     pub(super) async fn dial(&self, wanted: Flow) -> Result<Line, SendError> {
         // Nobody connects to a browser (RFC 7118 §5): a socket of a listener of ours that is gone is gone.
         let is_websocket = matches!(wanted.transport, Transport::Ws | Transport::Wss);
-        if is_websocket && !self.dials_websockets {
+        if is_websocket && !self.is_a_phones {
             return Err(SendError::Closed);
         }
         let stream = connect(wanted).await?;

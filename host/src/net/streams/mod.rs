@@ -29,6 +29,8 @@ use crate::lanes::post::{Address, PostOffice};
 use crate::tables::SharedTables;
 use crate::tls::Keyroom;
 
+/// The answer to a ping (RFC 5626 §4.4.1).
+const PONG: Bytes = Bytes::from_static(b"\r\n");
 /// How long a peer may take to read one message.
 const STALL: Duration = Duration::from_secs(10);
 /// How long TLS and the WebSocket handshake may take together.
@@ -46,7 +48,7 @@ pub struct Streams {
     post: Arc<PostOffice>,
     table: Arc<Mutex<Table>>,
     keys: Keyroom,
-    dials_websockets: bool,
+    is_a_phones: bool,
     /// Whose shield says who may not come in at all.
     guard: Option<Arc<SharedTables>>,
 }
@@ -54,7 +56,7 @@ pub struct Streams {
 impl Streams {
     /// None yet.
     pub fn new(post: Arc<PostOffice>, keys: Keyroom) -> Streams {
-        Streams { post, table: Arc::default(), keys, dials_websockets: false, guard: None }
+        Streams { post, table: Arc::default(), keys, is_a_phones: false, guard: None }
     }
 
     /// Behind the shield of these tables: who is banned is not let in.
@@ -62,9 +64,9 @@ impl Streams {
         Streams { guard: Some(tables), ..self }
     }
 
-    /// As a phone's, which connects to a WebSocket. A server is only connected to.
+    /// As a phone's, which connects to a WebSocket (a server is only connected to), and is told of pongs.
     pub fn of_a_phone(self) -> Streams {
-        Streams { dials_websockets: true, ..self }
+        Streams { is_a_phones: true, ..self }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -205,7 +207,7 @@ impl Streams {
     /// Answers a keep-alive.
     fn answer_ping(&self, flow: Flow) {
         if let Some(seats) = self.post.seats(flow.transport, flow.local) {
-            self.send(seats[0], flow, Bytes::from_static(b"\r\n"), Ticket(0));
+            self.send(seats[0], flow, PONG, Ticket(0));
         }
     }
 }

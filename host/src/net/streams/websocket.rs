@@ -168,6 +168,7 @@ impl Streams {
             (Spoken::Ng, _) => self.deliver_command(flow, bytes),
             (Spoken::NgPlain, _) => self.deliver_command(flow, ng::with_cookie(&bytes)),
             (Spoken::Sip, b"\r\n\r\n") => self.answer_ping(flow),
+            (Spoken::Sip, b"\r\n") if self.is_a_phones => self.deliver_other(flow, bytes),
             (Spoken::Sip, b"\r\n" | b"") => {}
             (Spoken::Sip, _) => self.deliver(flow, bytes),
         }
