@@ -358,7 +358,8 @@ fn of_today(flow: &Flow, config: &Config) -> Flow {
     Flow { local: listener.map_or(flow.local, |index| config.listeners[index].bind), ..*flow }
 }
 
-/// The present path of the device a token's mark means, if it still has a binding.
+/// The present path of the device a token's mark means, if it still has a binding. A device that is met by way of an edge
+/// (RFC 3327) has none: its dialogs stay with the edge their INVITE took, which knows them.
 pub(crate) fn present_path(
     now: Moment,
     aor: &str,
@@ -366,7 +367,8 @@ pub(crate) fn present_path(
     config: &Config,
     tables: &dyn Tables,
 ) -> Option<Flow> {
-    present_binding(now, aor, mark, config, tables).map(|binding| binding.flow)
+    let binding = present_binding(now, aor, mark, config, tables)?;
+    binding.path.is_empty().then_some(binding.flow)
 }
 
 /// The device a token's mark means, by its present path, if it still has a binding.

@@ -9,8 +9,8 @@ use proto::sip::{Message, Method, Name};
 
 use crate::Config;
 use crate::config::{Listener, Trunk};
-use crate::tests::bench::{A, B, Bench, PROXY, Sent, invite, message, next, open, plain};
-use crate::tests::testing::address;
+use crate::tests::bench::{A, B, Bench, PROXY, Sent, in_dialog, invite, message, next, open, plain};
+use crate::tests::testing::{address, udp};
 
 /// A proxy with TLS besides, at port 5061.
 fn with_tls(config: Config) -> Config {
@@ -119,6 +119,27 @@ fn a_call_takes_one_flow_of_a_device_and_the_next_when_that_is_gone() {
     let (flow, ticket) = (second[0].flow, second[0].ticket);
     let sent = bench.input(Input::SendFailed { ticket, flow, error: SendError::Closed });
     assert_eq!(response(&sent).status(), Some(480), "no flow is left");
+}
+
+/// RFC 3261 §16.4, RFC 3327: the other edge would answer 481.
+#[test]
+fn a_dialog_stays_with_its_edge_whichever_flow_was_registered_last() {
+    let mut bench = Bench::new(open());
+    let by_edge = |bench: &mut Bench, number: u32, edge: &str| {
+        let path = format!("{OUTBOUND}\nPath: <sip:flow@{edge};lr;ob>");
+        bench.by(udp(edge), register(number, &path, &instance(number)))
+    };
+    let (first, second) = ("192.0.2.98:5060", "192.0.2.99:5060");
+    by_edge(&mut bench, 1, first);
+    let there = invites(&bench.from(A, &invite("sip:b@example.com")))[0].clone();
+    assert_eq!(there.flow.remote, address(first));
+    let sent = bench.answer(&there, 200, &format!("Contact: <sip:b@{B};ob>"), "");
+    let ok = response(&sent).clone();
+    bench.pass(Duration::from_secs(1));
+    by_edge(&mut bench, 2, second);
+    let bye = bench.from(A, &in_dialog("BYE", 2, &ok));
+    let bye: Vec<_> = bye.iter().filter(|sent| sent.message.method() == Method::Bye).collect();
+    assert_eq!(bye.iter().map(|sent| sent.flow.remote).collect::<Vec<_>>(), [address(first)]);
 }
 
 /// RFC 5626 §7: an edge that died says nothing. Its flow is called off; were it to answer yet, nobody would be misled.
