@@ -17,10 +17,11 @@
 //! What ended rests: stragglers of a call that is over, known by their address and SSRC, go nowhere.
 //!
 //! Every fact here is derived from the legs ([`Relay::enrol`]); an unknown source costs a few look-ups in ordered maps,
-//! however many calls there are.
+//! however many calls there are, and a leg as few to come and go, however many others are known by the same sign.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use proto::node::SocketId;
@@ -51,11 +52,15 @@ enum Sign {
 /// A channel of a leg.
 type Seat = (u32, Part);
 
+/// A sign, and where it counts.
+type Spot = (SocketId, Sign);
+
 /// Who may be met at which socket.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
-    seats: BTreeMap<(SocketId, Sign), Vec<Seat>>,
-    signs: BTreeMap<u32, Vec<(SocketId, Sign)>>,
+    seats: BTreeMap<Arc<Spot>, BTreeSet<Seat>>,
+    /// By leg: where it has seats. Many legs may have one spot, which is written down once.
+    spots: BTreeMap<u32, Box<[Arc<Spot>]>>,
     /// A leg that is heard with a new SSRC.
     grown: Option<u32>,
     /// What ended of a source, and how long that rests.
@@ -67,40 +72,50 @@ pub(crate) struct Crowd {
 impl Crowd {
     /// How many channels wait at a socket to hear their party.
     pub(crate) fn awaiting(&self, socket: SocketId) -> usize {
-        self.at(socket, Sign::Awaited).len()
+        self.seats.get(&(socket, Sign::Awaited)).map_or(0, BTreeSet::len)
     }
 
     /// Whether any leg has this socket: each of its channels is known by something.
     pub(crate) fn is_in_use(&self, socket: SocketId) -> bool {
         let first = Sign::Source(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
-        self.seats.range((socket, first)..).next().is_some_and(|((other, _), _)| *other == socket)
+        self.seats.range((socket, first)..).next().is_some_and(|(spot, _)| spot.0 == socket)
     }
 
-    fn at(&self, socket: SocketId, sign: Sign) -> &[Seat] {
-        self.seats.get(&(socket, sign)).map_or(&[], Vec::as_slice)
+    fn at(&self, socket: SocketId, sign: Sign) -> impl Iterator<Item = Seat> + Clone + '_ {
+        self.seats.get(&(socket, sign)).into_iter().flatten().copied()
     }
 
     /// The legs at a socket whose party is heard from there, or whose SDP names it.
     pub(crate) fn met_at(&self, socket: SocketId, at: SocketAddr) -> impl Iterator<Item = u32> + '_ {
         let signs = [Sign::Source(at), Sign::Signalled(at)];
-        signs.into_iter().flat_map(move |sign| self.at(socket, sign)).map(|&(leg, _)| leg)
+        signs.into_iter().flat_map(move |sign| self.at(socket, sign)).map(|(leg, _)| leg)
     }
 
-    fn put(&mut self, socket: SocketId, sign: Sign, seat: Seat) {
-        let seats = self.seats.entry((socket, sign.clone())).or_default();
-        if !seats.contains(&seat) {
-            seats.push(seat);
-            self.signs.entry(seat.0).or_default().push((socket, sign));
+    /// The seats of a leg, which has none yet.
+    fn put(&mut self, leg: u32, seats: impl Iterator<Item = (Part, Spot)>) {
+        let mut spots = Vec::new();
+        for (part, spot) in seats {
+            let spot = match self.seats.get_key_value(&spot) {
+                Some((known, _)) => known.clone(),
+                None => Arc::new(spot),
+            };
+            if self.seats.entry(spot.clone()).or_default().insert((leg, part)) {
+                spots.push(spot);
+            }
+        }
+        if !spots.is_empty() {
+            self.spots.insert(leg, spots.into());
         }
     }
 
     fn forget(&mut self, leg: u32) {
-        for key in self.signs.remove(&leg).unwrap_or_default() {
-            if let Some(seats) = self.seats.get_mut(&key) {
-                seats.retain(|(other, _)| *other != leg);
-                if seats.is_empty() {
-                    self.seats.remove(&key);
-                }
+        for spot in self.spots.remove(&leg).unwrap_or_default() {
+            let Some(seats) = self.seats.get_mut(&spot) else { continue };
+            for part in [Part::Media, Part::Rtcp] {
+                seats.remove(&(leg, part));
+            }
+            if seats.is_empty() {
+                self.seats.remove(&spot);
             }
         }
     }
@@ -141,12 +156,15 @@ impl Relay {
         }
         self.crowd.forget(at);
         let Some(leg) = self.legs.get(at as usize).filter(|leg| !leg.is_member()) else { return };
-        for (part, channel) in [(Part::Media, Some(&leg.media)), (Part::Rtcp, leg.rtcp.as_ref())] {
-            let Some(channel) = channel else { continue };
-            for sign in signs_of(leg, part, channel) {
-                self.crowd.put(channel.port.socket, sign, (at, part));
-            }
-        }
+        let channels = [(Part::Media, Some(&leg.media)), (Part::Rtcp, leg.rtcp.as_ref())];
+        let channels = channels.into_iter().filter_map(|(part, channel)| Some((part, channel?)));
+        self.crowd.put(
+            at,
+            channels.flat_map(|(part, channel)| {
+                let signs = signs_of(leg, part, channel).into_iter();
+                signs.map(move |sign| (part, (channel.port.socket, sign)))
+            }),
+        );
     }
 
     /// A leg ends: what still comes of it rests.
@@ -176,7 +194,7 @@ impl Relay {
             self.enrol(grown);
         }
         let packet = classify(bytes);
-        let Some(&seat) = self.crowd.at(socket, Sign::Source(from)).first() else {
+        let Some(seat) = self.crowd.at(socket, Sign::Source(from)).next() else {
             return self.whose_by_signs(now, socket, from, bytes, &packet);
         };
         if let (Packet::Rtp(rtp), Some(leg)) = (&packet, self.legs.get(seat.0 as usize))
@@ -201,7 +219,7 @@ impl Relay {
         }
         let fits = |seat: &Seat| self.seat_fits(*seat, packet);
         let expects = |seat: &Seat| fits(seat) && self.seat_expects(now, *seat, from.ip());
-        let at = |sign| self.crowd.at(socket, sign).iter().copied();
+        let at = |sign| self.crowd.at(socket, sign);
         let by_name = ufrag_of(packet, bytes).into_iter().flat_map(|ufrag| at(Sign::Ufrag(ufrag)));
         let by_stream = stream_of(packet).into_iter().flat_map(|ssrc| at(Sign::Ssrc(ssrc)));
         let near = at(Sign::Near(block(from.ip()))).chain(at(Sign::Anywhere)).filter(expects);
@@ -288,12 +306,9 @@ fn signs_of(leg: &Leg, part: Part, channel: &Channel) -> Vec<Sign> {
 
 /// The one leg that is named, if any is; or all of them.
 fn only(seats: impl Iterator<Item = Seat>) -> Result<Option<Seat>, Vec<u32>> {
-    let mut named: Vec<Seat> = Vec::new();
-    for seat in seats {
-        if !named.contains(&seat) {
-            named.push(seat);
-        }
-    }
+    let mut named: Vec<Seat> = seats.collect();
+    named.sort_unstable();
+    named.dedup();
     match named.as_slice() {
         [] => Ok(None),
         [seat] => Ok(Some(*seat)),

@@ -26,7 +26,7 @@ use crate::why::Why;
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
 /// Which of a leg's two channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Media,
     Rtcp,
