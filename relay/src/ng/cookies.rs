@@ -6,7 +6,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +18,8 @@ use super::value::Value;
 const LIFE: Duration = Duration::from_secs(30);
 /// How much longer one may stay, so that many are forgotten at a time.
 const LINGER: Duration = Duration::from_secs(5);
-/// Answers lie side by side in pieces of memory so large: between what sessions keep they would leave holes behind.
+/// Answers and their cookies lie side by side in pieces of memory so large: between what sessions keep they would leave holes
+/// behind. For the same reason nothing else is allocated for one of them alone.
 const PIECE: usize = 64 << 10;
 /// Answers kept at most; their bytes are bounded by it, too.
 const MOST: usize = 20_000;
@@ -28,15 +28,15 @@ const MOST: usize = 20_000;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Asker {
     flow: Flow,
-    cookie: Box<[u8]>,
+    cookie: Bytes,
     said: u64,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Cookies {
-    answers: HashMap<Arc<Asker>, Bytes>,
-    order: VecDeque<(Instant, Arc<Asker>)>,
+    answers: HashMap<Asker, Bytes>,
+    order: VecDeque<(Instant, Asker)>,
     /// What is left of the newest piece.
     piece: BytesMut,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Cookies {
 impl Asker {
     /// Of a message. What changes nothing is asked anew on each connection: its answer is news.
     pub(crate) fn of(flow: Flow, envelope: &Envelope<'_>, bytes: &[u8]) -> Asker {
-        let cookie = envelope.cookie.into();
+        let cookie = Bytes::copy_from_slice(envelope.cookie);
         if flow.transport == Transport::Udp || !changes(envelope) {
             return Asker { flow, cookie, said: 0 };
         }
@@ -76,14 +76,19 @@ impl Cookies {
 
     /// Remembers an answer.
     pub(crate) fn keep(&mut self, now: Instant, asker: Asker, answer: &[u8]) {
-        if self.piece.capacity() < answer.len() {
-            self.piece = BytesMut::with_capacity(answer.len().max(PIECE));
-        }
-        self.piece.extend_from_slice(answer);
-        let (asker, answer) = (Arc::new(asker), self.piece.split().freeze());
+        let cookie = self.lay(&asker.cookie);
+        let (asker, answer) = (Asker { cookie, ..asker }, self.lay(answer));
         if self.answers.insert(asker.clone(), answer).is_none() {
             self.order.push_back((now, asker));
         }
+    }
+
+    fn lay(&mut self, bytes: &[u8]) -> Bytes {
+        if self.piece.capacity() < bytes.len() {
+            self.piece = BytesMut::with_capacity(bytes.len().max(PIECE));
+        }
+        self.piece.extend_from_slice(bytes);
+        self.piece.split().freeze()
     }
 
     /// When some can be forgotten.
