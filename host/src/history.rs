@@ -189,7 +189,11 @@ impl Inner {
         };
         match decisions.iter_mut().find(same) {
             Some(known) => *known = decided,
-            None => decisions.push(decided),
+            None => {
+                // Most calls have one, and room for four would be a kilobyte.
+                decisions.reserve_exact(1);
+                decisions.push(decided);
+            }
         }
     }
 
