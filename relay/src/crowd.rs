@@ -52,13 +52,29 @@ enum Sign {
 /// A channel of a leg.
 type Seat = (u32, Part);
 
+/// The same in four bytes: thousands stand in one set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Packed(u32);
+
+impl From<Seat> for Packed {
+    fn from((leg, part): Seat) -> Packed {
+        Packed(leg << 1 | u32::from(part == Part::Rtcp))
+    }
+}
+
+impl From<Packed> for Seat {
+    fn from(Packed(seat): Packed) -> Seat {
+        (seat >> 1, if seat & 1 == 1 { Part::Rtcp } else { Part::Media })
+    }
+}
+
 /// A sign, and where it counts.
 type Spot = (SocketId, Sign);
 
 /// Who may be met at which socket.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
-    seats: BTreeMap<Arc<Spot>, BTreeSet<Seat>>,
+    seats: BTreeMap<Arc<Spot>, BTreeSet<Packed>>,
     /// By leg: where it has seats. Many legs may have one spot, which is written down once.
     spots: BTreeMap<u32, Box<[Arc<Spot>]>>,
     /// A leg that is heard with a new SSRC.
@@ -82,7 +98,7 @@ impl Crowd {
     }
 
     fn at(&self, socket: SocketId, sign: Sign) -> impl Iterator<Item = Seat> + Clone + '_ {
-        self.seats.get(&(socket, sign)).into_iter().flatten().copied()
+        self.seats.get(&(socket, sign)).into_iter().flatten().map(|seat| Seat::from(*seat))
     }
 
     /// The legs at a socket whose party is heard from there, or whose SDP names it.
@@ -99,7 +115,7 @@ impl Crowd {
                 Some((known, _)) => known.clone(),
                 None => Arc::new(spot),
             };
-            if self.seats.entry(spot.clone()).or_default().insert((leg, part)) {
+            if self.seats.entry(spot.clone()).or_default().insert((leg, part).into()) {
                 spots.push(spot);
             }
         }
@@ -112,7 +128,7 @@ impl Crowd {
         for spot in self.spots.remove(&leg).unwrap_or_default() {
             let Some(seats) = self.seats.get_mut(&spot) else { continue };
             for part in [Part::Media, Part::Rtcp] {
-                seats.remove(&(leg, part));
+                seats.remove(&(leg, part).into());
             }
             if seats.is_empty() {
                 self.seats.remove(&spot);
