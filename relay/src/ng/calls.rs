@@ -12,26 +12,27 @@ use super::command::Target;
 use super::value::{Dict, Value};
 use crate::session::index;
 
-/// What one party said in one m= section, as far as it matters later.
+/// What one party said in one m= section, as far as it matters later. Here and below nothing has room to grow: there are
+/// thousands of calls, and what is known of each is replaced, not added to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said {
-    pub(crate) media: String,
-    pub(crate) protocol: String,
+    pub(crate) media: Box<str>,
+    pub(crate) protocol: Box<str>,
     pub(crate) mux: bool,
-    pub(crate) codecs: Vec<Key>,
+    pub(crate) codecs: Box<[Key]>,
     pub(crate) ptime: Option<u32>,
-    pub(crate) mid: Option<String>,
+    pub(crate) mid: Option<Box<str>>,
 }
 
 /// One party of a dialog.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End {
     /// `None`: it has not answered.
-    pub(crate) tag: Option<String>,
-    pub(crate) label: Option<String>,
-    pub(crate) said: Vec<Said>,
+    pub(crate) tag: Option<Box<str>>,
+    pub(crate) label: Option<Box<str>>,
+    pub(crate) said: Box<[Said]>,
     /// By m= section: it was offered rtcp-mux.
-    pub(crate) told_mux: Vec<bool>,
+    pub(crate) told_mux: Box<[bool]>,
     /// Its last offer's client wants rtcp-mux spoken with it whatever the answer says, or never.
     pub(crate) mux_accept: bool,
     pub(crate) mux_reject: bool,
@@ -43,7 +44,7 @@ pub(crate) struct Dialog {
     pub(crate) session: Session,
     /// Who made the first offer, and who is to answer it.
     pub(crate) ends: [End; 2],
-    pub(crate) branch: Option<String>,
+    pub(crate) branch: Option<Box<str>>,
 }
 
 /// A call.
@@ -71,10 +72,10 @@ impl End {
             |flags: &[bool]| Value::List(flags.iter().map(|flag| Value::Int((*flag).into())).collect());
         let said = self.said.iter().map(|said| {
             let dict = Dict::default()
-                .with("codecs", Value::List(said.codecs.iter().map(Value::text).collect()))
-                .with("media", Value::text(said.media.clone()))
+                .with("codecs", Value::List(said.codecs.iter().map(|key| Value::text(&**key)).collect()))
+                .with("media", Value::text(said.media.to_string()))
                 .with("mux", Value::Int(said.mux.into()))
-                .with("protocol", Value::text(said.protocol.clone()));
+                .with("protocol", Value::text(said.protocol.to_string()));
             let dict = with_text(dict, "mid", said.mid.as_deref());
             Value::Dict(match said.ptime {
                 Some(ptime) => dict.with("ptime", Value::Int(ptime.into())),
@@ -97,23 +98,23 @@ impl End {
         let flags =
             |key: &str| -> Vec<bool> { list(key).iter().map(|flag| flag.as_int() == Some(1)).collect() };
         let muxes = flags("muxes");
-        let text = |key: &str| kept.text(key).map(str::to_owned);
+        let text = |key: &str| kept.text(key).map(Box::from);
         let said = |dict: &Dict<'_>| Said {
-            media: dict.text("media").unwrap_or_default().to_owned(),
-            protocol: dict.text("protocol").unwrap_or_default().to_owned(),
+            media: dict.text("media").unwrap_or_default().into(),
+            protocol: dict.text("protocol").unwrap_or_default().into(),
             mux: dict.value("mux").and_then(Value::as_int) == Some(1),
             codecs: dict
                 .value("codecs")
-                .map(|codecs| codecs.words().into_iter().map(str::to_owned).collect())
+                .map(|codecs| codecs.words().into_iter().map(Key::from).collect())
                 .unwrap_or_default(),
             ptime: dict.value("ptime").and_then(Value::as_int).and_then(|ptime| u32::try_from(ptime).ok()),
-            mid: dict.text("mid").map(str::to_owned),
+            mid: dict.text("mid").map(Box::from),
         };
         End {
             tag: text("tag"),
             label: text("label"),
             said: list("said").iter().filter_map(Value::as_dict).map(said).collect(),
-            told_mux: flags("told mux"),
+            told_mux: flags("told mux").into(),
             mux_accept: muxes.first() == Some(&true),
             mux_reject: muxes.get(1) == Some(&true),
         }
@@ -129,9 +130,9 @@ fn with_text(dict: Dict<'static>, key: &str, text: Option<&str>) -> Dict<'static
 
 impl Dialog {
     pub(crate) fn new(session: Session, target: &Target) -> Dialog {
-        let caller = End { tag: target.from.clone(), ..End::default() };
-        let callee = End { tag: target.to.clone(), ..End::default() };
-        Dialog { session, ends: [caller, callee], branch: target.branch.clone() }
+        let caller = End { tag: target.from.as_deref().map(Box::from), ..End::default() };
+        let callee = End { tag: target.to.as_deref().map(Box::from), ..End::default() };
+        Dialog { session, ends: [caller, callee], branch: target.branch.as_deref().map(Box::from) }
     }
 
     /// Which party has this tag.
@@ -264,7 +265,7 @@ impl Calls {
         let Some(Value::List(ends)) = kept.value("ends") else { return None };
         let end = |at: usize| ends.get(at).and_then(Value::as_dict).map(End::unpack);
         let text = |key: &str| kept.text(key).map(str::to_owned);
-        let dialog = Dialog { session, ends: [end(0)?, end(1)?], branch: text("branch") };
+        let dialog = Dialog { session, ends: [end(0)?, end(1)?], branch: kept.text("branch").map(Box::from) };
         let target = Target { call: text("call")?, ..Target::default() };
         self.add(now, &target, dialog);
         let call = self.by_id.get_mut(&target.call)?;

@@ -16,7 +16,7 @@ pub(crate) struct Codec<'a> {
 }
 
 /// What makes two formats the same codec, though their numbers may differ.
-pub(crate) type Key = String;
+pub(crate) type Key = Box<str>;
 
 impl<'a> Codec<'a> {
     /// One without attributes.
@@ -27,7 +27,7 @@ impl<'a> Codec<'a> {
 
     /// See [`Key`].
     pub(crate) fn key(&self) -> Key {
-        self.name.map_or_else(|| self.format.to_owned(), str::to_ascii_lowercase)
+        self.name.map_or_else(|| self.format.into(), |name| name.to_ascii_lowercase().into())
     }
 
     /// Takes in an attribute that is about this format.
@@ -105,14 +105,14 @@ mod tests {
     #[test]
     fn codecs_are_known_by_name_and_static_ones_without_being_told() {
         let mut event = Codec::new("101");
-        assert_eq!(event.key(), "101");
+        assert_eq!(&*event.key(), "101");
         assert!(event.take("rtpmap", "101 telephone-event/8000", "a=rtpmap:101 telephone-event/8000"));
         assert!(!event.take("rtpmap", "102 telephone-event/8000", ""));
-        assert_eq!(event.key(), "telephone-event/8000");
-        assert_eq!(Codec::new("8").key(), "pcma/8000");
+        assert_eq!(&*event.key(), "telephone-event/8000");
+        assert_eq!(&*Codec::new("8").key(), "pcma/8000");
         let mut pcmu = Codec::new("0");
         pcmu.take("rtpmap", "0 PCMU/8000/1", "");
-        assert_eq!(pcmu.key(), "pcmu/8000");
+        assert_eq!(&*pcmu.key(), "pcmu/8000");
     }
 
     #[test]

@@ -81,9 +81,9 @@ impl Relay {
             let muxed = mux.get(at).is_some_and(|[offerer, _]| *offerer);
             (section.mux, section.muxed) = (muxed, muxed);
             let said = theirs.get(at);
-            section.protocol = said.map(|said| said.protocol.clone());
-            section.offered = said.map(|said| said.codecs.clone());
-            section.mid = said.and_then(|said| said.mid.clone());
+            section.protocol = said.map(|said| said.protocol.to_string());
+            section.offered = said.map(|said| said.codecs.to_vec());
+            section.mid = said.and_then(|said| said.mid.as_deref()).map(str::to_owned);
         }
         self.finish(id, side, describe, &sdp, &sections, &plans, true)
     }
@@ -249,18 +249,18 @@ impl Relay {
         let Some(dialog) = call.dialogs.iter_mut().find(|dialog| dialog.session == id) else { return };
         let end = &mut dialog.ends[index(side)];
         (end.mux_accept, end.mux_reject) = (flags.mux_accept, flags.mux_reject);
-        end.label = flags.label.clone().or(end.label.take());
+        end.label = flags.label.as_deref().map(Box::from).or(end.label.take());
         end.said = sdp
             .media
             .iter()
             .zip(said(sdp))
             .map(|(media, (codecs, ptime))| Said {
-                media: media.media.to_owned(),
-                protocol: media.protocol.to_owned(),
+                media: media.media.into(),
+                protocol: media.protocol.into(),
                 mux: media.rtcp_mux,
-                codecs,
+                codecs: codecs.into(),
                 ptime,
-                mid: media.mid.map(str::to_owned),
+                mid: media.mid.map(Box::from),
             })
             .collect();
         let told = sdp.media.iter().map(|media| offers_mux(media.rtcp_mux, flags)).collect();
@@ -290,7 +290,7 @@ impl Relay {
         let (from, to) = (describe.target.from.as_deref(), describe.target.to.clone());
         if let Some(side) = from.and_then(|from| dialog.side(from)) {
             let answerer = &mut dialog.ends[index(side.other())];
-            answerer.tag = to.or(answerer.tag.take());
+            answerer.tag = to.map(String::into_boxed_str).or(answerer.tag.take());
         }
         if first {
             self.tell(Event::CallAnswered { call: told.0, setup: told.1 });

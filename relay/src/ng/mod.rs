@@ -323,7 +323,7 @@ impl Relay {
 
     /// To the first of a party's audio streams.
     fn play_to(&mut self, now: Instant, id: Session, side: Side, digit: Digit) -> Result<(), &'static str> {
-        let audio = |said: &Said| said.media == "audio";
+        let audio = |said: &Said| &*said.media == "audio";
         let said = self.ng.calls.said(id, side).unwrap_or_default();
         let at = said.iter().position(audio).ok_or(NO_MEDIA)?;
         let encrypted = said[at].protocol.contains("SAVP");

@@ -111,7 +111,7 @@ impl Relay {
         let mut sources = Dict::default();
         let sessions = call.dialogs.iter().filter_map(|dialog| self.sessions.get(&dialog.session.0));
         for leg in sessions.flat_map(|session| session.legs()).filter_map(|leg| self.legs.get(leg as usize)) {
-            let round_trip = leg.reports.round_trip.map_or(0, |trip| trip.as_micros() as u32);
+            let round_trip = leg.reports().round_trip.map_or(0, |trip| trip.as_micros() as u32);
             for (ssrc, heard) in leg.tracks.heard() {
                 let mos = Dict::default().with("MOS", number(u64::from(heard.mos) / 10));
                 let source = Dict::default()
