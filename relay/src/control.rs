@@ -186,7 +186,7 @@ impl Relay {
             return refused(503, "this relay has as many sessions as it may");
         }
         let contact = contact(message).unwrap_or_else(|| format!("sip:{}", flow.remote));
-        let dialog = Some(Dialog { flow: *flow, contact, cseq: 0, own_cseq: 0 });
+        let dialog = Some(Box::new(Dialog { flow: *flow, contact, cseq: 0, own_cseq: 0 }));
         let parties = [self.party(ask, Side::Caller)?, self.party(ask, Side::Callee)?];
         Ok(Session { dialog, ..Session::new(ask.session, ask.mode, parties, now) })
     }

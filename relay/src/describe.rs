@@ -287,7 +287,7 @@ impl Relay {
         let party_rule = party.rule();
         (leg.rule.latch, leg.rule.signalling) = (party_rule.latch, party_rule.signalling);
         leg.wants_mux = Some(media.rtcp_mux);
-        leg.announced.clone_from(&media.ssrcs);
+        leg.announced = media.ssrcs.as_slice().into();
         leg.describe(now, &said);
         self.legs[other].clocks = Clocks::of(media);
     }

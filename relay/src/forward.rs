@@ -230,8 +230,8 @@ impl Relay {
         if heard {
             self.hears_again(now, at);
         }
-        let first_stranger =
-            change == Err(Why::Stranger) && self.legs[at as usize].stranger.is_some_and(|(at, _)| at == now);
+        let first_stranger = change == Err(Why::Stranger)
+            && self.legs[at as usize].stranger.as_ref().is_some_and(|first| first.0 == now);
         self.count_if_asked(at);
         if heard || first_stranger {
             self.watch(whose.session);

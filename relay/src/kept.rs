@@ -198,10 +198,10 @@ impl Relay {
         let moment = |key: &str| self.moment(now, kept.number(key));
         let mode = if kept.flag("shared") { Mode::Shared } else { Mode::Split };
         let mut session = Session {
-            dialog: kept.dict("dialog").and_then(|dialog| unpack_dialog(&dialog)),
+            dialog: kept.dict("dialog").and_then(|dialog| unpack_dialog(&dialog)).map(Box::new),
             refreshed: moment("refreshed"),
             recorded: kept.flag("recorded"),
-            bridges: unpack_bridges(kept),
+            bridges: unpack_bridges(kept).map(Box::new),
             ..Session::new(id, mode, parties, moment("born"))
         };
         for stream in kept.list("streams") {

@@ -106,7 +106,7 @@ pub(crate) struct Leg {
     /// Watches whoever claims to be its party from elsewhere, once somebody has.
     guard: Option<Box<Guard>>,
     /// The first stranger while unlatched; `told` once the Event was raised.
-    pub(crate) stranger: Option<(Instant, SocketAddr)>,
+    pub(crate) stranger: Option<Box<(Instant, SocketAddr)>>,
     pub(crate) told_stranger: bool,
     /// Since when it is silent, once that was told.
     pub(crate) silent_since: Option<Instant>,
@@ -117,16 +117,16 @@ pub(crate) struct Leg {
     pub(crate) first_heard: Option<Instant>,
     /// That the other party can't hear it was told, or judged to be no news.
     pub(crate) told_one_way: bool,
-    /// What RTCP that passed shows of it.
-    pub(crate) reports: Reports,
-    /// What a path below carries of it; see `offload`.
-    pub(crate) below: Below,
+    /// What RTCP that passed shows of it, once any has.
+    pub(crate) reports: Option<Box<Reports>>,
+    /// What a path below carries of it, once one looked at its packets; see `offload`.
+    pub(crate) below: Option<Box<Below>>,
     /// When it last was taken off hold: silence counts from there.
     pub(crate) resumed: Option<Instant>,
     /// What the party's own SDP says of rtcp-mux, once it has been seen.
     pub(crate) wants_mux: Option<bool>,
     /// SSRCs that the party's SDP announces (RFC 5576).
-    pub(crate) announced: Vec<u32>,
+    pub(crate) announced: Box<[u32]>,
 }
 
 impl Leg {
@@ -161,12 +161,12 @@ impl Leg {
             described: None,
             first_heard: None,
             told_one_way: false,
-            reports: Reports::default(),
-            below: Below::default(),
+            reports: None,
+            below: None,
             held: false,
             resumed: None,
             wants_mux: None,
-            announced: Vec::new(),
+            announced: Box::default(),
         }
     }
 
@@ -282,7 +282,7 @@ impl Leg {
         }
         let open = self.window.is_some_and(|until| now < until) && self.rule.admits(from.ip());
         // Proof is judged by where the stream stands now, not where it stood when it was counted last.
-        if !open && self.below.asks_first(now) {
+        if !open && self.below.as_mut().is_some_and(|below| below.asks_first(now)) {
             return None;
         }
         (open || self.is_proven(now, from, packet)).then_some(Change::Moved)
@@ -348,7 +348,7 @@ impl Leg {
     pub(crate) fn turn_away(&mut self, now: Instant, from: SocketAddr) {
         self.strangers += 1;
         if self.media.latched.is_none() {
-            self.stranger.get_or_insert((now, from));
+            self.stranger.get_or_insert_with(|| Box::new((now, from)));
         }
     }
 
@@ -383,6 +383,7 @@ impl Leg {
 
     /// What it saw.
     pub(crate) fn quality(&self, born: Instant) -> LegQuality {
+        let reports = self.reports();
         let since = |at: Instant| at.saturating_duration_since(born);
         let heard = self.first_heard.zip(self.media_heard.or(self.first_heard));
         LegQuality {
@@ -390,11 +391,11 @@ impl Leg {
             bytes: self.bytes,
             strangers: self.strangers,
             undelivered: self.refusals.as_ref().map_or(0, |refusals| refusals.times),
-            round_trip_us: self.reports.round_trip.map_or(0, |trip| trip.as_micros() as u32),
-            reported_lost: self.reports.lost,
-            reported_jitter_us: self.reports.jitter_us,
+            round_trip_us: reports.round_trip.map_or(0, |trip| trip.as_micros() as u32),
+            reported_lost: reports.lost,
+            reported_jitter_us: reports.jitter_us,
             heard: heard.map(|(first, last)| [since(first), since(last)]),
-            ..self.tracks.quality(self.reports.round_trip)
+            ..self.tracks.quality(reports.round_trip)
         }
     }
 }

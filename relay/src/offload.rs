@@ -126,16 +126,19 @@ impl Relay {
     fn consider(&mut self, now: Instant, at: u32) {
         let wanted = self.config.offload;
         let Some(leg) = self.legs.get_mut(at as usize) else { return };
-        let grown = leg.packets - leg.below.packets;
-        leg.below.packets = leg.packets;
-        let (socket, refused) = (leg.media.port.socket, leg.below.refused.is_some_and(|until| now < until));
+        let grown = leg.packets - leg.below.as_ref().map_or(0, |below| below.packets);
+        if grown > 0 {
+            leg.below.get_or_insert_default().packets = leg.packets;
+        }
+        let refused = leg.below.as_ref().and_then(|below| below.refused).is_some_and(|until| now < until);
+        let socket = leg.media.port.socket;
         if self.offloads.rules.contains_key(&socket.0) {
             // Its packets come here all the same: it is another stream now.
             if grown >= BUSY || !wanted {
                 self.take_back(socket);
             }
         } else if let Some(rule) = self.rule(now, at).filter(|_| wanted && grown >= BUSY && !refused) {
-            self.legs[at as usize].below.counted = Some(now);
+            self.legs[at as usize].below.get_or_insert_default().counted = Some(now);
             let carrying = Carrying { rule, leg: at, since: now, counted: (0, 0), ending: false };
             self.offloads.rules.insert(socket.0, carrying);
             self.below(Offload::Begin(rule));
@@ -200,7 +203,7 @@ impl Relay {
     /// Somebody claims to be a leg's party that moved: where does its stream stand?
     pub(crate) fn count_if_asked(&mut self, at: u32) {
         let Some(leg) = self.legs.get_mut(at as usize) else { return };
-        if std::mem::take(&mut leg.below.asked) {
+        if leg.below.as_mut().is_some_and(|below| std::mem::take(&mut below.asked)) {
             let socket = leg.media.port.socket;
             self.below(Offload::Count(vec![socket]));
         }
@@ -229,7 +232,7 @@ impl Relay {
                 let Some(leg) = self.legs.get_mut(leg as usize) else { return };
                 leg.carried(now, ssrc, new, count);
                 // A stream that pauses comes back to where it is looked at.
-                leg.below.refused = refused.then(|| now + REFUSED);
+                leg.below.get_or_insert_default().refused = refused.then(|| now + REFUSED);
                 if now.saturating_duration_since(last) > BEAT {
                     self.take_back(count.socket);
                 }
@@ -287,8 +290,9 @@ impl Leg {
     fn carried(&mut self, now: Instant, ssrc: u32, (packets, bytes): (u64, u64), count: &Carried) {
         self.packets += packets;
         self.bytes += bytes;
-        self.below.packets += packets;
-        self.below.counted = (!count.over).then_some(now);
+        let below = self.below.get_or_insert_default();
+        below.packets += packets;
+        below.counted = (!count.over).then_some(now);
         let Some(heard) = count.heard.filter(|_| packets > 0) else { return };
         let heard = heard.min(now);
         self.heard = self.heard.max(Some(heard));

@@ -232,11 +232,11 @@ fn add(sum: &mut LegQuality, track: &Track) {
 /// Clock rates of the payload types a party may send: those the other one's SDP maps, and the static ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Clocks {
-    rates: Vec<(u8, u32)>,
+    rates: Box<[(u8, u32)]>,
     /// Which of them are telephone-events (RFC 4733), as bits.
     events: u128,
     /// Their codecs' names, as far as they are known ones.
-    names: Vec<(u8, &'static str)>,
+    names: Box<[(u8, &'static str)]>,
     /// All that the m= line lists, as bits; 0: that is not known.
     listed: u128,
 }
@@ -252,11 +252,10 @@ impl Clocks {
             let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(name));
             known.map(|known| (*number, *known))
         };
-        let mut names: Vec<_> = media.encodings.iter().filter_map(known).collect();
-        names.shrink_to_fit();
+        let names = media.encodings.iter().filter_map(known).collect();
         let numbers = media.formats.iter().filter_map(|format| format.parse::<u8>().ok());
         let listed = numbers.filter(|number| *number < 128).fold(0, |bits, number| bits | 1 << number);
-        Clocks { rates: media.clock_rates.clone(), events, names, listed }
+        Clocks { rates: media.clock_rates.as_slice().into(), events, names, listed }
     }
 
     /// In words, and from them: what outlives the process.
@@ -272,6 +271,7 @@ impl Clocks {
     /// See [`Clocks::pack`].
     pub(crate) fn unpack(text: &str) -> Clocks {
         let mut clocks = Clocks::default();
+        let (mut rates, mut names) = (Vec::new(), Vec::new());
         for line in text.split(';') {
             if let Some(listed) = line.strip_prefix("listed ") {
                 clocks.listed = u128::from_str_radix(listed, 16).unwrap_or(0);
@@ -282,13 +282,14 @@ impl Clocks {
             else {
                 continue;
             };
-            clocks.rates.push((number, rate));
+            rates.push((number, rate));
             let known = NAMES.iter().find(|known| words.clone().next() == Some(known));
-            clocks.names.extend(known.map(|known| (number, *known)));
+            names.extend(known.map(|known| (number, *known)));
             if known == Some(&"telephone-event") {
                 clocks.events |= 1 << (number & 127);
             }
         }
+        (clocks.rates, clocks.names) = (rates.into(), names.into());
         clocks
     }
 

@@ -41,7 +41,7 @@ impl Relay {
         for report in read(bytes) {
             match report {
                 Report::Sender { sender, blocks, .. } => {
-                    own.reports.sent = Some((middle(sender.ntp), now));
+                    own.reports.get_or_insert_default().sent = Some((middle(sender.ntp), now));
                     own.note_arrival(other, &blocks);
                     blocks.iter().for_each(|block| own.note_block(now, other, block));
                 }
@@ -65,32 +65,39 @@ impl Leg {
         }
         let newest = known.map(|block| (block.ssrc, block.highest));
         let sent = other.packets - other.rtcp_packets;
-        if newest.is_some() && newest != self.reports.highest {
-            (self.reports.deaf, self.reports.sent_before) = (0, sent);
-        } else if sent >= self.reports.sent_before + ENOUGH {
-            self.reports.deaf = self.reports.deaf.saturating_add(1);
-            self.reports.sent_before = sent;
+        let reports = self.reports.get_or_insert_default();
+        if newest.is_some() && newest != reports.highest {
+            (reports.deaf, reports.sent_before) = (0, sent);
+        } else if sent >= reports.sent_before + ENOUGH {
+            reports.deaf = reports.deaf.saturating_add(1);
+            reports.sent_before = sent;
         }
-        self.reports.highest = newest.or(self.reports.highest);
+        reports.highest = newest.or(reports.highest);
+    }
+
+    /// What is noted of its reports.
+    pub(crate) fn reports(&self) -> Reports {
+        self.reports.as_deref().copied().unwrap_or_default()
     }
 
     /// Whether this party says again and again that nothing arrives, while the other one sends.
     pub(crate) fn hears_nothing(&self) -> bool {
-        self.reports.deaf >= DEAF
+        self.reports().deaf >= DEAF
     }
 
     /// What this party says of how it hears the other. A block about a source nobody sent is passed over, so that SRTCP,
     /// whose blocks can't be read, says nothing.
     fn note_block(&mut self, now: Instant, other: &Leg, block: &Block) {
         let Some(track) = other.tracks.find(block.ssrc) else { return };
-        self.reports.lost = u32::try_from(block.lost).unwrap_or(0);
-        self.reports.jitter_us = track.in_microseconds(block.jitter);
-        let Some((_, passed)) = other.reports.sent.filter(|&(name, _)| name == block.last_report) else {
+        let reports = self.reports.get_or_insert_default();
+        reports.lost = u32::try_from(block.lost).unwrap_or(0);
+        reports.jitter_us = track.in_microseconds(block.jitter);
+        let Some((_, passed)) = other.reports().sent.filter(|&(name, _)| name == block.last_report) else {
             return;
         };
         let held = Duration::from_secs_f64(f64::from(block.delay) / 65536.0);
         let trip = now.saturating_duration_since(passed).checked_sub(held);
-        self.reports.round_trip = trip.filter(|trip| *trip < LONGEST).or(self.reports.round_trip);
+        reports.round_trip = trip.filter(|trip| *trip < LONGEST).or(reports.round_trip);
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct Session {
     /// By m= section; `None`: rejected, or without a port of its own.
     pub(crate) streams: Vec<Option<Stream>>,
     /// `None`: an ng client made it.
-    pub(crate) dialog: Option<Dialog>,
+    pub(crate) dialog: Option<Box<Dialog>>,
     /// When it was last refreshed, by any request or command.
     pub(crate) refreshed: Instant,
     pub(crate) born: Instant,
@@ -89,7 +89,7 @@ pub(crate) struct Session {
     /// It is recorded.
     pub(crate) recorded: bool,
     /// The relay stands between different ways to protect media: by party, what each of its m= sections said or was told.
-    pub(crate) bridges: Option<[Vec<Said>; 2]>,
+    pub(crate) bridges: Option<Box<[Vec<Said>; 2]>>,
     /// Until then silence isn't reported (again).
     pub(crate) quiet_until: Option<Instant>,
 }

@@ -91,7 +91,7 @@ impl Relay {
 
     fn tell_stranger(&mut self, at: u32) {
         let Some(leg) = self.legs.get(at as usize) else { return };
-        let Some((_, from)) = leg.stranger else { return };
+        let Some((_, from)) = leg.stranger.as_deref().copied() else { return };
         let expected = leg.rule.expected().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let latch = leg.rule.latch;
         self.tell_leg(at, |session, leg| Event::StrangerDropped { session, leg, from, expected, latch });
@@ -163,8 +163,9 @@ impl Relay {
 impl Leg {
     /// When to tell of strangers at its door.
     fn stranger_due(&self) -> Option<Instant> {
-        let (since, _) = self.stranger.filter(|_| self.media.latched.is_none() && !self.told_stranger)?;
-        Some(since + PATIENCE)
+        let first =
+            self.stranger.as_deref().filter(|_| self.media.latched.is_none() && !self.told_stranger)?;
+        Some(first.0 + PATIENCE)
     }
 
     /// When to tell of its silence.
