@@ -33,6 +33,7 @@ pub mod keys;
 pub mod lanes;
 pub mod limits;
 pub mod lookups;
+mod media_folder;
 mod memory;
 pub mod net;
 mod nonces;

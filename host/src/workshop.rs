@@ -1,4 +1,4 @@
-//! Where work is done that would hold a lane up (`proto::node::Work`): one thread, one job after another, and with less claim on
+//! Where work is done that would hold a lane up (`proto::node::Work`: handshakes, files): one thread, one job after another, and with less claim on
 //! a processor than the lanes have. Who waits for a job here waits for those before it, and no packet of anybody else's does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +28,7 @@ impl Workshop {
         let begun =
             std::thread::Builder::new().name("workshop".into()).spawn(move || work_off(&waiting, &back));
         if let Err(error) = begun {
-            tracing::error!(%error, "no thread for handshakes: calls of browsers will have no media");
+            tracing::error!(%error, "no thread for handshakes and files: calls of browsers will have no media");
         }
         Workshop { orders, post }
     }
@@ -48,7 +48,7 @@ fn work_off(orders: &Receiver<Order>, post: &PostOffice) {
     while let Ok((to, ticket, work)) = orders.recv() {
         // What panicked leaves nothing in the work, and whoever asked sees that.
         if catch_unwind(AssertUnwindSafe(|| work.run())).is_err() {
-            tracing::error!("a handshake panicked: it is given up, nothing else is touched");
+            tracing::error!("a piece of work panicked: it is given up, nothing else is touched");
         }
         give_back(post, to, ticket, work);
     }

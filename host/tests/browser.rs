@@ -521,6 +521,7 @@ fn an_ng_client_bridges_a_browser_and_a_phone_in_both_directions() {
         listen: vec![(Transport::Udp, address(NG))],
         allow: vec!["127.0.0.0/8".parse().unwrap()],
         latch: proto::tables::Latch::Strict,
+        media: None,
     };
     let with_ng = || {
         let dtls: Option<Arc<dyn Handshakes>> = Some(Arc::new(Maker::new().unwrap()));

@@ -270,6 +270,11 @@ fn ng_may_be_an_address_a_list_or_a_mapping() {
     assert_eq!(relay("[udp:127.0.0.1:2223, tcp:127.0.0.1:2223, ws:127.0.0.1:2224]").listen.len(), 3);
     let full = relay("{ listen: udp:127.0.0.1:2223, allow: [127.0.0.1, 127.0.0.9], latch: any }");
     assert_eq!((full.listen.len(), full.allow.len()), (1, 2));
+    assert_eq!(relay("{ listen: udp:127.0.0.1:2223, media: / }").media.as_deref(), Some(Path::new("/")));
+    let error = refused(
+        "networks: { default: { bind: 127.0.0.1 } }\nrelay:\n  ports: 20000-20099\n  ng: { listen: udp:127.0.0.1:2223, media: /nowhere/media }\n",
+    );
+    assert!(error.what.contains("/nowhere/media") && error.remedy.contains("WAV"), "{error}");
 }
 
 #[test]

@@ -142,3 +142,128 @@ fn a_party_that_closes_its_port_is_told_of_and_heard_again_when_it_is_back() {
     assert_eq!(heard(&back), Some(for_bob), "the leg is as it was");
     server.stop();
 }
+
+/// Alice and Bob of a call, and the ports they are told.
+struct Talk {
+    server: Server,
+    ng: UdpSocket,
+    alice: UdpSocket,
+    bob: UdpSocket,
+    for_alice: SocketAddr,
+    for_bob: SocketAddr,
+}
+
+fn talk(ports: &str, ng: &str, lines: &str) -> Talk {
+    let server = start(1, ports, ng);
+    let ng = client(server.handle().listening().last().unwrap().addr);
+    let [alice, bob] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    bob.set_read_timeout(Some(PATIENCE)).unwrap();
+    let sdp = |socket: &UdpSocket| sdp_of(socket).replace("AVP 0\r\n", lines);
+    let offer = [("command", "offer"), ("call-id", "c"), ("from-tag", "a"), ("sdp", &sdp(&alice))];
+    let for_bob = port_of(&command(&ng, "1", &offer));
+    let answer =
+        [("command", "answer"), ("call-id", "c"), ("from-tag", "a"), ("to-tag", "b"), ("sdp", &sdp(&bob))];
+    let for_alice = port_of(&command(&ng, "2", &answer));
+    Talk { server, ng, alice, bob, for_alice, for_bob }
+}
+
+/// SSRC, sequence number, timestamp and payload type of a packet, and what it says.
+type Heard = (u32, u16, u32, u8, Vec<u8>);
+
+impl Talk {
+    /// Both say a packet, Alice her thousandth.
+    fn begin(&self) {
+        self.bob.send_to(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb, 1, 2], self.for_bob).unwrap();
+        self.say(1000);
+        let (ssrc, sequence, ..) = self.hear();
+        assert_eq!((ssrc, sequence), (0xa, 1000));
+    }
+
+    fn say(&self, n: u16) {
+        let mut packet = vec![0x80, 0];
+        packet.extend(n.to_be_bytes());
+        packet.extend((u32::from(n) * 160).to_be_bytes());
+        packet.extend([0, 0, 0, 0xa, 0xd5, 0xd5]);
+        self.alice.send_to(&packet, self.for_alice).unwrap();
+    }
+
+    fn hear(&self) -> Heard {
+        let mut buffer = [0; 1500];
+        let (length, from) = self.bob.recv_from(&mut buffer).expect("a packet within five seconds");
+        assert_eq!(from, self.for_bob);
+        let word = |at: usize| u32::from_be_bytes(buffer[at..at + 4].try_into().unwrap());
+        let sequence = u16::from_be_bytes([buffer[2], buffer[3]]);
+        (word(8), sequence, word(4), buffer[1] & 0x7f, buffer[12..length].to_vec())
+    }
+
+    /// Alice talks again, until she is heard: with which number.
+    fn is_heard_again(&self, after: u16) -> u16 {
+        self.bob.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let mut buffer = [0; 1500];
+        for n in 0..100 {
+            self.say(2000 + n);
+            if self.bob.recv_from(&mut buffer).is_ok() && buffer[12] == 0xd5 {
+                return u16::from_be_bytes([buffer[2], buffer[3]]).wrapping_sub(after);
+            }
+        }
+        panic!("Alice is not heard any more");
+    }
+}
+
+/// A file of µ-law at 8000 Hz: five packets of 20 ms, each of another byte.
+fn wav() -> Vec<u8> {
+    let mut file =
+        b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x07\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data".to_vec();
+    file.extend(800u32.to_le_bytes());
+    file.extend((0x80..0x85).flat_map(|byte| [byte; 160]));
+    file
+}
+
+#[test]
+fn a_file_is_played_in_the_stream_that_is_heard_and_the_speaker_goes_on_behind_it() {
+    let folder = std::env::temp_dir().join(format!("postern-media-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("moh.wav"), wav()).unwrap();
+    let ng = format!("{{ listen: \"udp:127.0.0.1:0\", media: \"{}\" }}", folder.display());
+    let talk = talk("24400-24499", &ng, "AVP 0\r\n");
+    talk.begin();
+    let play = |file| [("command", "play media"), ("call-id", "c"), ("from-tag", "b"), ("file", file)];
+    let outside = command(&talk.ng, "3", &play("../moh.wav"));
+    assert!(outside.text("error-reason").unwrap().contains("no such media file"), "{outside:?}");
+    let answer = command(&talk.ng, "4", &play("moh.wav"));
+    assert_eq!(answer.value("duration").and_then(Value::as_int), Some(100), "{answer:?}");
+    let heard: Vec<Heard> = (0..5).map(|_| talk.hear()).collect();
+    for (n, (ssrc, sequence, timestamp, payload_type, payload)) in heard.iter().enumerate() {
+        assert_eq!((*ssrc, *payload_type), (0xa, 0));
+        assert_eq!(*sequence, 1001 + n as u16);
+        // A relay that was kept waiting leaves out what it missed; its clock goes on.
+        let ticks = timestamp - heard[0].2;
+        assert!(ticks >= 160 * n as u32 && ticks.is_multiple_of(160), "{ticks}");
+        assert_eq!(*payload, [0x80 + n as u8; 160]);
+    }
+    assert!(heard[0].2 > 1000 * 160, "the clock went on");
+    assert_eq!(talk.is_heard_again(1005), 1, "the next number is hers");
+    let stop = [("command", "stop media"), ("call-id", "c"), ("from-tag", "b")];
+    let answer = command(&talk.ng, "5", &stop);
+    assert_eq!(answer.value("last-frame-pos").and_then(Value::as_int), Some(0), "it is over");
+    talk.server.stop();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_digit_is_said_in_the_stream_that_is_heard() {
+    let lines = "AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+    let talk = talk("25300-25399", "\"udp:127.0.0.1:0\"", lines);
+    talk.begin();
+    let play = [("command", "play DTMF"), ("call-id", "c"), ("from-tag", "a"), ("code", "#")];
+    assert_eq!(command(&talk.ng, "3", &play).text("result"), Some("ok"));
+    let heard: Vec<Heard> = (0..15).map(|_| talk.hear()).collect();
+    for (n, (ssrc, sequence, timestamp, payload_type, payload)) in heard.iter().enumerate() {
+        assert_eq!((*ssrc, *payload_type, *timestamp), (0xa, 101, heard[0].2));
+        assert_eq!(*sequence, 1001 + n as u16);
+        assert_eq!((payload[0], payload[1] & 0x80 != 0), (11, n >= 12), "it ends three times");
+    }
+    assert!(heard[0].2 > 1000 * 160);
+    assert_eq!(talk.is_heard_again(1015), 1);
+    talk.server.stop();
+}

@@ -1,4 +1,4 @@
-//! What the relay says to a party itself, in the other party's place: digits (RFC 4733).
+//! What the relay says to a party itself, in the other party's place: digits (RFC 4733), and tunes (`play`).
 //!
 //! For whoever hears it nothing begins or ends: it goes out under the SSRC that party hears already, its sequence numbers follow
 //! on, and its timestamps go on with the clock (RFC 3550 §5.1). What the other party sends meanwhile is dropped. When that
@@ -21,12 +21,13 @@ use proto::rtp::{Header, Packet, Rtp, classify, write};
 use proto::srtp::MAX_GROWTH;
 
 use crate::forward::Way;
+use crate::play::Playing;
 use crate::relay::Relay;
 use crate::why::Why;
 
 /// A packet goes out so often.
-const BEAT: Duration = Duration::from_millis(20);
-const BEATS: u32 = 50;
+pub(crate) const BEAT: Duration = Duration::from_millis(20);
+pub(crate) const BEATS: u32 = 50;
 /// How often the end of a digit is told (RFC 4733 §2.5.1.4).
 const ENDS: u32 = 3;
 /// How far ahead a source may be for its packets to go on as they are: what was dropped looks like a packet or two lost.
@@ -56,22 +57,24 @@ pub struct Digit {
 pub(crate) struct Insert {
     waiting: VecDeque<Digit>,
     saying: Option<Saying>,
+    /// What is played when no digit is said.
+    pub(crate) playing: Option<Box<Playing>>,
     /// Where the stream it hears stands; `None`: that is found out when something is said.
-    stream: Option<Stream>,
+    pub(crate) stream: Option<Stream>,
     /// When the next packet is due.
-    next: Instant,
+    pub(crate) next: Instant,
 }
 
 /// A stream as its hearer has it.
 #[derive(Clone, Copy, Debug)]
-struct Stream {
-    ssrc: u32,
-    rate: u32,
+pub(crate) struct Stream {
+    pub(crate) ssrc: u32,
+    pub(crate) rate: u32,
     /// The newest packet's number, and the newest moment of the clock that was spoken for.
-    sequence: u16,
-    timestamp: u32,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
     /// When that moment was.
-    at: Instant,
+    pub(crate) at: Instant,
     /// What is added to the source's own numbers.
     shift: (u16, u32),
     /// The source's next packet is to be fitted in, from then on: our last one has its place as long.
@@ -99,7 +102,7 @@ impl Saying {
 
 impl Stream {
     /// The clock now, a whole packet on at least.
-    fn clock(&self, now: Instant) -> u32 {
+    pub(crate) fn clock(&self, now: Instant) -> u32 {
         let beats = now.saturating_duration_since(self.at).as_millis().div_ceil(BEAT.as_millis()).max(1);
         self.timestamp.wrapping_add((beats as u32).wrapping_mul(self.rate / BEATS))
     }
@@ -112,24 +115,37 @@ impl Relay {
         if self.legs[source as usize].clocks.event_type(None).is_none() {
             return Err(NO_EVENTS);
         }
-        let new = || Insert { waiting: VecDeque::new(), saying: None, stream: None, next: now };
-        let insert = self.inserts.entry(at).or_insert_with(new);
+        let insert = self.insert_for(now, at)?;
         if insert.waiting.len() >= QUEUE {
             return Err("Too many DTMF events are waiting already");
         }
-        if insert.waiting.is_empty() && insert.saying.is_none() {
-            insert.next = insert.next.max(now);
-        }
         insert.waiting.push_back(digit);
-        let leg = &mut self.legs[source as usize];
-        leg.switches.set_inserting(true);
-        let session = leg.whose.session.0;
-        self.changed.insert(session);
+        self.inserts_into(at);
         Ok(())
     }
 
+    /// What is said to the party of a leg, from now on at the earliest.
+    pub(crate) fn insert_for(&mut self, now: Instant, at: u32) -> Result<&mut Insert, &'static str> {
+        self.source_of(at).ok_or(NO_MEDIA)?;
+        let new =
+            || Insert { waiting: VecDeque::new(), saying: None, playing: None, stream: None, next: now };
+        let insert = self.inserts.entry(at).or_insert_with(new);
+        if !insert.is_busy() {
+            insert.next = insert.next.max(now);
+        }
+        Ok(insert)
+    }
+
+    /// The packets of whom a leg's party hears come the slow way from now on.
+    pub(crate) fn inserts_into(&mut self, at: u32) {
+        let Some(source) = self.source_of(at) else { return };
+        let leg = &mut self.legs[source as usize];
+        leg.switches.set_inserting(true);
+        self.changed.insert(leg.whose.session.0);
+    }
+
     /// Whose packets a leg's party hears.
-    fn source_of(&self, at: u32) -> Option<u32> {
+    pub(crate) fn source_of(&self, at: u32) -> Option<u32> {
         let source = self.legs.get(at as usize)?.other;
         self.legs.get(source as usize).map(|_| source)
     }
@@ -166,8 +182,10 @@ impl Relay {
         let saying = match insert.saying {
             Some(saying) => saying,
             None => {
-                let Some(digit) = insert.waiting.pop_front() else { return };
-                let Some((payload_type, _)) = events(stream.rate) else { return };
+                let Some(digit) = insert.waiting.pop_front() else { return self.play_next(now, at) };
+                let Some((payload_type, rate)) = events(stream.rate) else { return };
+                stream.rate = rate.max(BEATS);
+                insert.playing.iter_mut().for_each(|playing| playing.pause());
                 let saying = Saying { digit, payload_type, start: stream.clock(now), sent: 0 };
                 // In step with the source, whose packets are dropped from now on.
                 if now < stream.at + BEAT {
@@ -218,7 +236,7 @@ impl Relay {
         }
     }
 
-    fn stop_saying(&mut self, at: u32) {
+    pub(crate) fn stop_saying(&mut self, at: u32) {
         self.inserts.remove(&at);
         let Some(source) = self.source_of(at) else { return };
         let leg = &mut self.legs[source as usize];
@@ -226,7 +244,7 @@ impl Relay {
     }
 
     /// A packet of our own to a leg's party, protected as that party wants it.
-    fn send_own(&mut self, now: Instant, at: u32, mut packet: Vec<u8>) {
+    pub(crate) fn send_own(&mut self, now: Instant, at: u32, mut packet: Vec<u8>) {
         let Some(leg) = self.legs.get(at as usize) else { return };
         let (socket, Some(to)) = (leg.media.port.socket, leg.media.target) else { return };
         let len = packet.len();
@@ -245,7 +263,7 @@ impl Relay {
     pub(crate) fn fit_in(&mut self, now: Instant, at: u32, bytes: &mut [u8]) -> Result<(), Why> {
         let Some(insert) = self.inserts.get_mut(&at) else { return Ok(()) };
         match classify(bytes) {
-            Packet::Rtp(_) if insert.saying.is_some() => return Err(Why::Blocked),
+            Packet::Rtp(_) if insert.is_speaking() => return Err(Why::Blocked),
             Packet::Rtp(rtp) => {
                 let header = (rtp.ssrc(), rtp.sequence(), rtp.timestamp());
                 let (sequence, timestamp) = insert.fit(now, header)?;
@@ -265,7 +283,24 @@ impl Relay {
 impl Insert {
     /// Something is being said, or is to be.
     fn is_busy(&self) -> bool {
-        self.saying.is_some() || !self.waiting.is_empty()
+        self.saying.is_some() || !self.waiting.is_empty() || self.playing.is_some()
+    }
+
+    /// The source is not heard meanwhile.
+    fn is_speaking(&self) -> bool {
+        self.saying.is_some() || self.playing.as_ref().is_some_and(|playing| playing.is_begun())
+    }
+
+    /// Nothing was said, and nothing is to be.
+    pub(crate) fn is_unused(&self) -> bool {
+        !self.is_busy() && self.stream.is_none()
+    }
+
+    /// The source goes on where our last packet ends.
+    pub(crate) fn lets_join(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.joins = Some(stream.at + BEAT / 2);
+        }
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -355,5 +390,5 @@ impl Insert {
 
 const SENDER_REPORT: u8 = 200;
 
-pub(crate) const NO_MEDIA: &str = "Monologue has no media capable of DTMF injection";
+pub(crate) const NO_MEDIA: &str = "Monologue has no audio that anything can be injected into";
 const NO_EVENTS: &str = "The receiving party takes no telephone-event, and this relay makes no tones";

@@ -304,6 +304,14 @@ impl Clocks {
         events().find(|(_, own)| Some(*own) == rate).or_else(|| events().next())
     }
 
+    /// The number that is listed for a codec with this clock.
+    pub(crate) fn number(&self, name: &str, rate: u32) -> Option<u8> {
+        let is_it = |number: u8| {
+            self.listed >> number & 1 == 1 && self.name(number) == name && self.rate(number) == Some(rate)
+        };
+        (0..128).find(|number| is_it(*number))
+    }
+
     /// Whether a party that sends this is understood, as far as that is known. Comfort noise may come unasked.
     pub(crate) fn lists(&self, payload_type: u8) -> bool {
         self.listed == 0 || NOISE.contains(&payload_type) || self.listed >> (payload_type & 127) & 1 == 1

@@ -328,6 +328,7 @@ impl Node for Relay {
             Input::Undelivered(undelivered) => self.undelivered(now, &undelivered),
             Input::Wake => self.wake(now),
             Input::Drain => self.draining = true,
+            Input::Answer { ticket, answer } if self.ng.awaits(ticket) => self.has_read(now, ticket, &answer),
             Input::Answer { ticket, answer } => self.worked(now, ticket, &answer),
             Input::Other { .. } | Input::Proven { .. } => {}
         }

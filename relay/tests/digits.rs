@@ -2,128 +2,15 @@
 
 mod rig;
 
-use proto::node::{Flow, Input, Transport};
+use proto::node::Input;
 use proto::offload::{Carried, Offload};
-use proto::rtp::{Packet, Rtp, classify};
 use relay::Config;
-use relay::ng::json;
-use relay::ng::value::{Dict, Value};
+use rig::played::*;
 use rig::*;
-
-const A: &str = "198.51.100.10:4000";
-const B: &str = "198.51.100.20:5000";
-const EVENTS: &str = "a=rtpmap:101 telephone-event/8000\r\n";
-
-fn config() -> Config {
-    let ng =
-        relay::ng::Config { listen: vec![(Transport::Udp, address(NG))], ..relay::ng::Config::default() };
-    Config { ng: Some(ng), ..rig::config() }
-}
-
-fn sdp(media: &str, lines: &str) -> String {
-    let at = address(media);
-    let (ip, port) = (at.ip(), at.port());
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n{lines}"
-    )
-}
-
-struct Played {
-    rig: Rig,
-    for_a: std::net::SocketAddr,
-    for_b: std::net::SocketAddr,
-    cookies: u32,
-}
-
-impl Played {
-    /// A call in which B takes what `lines` say.
-    fn begin(config: Config, lines: &str) -> Played {
-        let zero = address("0.0.0.0:0");
-        let mut played = Played { rig: Rig::new(config), for_a: zero, for_b: zero, cookies: 0 };
-        let offer = [("command", "offer"), ("from-tag", "a"), ("sdp", &sdp(A, EVENTS))];
-        played.for_b = port_in(&played.command(&offer));
-        let answer = [("command", "answer"), ("from-tag", "a"), ("to-tag", "b"), ("sdp", &sdp(B, lines))];
-        played.for_a = port_in(&played.command(&answer));
-        played
-    }
-
-    fn command(&mut self, keys: &[(&str, &str)]) -> Dict<'static> {
-        self.cookies += 1;
-        let mut bytes = format!("c{} ", self.cookies).into_bytes();
-        let dict = Dict::default().with("call-id", Value::text("call"));
-        let dict = keys.iter().fold(dict, |dict, (key, value)| dict.with(*key, Value::text(*value)));
-        json::write(&Value::Dict(dict), &mut bytes);
-        let flow = Flow::udp(address(NG), address(CLIENT));
-        self.rig.tell(Input::Other { flow, bytes: bytes.into() });
-        let answer = self.rig.ng.pop().expect("an answer");
-        let body = answer.splitn(2, |byte| *byte == b' ').nth(1).unwrap();
-        json::read(body).unwrap().as_dict().unwrap().owned()
-    }
-
-    fn play(&mut self, code: &str) -> Dict<'static> {
-        self.command(&[("command", "play DTMF"), ("from-tag", "a"), ("code", code)])
-    }
-
-    /// A says its packets number `from` to `to`, 20 ms each.
-    fn talk(&mut self, from: u16, to: u16) {
-        for n in from..to {
-            self.rig.packet(A, self.for_a, &rtp(0xa, n));
-            self.rig.pass(20 * MS);
-        }
-    }
-
-    /// What B got since last asked.
-    fn heard(&mut self) -> Vec<Heard> {
-        let sent = std::mem::take(&mut self.rig.sent);
-        assert!(sent.iter().all(|sent| sent.to == address(B) && sent.from == self.for_b), "{sent:?}");
-        sent.iter().map(|sent| Heard::of(&sent.bytes)).collect()
-    }
-}
-
-fn port_in(answer: &Dict<'_>) -> std::net::SocketAddr {
-    let sdp = answer.text("sdp").unwrap_or_else(|| panic!("{answer:?}"));
-    let line = sdp.lines().find(|line| line.starts_with("m=audio ")).unwrap();
-    address(&format!("{OUTSIDE}:{}", line.split(' ').nth(1).unwrap()))
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Heard {
-    ssrc: u32,
-    sequence: u16,
-    timestamp: u32,
-    payload_type: u8,
-    marker: bool,
-    payload: Vec<u8>,
-}
-
-impl Heard {
-    fn of(bytes: &[u8]) -> Heard {
-        let Packet::Rtp(rtp) = classify(bytes) else { panic!("not RTP: {bytes:?}") };
-        let (ssrc, sequence, timestamp) = (rtp.ssrc(), rtp.sequence(), rtp.timestamp());
-        let payload = Rtp(bytes).payload().to_vec();
-        Heard { ssrc, sequence, timestamp, payload_type: rtp.payload_type(), marker: rtp.marker(), payload }
-    }
-
-    fn is_digit(&self) -> bool {
-        self.payload_type == 101
-    }
-}
-
-/// One stream to whoever hears it: numbers that only grow, a little more than by one at most where something was dropped.
-fn is_one_stream(heard: &[Heard]) {
-    for pair in heard.windows(2) {
-        let [a, b] = pair else { unreachable!() };
-        assert_eq!(a.ssrc, b.ssrc);
-        let step = b.sequence.wrapping_sub(a.sequence);
-        assert!((1..=4).contains(&step), "{a:?} {b:?}");
-        let same_digit = a.is_digit() && b.is_digit();
-        assert!(b.timestamp > a.timestamp || same_digit && b.timestamp == a.timestamp, "{a:?} {b:?}");
-    }
-}
 
 #[test]
 fn a_digit_grows_ends_three_times_and_stands_in_the_stream_that_is_heard() {
-    let mut played = Played::begin(config(), EVENTS);
+    let mut played = Played::begin(ng_config(), EVENTS);
     played.talk(0, 50);
     assert_eq!(played.play("5").text("result"), Some("ok"));
     played.talk(50, 100);
@@ -150,7 +37,7 @@ fn a_digit_grows_ends_three_times_and_stands_in_the_stream_that_is_heard() {
 
 #[test]
 fn a_party_that_paused_is_fitted_in_behind_its_digits() {
-    let mut played = Played::begin(config(), EVENTS);
+    let mut played = Played::begin(ng_config(), EVENTS);
     played.talk(0, 10);
     played.rig.pass(5 * SECOND);
     played.play("1");
@@ -173,7 +60,7 @@ fn a_party_that_paused_is_fitted_in_behind_its_digits() {
 
 #[test]
 fn a_late_packet_of_a_shifted_party_does_not_take_a_digit_s_number() {
-    let mut played = Played::begin(config(), EVENTS);
+    let mut played = Played::begin(ng_config(), EVENTS);
     played.talk(0, 10);
     played.rig.pass(SECOND);
     played.play("1");
@@ -187,7 +74,7 @@ fn a_late_packet_of_a_shifted_party_does_not_take_a_digit_s_number() {
 
 #[test]
 fn a_party_that_never_spoke_has_digits_all_the_same_and_begins_afterwards_as_it_likes() {
-    let mut played = Played::begin(config(), EVENTS);
+    let mut played = Played::begin(ng_config(), EVENTS);
     played.play("9");
     played.rig.pass(SECOND);
     let digits = played.heard();
@@ -201,7 +88,7 @@ fn a_party_that_never_spoke_has_digits_all_the_same_and_begins_afterwards_as_it_
 
 #[test]
 fn who_takes_no_events_or_is_not_there_is_an_error_in_words() {
-    let mut played = Played::begin(config(), "");
+    let mut played = Played::begin(ng_config(), "");
     let table: [(&[(&str, &str)], &str); 4] = [
         (&[("from-tag", "a"), ("code", "1")], "takes no telephone-event"),
         (&[("code", "1")], "No participant party specified"),
@@ -219,7 +106,7 @@ fn who_takes_no_events_or_is_not_there_is_an_error_in_words() {
 
 #[test]
 fn digits_latch_nobody_and_go_nowhere_but_where_media_goes() {
-    let mut played = Played::begin(config(), EVENTS);
+    let mut played = Played::begin(ng_config(), EVENTS);
     played.play("1");
     played.rig.pass(SECOND);
     assert_eq!(played.heard().len(), 15, "where B's description says, and nowhere else");
@@ -230,7 +117,7 @@ fn digits_latch_nobody_and_go_nowhere_but_where_media_goes() {
 
 #[test]
 fn a_call_that_ends_in_mid_digit_leaves_nothing() {
-    let mut played = Played::begin(config(), EVENTS);
+    let mut played = Played::begin(ng_config(), EVENTS);
     played.talk(0, 5);
     played.play("1");
     played.rig.pass(60 * MS);
@@ -243,22 +130,10 @@ fn a_call_that_ends_in_mid_digit_leaves_nothing() {
 
 #[test]
 fn a_stream_that_the_kernel_carries_comes_back_first_and_goes_down_again_afterwards() {
-    let mut played = Played::begin(Config { offload: true, ..config() }, EVENTS);
+    let mut played = Played::begin(Config { offload: true, ..ng_config() }, EVENTS);
     played.rig.packet(B, played.for_b, &rtp(0xb, 0));
     played.rig.sent.clear();
-    let mut n = 0;
-    let rule = loop {
-        played.talk(n, n + 1);
-        n += 1;
-        assert!(n < 200, "it is never handed down");
-        let begun = played.rig.offloads.drain(..).find_map(|offload| match offload {
-            Offload::Begin(rule) => Some(rule),
-            _ => None,
-        });
-        if let Some(rule) = begun {
-            break rule;
-        }
-    };
+    let rule = played.hand_down();
     played.heard();
     // The kernel carries 30 more, and nobody has counted them yet.
     played.rig.pass(600 * MS);

@@ -343,6 +343,11 @@ fn ng(relay: &Relay, context: &Context<'_>) -> Checked {
         let what = "nobody could command this relay: `listen` or `allow` is empty";
         return Err(context.error("relay.ng", what, "name an address and who may use it, or leave `ng` out"));
     }
+    if let Some(folder) = ng.media.as_ref().filter(|folder| !folder.is_dir()) {
+        let what = format!("there is no folder `{}`", folder.display());
+        let remedy = "name the folder of the WAV files that may be played, or leave `media` out";
+        return Err(context.error("relay.ng.media", what, remedy));
+    }
     match ng.listen.iter().find(|address| address.addr.ip().is_unspecified()) {
         Some(address) => {
             let what = format!("{address} is every address of this machine");

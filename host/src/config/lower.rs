@@ -1,6 +1,7 @@
 //! From the file to the services' own configurations.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::control::Mode;
@@ -13,6 +14,7 @@ use super::trunks::lower as trunks;
 use super::values::SipAddress;
 use super::{Settings, schema};
 use crate::keys::Keyring;
+use crate::media_folder::MediaFolder;
 
 /// The accounts, as tables hold them: hashed once, here, and not at every request.
 pub fn users(settings: &Settings) -> impl Iterator<Item = User> {
@@ -235,6 +237,10 @@ fn ng(own: &schema::Ng) -> relay::ng::Config {
         listen: own.listen.iter().map(|address| (address.transport, address.addr)).collect(),
         allow: own.allow.iter().map(|range| range.0).collect(),
         latch: latch(own.latch),
+        media: own
+            .media
+            .as_ref()
+            .map(|folder| Arc::new(MediaFolder::at(folder)) as Arc<dyn relay::ng::Files>),
     }
 }
 

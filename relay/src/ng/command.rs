@@ -1,11 +1,13 @@
 //! One message: a cookie, then a dictionary in either encoding, which says what is wanted.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::flags::Flags;
 use super::value::{Dict, Value};
 use super::{bencode, json};
 use crate::insert::Digit;
+use crate::play::Span;
 
 /// Largest message that is read.
 pub const LARGEST: usize = 64 * 1024;
@@ -92,6 +94,8 @@ pub struct Target {
     pub branch: Option<String>,
     /// A label instead of a tag.
     pub label: Option<String>,
+    /// The address a party's SDP names for its media, instead of a tag.
+    pub address: Option<IpAddr>,
     /// Everybody in the call.
     pub all: bool,
 }
@@ -122,6 +126,26 @@ pub enum Switch {
     Pause,
 }
 
+/// Where the sound to be played is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sound {
+    /// In the message.
+    Blob(Vec<u8>),
+    /// In a file of this name.
+    File(String),
+}
+
+/// Something to be played.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Play {
+    /// To whom.
+    pub target: Target,
+    /// What.
+    pub sound: Sound,
+    /// How much of it.
+    pub span: Span,
+}
+
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -143,6 +167,10 @@ pub enum Command {
     Set(Target, Switch, bool),
     /// Say a digit in a party's place.
     PlayDtmf(Target, Digit),
+    /// Play something to a party.
+    PlayMedia(Box<Play>),
+    /// Play it no more.
+    StopMedia(Target),
 }
 
 /// Why a command can't be obeyed, in rtpengine's words where it has some.
@@ -171,6 +199,8 @@ impl Command {
             "start recording" => switch(Switch::Record, true),
             "stop recording" => switch(Switch::Record, false),
             "play dtmf" => Ok(Command::PlayDtmf(target(dict)?, digit(dict)?)),
+            "play media" => Ok(Command::PlayMedia(Box::new(play(dict)?))),
+            "stop media" => Ok(Command::StopMedia(target(dict)?)),
             "pause recording" => switch(Switch::Pause, true),
             other => Err(not_built(other).unwrap_or("Unrecognized command")),
         }
@@ -197,6 +227,10 @@ fn target(dict: &Dict<'_>) -> Result<Target, Wrong> {
         to: text("to-tag"),
         branch: text("via-branch"),
         label: text("label").or_else(|| text("from-label")),
+        address: text("address")
+            .map(|address| address.parse())
+            .transpose()
+            .map_err(|_| "Failed to parse network address")?,
         all: dict.text("all").is_some()
             || dict.value("flags").is_some_and(|flags| flags.words().contains(&"all")),
     })
@@ -220,6 +254,24 @@ fn digit(dict: &Dict<'_>) -> Result<Digit, Wrong> {
     Ok(Digit { code, duration: time("duration", 250), pause: time("pause", 100), volume })
 }
 
+/// `repeat-duration` alone repeats until it is over; with `repeat-times`, whichever comes first ends it.
+fn play(dict: &Dict<'_>) -> Result<Play, Wrong> {
+    let sound = match (dict.text("file"), dict.value("blob")) {
+        (Some(file), _) => Sound::File(file.to_owned()),
+        (None, Some(Value::Text(blob))) => Sound::Blob(blob.to_vec()),
+        _ if dict.value("db-id").is_some() => {
+            return Err("This relay does not support \"db-id\": use \"file\" or \"blob\"");
+        }
+        _ => return Err("No media file specified"),
+    };
+    let number = |key: &str| dict.value(key).and_then(Value::as_int).and_then(|n| u64::try_from(n).ok());
+    let time = number("repeat-duration").filter(|time| *time > 0).map(Duration::from_millis);
+    let times = number("repeat-times").map(|times| times.max(1));
+    let times = times.or(if time.is_none() { Some(1) } else { None });
+    let span = Span { start: number("start-pos").unwrap_or(0), times, time };
+    Ok(Play { target: target(dict)?, sound, span })
+}
+
 fn delay(dict: &Dict<'_>) -> Option<Duration> {
     let seconds = dict.value("delete-delay")?.as_int()?;
     u64::try_from(seconds).ok().map(|seconds| Duration::from_secs(seconds.min(3600)))
@@ -230,11 +282,9 @@ fn limit(dict: &Dict<'_>) -> usize {
     limit.filter(|limit| *limit > 0).unwrap_or(32).min(10_000)
 }
 
-/// What is said to those commands of rtpengine that make media, or a third party's copy of it.
+/// What is said to those commands of rtpengine that make a third party's copy of media.
 fn not_built(name: &str) -> Option<Wrong> {
     Some(match name {
-        "play media" => "This relay does not support \"play media\": it makes no media of its own",
-        "stop media" => "This relay does not support \"stop media\": it makes no media of its own",
         "start forwarding" => "This relay does not support \"start forwarding\": use \"start recording\"",
         "stop forwarding" => "This relay does not support \"stop forwarding\": use \"stop recording\"",
         "publish" => "This relay does not support \"publish\": a call has two parties",
@@ -278,8 +328,6 @@ mod tests {
     #[test]
     fn a_command_that_is_not_to_be_had_is_named_in_its_refusal() {
         let names = [
-            "play media",
-            "stop media",
             "start forwarding",
             "stop forwarding",
             "publish",
@@ -323,6 +371,26 @@ mod tests {
         ] {
             assert_eq!(read(keys), Err(words));
         }
+    }
+
+    #[test]
+    fn what_is_to_be_played_ends_after_a_number_or_a_time() {
+        let read = |keys: &str| {
+            command(format!("c {{\"command\":\"play media\",\"call-id\":\"c\",{keys}}}").as_bytes())
+        };
+        let span = |keys: &str| match read(&format!("\"file\":\"a.wav\"{keys}")) {
+            Ok(Command::PlayMedia(play)) if play.sound == Sound::File("a.wav".into()) => {
+                (play.span.start, play.span.times, play.span.time.map(|time| time.as_millis()))
+            }
+            other => panic!("{keys}: {other:?}"),
+        };
+        assert_eq!(span(""), (0, Some(1), None));
+        assert_eq!(span(",\"repeat-times\":3,\"start-pos\":\"160\""), (160, Some(3), None));
+        assert_eq!(span(",\"repeat-duration\":500"), (0, None, Some(500)));
+        assert_eq!(span(",\"repeat-duration\":500,\"repeat-times\":2"), (0, Some(2), Some(500)));
+        assert_eq!(span(",\"repeat-times\":-1,\"repeat-duration\":0,\"start-pos\":\"\""), (0, Some(1), None));
+        assert_eq!(read("\"x\":1"), Err("No media file specified"));
+        assert!(read("\"db-id\":1").unwrap_err().contains("\"blob\""));
     }
 
     #[test]

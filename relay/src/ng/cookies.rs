@@ -62,6 +62,8 @@ fn changes(envelope: &Envelope<'_>) -> bool {
         | Command::Answer(_)
         | Command::Delete(..)
         | Command::PlayDtmf(..)
+        | Command::PlayMedia(_)
+        | Command::StopMedia(_)
         | Command::Set(..) => true,
         Command::Ping | Command::Query(_) | Command::List(_) | Command::Statistics => false,
     })

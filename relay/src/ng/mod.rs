@@ -10,8 +10,8 @@
 //! it, so it is heard only from the addresses in [`Config::allow`]; over UDP those can be forged, which is why the default
 //! is loopback alone.
 //!
-//! **Left out**: ICE with other parties than those of DTLS is stripped, nothing is transcoded, and of what could be played there are
-//! digits alone. What asks for more is refused in words (`play media`), or named in the answer's `warning` and the call goes on.
+//! **Left out**: ICE with other parties than those of DTLS is stripped, nothing that parties send is transcoded, and what is played is
+//! G.711. What asks for more is refused in words (`publish`), or named in the answer's `warning` and the call goes on.
 
 pub mod bencode;
 mod calls;
@@ -24,13 +24,16 @@ pub mod flags;
 mod gather;
 pub mod json;
 mod keying;
+mod playing;
+pub use playing::Files;
 mod report;
 mod restate;
 pub mod stream;
 pub mod value;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -40,12 +43,11 @@ use proto::event::{CallEnded, EndedBy, Event, Release, Side};
 use proto::node::{Flow, Output, Ticket, Transport};
 use proto::tables::Latch;
 
-use self::calls::{Call, Calls, Said};
+use self::calls::{Call, Calls};
 use self::command::{Command, Envelope, Switch, Target, error, seal};
 use self::cookies::{Asker, Cookies};
 use self::value::{Dict, Value};
 use crate::describe::Not;
-use crate::insert::{Digit, NO_MEDIA};
 use crate::relay::Relay;
 
 /// The ng face of a lane.
@@ -57,12 +59,14 @@ pub struct Config {
     pub allow: Vec<Cidr>,
     /// Whom a leg accepts first.
     pub latch: Latch,
+    /// Where files that may be played are read; `None`: nowhere.
+    pub media: Option<Arc<dyn Files>>,
 }
 
 impl Default for Config {
     fn default() -> Config {
         let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse().ok());
-        Config { listen: Vec::new(), allow: loopback.collect(), latch: Latch::Strict }
+        Config { listen: Vec::new(), allow: loopback.collect(), latch: Latch::Strict, media: None }
     }
 }
 
@@ -89,6 +93,8 @@ pub(crate) struct Ng {
     pub(crate) by_command: [u64; COMMANDS.len()],
     cookies: Cookies,
     waiting: VecDeque<Waiting>,
+    /// Commands that wait for a file.
+    reading: Vec<playing::Reading>,
     /// Sessions whose deletion was put off.
     deletions: BTreeSet<(Instant, u64)>,
     /// Words that were told of once.
@@ -175,6 +181,9 @@ impl Relay {
             waiting.flow = flow;
             return;
         }
+        if self.reads_first(now, flow, &asker, envelope, bytes) {
+            return;
+        }
         if self.asks_all_lanes(envelope) {
             return self.begin_round(flow, bytes.clone());
         }
@@ -230,6 +239,8 @@ impl Relay {
             Command::Statistics => Ok(self.statistics(now)),
             Command::Set(target, switch, on) => self.switch(&target, switch, on),
             Command::PlayDtmf(target, digit) => self.play_dtmf(now, &target, digit),
+            Command::PlayMedia(play) => self.play_media(now, &play),
+            Command::StopMedia(target) => self.stop_media(&target),
         }
     }
 
@@ -308,33 +319,6 @@ impl Relay {
         Ok(ok())
     }
 
-    /// Digits in a party's place, to whoever hears it.
-    fn play_dtmf(&mut self, now: Instant, target: &Target, digit: Digit) -> Answer {
-        if target.from.is_none() && target.label.is_none() && !target.all {
-            return Err(Refused::Error("No participant party specified"));
-        }
-        for (session, side) in self.parties(target)? {
-            for speaker in side.map_or(vec![Side::Caller, Side::Callee], |side| vec![side]) {
-                self.play_to(now, session, speaker.other(), digit).map_err(Refused::Error)?;
-            }
-        }
-        Ok(ok())
-    }
-
-    /// To the first of a party's audio streams.
-    fn play_to(&mut self, now: Instant, id: Session, side: Side, digit: Digit) -> Result<(), &'static str> {
-        let audio = |said: &Said| &*said.media == "audio";
-        let said = self.ng.calls.said(id, side).unwrap_or_default();
-        let at = said.iter().position(audio).ok_or(NO_MEDIA)?;
-        let encrypted = said[at].protocol.contains("SAVP");
-        let stream = self.sessions.get(&id.0).and_then(|session| session.streams.get(at).copied().flatten());
-        let leg = stream.ok_or(NO_MEDIA)?.legs[crate::session::index(side)];
-        if encrypted && self.keys_of(leg).is_none() {
-            return Err("Media passes under the parties' own keys: nothing can be said in between");
-        }
-        self.say(now, leg, digit)
-    }
-
     /// The sessions and parties a command is about; without a party: both.
     #[allow(clippy::type_complexity)]
     fn parties(&self, target: &Target) -> Result<Vec<(Session, Option<Side>)>, Refused> {
@@ -344,7 +328,7 @@ impl Relay {
         let legs: Vec<(Session, Option<Side>)> = call
             .meant(about)
             .into_iter()
-            .map(|at| {
+            .filter_map(|at| {
                 let dialog = &call.dialogs[at];
                 let by_label = |label: &str| {
                     let named = |side: &Side| {
@@ -353,7 +337,15 @@ impl Relay {
                     [Side::Caller, Side::Callee].into_iter().find(named)
                 };
                 let tag = about.from.as_deref().and_then(|tag| dialog.side(tag));
-                (dialog.session, about.label.as_deref().and_then(by_label).or(tag))
+                let by_address = |ip: IpAddr| {
+                    [Side::Caller, Side::Callee]
+                        .into_iter()
+                        .find(|side| self.is_described_at(dialog.session, *side, ip))
+                };
+                let is_named = about.label.is_some() || about.address.is_some();
+                let side =
+                    about.label.as_deref().and_then(by_label).or(about.address.and_then(by_address)).or(tag);
+                (side.is_some() || !is_named).then_some((dialog.session, side))
             })
             .collect();
         if legs.is_empty() {
@@ -364,8 +356,19 @@ impl Relay {
 }
 
 /// What `list`, `statistics` and logs call the commands.
-pub(crate) const COMMANDS: [&str; 9] =
-    ["ping", "offer", "answer", "delete", "query", "list", "statistics", "switch", "playdtmf"];
+pub(crate) const COMMANDS: [&str; 11] = [
+    "ping",
+    "offer",
+    "answer",
+    "delete",
+    "query",
+    "list",
+    "statistics",
+    "switch",
+    "playdtmf",
+    "playmedia",
+    "stopmedia",
+];
 
 impl Command {
     fn number(&self) -> usize {
@@ -379,7 +382,20 @@ impl Command {
             Command::Statistics => 6,
             Command::Set(..) => 7,
             Command::PlayDtmf(..) => 8,
+            Command::PlayMedia(_) => 9,
+            Command::StopMedia(_) => 10,
         }
+    }
+}
+
+impl Relay {
+    /// Whether a party's SDP wants media there.
+    fn is_described_at(&self, session: Session, side: Side, ip: IpAddr) -> bool {
+        let streams = self.sessions.get(&session.0).into_iter().flat_map(|session| session.streams());
+        streams.map(|stream| stream.legs[crate::session::index(side)]).any(|leg| {
+            let leg = self.legs.get(leg as usize);
+            leg.and_then(|leg| leg.media.signalled).is_some_and(|signalled| signalled.ip() == ip)
+        })
     }
 }
 

@@ -7,6 +7,8 @@
     reason = "each test file uses its own part; one Instant to count from"
 )]
 
+pub mod played;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

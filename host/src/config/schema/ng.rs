@@ -1,5 +1,7 @@
 //! Where rtpengine's protocol is spoken; the short ways to write it.
 
+use std::path::PathBuf;
+
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +18,14 @@ pub struct Ng {
     pub allow: Vec<Cidr>,
     /// Whom a leg accepts first.
     pub latch: Latch,
+    /// The folder of what `play media` may play; none: nothing but what is in the command.
+    pub media: Option<PathBuf>,
 }
 
 impl Ng {
     fn at(listen: Vec<SipAddress>) -> Ng {
         let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse().ok());
-        Ng { listen, allow: loopback.collect(), latch: Latch::Strict }
+        Ng { listen, allow: loopback.collect(), latch: Latch::Strict, media: None }
     }
 }
 
@@ -33,6 +37,7 @@ struct NgInFull {
     allow: Option<OneOrMore<Cidr>>,
     #[serde(default)]
     latch: Latch,
+    media: Option<PathBuf>,
 }
 
 impl<'de> Deserialize<'de> for Ng {
@@ -57,7 +62,7 @@ impl<'de> Deserialize<'de> for Ng {
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Ng, A::Error> {
                 let full = NgInFull::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                let ng = Ng { latch: full.latch, ..Ng::at(full.listen.0) };
+                let ng = Ng { latch: full.latch, media: full.media, ..Ng::at(full.listen.0) };
                 Ok(Ng { allow: full.allow.map_or(ng.allow, |allow| allow.0), ..ng })
             }
         }
