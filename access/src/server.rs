@@ -288,7 +288,8 @@ impl Access {
             .seal(&*device.session.key);
         if moved {
             self.channels.left(before);
-            self.tell_registered(&self.accounts.name(own).to_owned(), flow, Registration::Refreshed);
+            let aor = self.accounts.name(own).to_owned();
+            self.tell_registered(&aor, flow, Registration::Refreshed);
             self.announce(now, own);
         }
         Some((flow.local, flow.remote, answer))

@@ -122,7 +122,7 @@ fn media_told(cast: &Cast, from: NodeId, to: NodeId, title: &str) -> Vec<SocketA
         e.from == from && e.receiver() == Some(to) && e.title().is_some_and(|t| t.starts_with(title))
     };
     let told = cast.world.packets().iter().filter(fits).filter_map(Entry::sip);
-    let media = |m: Message| Some(Sdp::parse(m.sdp()?.1).ok()?.media.first()?.address()?);
+    let media = |m: Message| Sdp::parse(m.sdp()?.1).ok()?.media.first()?.address();
     let mut told: Vec<SocketAddr> = told.filter_map(media).collect();
     told.dedup();
     told

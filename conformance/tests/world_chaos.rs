@@ -95,7 +95,7 @@ fn outcome(seed: u64) -> Outcome {
     println!("seed {seed}");
     let mut dice = dice(seed);
     let mut cast = plot(seed, &mut dice).begin();
-    if seed % 4 == 0 {
+    if seed.is_multiple_of(4) {
         cast.add_mobile(answer(&mut dice));
     }
     let told = catch_unwind(AssertUnwindSafe(|| tell(&mut cast, &mut dice)));
@@ -133,7 +133,14 @@ fn plot(seed: u64, dice: &mut Dice) -> Plot {
     let sites = [site(), site()];
     bob.until_ms = PATIENCE_MS;
     let alice = Script { until_ms: PATIENCE_MS, ..script(alice) };
-    Plot { seed, sites, alice, bob, relay_sessions: if seed % 7 == 0 { 0 } else { 10 }, ..Plot::default() }
+    Plot {
+        seed,
+        sites,
+        alice,
+        bob,
+        relay_sessions: if seed.is_multiple_of(7) { 0 } else { 10 },
+        ..Plot::default()
+    }
 }
 
 fn answer(dice: &mut Dice) -> Answer {

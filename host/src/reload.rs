@@ -53,7 +53,7 @@ fn services(running: &File, wanted: &mut File) -> Vec<String> {
 }
 
 fn comes_or_goes<T: Clone>(name: &str, running: &Option<T>, wanted: &mut Option<T>) -> Option<String> {
-    let words = match (&*running, &*wanted) {
+    let words = match (running, &*wanted) {
         (Some(_), None) => format!("`{name}` is gone from the file: it runs on until the next start"),
         (None, Some(_)) => format!("`{name}` is new: it starts with the next start"),
         _ => return None,

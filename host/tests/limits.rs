@@ -48,7 +48,7 @@ fn media_ports_that_others_have_are_a_warning_and_all_of_them_an_error() {
     let (first, second) = loop {
         let first = UdpSocket::bind("127.0.0.1:0").unwrap();
         let number = first.local_addr().unwrap().port();
-        if number % 2 == 0
+        if number.is_multiple_of(2)
             && let Ok(second) = UdpSocket::bind(("127.0.0.1", number + 1))
         {
             break (first, second);

@@ -453,7 +453,7 @@ fn a_port_somebody_else_has_is_one_clear_error() {
     let taken = peer();
     let text = format!("listeners: [{{ address: \"udp:{}\" }}]\nproxy: {{}}\n", taken.local_addr().unwrap());
     let settings = Settings::from_text(Path::new("test.yaml"), &text).unwrap();
-    let error = Server::start(&settings).err().expect("the port is taken");
+    let error = Server::start(&settings).expect_err("the port is taken");
     assert!(error.what.contains(&taken.local_addr().unwrap().to_string()), "{error}");
     assert!(error.what.contains("has it"), "{error}");
 }

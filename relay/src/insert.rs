@@ -205,35 +205,15 @@ impl Relay {
         let newest = leg.tracks.latest().and_then(|track| Some((track, track.newest()?)));
         let rate = newest.and_then(|(track, _)| track.clock()).unwrap_or(USUAL);
         let usable = leg.clocks.event_type(Some(rate)).map_or(USUAL, |(_, rate)| rate).max(BEATS);
-        match newest {
-            Some((track, (sequence, timestamp))) => {
-                let (ssrc, at) = (track.ssrc, track.heard);
-                Stream {
-                    ssrc,
-                    rate: usable,
-                    sequence,
-                    timestamp,
-                    at,
-                    shift: (0, 0),
-                    joins: None,
-                    floor: None,
-                }
-            }
+        let (ssrc, sequence, timestamp, at) = match newest {
+            Some((track, (sequence, timestamp))) => (track.ssrc, sequence, timestamp, track.heard),
             None => {
                 let drawn = self.dice.u64();
-                let (ssrc, sequence, timestamp) = (drawn as u32, (drawn >> 32) as u16, (drawn >> 16) as u32);
-                Stream {
-                    ssrc,
-                    rate: usable,
-                    sequence,
-                    timestamp,
-                    at: now,
-                    shift: (0, 0),
-                    joins: None,
-                    floor: None,
-                }
+                (drawn as u32, (drawn >> 32) as u16, (drawn >> 16) as u32, now)
             }
-        }
+        };
+        let (shift, joins, floor) = ((0, 0), None, None);
+        Stream { ssrc, rate: usable, sequence, timestamp, at, shift, joins, floor }
     }
 
     pub(crate) fn stop_saying(&mut self, at: u32) {

@@ -63,23 +63,25 @@ pub(crate) struct Rack {
 impl Rack {
     /// Every port of a range is closed, and to be lent.
     pub(crate) fn new(bind: IpAddr, range: RangeInclusive<u16>) -> Rack {
+        Rack::lending(bind, range, false)
+    }
+
+    /// The same, of ports that are lent one by one.
+    pub(crate) fn of_single_ports(bind: IpAddr, range: RangeInclusive<u16>) -> Rack {
+        Rack::lending(bind, range, true)
+    }
+
+    fn lending(bind: IpAddr, range: RangeInclusive<u16>, single: bool) -> Rack {
         let mut rack = Rack {
             bind,
             lent: 0..0,
-            single: false,
+            single,
             base: 0,
             pairs: Vec::new(),
             shelves: Default::default(),
             opening: 0,
             leased: 0,
         };
-        rack.lend_within(Some(range));
-        rack
-    }
-
-    /// The same, of ports that are lent one by one.
-    pub(crate) fn of_single_ports(bind: IpAddr, range: RangeInclusive<u16>) -> Rack {
-        let mut rack = Rack { single: true, ..Rack::new(bind, 1..=0) };
         rack.lend_within(Some(range));
         rack
     }
@@ -266,7 +268,7 @@ impl Shelf {
 /// The whole pairs of a range of ports.
 fn pairs_of(range: RangeInclusive<u16>) -> Range<u16> {
     let first = range.start().div_ceil(2);
-    let end = (u32::from(*range.end()) + 1) / 2;
+    let end = u32::from(*range.end()).div_ceil(2);
     first..(end as u16).max(first)
 }
 

@@ -1,5 +1,6 @@
 //! Latching between address families: the same rules hold from IPv4 to IPv4, 4 to 6, 6 to 4 and 6 to 6, each on both sides
 //! of its bound. And a million bad packets, which a call does not notice.
+#![allow(clippy::disallowed_methods)]
 
 mod rig;
 

@@ -61,7 +61,7 @@ impl Plays for Played {
 /// Which 20 ms of the tune this is; A itself says another byte.
 fn part(heard: &Heard) -> Option<u8> {
     let byte = heard.payload[0];
-    (byte != 0xd5 && heard.payload.iter().all(|other| *other == byte)).then(|| byte & 0x7f)
+    (byte != 0xd5 && heard.payload.iter().all(|other| *other == byte)).then_some(byte & 0x7f)
 }
 
 fn parts(heard: &[Heard]) -> Vec<u8> {

@@ -139,7 +139,9 @@ fn overload_begins_with_a_refusal_and_ends_two_seconds_after_the_last() {
     let mut scene = Scene::new();
     scene.arrive("INVITE", 1);
     scene.pass(300);
-    (2..5).for_each(|call| drop(scene.arrive("INVITE", call)));
+    for call in 2..5 {
+        scene.arrive("INVITE", call);
+    }
     assert_eq!(scene.lobby.turn(scene.now), Some(Turn { begins: true, refused: 0 }));
     scene.pass(1999);
     assert_eq!(scene.lobby.turn(scene.now), None);
@@ -183,8 +185,12 @@ fn at_an_access_server_logins_wait_and_whoever_is_logged_in_does_not() {
 #[test]
 fn of_four_turns_three_are_for_logins_that_bring_their_proof() {
     let mut scene = Scene { lobby: Lobby::new(7, Before::Access), ..Scene::new() };
-    (0..3).for_each(|call| drop(login(&mut scene.lobby, scene.now, call, "")));
-    (10..14).for_each(|call| drop(login(&mut scene.lobby, scene.now, call, PROOF)));
+    for call in 0..3 {
+        login(&mut scene.lobby, scene.now, call, "");
+    }
+    for call in 10..14 {
+        login(&mut scene.lobby, scene.now, call, PROOF);
+    }
     let served: Vec<u32> = std::iter::from_fn(|| scene.next()).collect();
     assert_eq!(served, [0, 10, 11, 12, 1, 13, 2]);
 }

@@ -200,22 +200,22 @@ impl Message {
 
     /// From.
     pub fn from(&self) -> Result<NameAddr<'_>, Malformed> {
-        self.from_at().map(|at| at.over(self))
+        self.address_in_from().map(|at| at.over(self))
     }
 
     /// To.
     pub fn to(&self) -> Result<NameAddr<'_>, Malformed> {
-        self.to_at().map(|at| at.over(self))
+        self.address_in_to().map(|at| at.over(self))
     }
 
     /// From tag; "" if there is none.
     pub fn from_tag(&self) -> &str {
-        self.from_at().map_or("", |at| at.tag(self))
+        self.address_in_from().map_or("", |at| at.tag(self))
     }
 
     /// To tag; "" if there is none.
     pub fn to_tag(&self) -> &str {
-        self.to_at().map_or("", |at| at.tag(self))
+        self.address_in_to().map_or("", |at| at.tag(self))
     }
 
     /// Contacts; `*` comes as an error of its own in [`Message::contact_star`].
@@ -280,11 +280,11 @@ impl Message {
         &self.bytes[line.value as usize..line.value_end as usize]
     }
 
-    fn from_at(&self) -> Result<AddressAt, Malformed> {
+    fn address_in_from(&self) -> Result<AddressAt, Malformed> {
         *self.index.reads.from.get_or_init(|| self.read_address(Name::From, "From is missing"))
     }
 
-    fn to_at(&self) -> Result<AddressAt, Malformed> {
+    fn address_in_to(&self) -> Result<AddressAt, Malformed> {
         *self.index.reads.to.get_or_init(|| self.read_address(Name::To, "To is missing"))
     }
 

@@ -368,10 +368,11 @@ impl Visit<'_> {
 /// One flow of a device is told by `+sip.instance` and `reg-id` when both have them (RFC 5626 §6), else by its Contact
 /// (RFC 3261 §10.3 step 7, comparison by §19.1.4).
 fn is_same_device(a: &Binding, b: &Binding) -> bool {
-    if let (Some(instance), Some(reg_id)) = (&a.instance, a.reg_id) {
-        if b.reg_id.is_some() && b.instance.is_some() {
-            return b.instance.as_ref() == Some(instance) && b.reg_id == Some(reg_id);
-        }
+    if let (Some(instance), Some(reg_id)) = (&a.instance, a.reg_id)
+        && b.reg_id.is_some()
+        && b.instance.is_some()
+    {
+        return b.instance.as_ref() == Some(instance) && b.reg_id == Some(reg_id);
     }
     match (Uri::parse(&a.contact), Uri::parse(&b.contact)) {
         (Ok(a), Ok(b)) => a.is_equivalent(&b),

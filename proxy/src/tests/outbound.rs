@@ -65,7 +65,7 @@ fn invites(sent: &[Sent]) -> Vec<&Sent> {
     sent.iter().filter(|sent| sent.message.method() == Method::Invite && sent.message.is_request()).collect()
 }
 
-fn values<'m>(message: &'m Message, name: Name) -> Vec<&'m str> {
+fn values(message: &Message, name: Name) -> Vec<&str> {
     message.values(name).collect()
 }
 
