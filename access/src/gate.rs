@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::digest::{self, Algorithm, NonceCheck, Nonces};
+use proto::digest::{self, Algorithm, Credentials, NonceCheck, Nonces};
 use proto::shield::{Deed, Outcome, What};
-use proto::sip::{Auth, Builder, Message, Name, reply};
+use proto::sip::{Builder, Message, Name, reply};
 use proto::tables::{Secret, Tables, User};
 
 /// What a request proved.
@@ -22,35 +22,6 @@ pub(crate) enum Verdict {
 pub(crate) struct Gate {
     nonces: Nonces,
     realm: String,
-}
-
-/// What is looked at of credentials, read in one walk.
-#[derive(Clone, Copy, Debug, Default)]
-struct Credentials<'a> {
-    username: Option<&'a str>,
-    algorithm: Option<&'a str>,
-    nonce: &'a str,
-    count: Option<u32>,
-}
-
-impl<'a> Credentials<'a> {
-    /// Of a parameter that is there twice the first counts, as everywhere.
-    fn read(text: &'a str) -> Credentials<'a> {
-        let mut read = Credentials::default();
-        for (name, value) in Auth(text).params() {
-            let is = |other| name.eq_ignore_ascii_case(other);
-            if is("username") {
-                read.username.get_or_insert(value);
-            } else if is("algorithm") {
-                read.algorithm.get_or_insert(value);
-            } else if is("nonce") && read.nonce.is_empty() {
-                read.nonce = value;
-            } else if is("nc") && read.count.is_none() {
-                read.count = u32::from_str_radix(value, 16).ok();
-            }
-        }
-        read
-    }
 }
 
 /// When and from where.
@@ -73,27 +44,26 @@ impl Gate {
         to_tag: &str,
         tables: &mut dyn Tables,
     ) -> Verdict {
-        let Some(text) = self.credentials(request) else {
+        let Some(credentials) = self.credentials(request) else {
             return match judge(visit, "", false, What::Asks, tables) {
                 true => self.challenge(visit, request, to_tag, false),
                 false => Verdict::Silence,
             };
         };
-        let credentials = Credentials::read(text);
         let name = credentials.username.unwrap_or_default();
         let user = credentials.username.and_then(|name| tables.user(name));
         let nobody = Secret::Password(String::new());
         let secret = user.as_ref().map_or(&nobody, |user| &user.secret);
         let covered = digest::Request { method: request.method().as_str(), body: request.body() };
         let strong = Algorithm::from_name(credentials.algorithm) == Some(Algorithm::Sha256);
-        let proven = digest::verify(text, secret, covered) && strong;
+        let proven = credentials.prove(secret, covered) && strong;
         match user.filter(|_| proven) {
-            Some(user) if self.is_fresh(visit, credentials, tables) => {
+            Some(user) if self.is_fresh(visit, &credentials, tables) => {
                 judge(visit, name, true, What::Proves, tables);
                 Verdict::Proven(user)
             }
             Some(_) => self.challenge(visit, request, to_tag, true),
-            None if judge(visit, name, self.is_ours(visit, credentials), What::Fails, tables) => {
+            None if judge(visit, name, self.is_ours(visit, &credentials), What::Fails, tables) => {
                 self.challenge(visit, request, to_tag, false)
             }
             None => Verdict::Silence,
@@ -101,24 +71,24 @@ impl Gate {
     }
 
     /// Whether the nonce is one of ours for this source: then it surely came from there.
-    fn is_ours(&self, visit: Visit, credentials: Credentials<'_>) -> bool {
-        let check = self.nonces.check(visit.unix_ms, &self.realm, visit.source, credentials.nonce);
-        matches!(check, NonceCheck::Fresh(_))
+    fn is_ours(&self, visit: Visit, credentials: &Credentials<'_>) -> bool {
+        matches!(self.nonce(visit, credentials), NonceCheck::Fresh(_))
     }
 
-    fn credentials<'a>(&self, request: &'a Message) -> Option<&'a str> {
-        let mut lines = request.headers().filter(|header| header.name == Name::Authorization);
-        lines.find_map(|header| {
-            let text = std::str::from_utf8(header.value).ok()?;
-            (Auth(text).get("realm") == Some(self.realm.as_str())).then_some(text)
-        })
+    fn nonce(&self, visit: Visit, credentials: &Credentials<'_>) -> NonceCheck {
+        let nonce = credentials.nonce.unwrap_or_default();
+        self.nonces.check(visit.unix_ms, &self.realm, visit.source, nonce)
     }
 
-    fn is_fresh(&self, visit: Visit, credentials: Credentials<'_>, tables: &mut dyn Tables) -> bool {
-        match (
-            self.nonces.check(visit.unix_ms, &self.realm, visit.source, credentials.nonce),
-            credentials.count,
-        ) {
+    fn credentials<'a>(&self, request: &'a Message) -> Option<Credentials<'a>> {
+        let lines = request.headers().filter(|header| header.name == Name::Authorization);
+        let texts = lines.filter_map(|header| std::str::from_utf8(header.value).ok());
+        texts.map(Credentials::read).find(|credentials| credentials.realm == Some(&self.realm))
+    }
+
+    fn is_fresh(&self, visit: Visit, credentials: &Credentials<'_>, tables: &mut dyn Tables) -> bool {
+        let count = credentials.count.and_then(|nc| u32::from_str_radix(nc, 16).ok());
+        match (self.nonce(visit, credentials), count) {
             (NonceCheck::Fresh(id), Some(count)) => tables.use_nonce(visit.now, id, count),
             _ => false,
         }

@@ -91,28 +91,17 @@ impl Report {
 
     /// Forgets the media of an earlier call.
     pub(crate) fn begin_call(&mut self) {
-        let Report {
-            name,
-            registered,
-            flows,
-            flow_failures,
-            register_status,
-            extra_answers,
-            transfer_status,
-            replaced,
-            busy,
-            ..
-        } = std::mem::take(self);
+        let kept = std::mem::take(self);
         *self = Report {
-            name,
-            registered,
-            flows,
-            flow_failures,
-            register_status,
-            extra_answers,
-            transfer_status,
-            replaced,
-            busy,
+            name: kept.name,
+            registered: kept.registered,
+            flows: kept.flows,
+            flow_failures: kept.flow_failures,
+            register_status: kept.register_status,
+            extra_answers: kept.extra_answers,
+            transfer_status: kept.transfer_status,
+            replaced: kept.replaced,
+            busy: kept.busy,
             ..Report::default()
         };
     }

@@ -19,6 +19,7 @@ pub mod cidr;
 pub mod control;
 pub mod digest;
 pub mod event;
+pub mod g711;
 pub mod hidden;
 pub mod icmp;
 pub mod lobby;

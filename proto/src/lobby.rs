@@ -155,10 +155,9 @@ impl Lobby {
     }
 
     fn peer(&mut self, now: Instant, item: Arrival) -> Entry {
-        let brings = |name| item.message.headers().any(|header| header.name == name);
         match item.message.method() {
-            Method::Register if brings(Name::Authorization) => self.call(now, item),
-            Method::Register if !brings(Name::NodeAuth) => self.other(now, item),
+            Method::Register if item.message.has(Name::Authorization) => self.call(now, item),
+            Method::Register if !item.message.has(Name::NodeAuth) => self.other(now, item),
             _ => Entry::Now(item),
         }
     }

@@ -49,7 +49,7 @@ impl NodeKey {
 
     /// How the message stands.
     pub fn check(&self, message: &Message, unix_now: u64) -> Proof {
-        if !message.headers().any(|header| header.name == Name::NodeAuth) {
+        if !message.has(Name::NodeAuth) {
             return Proof::Absent;
         }
         let proven = message.text(Name::NodeAuth).and_then(read).is_some_and(|(time, mac)| {

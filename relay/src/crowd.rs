@@ -347,7 +347,7 @@ fn ufrag_of(packet: &Packet<'_>, bytes: &[u8]) -> Option<String> {
 }
 
 /// The stream a packet is of: an RTP packet's SSRC, or that of an RTCP packet's sender (RFC 3550 §5.1, §6.4).
-fn stream_of(packet: &Packet<'_>) -> Option<u32> {
+pub(crate) fn stream_of(packet: &Packet<'_>) -> Option<u32> {
     match packet {
         Packet::Rtp(rtp) => Some(rtp.ssrc()),
         Packet::Rtcp(bytes) => bytes.get(4..8)?.try_into().ok().map(u32::from_be_bytes),

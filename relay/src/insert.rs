@@ -17,9 +17,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use proto::node::Output;
-use proto::rtp::{Header, Packet, Rtp, classify, write};
+use proto::rtp::{Header, Packet, classify, write};
 use proto::srtp::MAX_GROWTH;
 
+use crate::crowd::stream_of;
 use crate::forward::Way;
 use crate::play::Playing;
 use crate::relay::Relay;
@@ -142,6 +143,7 @@ impl Relay {
         let leg = &mut self.legs[source as usize];
         leg.switches.set_inserting(true);
         self.changed.insert(leg.whose.session.0);
+        self.speaking.insert(at);
     }
 
     /// Whose packets a leg's party hears.
@@ -152,33 +154,37 @@ impl Relay {
 
     /// Sends what is due.
     pub(crate) fn speak(&mut self, now: Instant) {
-        let due: Vec<u32> =
-            self.inserts.iter().filter(|(_, insert)| insert.is_due(now)).map(|(at, _)| *at).collect();
-        for at in due {
+        for at in self.speaking.iter().copied().collect::<Vec<u32>>() {
             while self.inserts.get(&at).is_some_and(|insert| insert.is_due(now)) {
                 self.say_next(now, at);
+            }
+            if !self.inserts.get(&at).is_some_and(Insert::is_busy) {
+                self.speaking.remove(&at);
             }
         }
     }
 
     /// When that is.
     pub(crate) fn speaks_at(&self) -> Option<Instant> {
-        let busy = self.inserts.values().filter(|insert| insert.is_busy());
-        busy.map(|insert| insert.next).min()
+        let speaking = self.speaking.iter().filter_map(|at| self.inserts.get(at));
+        speaking.filter(|insert| insert.is_busy()).map(|insert| insert.next).min()
     }
 
     fn say_next(&mut self, now: Instant, at: u32) {
         let Some(source) = self.source_of(at) else { return self.stop_saying(at) };
         // Where the stream stands is known once what a path below carried of it has been counted.
-        let below = self.is_carried_below(source);
-        let found = self.found(now, source);
+        let is_known = self.inserts.get(&at).is_some_and(|insert| insert.stream.is_some());
+        let found = match is_known || self.is_carried_below(source) {
+            true => None,
+            false => Some(self.found(now, source)),
+        };
         let events = |rate| self.legs[source as usize].clocks.event_type(Some(rate));
         let Some(insert) = self.inserts.get_mut(&at) else { return };
-        if insert.stream.is_none() && below {
+        insert.stream = insert.stream.or(found);
+        let Some(stream) = &mut insert.stream else {
             insert.next = now + BEAT;
             return;
-        }
-        let stream = insert.stream.get_or_insert(found);
+        };
         let saying = match insert.saying {
             Some(saying) => saying,
             None => {
@@ -250,7 +256,10 @@ impl Relay {
                 bytes[2..4].copy_from_slice(&sequence.to_be_bytes());
                 bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
             }
-            Packet::Rtcp(_) => insert.fit_report(bytes),
+            packet @ Packet::Rtcp(_) => {
+                let sender = stream_of(&packet);
+                insert.fit_report(sender, bytes);
+            }
             _ => {}
         }
         if insert.is_over() {
@@ -359,9 +368,9 @@ impl Insert {
     }
 
     /// A sender report names a moment in the source's own clock (RFC 3550 §6.4.1).
-    fn fit_report(&self, bytes: &mut [u8]) {
+    fn fit_report(&self, sender: Option<u32>, bytes: &mut [u8]) {
         let Some(stream) = self.stream.filter(|stream| stream.shift.1 != 0) else { return };
-        if bytes.len() >= 20 && bytes[1] == SENDER_REPORT && Rtp(bytes).timestamp() == stream.ssrc {
+        if bytes.len() >= 20 && bytes[1] == SENDER_REPORT && sender == Some(stream.ssrc) {
             let named = u32::from_be_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
             bytes[16..20].copy_from_slice(&named.wrapping_add(stream.shift.1).to_be_bytes());
         }

@@ -36,7 +36,6 @@ mod describe;
 pub mod dtls;
 mod ended;
 mod forward;
-pub mod g711;
 mod ice;
 mod insert;
 mod kept;

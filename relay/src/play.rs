@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use proto::g711::{Law, RATE};
 use proto::rtp::{Header, write};
 
-use crate::g711::{Law, RATE};
 use crate::insert::{BEAT, BEATS, Insert};
 use crate::relay::Relay;
 use crate::tune::Tune;

@@ -63,6 +63,8 @@ pub struct Relay {
     pub(crate) turns: u64,
     /// What is said to legs' parties in the other party's place, by leg.
     pub(crate) inserts: BTreeMap<u32, Insert>,
+    /// Those of them to whom something is yet to be said; the others only have their numbers shifted.
+    pub(crate) speaking: BTreeSet<u32>,
     /// Sessions yet to begin that are to be recorded.
     pub(crate) record_next: usize,
 }
@@ -109,6 +111,7 @@ impl Relay {
             ng: Ng::default(),
             record_next: 0,
             inserts: BTreeMap::new(),
+            speaking: BTreeSet::new(),
             changed: BTreeSet::new(),
             restoring: Restoring::default(),
             offloads: Offloads::default(),

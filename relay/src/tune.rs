@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::g711::{Law, RATE};
+use proto::g711::{Law, RATE};
 
 /// Sound, in samples of 16 bits. A clone is the same sound.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@ mod rig;
 
 use proto::node::Input;
 use proto::offload::{Carried, Offload};
-use relay::Config;
 use rig::played::*;
 use rig::*;
 
@@ -130,22 +129,9 @@ fn a_call_that_ends_in_mid_digit_leaves_nothing() {
 
 #[test]
 fn a_stream_that_the_kernel_carries_comes_back_first_and_goes_down_again_afterwards() {
-    let mut played = Played::begin(Config { offload: true, ..ng_config() }, EVENTS);
-    played.rig.packet(B, played.for_b, &rtp(0xb, 0));
-    played.rig.sent.clear();
-    let rule = played.hand_down();
-    played.heard();
-    // The kernel carries 30 more, and nobody has counted them yet.
-    played.rig.pass(600 * MS);
-    played.rig.offloads.clear();
+    let (mut played, rule) = Played::carried_below();
     played.play("3");
-    assert!(
-        played
-            .rig
-            .offloads
-            .iter()
-            .any(|offload| matches!(offload, Offload::End(socket) if *socket == rule.socket))
-    );
+    assert!(played.has_taken_back(&rule));
     assert_eq!(played.heard(), [], "its number is not known yet");
     let mut progress = rule.progress;
     progress.highest += 30;

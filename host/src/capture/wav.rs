@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use proto::g711::Law;
 use proto::rtp::{Packet, Rtp, classify};
-
-use relay::g711::Law;
 
 use super::pcapng;
 

@@ -27,7 +27,8 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-const NEEDS_CHAIN: &str = "name a PEM file with the certificate first and its issuers after it (fullchain.pem); `postern certificate` makes one to try TLS out";
+const NEEDS_CHAIN: &str = "name a PEM file with the certificate first and its issuers after it (fullchain.pem); \
+    `postern certificate` makes one to try TLS out";
 const NEEDS_KEY: &str = "name a PEM file with the private key of that certificate, not encrypted";
 const NEEDS_AUTHORITIES: &str = "name a PEM file with the certificates of the authorities";
 

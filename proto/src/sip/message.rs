@@ -1,5 +1,6 @@
 //! One SIP message: the bytes as they came, and an index of where things are.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -151,16 +152,8 @@ impl Message {
     /// Every value of a header whose values are comma-separated (RFC 3261 §7.3.1), over all its lines, in order.
     /// Lines that are not UTF-8 are left out.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
-        let mut lines = self.lines(name).filter_map(|line| self.line_text(line));
-        let mut of_line = lex::list("");
-        std::iter::from_fn(move || {
-            loop {
-                match of_line.next() {
-                    None => of_line = lex::list(lines.next()?),
-                    value => return value,
-                }
-            }
-        })
+        list_values(self.lines(name).filter_map(|line| self.line_text(line)).map(Ok::<_, Infallible>))
+            .filter_map(Result::ok)
     }
 
     /// Whether a comma-separated header lists this token (any case): `has_token(Name::Supported, "timer")`.
@@ -296,19 +289,7 @@ impl Message {
 
     /// List values over all lines; a line that cannot be read is an error in its place.
     fn addresses(&self, name: Name) -> impl Iterator<Item = Result<&str, Malformed>> {
-        let mut lines = self.lines(name).map(|line| self.readable(line));
-        let mut of_line = lex::list("");
-        std::iter::from_fn(move || {
-            loop {
-                match (of_line.next(), &mut of_line) {
-                    (Some(value), _) => return Some(Ok(value)),
-                    (None, of_line) => match lines.next()? {
-                        Ok(text) => *of_line = lex::list(text),
-                        Err(bad) => return Some(Err(bad)),
-                    },
-                }
-            }
-        })
+        list_values(self.lines(name).map(|line| self.readable(line)))
     }
 
     /// A piece of the head as text, when it is.
@@ -329,6 +310,24 @@ impl Message {
     fn str(&self, from: u32, to: u32) -> &str {
         self.text_of(from as usize..to as usize).unwrap_or("")
     }
+}
+
+/// The comma-separated values of some texts, one after the other; an error stands in its text's place.
+fn list_values<'a, E>(
+    mut texts: impl Iterator<Item = Result<&'a str, E>>,
+) -> impl Iterator<Item = Result<&'a str, E>> {
+    let mut values = lex::list("");
+    std::iter::from_fn(move || {
+        loop {
+            match values.next() {
+                Some(value) => return Some(Ok(value)),
+                None => match texts.next()? {
+                    Ok(text) => values = lex::list(text),
+                    Err(bad) => return Some(Err(bad)),
+                },
+            }
+        }
+    })
 }
 
 #[cfg(test)]

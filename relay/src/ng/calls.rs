@@ -141,6 +141,12 @@ impl Dialog {
         [Side::Caller, Side::Callee].into_iter().find(|side| has(*side))
     }
 
+    /// Which party has this label.
+    pub(crate) fn labelled(&self, label: &str) -> Option<Side> {
+        let has = |side: Side| self.ends[index(side)].label.as_deref() == Some(label);
+        [Side::Caller, Side::Callee].into_iter().find(|side| has(*side))
+    }
+
     fn joins(&self, one: &str, other: &str) -> bool {
         self.side(one).is_some_and(|side| self.ends[index(side.other())].tag.as_deref() == Some(other))
     }

@@ -43,12 +43,13 @@ use proto::event::{CallEnded, EndedBy, Event, Release, Side};
 use proto::node::{Flow, Output, Ticket, Transport};
 use proto::tables::Latch;
 
-use self::calls::{Call, Calls};
+use self::calls::{Call, Calls, Dialog};
 use self::command::{Command, Envelope, Switch, Target, error, seal};
 use self::cookies::{Asker, Cookies};
 use self::value::{Dict, Value};
 use crate::describe::Not;
 use crate::relay::Relay;
+use crate::session::index;
 
 /// The ng face of a lane.
 #[derive(Clone, Debug)]
@@ -320,40 +321,42 @@ impl Relay {
     }
 
     /// The sessions and parties a command is about; without a party: both.
-    #[allow(clippy::type_complexity)]
-    fn parties(&self, target: &Target) -> Result<Vec<(Session, Option<Side>)>, Refused> {
+    fn parties(&self, target: &Target) -> Result<Vec<Named>, Refused> {
         let call = self.ng.calls.by_id.get(&target.call).ok_or(Refused::Error("Unknown call-ID"))?;
         let whole = Target { call: target.call.clone(), ..Target::default() };
         let about = if target.all { &whole } else { target };
-        let legs: Vec<(Session, Option<Side>)> = call
-            .meant(about)
-            .into_iter()
-            .filter_map(|at| {
-                let dialog = &call.dialogs[at];
-                let by_label = |label: &str| {
-                    let named = |side: &Side| {
-                        dialog.ends[crate::session::index(*side)].label.as_deref() == Some(label)
-                    };
-                    [Side::Caller, Side::Callee].into_iter().find(named)
-                };
-                let tag = about.from.as_deref().and_then(|tag| dialog.side(tag));
-                let by_address = |ip: IpAddr| {
-                    [Side::Caller, Side::Callee]
-                        .into_iter()
-                        .find(|side| self.is_described_at(dialog.session, *side, ip))
-                };
-                let is_named = about.label.is_some() || about.address.is_some();
-                let side =
-                    about.label.as_deref().and_then(by_label).or(about.address.and_then(by_address)).or(tag);
-                (side.is_some() || !is_named).then_some((dialog.session, side))
-            })
-            .collect();
+        let dialogs = call.meant(about).into_iter().map(|at| &call.dialogs[at]);
+        let legs: Vec<Named> = dialogs.filter_map(|dialog| self.named_in(dialog, about)).collect();
         if legs.is_empty() {
             return Err(Refused::Error(NOT_FOUND));
         }
         Ok(legs)
     }
+
+    /// The party of a dialog that is named by label, by address or by tag; both when no name is given that is to be met.
+    fn named_in(&self, dialog: &Dialog, about: &Target) -> Option<Named> {
+        let by_label = about.label.as_deref().and_then(|label| dialog.labelled(label));
+        let by_address = || about.address.and_then(|ip| self.described_at(dialog.session, ip));
+        let by_tag = || about.from.as_deref().and_then(|tag| dialog.side(tag));
+        let side = by_label.or_else(by_address).or_else(by_tag);
+        let must_be_met = about.label.is_some() || about.address.is_some();
+        (side.is_some() || !must_be_met).then_some((dialog.session, side))
+    }
+
+    /// The party whose SDP wants media there.
+    fn described_at(&self, session: Session, ip: IpAddr) -> Option<Side> {
+        let session = self.sessions.get(&session.0)?;
+        let wants = |leg: u32| {
+            let leg = self.legs.get(leg as usize);
+            leg.and_then(|leg| leg.media.signalled).is_some_and(|signalled| signalled.ip() == ip)
+        };
+        let has = |side: &Side| session.streams().any(|stream| wants(stream.legs[index(*side)]));
+        [Side::Caller, Side::Callee].into_iter().find(has)
+    }
 }
+
+/// A session, and one of its parties or both.
+type Named = (Session, Option<Side>);
 
 /// What `list`, `statistics` and logs call the commands.
 pub(crate) const COMMANDS: [&str; 11] = [
@@ -385,17 +388,6 @@ impl Command {
             Command::PlayMedia(_) => 9,
             Command::StopMedia(_) => 10,
         }
-    }
-}
-
-impl Relay {
-    /// Whether a party's SDP wants media there.
-    fn is_described_at(&self, session: Session, side: Side, ip: IpAddr) -> bool {
-        let streams = self.sessions.get(&session.0).into_iter().flat_map(|session| session.streams());
-        streams.map(|stream| stream.legs[crate::session::index(side)]).any(|leg| {
-            let leg = self.legs.get(leg as usize);
-            leg.and_then(|leg| leg.media.signalled).is_some_and(|signalled| signalled.ip() == ip)
-        })
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proto::control::Session;
 use proto::event::Side;
+use proto::g711::{Law, RATE};
 use proto::node::{Answer as Told, Flow, Job, Output, Question, Ticket, Work};
 
 use super::calls::Said;
@@ -18,7 +19,6 @@ use super::command::{Command, Envelope, Play, Sound, Target};
 use super::cookies::Asker;
 use super::value::Value;
 use super::{Answer, Ng, Refused, ok};
-use crate::g711::{Law, RATE};
 use crate::insert::{Digit, NO_MEDIA};
 use crate::play::{Playing, Voice};
 use crate::relay::Relay;

@@ -82,8 +82,20 @@ impl Played {
         }
     }
 
+    /// A call of which the path below carries what A says: 30 packets more than anybody has counted yet.
+    pub fn carried_below() -> (Played, Rule) {
+        let mut played = Played::begin(Config { offload: true, ..ng_config() }, EVENTS);
+        played.rig.packet(B, played.for_b, &rtp(0xb, 0));
+        played.rig.sent.clear();
+        let rule = played.hand_down();
+        played.heard();
+        played.rig.pass(600 * MS);
+        played.rig.offloads.clear();
+        (played, rule)
+    }
+
     /// A talks until the path below is told to carry that.
-    pub fn hand_down(&mut self) -> Rule {
+    fn hand_down(&mut self) -> Rule {
         for n in 0..200 {
             self.talk(n, n + 1);
             let begun = self.rig.offloads.drain(..).find_map(|offload| match offload {
@@ -95,6 +107,12 @@ impl Played {
             }
         }
         panic!("it is never handed down");
+    }
+
+    /// Whether the path below was told to carry it no more.
+    pub fn has_taken_back(&self, rule: &Rule) -> bool {
+        let is_end = |offload: &Offload| matches!(offload, Offload::End(socket) if *socket == rule.socket);
+        self.rig.offloads.iter().any(is_end)
     }
 
     /// What B got since last asked.

@@ -10,7 +10,7 @@ pub enum Law {
 }
 
 /// Samples in a second.
-pub(crate) const RATE: u32 = 8000;
+pub const RATE: u32 = 8000;
 
 impl Law {
     /// What a byte means.
@@ -74,6 +74,14 @@ mod tests {
         assert_eq!(
             [0xd5, 0x55, 0xaa, 0x2a, 0xd4].map(|byte| Law::A.decode(byte)),
             [8, -8, 32256, -32256, 24]
+        );
+    }
+
+    #[test]
+    fn mu_law_is_that_of_g_711() {
+        assert_eq!(
+            [0, -1, 32_000, -32_000, 1000].map(|sample| Law::Mu.encode(sample)),
+            [0xff, 0x7f, 0x80, 0x00, 0xce]
         );
     }
 
