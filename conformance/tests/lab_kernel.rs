@@ -211,3 +211,33 @@ fn kill_9_leaves_nothing_behind_that_carries() {
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!((talk.a.count(0xb, dead), talk.b.count(0xa, dead)), (0, 0));
 }
+
+/// What the kernel knows of neighbours and routes is what packets follow.
+#[test]
+fn neighbours_and_routes_that_change_are_followed_at_once() {
+    let Some(talk) = talk("kernel-path: true") else { return };
+    if !allowed(&talk) {
+        return;
+    }
+    talk.comes_to(2);
+    assert!(talk.both_hear());
+    let change = |node: &str, words: &str| {
+        let argv: Vec<&str> = words.split(' ').collect();
+        let mut done = talk.stage.lab.spawn(node, &argv);
+        assert!(done.wait(Duration::from_secs(10)).success(), "{words}: {}", done.output());
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    change("r-office", "ip link set wan0 address 02:00:00:00:99:01");
+    assert!(talk.both_hear(), "by another Ethernet address");
+    change("sbc", "ip neigh replace 203.0.113.101 lladdr 02:00:00:00:99:02 nud permanent dev eth0");
+    let began = Instant::now();
+    assert!(!talk.both_hear());
+    let (forth, back) = (talk.b.count(0xa, began), talk.a.count(0xb, began));
+    assert!(
+        forth == 0 && back >= 40,
+        "to whom the kernel takes for a neighbour: {forth} came, {back} the other way"
+    );
+    change("sbc", "ip route replace 203.0.113.101 via 198.51.100.1 dev eth0 onlink src 198.51.100.20");
+    assert!(talk.both_hear(), "by another neighbour");
+    talk.comes_to(2);
+}

@@ -36,7 +36,7 @@ impl Key {
 #[derive(Clone, Debug)]
 pub(super) struct Flow(pub(super) [u8; FLOW]);
 
-const INTERFACE: usize = 36;
+const WAY: usize = 36;
 const SSRC: usize = 40;
 const CLOCK: usize = 44;
 const PAYLOAD_TYPE: usize = 48;
@@ -49,10 +49,11 @@ const HIGHEST: usize = 88;
 const JITTER: usize = 96;
 
 impl Flow {
-    pub(super) fn new(rule: &Rule, interface: u32) -> Flow {
+    /// `way`: the number of its way out.
+    pub(super) fn new(rule: &Rule, way: u32) -> Flow {
         let mut flow = Flow([0; FLOW]);
         flow.0[..KEY].copy_from_slice(&Key::new(rule.via, rule.to).0);
-        flow.set_u32(INTERFACE, interface);
+        flow.set_u32(WAY, way);
         flow.0[SSRC..SSRC + 4].copy_from_slice(&rule.ssrc.to_be_bytes());
         flow.set_u32(CLOCK, rule.clock.unwrap_or(0));
         flow.set_u32(PAYLOAD_TYPE, rule.payload_type.into());
@@ -60,6 +61,10 @@ impl Flow {
         flow.0[HIGHEST..HIGHEST + 8].copy_from_slice(&rule.progress.highest.to_ne_bytes());
         flow.0[JITTER..JITTER + 8].copy_from_slice(&rule.progress.jitter.to_ne_bytes());
         flow
+    }
+
+    pub(super) fn way(&self) -> u32 {
+        self.u32(WAY)
     }
 
     pub(super) fn packets(&self) -> u64 {

@@ -7,6 +7,7 @@
 // large for where it would go) is left to the stack, which hands it to the relay in user space.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -20,6 +21,7 @@
 #define DROPOUT 3000 // RFC 3550 A.1: further ahead, it is another stream
 #define IMPLAUSIBLE_US 10000000 // as in proto/src/rtp/statistics.rs
 #define HOPS 64
+#define CONFIRM_NS 1000000000 // how often the kernel is to see that a neighbour is in use
 #define SMALL 576 // what every link takes whole
 
 // IPv4 addresses stand as ::ffff:a.b.c.d. Addresses and ports as on the wire.
@@ -31,7 +33,8 @@ struct ends {
 // Written by user space once, read by it; from `packets` on the kernel counts.
 struct flow {
 	struct ends out;
-	__u32 interface, ssrc, clock, payload_type;
+	__u32 way; // in `ways`
+	__u32 ssrc, clock, payload_type;
 	__u32 burst; // most packets missing in a row
 	__u32 timestamp; // of the newest packet
 	__u32 unused;
@@ -48,6 +51,28 @@ struct {
 	__type(key, struct ends);
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+// How a packet leaves: what is known of an interface and the neighbour behind it. User space writes it, and keeps it true.
+enum how {
+	ROUTE, // the kernel looks for route and neighbour
+	NEIGHBOUR, // the next hop is known, the kernel looks for its address
+	ADDRESS, // that too
+	PEER, // the same, and it leaves by arriving at the other end of a virtual cable
+};
+
+struct way {
+	__u32 interface, how, family;
+	__u32 next_hop[4]; // IPv4: the first
+	__u8 to[6], from[6]; // Ethernet
+	__u64 confirmed; // when the kernel saw last that the neighbour is in use
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct way);
+} ways SEC(".maps");
 
 struct rtp {
 	__u8 first, second;
@@ -71,8 +96,8 @@ static __always_inline void measure(struct flow *flow, __u32 timestamp, __u64 no
 	flow->timestamp = timestamp;
 }
 
-// Whether the relay need not see this packet. Counts it if so.
-static __always_inline int is_plain(struct flow *flow, const struct rtp *rtp, __u32 bytes)
+// Whether the relay need not see this packet: the time if so, then it is counted. 0: it must.
+static __always_inline __u64 is_plain(struct flow *flow, const struct rtp *rtp, __u32 bytes)
 {
 	__u16 ahead = bpf_ntohs(rtp->sequence) - (__u16)flow->highest;
 	__u64 now;
@@ -89,7 +114,7 @@ static __always_inline int is_plain(struct flow *flow, const struct rtp *rtp, __
 	flow->heard = now;
 	__sync_fetch_and_add(&flow->packets, 1);
 	__sync_fetch_and_add(&flow->bytes, bytes);
-	return 1;
+	return now;
 }
 
 static __always_inline __u32 ports(struct ends *ends)
@@ -119,11 +144,31 @@ static __always_inline __u16 sum_of(const struct iphdr *ip)
 	return ~((sum & 0xffff) + (sum >> 16));
 }
 
-static __always_inline int is_too_large(struct __sk_buff *skb, struct flow *flow)
+static __always_inline int is_too_large(struct __sk_buff *skb, struct way *way)
 {
 	__u32 mtu = 0;
 
-	return skb->len > SMALL && bpf_check_mtu(skb, flow->interface, &mtu, 0, 0);
+	return skb->len > SMALL && bpf_check_mtu(skb, way->interface, &mtu, 0, 0);
+}
+
+// Out. Now and then by the kernel's own hands even if all is known: it asks after a neighbour that has long been silent,
+// and user space hears of what it learns.
+static __always_inline int leave(struct way *way, struct ethhdr *eth, __u64 now)
+{
+	struct bpf_redir_neigh hop = {.nh_family = way->family};
+
+	if (way->how >= ADDRESS) {
+		if (now - way->confirmed < CONFIRM_NS) {
+			__builtin_memcpy(eth->h_dest, way->to, ETH_ALEN);
+			__builtin_memcpy(eth->h_source, way->from, ETH_ALEN);
+			return way->how == PEER ? bpf_redirect_peer(way->interface, 0) : bpf_redirect(way->interface, 0);
+		}
+		way->confirmed = now;
+	}
+	if (way->how == ROUTE)
+		return bpf_redirect_neigh(way->interface, 0, 0, 0);
+	__builtin_memcpy(hop.ipv6_nh, way->next_hop, sizeof(hop.ipv6_nh));
+	return bpf_redirect_neigh(way->interface, &hop, sizeof(hop), 0);
 }
 
 static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *end)
@@ -131,13 +176,12 @@ static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *e
 	struct iphdr *ip = data + sizeof(struct ethhdr);
 	struct udphdr *udp = (void *)(ip + 1);
 	struct rtp *rtp = (void *)(udp + 1);
-	struct {
-		struct iphdr ip;
-		__u32 ports;
-	} head;
 	struct flow *flow;
-	struct ends in = {}, out;
+	struct way *way;
+	struct ends in = {};
+	struct iphdr head;
 	__u32 length;
+	__u64 now;
 
 	if ((void *)(rtp + 1) > end || ip->ihl != 5 || ip->protocol != IPPROTO_UDP || ip->frag_off & bpf_htons(FRAGMENT))
 		return GO_ON;
@@ -147,25 +191,35 @@ static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *e
 	in.from_port = udp->source;
 	in.to_port = udp->dest;
 	flow = bpf_map_lookup_elem(&flows, &in);
+	if (!flow)
+		return GO_ON;
+	way = bpf_map_lookup_elem(&ways, &flow->way);
 	length = bpf_ntohs(ip->tot_len);
-	if (!flow || bpf_ntohs(udp->len) + sizeof(*ip) != length || is_too_large(skb, flow))
+	if (!way || bpf_ntohs(udp->len) + sizeof(*ip) != length || is_too_large(skb, way))
 		return GO_ON;
-	if (!is_plain(flow, rtp, length - sizeof(*ip) - sizeof(*udp)))
+	now = is_plain(flow, rtp, length - sizeof(*ip) - sizeof(*udp));
+	if (!now)
 		return GO_ON;
-	out = flow->out;
-	head.ports = ports(&out);
-	__builtin_memcpy(&head.ip, ip, sizeof(head.ip));
-	head.ip.saddr = out.from[3];
-	head.ip.daddr = out.to[3];
-	head.ip.ttl = HOPS;
-	head.ip.tos = 0;
-	head.ip.check = 0;
-	head.ip.check = sum_of(&head.ip);
-	if (udp->check)
-		sum_anew(skb, &in, &out, sizeof(struct ethhdr) + sizeof(*ip));
-	if (bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &head, sizeof(head), 0))
-		return 2; // TC_ACT_SHOT: half rewritten
-	return bpf_redirect_neigh(flow->interface, 0, 0, 0);
+	head = *ip;
+	head.saddr = flow->out.from[3];
+	head.daddr = flow->out.to[3];
+	head.ttl = HOPS;
+	head.tos = 0;
+	head.check = 0;
+	head.check = sum_of(&head);
+	if (udp->check) {
+		sum_anew(skb, &in, &flow->out, sizeof(struct ethhdr) + sizeof(*ip));
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+		ip = data + sizeof(struct ethhdr);
+		udp = (void *)(ip + 1);
+		if ((void *)(udp + 1) > end)
+			return 2; // TC_ACT_SHOT: half rewritten
+	}
+	*ip = head;
+	udp->source = flow->out.from_port;
+	udp->dest = flow->out.to_port;
+	return leave(way, data, now);
 }
 
 static __always_inline int forward_v6(struct __sk_buff *skb, void *data, void *end)
@@ -174,12 +228,10 @@ static __always_inline int forward_v6(struct __sk_buff *skb, void *data, void *e
 	struct udphdr *udp = (void *)(ip + 1);
 	struct rtp *rtp = (void *)(udp + 1);
 	struct flow *flow;
+	struct way *way;
 	struct ends in;
-	struct {
-		__u8 unused[3], hops;
-		struct ends out; // addresses and ports stand in the packet as they do here
-	} head = {};
 	__u32 length;
+	__u64 now;
 
 	if ((void *)(rtp + 1) > end || ip->nexthdr != IPPROTO_UDP)
 		return GO_ON;
@@ -187,17 +239,27 @@ static __always_inline int forward_v6(struct __sk_buff *skb, void *data, void *e
 	in.from_port = udp->source;
 	in.to_port = udp->dest;
 	flow = bpf_map_lookup_elem(&flows, &in);
+	if (!flow)
+		return GO_ON;
+	way = bpf_map_lookup_elem(&ways, &flow->way);
 	length = bpf_ntohs(ip->payload_len);
-	if (!flow || bpf_ntohs(udp->len) != length || is_too_large(skb, flow))
+	if (!way || bpf_ntohs(udp->len) != length || is_too_large(skb, way))
 		return GO_ON;
-	if (!is_plain(flow, rtp, length - sizeof(*udp)))
+	now = is_plain(flow, rtp, length - sizeof(*udp));
+	if (!now)
 		return GO_ON;
-	head.hops = HOPS;
-	head.out = flow->out;
-	sum_anew(skb, &in, &head.out, sizeof(struct ethhdr) + sizeof(*ip));
-	if (bpf_skb_store_bytes(skb, sizeof(struct ethhdr) + offsetof(struct ipv6hdr, hop_limit), &head.hops, 1 + sizeof(head.out), 0))
+	sum_anew(skb, &in, &flow->out, sizeof(struct ethhdr) + sizeof(*ip));
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	ip = data + sizeof(struct ethhdr);
+	udp = (void *)(ip + 1);
+	if ((void *)(udp + 1) > end)
 		return 2;
-	return bpf_redirect_neigh(flow->interface, 0, 0, 0);
+	ip->hop_limit = HOPS;
+	__builtin_memcpy(&ip->saddr, flow->out.from, 32);
+	udp->source = flow->out.from_port;
+	udp->dest = flow->out.to_port;
+	return leave(way, data, now);
 }
 
 SEC("classifier")
@@ -205,8 +267,8 @@ int forward(struct __sk_buff *skb)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 
-	// Several datagrams in one buffer (GRO).
-	if (skb->gso_size)
+	// Several datagrams in one buffer (GRO); what is another machine's, or of a network within this one.
+	if (skb->gso_size || skb->pkt_type != PACKET_HOST || skb->vlan_present)
 		return GO_ON;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return forward_v4(skb, data, end);

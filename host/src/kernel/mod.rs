@@ -1,7 +1,7 @@
 //! The kernel path: latched streams go on in the kernel, by an eBPF program on the interfaces' way in (tc, as a TCX link).
 //!
 //! `forward.bpf.c` is the program, `compile` makes the object beside it, `flows` is the table of streams as the program
-//! reads it. The relay says what is handed down ([`proto::offload`]); each lane keeps its own streams' keys in a
+//! reads it, `ways` the one of neighbours they leave through, kept true by what `netlink` hears. The relay says what is handed down ([`proto::offload`]); each lane keeps its own streams' keys in a
 //! [`Handed`]. Links and table live as long as this process has them open: however it ends, nothing stays behind. Where
 //! anything is missing (privileges, kernel 6.6, an Ethernet interface) the reason is told once and media goes its
 //! ordinary way.
@@ -9,19 +9,22 @@
 //! What is carried here passes none of the host's firewall rules and connection tracking, in or out.
 
 mod flows;
-mod route;
+mod netlink;
+mod ways;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use aya::maps::MapData;
+use aya::maps::{Array, MapData};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions};
 use aya::{Ebpf, EbpfLoader};
 use proto::node::SocketId;
 use proto::offload::{Carried, Offload, Rule};
 
 use flows::{FLOW, Flow, KEY, Key};
+use netlink::{Change, Watch};
+use ways::{WAY, Ways};
 
 /// The compiled program. Aligned, for it is read as an ELF file in place.
 const OBJECT: &[u8] = aya::include_bytes_aligned!("forward.bpf.o");
@@ -46,6 +49,9 @@ struct State {
 #[derive(Debug)]
 struct Loaded {
     flows: aya::maps::HashMap<MapData, [u8; KEY], [u8; FLOW]>,
+    ways: Ways<Array<MapData, [u8; WAY]>>,
+    /// Whoever hears of changes for it looks whether it is still there.
+    alive: Arc<()>,
     /// Names of the interfaces it reads from.
     reads: Vec<String>,
     /// Numbers of those a packet may leave by.
@@ -67,14 +73,14 @@ impl Kernel {
     }
 
     /// Switches it on for ports at these addresses, or off.
-    pub fn switch(&self, on: bool, binds: &[IpAddr]) {
+    pub fn switch(self: &Arc<Kernel>, on: bool, binds: &[IpAddr]) {
         let mut state = self.state();
         state.wanted = on;
         if !on {
             state.why = "relay.kernel-path is off".to_owned();
             state.let_go();
         } else if state.loaded.is_none() {
-            match Loaded::new(binds) {
+            match self.load(binds) {
                 Ok(loaded) => {
                     tracing::info!(
                         interfaces = loaded.reads.join(", "),
@@ -87,6 +93,25 @@ impl Kernel {
                     state.why = why;
                 }
             }
+        }
+    }
+
+    fn load(self: &Arc<Kernel>, binds: &[IpAddr]) -> Result<Loaded, String> {
+        // What changes from here on is heard.
+        let watch = Watch::new().map_err(|error| words(&error))?;
+        let loaded = Loaded::new(binds)?;
+        let (kernel, alive) = (Arc::downgrade(self), Arc::downgrade(&loaded.alive));
+        let thread = std::thread::Builder::new().name("routes".to_owned());
+        thread.spawn(move || listen(&watch, &kernel, &alive)).map_err(|error| words(&error))?;
+        Ok(loaded)
+    }
+
+    fn hear(&self, heard: Option<Vec<Change>>) {
+        let mut state = self.state();
+        let Some(loaded) = state.loaded.as_mut() else { return };
+        match heard {
+            Some(changes) => changes.into_iter().for_each(|change| loaded.ways.hear(change)),
+            None => loaded.ways.hear_no_more(),
         }
     }
 
@@ -105,12 +130,15 @@ impl Kernel {
         let mut state = self.state();
         let wanted = state.wanted;
         let loaded = state.loaded.as_mut().filter(|_| wanted).ok_or("it is off")?;
-        let interface = route::interface(rule.via.ip(), rule.to.ip()).map_err(|error| error.to_string())?;
-        let interface = interface.filter(|number| loaded.leaves.contains(number));
-        let interface = interface.ok_or("it would not leave by an Ethernet interface")?;
+        let hop = netlink::hop(rule.via.ip(), rule.to.ip()).map_err(|error| error.to_string())?;
+        let hop = hop.filter(|hop| loaded.leaves.contains(&hop.interface));
+        let hop = hop.ok_or("it would not leave by an Ethernet interface")?;
         let key = Key::new(rule.from, rule.here);
-        let flow = Flow::new(rule, interface);
-        loaded.flows.insert(key.0, flow.0, 0).map_err(|error| error.to_string())?;
+        let way = loaded.ways.take(hop)?;
+        if let Err(error) = loaded.flows.insert(key.0, Flow::new(rule, way).0, 0) {
+            loaded.ways.give_back(way);
+            return Err(error.to_string());
+        }
         loaded.streams += 1;
         Ok(key)
     }
@@ -124,10 +152,26 @@ impl Kernel {
         let loaded = state.loaded.as_mut()?;
         let last = loaded.flows.get(&key.0, 0).ok().map(Flow);
         let _ = loaded.flows.remove(&key.0);
+        last.iter().for_each(|flow| loaded.ways.give_back(flow.way()));
         loaded.streams -= 1;
         state.carried += last.as_ref().map_or(0, Flow::packets);
         state.let_go();
         last
+    }
+}
+
+/// Tells what changes, for as long as anything is loaded.
+fn listen(watch: &Watch, kernel: &Weak<Kernel>, alive: &Weak<()>) {
+    while alive.strong_count() > 0 {
+        let heard = watch.next();
+        let Some(kernel) = kernel.upgrade() else { return };
+        match heard {
+            Ok(changes) => kernel.hear(Some(changes)),
+            Err(error) => {
+                tracing::warn!(%error, "changes of routes are not heard of any more: the kernel path asks for every packet's");
+                return kernel.hear(None);
+            }
+        }
     }
 }
 
@@ -146,6 +190,8 @@ impl Loaded {
         let mut program = EbpfLoader::new().load(OBJECT).map_err(|error| words(&error))?;
         let map = program.take_map("flows").ok_or("the object has no table")?;
         let flows = aya::maps::HashMap::try_from(map).map_err(|error| words(&error))?;
+        let map = program.take_map("ways").ok_or("the object has no ways out")?;
+        let ways = Ways::new(Array::try_from(map).map_err(|error| words(&error))?);
         let forward = program.program_mut("forward").ok_or("the object has no program")?;
         let forward: &mut SchedClassifier = forward.try_into().map_err(|error| words(&error))?;
         forward.load().map_err(|error| words(&error))?;
@@ -156,7 +202,7 @@ impl Loaded {
                 .attach_with_options(name, TcAttachType::Ingress, link)
                 .map_err(|error| format!("{name}: {} (Linux 6.6 or later is needed)", words(&error)))?;
         }
-        Ok(Loaded { flows, reads, leaves, streams: 0, _program: program })
+        Ok(Loaded { flows, ways, alive: Arc::new(()), reads, leaves, streams: 0, _program: program })
     }
 }
 

@@ -215,7 +215,7 @@ impl Handle {
 }
 
 /// As configured; addresses are those of the networks the relay lends ports in.
-pub(super) fn switch_kernel(kernel: &Kernel, settings: &Settings) {
+pub(super) fn switch_kernel(kernel: &Arc<Kernel>, settings: &Settings) {
     let Some(relay) = &settings.file.relay else { return };
     let binds: Vec<_> = lower::relay_networks(settings, relay).map(|(_, network)| network.bind).collect();
     kernel.switch(relay.kernel_path, &binds);
