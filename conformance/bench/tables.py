@@ -70,8 +70,9 @@ def registration_table(args, measured):
 def relay_table(relays):
     names = list(relays["rates"])
     lines = ["## Relayed packets", "", f"{SESSIONS} sessions, both directions, {PACKET} bytes of RTP, {SECONDS} s a rate; relay pinned to one core, generator to another.",
-             "*process*: CPU time of the relay a packet. *machine*: busy time of all processors a packet, interrupts included, less that of",
-             "the same packets dropped as they arrive: what the kernel does for the relay is in it.", "", *cost_head("packets/s offered", names)]
+             "*process*: CPU time of the relay a packet. *machine*: busy time of all processors a packet, interrupts included, time the hypervisor took not,",
+             "less that of the same packets dropped as they arrive while no relay runs, before and after. What is relayed is dropped as it arrives, too, by",
+             "such a rule, so what the kernel does for the relay is in it, from a packet's coming to its going, and what its recipient would do is not.", "", *cost_head("packets/s offered", names)]
     lines += [cost_row(rate, [table[rate] for table in relays["rates"].values()]) for rate in RATES]
     lines += ["", "Goals: at most 0.5 of rtpengine's CPU a packet at 100,000/s; by the kernel path at most 0.1.", "",
               f"The same with many legs: {CROWD} sessions, each leg {CROWD_RATE // (2 * CROWD)} packets a second.", "", *cost_head("sessions", names),
