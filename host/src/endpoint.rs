@@ -199,6 +199,7 @@ pub(crate) fn towards(remote: SocketAddr) -> Result<IpAddr, StartError> {
     ask().map(|local| local.ip()).map_err(|error| StartError {
         what: format!("no way leads to {remote}: {error}"),
         remedy: "name a proxy this machine can reach".into(),
+        at: None,
     })
 }
 
@@ -230,9 +231,14 @@ pub fn audio_flowed(reports: &[Report]) -> bool {
 pub(crate) fn believes(authorities: Option<&Path>) -> Result<Credentials, StartError> {
     let roots = match authorities.map(files::authorities).transpose() {
         Ok(roots) => roots.unwrap_or_else(files::system_authorities),
-        Err(error) => return Err(StartError { what: error.to_string(), remedy: error.remedy.into() }),
+        Err(error) => {
+            return Err(StartError { what: error.to_string(), remedy: error.remedy.into(), at: None });
+        }
     };
-    let client = believed::client(roots, None, false)
-        .map_err(|what| StartError { what, remedy: "name other authorities".into() })?;
+    let client = believed::client(roots, None, false).map_err(|what| StartError {
+        what,
+        remedy: "name other authorities".into(),
+        at: None,
+    })?;
     Ok(Credentials { client: Some(Arc::new(client)), ..Credentials::default() })
 }

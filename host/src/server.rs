@@ -17,6 +17,7 @@ pub use self::handle::{Handle, Recordings, StatusReport};
 pub(crate) use self::sockets::open_udp;
 use self::starting::Starting;
 use crate::config::Settings;
+use crate::config::values::SipAddress;
 use crate::dtls::Identity;
 use crate::events::Collector;
 use crate::keys::{self, Keyring};
@@ -32,6 +33,8 @@ pub struct StartError {
     pub what: String,
     /// What to do about it.
     pub remedy: String,
+    /// The address that can't be had, if it is about one: [`Settings::place_of`] finds it in the file.
+    pub at: Option<SipAddress>,
 }
 
 impl fmt::Display for StartError {
@@ -132,6 +135,7 @@ fn open_store(path: &Path, key: Option<&Path>) -> Result<Store, StartError> {
         what: format!("cannot open the store {}: {error}", path.display()),
         remedy: "make its folder, let this user write there, and stop any other process that has it open"
             .into(),
+        at: None,
     })
 }
 
@@ -140,10 +144,11 @@ fn store_error(settings: &Settings, error: &redb::Error) -> StartError {
     StartError {
         what: format!("cannot read the store {}: {error}", path.display()),
         remedy: "restore it from a backup, or move it away: phones register anew within minutes".into(),
+        at: None,
     }
 }
 
 pub(crate) fn no_threads(error: &dyn fmt::Display) -> StartError {
     let what = format!("cannot start a thread: {error}");
-    StartError { what, remedy: "raise the limits of this user (ulimit -u, ulimit -n)".into() }
+    StartError { what, remedy: "raise the limits of this user (ulimit -u, ulimit -n)".into(), at: None }
 }

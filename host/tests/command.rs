@@ -88,6 +88,23 @@ fn a_wrong_configuration_starts_nothing_and_ends_with_78() {
 }
 
 #[test]
+fn a_port_that_another_has_is_named_with_its_place_in_the_file() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap();
+    let folder = Folder::new("taken");
+    let listeners = format!("listeners:\n  - address: udp:127.0.0.1:0\n  - address: udp:{at}\nproxy: {{}}\n");
+    let relay = format!(
+        "proxy: {{}}\nlisteners: [{{ address: \"udp:127.0.0.1:0\" }}]\nrelay:\n  address: udp:{at}\n"
+    );
+    for (text, line) in [(listeners, 3), (relay, 4)] {
+        let output = postern(&["run", "-c", folder.file(&text).to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(78));
+        let (words, place) = (words(&output), format!("postern.yaml:{line}:"));
+        assert!(words.contains(&place) && words.contains("or choose another port"), "{place} in {words}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_ends_with_78_and_says_what_to_do() {
     let output = postern(&["run", "-c", "/nowhere/postern.yaml"]);
     assert_eq!(output.status.code(), Some(78));

@@ -49,8 +49,9 @@ pub fn run(arguments: &Arguments, json: bool) -> u8 {
         let (server, predecessor) = match started {
             Ok(started) => started,
             Err(error) => {
-                let (file, StartError { what, remedy }) = (file.clone(), error);
-                return check::refuse(&ConfigError { file, place: None, what, remedy }, json);
+                let (file, StartError { what, remedy, at }) = (file.clone(), error);
+                let place = at.and_then(|at| settings.place_of(at));
+                return check::refuse(&ConfigError { file, place, what, remedy }, json);
             }
         };
         settings.forget_users();
@@ -76,6 +77,7 @@ fn take_over(settings: &Settings) -> Result<(Server, Option<Predecessor>), Start
     let met = Predecessor::meet(&path).map_err(|error| StartError {
         what: format!("the process behind {} does not hand over: {error}", path.display()),
         remedy: "it goes on; stop it first, or start this one without --take-over".to_owned(),
+        at: None,
     })?;
     match met {
         Some(predecessor) => {

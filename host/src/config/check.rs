@@ -41,7 +41,7 @@ pub type Checked = Result<(), ConfigError>;
 pub fn check(settings: &mut Settings, context: &Context<'_>) -> Checked {
     roles(settings, context)?;
     settings.tls = tls::read(settings, context)?;
-    expand_listeners(settings);
+    expand_listeners(settings, context);
     default_network(settings);
     addresses(settings, context)?;
     networks(settings, context)?;
@@ -68,8 +68,9 @@ fn roles(settings: &Settings, context: &Context<'_>) -> Checked {
 
 /// A proxy without listeners listens everywhere; `0.0.0.0` and `[::]` become this machine's addresses, so that every
 /// socket knows which of them a packet came to.
-fn expand_listeners(settings: &mut Settings) {
+fn expand_listeners(settings: &mut Settings, context: &Context<'_>) {
     let file = &mut settings.file;
+    let written = file.listeners.len();
     if file.listeners.is_empty() && file.proxy.is_some() {
         for transport in [Transport::Udp, Transport::Tcp] {
             let address = SipAddress { transport, addr: ([0, 0, 0, 0], 5060).into() };
@@ -77,14 +78,25 @@ fn expand_listeners(settings: &mut Settings) {
         }
     }
     let mut expanded = Vec::new();
-    for listener in &file.listeners {
+    for (index, listener) in file.listeners.iter().enumerate() {
+        let key = format!("listeners.{index}.address");
+        let place = context.places.find(&key).filter(|_| index < written);
         for ip in concrete(listener.address.addr.ip()) {
             let addr = SocketAddr::new(ip, listener.address.addr.port());
-            let (address, written) = (SipAddress { addr, ..listener.address }, Some(listener.address));
-            expanded.push(Listener { address, written, ..listener.clone() });
+            let (address, as_written) = (SipAddress { addr, ..listener.address }, Some(listener.address));
+            settings.placed.extend(place.map(|place| (address, place)));
+            expanded.push(Listener { address, written: as_written, ..listener.clone() });
         }
     }
     file.listeners = expanded;
+    let others = [
+        ("relay.address", file.relay.as_ref().map(|relay| relay.address)),
+        ("redirect.address", file.redirect.as_ref().map(|redirect| redirect.address)),
+        ("access.address", file.access.as_ref().map(|access| access.address)),
+        ("reflector.address", file.reflector.as_ref().map(|reflector| reflector.address)),
+    ];
+    let others = others.into_iter().filter_map(|(key, address)| Some((address?, context.places.find(key)?)));
+    settings.placed.extend(others);
 }
 
 /// The address itself, or for a wildcard every address of its family that this machine has.

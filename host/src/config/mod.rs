@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use errors::{ConfigError, EX_CONFIG};
-use places::Places;
+use places::{Place, Places};
 use proxy::config::Standing;
 use schema::{File, User, Users};
 use values::SipAddress;
@@ -36,6 +36,8 @@ pub struct Settings {
     pub sources: Vec<PathBuf>,
     /// What its certificates came to.
     pub tls: tls::Read,
+    /// Where in the file the addresses stand that it listens on.
+    placed: Vec<(SipAddress, Place)>,
 }
 
 impl Settings {
@@ -59,14 +61,25 @@ impl Settings {
                 users
             }
         };
-        let mut settings =
-            Settings { path: path.to_owned(), file, users: users.into(), sources, tls: tls::Read::default() };
+        let mut settings = Settings {
+            path: path.to_owned(),
+            file,
+            users: users.into(),
+            sources,
+            tls: tls::Read::default(),
+            placed: Vec::new(),
+        };
         check::check(&mut settings, &context)?;
         Ok(settings)
     }
 }
 
 impl Settings {
+    /// Where in the file an address stands that is listened on, for errors that only a start can find.
+    pub fn place_of(&self, address: SipAddress) -> Option<Place> {
+        self.placed.iter().find(|(placed, _)| *placed == address).map(|(_, place)| *place)
+    }
+
     /// The same with the addresses that were given out for port 0, in the order of [`Settings::addresses`].
     pub fn listening_on(&self, given: &[SipAddress]) -> Settings {
         let mut settings = self.clone();

@@ -64,7 +64,7 @@ impl Handle {
         let left = reload::keep(&running, &mut settings.file);
         let opened = self.open(&running, &mut settings.file).map_err(|error| ConfigError {
             file: self.file.clone(),
-            place: None,
+            place: error.at.and_then(|at| settings.place_of(at)),
             what: error.what,
             remedy: error.remedy,
         })?;
@@ -120,7 +120,8 @@ impl Handle {
         let places = wanted.listeners.len();
         if places > usize::from(u8::MAX) + 1 {
             let what = format!("this process has listened on {places} addresses, and knows 256 at most");
-            return Err(StartError { what, remedy: "restart it: closed ones are forgotten then".into() });
+            let remedy = "restart it: closed ones are forgotten then".into();
+            return Err(StartError { what, remedy, at: None });
         }
         Ok(opened)
     }

@@ -83,7 +83,7 @@ pub(super) fn cannot_listen(address: SipAddress, error: &std::io::Error) -> Star
         ),
         _ => (error.to_string(), "choose an address that `ip address` shows".to_owned()),
     };
-    StartError { what: format!("cannot listen on {address}: {cause} ({error})"), remedy }
+    StartError { what: format!("cannot listen on {address}: {cause} ({error})"), remedy, at: Some(address) }
 }
 
 /// Media ports at which the relay can't be met, since others have them: a warning, or, when it is all of them, an error.
@@ -95,5 +95,5 @@ pub(super) fn media_ports(settings: &Settings) -> Result<Option<String>, StartEr
     if count < relay.ports.count() as usize {
         return Ok(Some(format!("{what}; they are left out: choose other `relay.ports`, or stop that one")));
     }
-    Err(StartError { what, remedy: "choose other `relay.ports`, or stop that one".to_owned() })
+    Err(StartError { what, remedy: "choose other `relay.ports`, or stop that one".to_owned(), at: None })
 }

@@ -164,6 +164,7 @@ impl Starting<'_> {
             From::Predecessor(predecessor) => predecessor.take().map_err(|error| StartError {
                 what: format!("process {} handed nothing over: {error}", predecessor.pid()),
                 remedy: "it goes on, if it still runs: look at its log, and try again".to_owned(),
+                at: None,
             })?,
         };
         if let Some(writer) = self.store.as_ref().map(|store| store.writer("relay")) {
