@@ -37,9 +37,11 @@ impl Phone {
     /// The ports are open: the INVITE goes out.
     pub(crate) fn invite(&mut self) {
         let (via, contact) = (self.via(), self.contact());
+        let route = self.service_route(self.way());
         let Some(call) = &mut self.call else { return };
         call.stage = Stage::Calling;
         let invite = call.dialog.request(Method::Invite, &via);
+        let invite = route.into_iter().fold(invite, |invite, route| invite.header(Name::Route, route));
         let invite = invite.header(Name::Contact, contact).header(Name::Allow, ALLOW);
         let invite = match self.replaces.take() {
             Some(replaces) => invite.header(Name::Replaces, replaces).header(Name::Require, "replaces"),

@@ -74,7 +74,7 @@ impl PhoneConfig {
     pub(crate) fn contact_by(&self, transport: Transport) -> String {
         let by = match transport {
             Transport::Udp => String::new(),
-            // Contacts of both say `ws` (RFC 7118 §5.2.4).
+            // Contacts of both say `ws` (RFC 7118 §5.2.2).
             Transport::Ws | Transport::Wss => ";transport=ws".to_owned(),
             other => format!(";transport={other}"),
         };

@@ -213,8 +213,7 @@ impl Phone {
         if registers || way == pending.way || !self.registrations[way].stands {
             return false;
         }
-        let via = self.via_by(way);
-        let request = pending.request.edit().set_first(Name::Via, &via).finish();
+        let request = self.by_way(&pending.request, way);
         self.request_again(Pending { purpose: pending.purpose, request, tries: pending.tries, way });
         true
     }

@@ -24,6 +24,8 @@ pub(crate) struct Registration {
     /// Failures since it last stood.
     failures: u32,
     keeping: Option<Keeping>,
+    /// By which way the registrar wants requests to leave, first hop first (RFC 3608 §5).
+    service_route: Vec<String>,
     /// When to refresh it, or try again.
     refresh_at: Option<Instant>,
 }
@@ -42,6 +44,7 @@ impl Registration {
             stands: false,
             failures: 0,
             keeping: None,
+            service_route: Vec::new(),
             refresh_at: None,
         }
     }
@@ -131,6 +134,7 @@ impl Phone {
         let refresh_at = self.now + self.refresh_after(way, response);
         let registration = &mut self.registrations[way];
         (registration.stands, registration.failures) = (true, 0);
+        registration.service_route = response.values(Name::ServiceRoute).map(str::to_owned).collect();
         registration.refresh_at = registration.wanted.then_some(refresh_at);
         if let Some(outbound) = self.config.outbound.as_ref().filter(|_| registration.wanted) {
             let timer = response.text(Name::FlowTimer).and_then(|timer| timer.trim().parse().ok());
@@ -142,15 +146,40 @@ impl Phone {
         self.reached(After::Registered);
     }
 
-    /// A refusal stays one; what did not arrive is tried again.
+    /// The way that a request outside of dialogs takes by this flow, as a Route header (RFC 3608 §5).
+    pub(crate) fn service_route(&self, way: usize) -> Option<String> {
+        let route = &self.registrations[way].service_route;
+        (!route.is_empty()).then(|| route.join(", "))
+    }
+
+    /// A request that was to leave by another flow. Outside of dialogs it takes that flow's own way.
+    pub(crate) fn by_way(&mut self, request: &Message, way: usize) -> Message {
+        let via = self.via_by(way);
+        let edit = request.edit().set_first(Name::Via, &via);
+        if !request.to_tag().is_empty() {
+            return edit.finish();
+        }
+        let edit = edit.remove(Name::Route);
+        match self.service_route(way) {
+            Some(route) => edit.append(Name::Route, &route).finish(),
+            None => edit.finish(),
+        }
+    }
+
+    /// One more failure in a row (RFC 5626 §4.5).
     fn not_granted(&mut self, way: usize, status: u16) {
+        self.registrations[way].failures += 1;
+        self.lost(way, status);
+    }
+
+    /// A refusal stays one; what did not arrive is tried again.
+    fn lost(&mut self, way: usize, status: u16) {
         let stood = std::mem::take(&mut self.registrations[way].stands);
         let wait = self.wait_after_failure(way);
         let registration = &mut self.registrations[way];
         let lost_a_flow = status == 430;
         let worth_it = registration.wanted && (lost_a_flow || !matches!(status, 400..=407 | 410..=499));
         registration.refresh_at = worth_it.then(|| self.now + wait);
-        registration.failures += 1;
         registration.keeping = None;
         self.report.flow_failures += u32::from(stood);
     }
@@ -209,9 +238,9 @@ impl Phone {
     pub(crate) fn flow_failed(&mut self, way: usize) {
         let stands = self.registrations[way].stands && self.config.outbound.is_some();
         if stands {
-            self.not_granted(way, 503);
-            // It did stand: the first wait is the shortest (§4.5).
+            // It did stand, so no registration has failed yet: the first wait is the shortest (§4.5).
             self.registrations[way].failures = 0;
+            self.lost(way, 503);
             self.count_flows();
         }
     }
