@@ -121,7 +121,7 @@ pub(crate) fn param(transport: Transport) -> &'static str {
         Transport::Udp => "",
         Transport::Tcp => ";transport=tcp",
         Transport::Tls => ";transport=tls",
-        // URIs of both say `ws` (RFC 7118 §5.2.4).
+        // URIs of both say `ws` (RFC 7118 §5.2.2).
         Transport::Ws | Transport::Wss => ";transport=ws",
     }
 }

@@ -47,7 +47,7 @@ impl Proxy {
         if self.registers_here(request) {
             return self.register(cx, Visitor { server: id, flow, request });
         }
-        let routed = Routed::read(request, &self.config, cx.now.unix());
+        let routed = Routed::read(request, &self.config, cx.now.unix()).sent_by(flow);
         let word = Word::read(request, flow, &self.config, cx.now.unix());
         let context = new_context(id, *flow, request.clone(), routed, *mark, word);
         match request.to_tag() {

@@ -6,6 +6,19 @@ use proto::sip::{Edit, Malformed, Message, Name, NameAddr, Uri};
 use crate::config::{Config, Listener, Standing};
 use crate::dialogs::tokens::{Seal, Token};
 use crate::hiding::privacy::Wish;
+use crate::registrar::outbound;
+
+/// What a Path of ours that comes back as a Route leads to (RFC 5626 §5.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Edge {
+    /// It is no such Path.
+    #[default]
+    None,
+    /// This flow.
+    Flow(Flow),
+    /// It names a flow, but none that can be read: it was made under keys we had before, or by somebody else.
+    Unknown,
+}
 
 /// What the Routes of a request come to.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +30,8 @@ pub(crate) struct Routed {
     /// A strict router before us put our URI in the request line: the last Route is the real one, and is taken off
     /// too.
     pub(crate) unstrict: Option<String>,
-    /// The flow that our topmost Route names, which was our Path in a registration elsewhere (RFC 5626 §5.3).
-    pub(crate) edge: Option<Flow>,
+    /// What our topmost Route, which was our Path in a registration elsewhere, says of the flow to go by.
+    pub(crate) edge: Edge,
     /// What the dialog's caller, who sends this, once asked to have hidden.
     pub(crate) privacy: Wish,
 }
@@ -43,7 +56,7 @@ impl Routed {
                 break;
             }
             if routed.ours == 0 && token.is_none() {
-                routed.edge = crate::registrar::outbound::open(uri.user, config, unix);
+                routed.edge = edge_in(&uri, config, unix);
             }
             if routed.ours == 0 {
                 routed.privacy = Wish::in_route(&uri.params);
@@ -55,6 +68,15 @@ impl Routed {
             };
         }
         routed
+    }
+
+    /// The same for a request that came by this flow: who names its own is on its way out (RFC 5626 §5.3.2).
+    pub(crate) fn sent_by(self, flow: &Flow) -> Routed {
+        let is_it = |named: Flow| named == *flow || (named.id.is_connection() && named.id == flow.id);
+        match self.edge {
+            Edge::Flow(named) if is_it(named) => Routed { edge: Edge::None, ..self },
+            _ => self,
+        }
     }
 
     /// The Route the request leaves us with, topmost first.
@@ -104,6 +126,15 @@ impl Routed {
         let all = || request.values(Name::Route);
         let left = if self.unstrict.is_some() { all().count().saturating_sub(1) } else { usize::MAX };
         all().take(left)
+    }
+}
+
+/// Our Paths are told from other addresses of ours by their `ob` (§5.1).
+fn edge_in(uri: &Uri<'_>, config: &Config, unix: u64) -> Edge {
+    match outbound::open(uri.user, config, unix) {
+        Some(flow) => Edge::Flow(flow),
+        None if uri.params.get("ob").is_some() && !uri.user.is_empty() => Edge::Unknown,
+        None => Edge::None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::registrar::gruu;
 use crate::registrar::mid_registrar;
 use crate::routing::lookups;
 use crate::routing::numbers;
-use crate::routing::preprocessing::Routed;
+use crate::routing::preprocessing::{Edge, Routed};
 use crate::routing::routes::Sender;
 use crate::routing::target::{Hops, by_preference, of_next_hop, of_uri};
 use crate::trunks::{Chosen, Trunks};
@@ -40,8 +40,12 @@ pub(crate) fn find(
     if let Some(next) = routed.next(request) {
         return Ok(vec![Target::by(of_uri(&next.uri()?, ways.config))]);
     }
-    if let Some(flow) = routed.edge {
-        return Ok(vec![Target { at_edge: true, ..Target::by(Hops::Ready(vec![flow])) }]);
+    match routed.edge {
+        Edge::Flow(flow) => {
+            return Ok(vec![Target { at_edge: true, ..Target::by(Hops::Ready(vec![flow])) }]);
+        }
+        Edge::Unknown => return Err(NO_SUCH_FLOW),
+        Edge::None => {}
     }
     let uri = routed.uri_read(request)?;
     if let Some(named) = contact::target_of(now, &uri, ways.config, tables) {
@@ -190,6 +194,8 @@ pub(crate) struct Search<'a> {
 }
 
 const NO_ROUTE: Refusal = Refusal::new(404, "no route leads there");
+/// Not to the Contact behind it: nobody may be met there but by that flow, and the next flow waits.
+const NO_SUCH_FLOW: Refusal = Refusal::new(430, "its Route names a flow that is not known here (any more)");
 const AWAY: Refusal = Refusal::new(480, "the device that registered is gone");
 const BACK: Refusal = Refusal::new(404, "the only route leads back to the trunk it came from");
 

@@ -69,7 +69,9 @@ impl Proxy {
         let Some(Owner::Branch(server, index)) = self.clients.get(&client).cloned() else { return };
         self.with(cx, server, |proxy, cx, context| {
             let branch = &mut context.branches[index];
-            if branch.stage != Stage::Sent || branch.client != Some(client) || branch.provisional {
+            // A 100 is one hop's word: behind an edge it says that the edge is there, and nothing of the device.
+            let told = if branch.target.path.is_empty() { branch.provisional } else { branch.rang };
+            if branch.stage != Stage::Sent || branch.client != Some(client) || told {
                 return;
             }
             let left = std::mem::take(&mut branch.hops);
