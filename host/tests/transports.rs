@@ -234,43 +234,6 @@ fn two_proxies_call_over_tls_and_each_proves_itself() {
     assert!(!answered("b.example"), "a certificate of somebody else");
 }
 
-/// RFC 5923: nobody listens where it says; it is met by the connection it made, for it proved its name.
-#[test]
-fn a_server_that_connected_with_a_certificate_is_called_by_its_own_connection() {
-    let certificates = Certificates::new("alias");
-    certificates.make("localhost", &[]);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (own, ca) = (certificates.section(&["server"]), certificates.path("ca.pem"));
-    let server = start(&format!(
-        "listeners: [{{ address: \"tls:127.0.0.1:0\" }}, {{ address: \"udp:127.0.0.1:0\" }}]\nauth: {{ required: false }}\nlog: error\n\
-         domains: [a.example]\ntls: {{ {own}, client-certificates: optional, client-authorities: \"{ca}\", authorities: \"{ca}\" }}\n\
-         proxy: {{ anchor: never, routes: [{{ to: '*', via: 'tls:localhost:{closed}' }}] }}\n"
-    ));
-    let proxy = address(&server, Transport::Tls, false);
-    let mut trunk = connected(proxy, &certificates, Some("localhost"));
-    let hello = format!(
-        "OPTIONS sip:a.example SIP/2.0\r\nVia: SIP/2.0/TLS localhost:{closed};branch=z9hG4bKo;alias\r\nFrom: <sip:t@localhost>;tag=1\r\n\
-         To: <sip:a.example>\r\nCall-ID: hello\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
-    );
-    trunk.write_all(hello.as_bytes()).unwrap();
-    let mut said = [0; 4096];
-    let length = trunk.read(&mut said).unwrap();
-    assert!(said[..length].starts_with(b"SIP/2.0 200"), "{}", String::from_utf8_lossy(&said[..length]));
-
-    let caller = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let at = caller.local_addr().unwrap();
-    let invite = format!(
-        "INVITE sip:x@b.example SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bKi\r\nFrom: <sip:c@a.example>;tag=2\r\n\
-         To: <sip:x@b.example>\r\nCall-ID: call\r\nCSeq: 1 INVITE\r\nContact: <sip:c@{at}>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
-    );
-    caller.send_to(invite.as_bytes(), address(&server, Transport::Udp, false)).unwrap();
-    let length = trunk.read(&mut said).unwrap();
-    let said = String::from_utf8_lossy(&said[..length]);
-    assert!(said.starts_with("INVITE sip:x@b.example") && said.contains(";alias"), "{said}");
-    drop(trunk);
-    server.stop();
-}
-
 #[test]
 fn a_renewed_certificate_is_shown_after_a_reload_and_a_bad_one_changes_nothing() {
     let certificates = Certificates::new("renewed");
@@ -299,36 +262,6 @@ fn a_renewed_certificate_is_shown_after_a_reload_and_a_bad_one_changes_nothing()
         before.read(&mut [0; 1]).is_err(),
         "a connection from before is still open: nothing, not its end"
     );
-    server.stop();
-}
-
-/// What a WebSocket server says to this handshake, first line first.
-fn knock(at: SocketAddr, more: &str) -> String {
-    let mut stream = TcpStream::connect(at).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let request = format!(
-        "GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut said = [0; 2048];
-    let length = stream.read(&mut said).unwrap();
-    String::from_utf8_lossy(&said[..length]).into_owned()
-}
-
-#[test]
-fn a_websocket_that_is_not_for_sip_or_not_from_a_known_page_is_refused() {
-    let server = start(
-        "listeners: [{ address: \"ws:127.0.0.1:0\", origins: [\"https://phone.example\"] }]\nlog: error\nproxy: {}\n",
-    );
-    let at = address(&server, Transport::Ws, false);
-    assert!(knock(at, "").starts_with("HTTP/1.1 400"));
-    assert!(knock(at, "Sec-WebSocket-Protocol: chat\r\n").starts_with("HTTP/1.1 400"));
-    let evil = "Sec-WebSocket-Protocol: sip\r\nOrigin: https://evil.example\r\n";
-    assert!(knock(at, evil).starts_with("HTTP/1.1 403"));
-    let said = knock(at, "Sec-WebSocket-Protocol: chat, sip\r\nOrigin: https://phone.example\r\n");
-    assert!(said.starts_with("HTTP/1.1 101"), "{said}");
-    assert!(said.to_ascii_lowercase().contains("sec-websocket-protocol: sip\r\n"), "{said}");
     server.stop();
 }
 

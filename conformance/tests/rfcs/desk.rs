@@ -79,7 +79,12 @@ pub(crate) fn tcp(from: &str) -> Flow {
     Flow { transport: Transport::Tcp, local: at(PROXY), remote: at(from), id: FlowId(7) }
 }
 
-fn at(address: &str) -> std::net::SocketAddr {
+/// Another connection from there.
+pub(crate) fn connection(from: &str, id: u64) -> Flow {
+    Flow { id: FlowId(id), ..tcp(from) }
+}
+
+pub(crate) fn at(address: &str) -> std::net::SocketAddr {
     address.parse().unwrap_or_else(|_| panic!("{address} is no address"))
 }
 

@@ -1,5 +1,5 @@
-//! Stories of connections: which paths a request may take, flows that are registered and lost, and devices with names of
-//! their own (RFC 5626, RFC 5627, RFC 3608, RFC 3327).
+//! Stories of connections: which paths a request may take, dialogs of devices that are met by edges, and devices with names
+//! of their own. What RFC 5626, RFC 3608 and RFC 3327 ask for is in `conformance/tests/rfcs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,62 +65,6 @@ fn invites(sent: &[Sent]) -> Vec<&Sent> {
     sent.iter().filter(|sent| sent.message.method() == Method::Invite && sent.message.is_request()).collect()
 }
 
-fn values(message: &Message, name: Name) -> Vec<&str> {
-    message.values(name).collect()
-}
-
-#[test]
-fn a_registration_by_outbound_is_told_so_with_timer_and_service_route() {
-    let mut bench = Bench::new(open());
-    let sent = bench.by(tcp(B, 7), register(1, OUTBOUND, &instance(1)));
-    let ok = response(&sent);
-    assert_eq!(ok.status(), Some(200));
-    assert_eq!(values(ok, Name::Require), ["outbound"]);
-    assert_eq!(values(ok, Name::FlowTimer), ["120"]);
-    assert_eq!(values(ok, Name::ServiceRoute), ["<sip:203.0.113.1:5060;transport=tcp;lr>"]);
-    let sent = bench.by(tcp(B, 7), register(2, "Supported: timer", &instance(1)));
-    let ok = response(&sent);
-    assert!(values(ok, Name::Require).is_empty() && values(ok, Name::ServiceRoute).is_empty());
-    assert!(!ok.text(Name::Contact).unwrap().contains("reg-id"), "without the option tag it means nothing");
-}
-
-/// RFC 5626 §6.
-#[test]
-fn a_first_hop_that_does_not_keep_flows_is_a_439() {
-    let mut bench = Bench::new(open());
-    let behind = |path: &str| {
-        let via = "Via: SIP/2.0/UDP 192.0.2.99;branch=z9hG4bKedge";
-        register(1, &format!("{OUTBOUND}\n{path}"), &instance(1))
-            .edit()
-            .push_front(Name::Via, &via[5..])
-            .finish()
-    };
-    let sent = bench.by(tcp(B, 7), behind("Path: <sip:192.0.2.99;lr>"));
-    assert_eq!(response(&sent).status(), Some(439));
-    let mut bench = Bench::new(open());
-    let sent = bench.by(tcp(B, 7), behind("Path: <sip:flow@192.0.2.99;lr;ob>"));
-    assert_eq!(response(&sent).status(), Some(200));
-}
-
-/// RFC 5626 §7: never two flows of one device at once; the second when the first is gone.
-#[test]
-fn a_call_takes_one_flow_of_a_device_and_the_next_when_that_is_gone() {
-    let mut bench = Bench::new(open());
-    bench.by(tcp(B, 7), register(1, OUTBOUND, &instance(1)));
-    bench.by(tcp(B, 8), register(2, OUTBOUND, &instance(2)));
-    let sent = bench.from(A, &invite("sip:b@example.com"));
-    let first = invites(&sent);
-    assert_eq!(first.len(), 1, "one flow at a time");
-    let (first, ticket) = (first[0].flow, first[0].ticket);
-    let sent = bench.input(Input::SendFailed { ticket, flow: first, error: SendError::Closed });
-    let second = invites(&sent);
-    assert_eq!(second.len(), 1);
-    assert_ne!(second[0].flow.id, first.id);
-    let (flow, ticket) = (second[0].flow, second[0].ticket);
-    let sent = bench.input(Input::SendFailed { ticket, flow, error: SendError::Closed });
-    assert_eq!(response(&sent).status(), Some(480), "no flow is left");
-}
-
 /// RFC 3261 §16.4, RFC 3327: the other edge would answer 481.
 #[test]
 fn a_dialog_stays_with_its_edge_whichever_flow_was_registered_last() {
@@ -140,70 +84,6 @@ fn a_dialog_stays_with_its_edge_whichever_flow_was_registered_last() {
     let bye = bench.from(A, &in_dialog("BYE", 2, &ok));
     let bye: Vec<_> = bye.iter().filter(|sent| sent.message.method() == Method::Bye).collect();
     assert_eq!(bye.iter().map(|sent| sent.flow.remote).collect::<Vec<_>>(), [address(first)]);
-}
-
-/// RFC 5626 §7: an edge that died says nothing. Its flow is called off; were it to answer yet, nobody would be misled.
-#[test]
-fn a_flow_that_says_nothing_for_four_seconds_gives_way_to_the_next() {
-    let mut bench = Bench::new(open());
-    bench.by(tcp(B, 7), register(1, OUTBOUND, &instance(1)));
-    bench.by(tcp(B, 8), register(2, OUTBOUND, &instance(2)));
-    let first = invites(&bench.from(A, &invite("sip:b@example.com")))[0].clone();
-    assert!(invites(&bench.pass(Duration::from_millis(3900))).is_empty(), "it may take a while");
-    let sent = bench.pass(Duration::from_millis(200));
-    let second = invites(&sent)[0].clone();
-    assert_ne!(second.flow.id, first.flow.id);
-    let late = bench.answer(&first, 487, "", "");
-    assert!(late.iter().all(|sent| sent.message.status().is_none()), "the call goes on");
-    let sent = bench.answer(&second, 200, &format!("Contact: <sip:b@{B}>"), "");
-    assert_eq!(response(&sent).status(), Some(200));
-}
-
-/// RFC 5626 §5.3 and §7: an edge that lost the flow says 430, and that is where it ends.
-#[test]
-fn a_430_leads_to_the_next_flow_and_never_to_the_caller() {
-    let mut bench = Bench::new(open());
-    bench.by(tcp(B, 7), register(1, OUTBOUND, &instance(1)));
-    bench.by(tcp(B, 8), register(2, OUTBOUND, &instance(2)));
-    let sent = bench.from(A, &invite("sip:b@example.com"));
-    let first = invites(&sent)[0].clone();
-    let sent = bench.answer(&first, 430, "", "");
-    let second = invites(&sent)[0].clone();
-    assert_ne!(second.flow.id, first.flow.id);
-    let sent = bench.answer(&second, 430, "", "");
-    let back: Vec<_> = sent.iter().filter_map(|sent| sent.message.status()).collect();
-    assert_eq!(back, [480]);
-}
-
-#[test]
-fn a_flow_that_closes_takes_its_binding_and_leaves_the_other() {
-    let mut bench = Bench::new(open());
-    bench.by(tcp(B, 7), register(1, OUTBOUND, &instance(1)));
-    bench.by(tcp(B, 8), register(2, OUTBOUND, &instance(2)));
-    bench.input(Input::Closed { flow: tcp(B, 8) });
-    let sent = bench.from(A, &invite("sip:b@example.com"));
-    assert_eq!(invites(&sent)[0].flow.id, FlowId(7));
-}
-
-/// RFC 5626 §5: the device is our neighbour, its registrar is elsewhere.
-#[test]
-fn an_edge_sends_what_comes_back_by_its_path_to_the_flow_or_answers_430() {
-    let mut bench = Bench::new(plain());
-    let away = register(1, OUTBOUND, &instance(1));
-    let away = away.edit().request_uri("sip:registrar.example").finish();
-    let sent = bench.by(tcp("192.0.2.50:40000", 7), away);
-    let registered = &sent.iter().find(|sent| sent.message.is_request()).unwrap().message;
-    let path = registered.text(Name::Path).unwrap().to_owned();
-    assert!(path.contains("@203.0.113.1:5060") && path.ends_with(";lr;ob>"), "{path}");
-
-    let incoming = invite("sip:b@192.0.2.50:40000") + &format!("\nRoute: {path}");
-    let sent = bench.from(B, &incoming);
-    let there = invites(&sent)[0].clone();
-    assert_eq!(there.flow, tcp("192.0.2.50:40000", 7));
-    assert_eq!(there.message.request_uri(), "sip:b@192.0.2.50:40000");
-    let (ticket, flow) = (there.ticket, there.flow);
-    let sent = bench.input(Input::SendFailed { ticket, flow, error: SendError::Closed });
-    assert_eq!(response(&sent).status(), Some(430));
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! RFC 3263: from a name to servers. What the proxy asks for, and what it does with the answer; the order of NAPTR, SRV
-//! and addresses is in `proto::resolve`'s own tests, and with a real name server in `lab_names`.
+//! What the proxy asks for, and what it does with the answer: §§ 4, 4.3.
 
 use proto::node::SendError;
 
