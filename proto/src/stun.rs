@@ -93,6 +93,14 @@ pub fn length_in_stream(bytes: &[u8]) -> Option<usize> {
     begins.then(|| HEADER + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])))
 }
 
+/// Whether these few bytes may be the beginning of a STUN message in a stream, whose length they don't tell yet.
+pub fn may_begin(bytes: &[u8]) -> bool {
+    let cookie = bytes.get(4..).unwrap_or_default();
+    bytes.len() < 8
+        && bytes.first().is_some_and(|first| *first < 4)
+        && COOKIE.to_be_bytes().starts_with(cookie)
+}
+
 /// A Binding message, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {

@@ -66,6 +66,11 @@ pub fn length_in_stream(bytes: &[u8]) -> Option<usize> {
     Some(HEADER + usize::from(u16::from_be_bytes([high, low])).next_multiple_of(4))
 }
 
+/// Whether these few bytes are the beginning of what is said on a channel, whose length they don't tell yet.
+pub fn may_begin(bytes: &[u8]) -> bool {
+    bytes.len() < HEADER && bytes.first() == Some(&MARK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,6 +69,9 @@ impl Framer {
         if let Some(length) = self.packet_length() {
             return (self.buffer.len() >= length).then(|| self.packet(length));
         }
+        if self.may_be_packet() {
+            return None;
+        }
         match self.message_length() {
             Ok(length) => self.take(length?),
             Err(malformed) => Some(self.break_off(malformed)),
@@ -97,6 +100,12 @@ impl Framer {
             return None;
         }
         stun::length_in_stream(&self.buffer).or_else(|| channel::length_in_stream(&self.buffer))
+    }
+
+    /// The beginning of a packet too short to tell: in it line breaks end no head.
+    fn may_be_packet(&self) -> bool {
+        let begins = || stun::may_begin(&self.buffer) || channel::may_begin(&self.buffer);
+        self.length.is_none() && !self.broken && begins()
     }
 
     fn packet(&mut self, length: usize) -> Frame {
@@ -197,7 +206,9 @@ mod tests {
     fn packets_between_messages_come_out_however_the_stream_is_cut() {
         let question = stun::Writer::request([7; 12]).finish();
         let said = channel::wrap(channel::FIRST, b"hello");
-        let stream = [EMPTY.as_bytes(), &question, &said, WITH_BODY.as_bytes(), &question].concat();
+        // Channel and length are line feeds, as at the end of a head.
+        let feeds = channel::wrap(0x400a, &[b'\n'; 0x0a0a]);
+        let stream = [EMPTY.as_bytes(), &question, &said, &feeds, WITH_BODY.as_bytes(), &question].concat();
         for piece in 1..stream.len() {
             let mut framer = Framer::default();
             let mut seen = Vec::new();
@@ -206,8 +217,14 @@ mod tests {
                 seen.extend(frames(&mut framer));
             }
             let packet = |bytes: &[u8]| Frame::Packet(Bytes::copy_from_slice(bytes));
-            let all =
-                [message(EMPTY), packet(&question), packet(&said), message(WITH_BODY), packet(&question)];
+            let all = [
+                message(EMPTY),
+                packet(&question),
+                packet(&said),
+                packet(&feeds),
+                message(WITH_BODY),
+                packet(&question),
+            ];
             assert_eq!(seen, all, "pieces of {piece}");
         }
     }
