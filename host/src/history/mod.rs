@@ -1,6 +1,8 @@
 //! What the process remembers of calls: bounded, newest kept, for `postern calls`, `postern explain` and `status`.
 
-use std::collections::{HashMap, VecDeque};
+mod newest;
+
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
@@ -8,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use proto::event::{CallEnded, Event, Live, MediaDecided, Name};
 use serde::{Deserialize, Serialize};
 
+use self::newest::Newest;
 use crate::capture::rules::Rules;
 use crate::events::Stamped;
 
@@ -87,15 +90,24 @@ pub struct Counts {
 /// What the shield did lately.
 const SHIELDED: usize = 1000;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     shielded: VecDeque<Stamped>,
-    calls: HashMap<Name, CallRecord>,
-    order: VecDeque<Name>,
+    calls: Newest<CallRecord>,
     /// What relays told, by session: a leg may latch before its call's decision is told.
-    sessions: HashMap<Name, Vec<Event>>,
-    session_order: VecDeque<Name>,
+    sessions: Newest<Vec<Event>>,
     counts: Counts,
+}
+
+impl Default for Inner {
+    fn default() -> Inner {
+        Inner {
+            shielded: VecDeque::new(),
+            calls: Newest::new(CALLS),
+            sessions: Newest::new(CALLS),
+            counts: Counts::default(),
+        }
+    }
 }
 
 /// Shared between the collector, which writes, and the admin socket, which reads.
@@ -132,7 +144,7 @@ impl History {
     /// The newest calls, newest first.
     pub fn newest(&self, most: usize) -> Vec<CallRecord> {
         let inner = self.inner();
-        inner.order.iter().rev().filter_map(|call| inner.told(call)).take(most).collect()
+        inner.calls.names().filter_map(|call| inner.told(call)).take(most).collect()
     }
 
     /// What the shield did about a source, the newest last.
@@ -146,7 +158,7 @@ impl History {
     pub fn find(&self, wanted: &str) -> Option<CallRecord> {
         let inner = self.inner();
         let fits = |call: &&Name| wanted == "last" || call.starts_with(wanted);
-        inner.order.iter().rev().find(fits).and_then(|call| inner.told(call))
+        inner.calls.names().find(fits).and_then(|call| inner.told(call))
     }
 }
 
@@ -175,7 +187,7 @@ impl Inner {
             | Event::OneWay { ref session, .. }
             | Event::StrangerDropped { ref session, .. }
             | Event::Undelivered { ref session, .. }
-            | Event::RelayReleased { ref session, .. } => self.heard(session.clone(), event),
+            | Event::RelayReleased { ref session, .. } => self.heard(&session.clone(), event),
             _ => {}
         }
     }
@@ -197,16 +209,8 @@ impl Inner {
         }
     }
 
-    fn heard(&mut self, session: Name, event: Event) {
-        if !self.sessions.contains_key(&session) {
-            while self.session_order.len() >= CALLS
-                && let Some(oldest) = self.session_order.pop_front()
-            {
-                self.sessions.remove(&oldest);
-            }
-            self.session_order.push_back(session.clone());
-        }
-        let events = self.sessions.entry(session).or_default();
+    fn heard(&mut self, session: &Name, event: Event) {
+        let events = self.sessions.of(session, Vec::new);
         if events.len() == SESSION_EVENTS {
             events.remove(0);
         }
@@ -245,15 +249,7 @@ impl Inner {
     }
 
     fn record(&mut self, call: &Name, at: SystemTime) -> &mut CallRecord {
-        if !self.calls.contains_key(call) {
-            while self.order.len() >= CALLS
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.calls.remove(&oldest);
-            }
-            self.order.push_back(call.clone());
-        }
-        self.calls.entry(call.clone()).or_insert_with(|| CallRecord {
+        self.calls.of(call, || CallRecord {
             call: call.clone(),
             parties: None,
             begun: at,
