@@ -44,7 +44,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::event::Side;
-use crate::sip::{Builder, Message, Name, Params};
+use crate::sip::{Builder, Message, Name, Params, Short};
 use crate::tables::{Latch, Srtp};
 
 /// A relay session's name: 16 hex digits on the wire. Drawn by the proxy that makes the session.
@@ -53,11 +53,16 @@ pub struct Session(pub u64);
 
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&hex(self.0)).unwrap_or_default())
+        f.write_str(&self.name())
     }
 }
 
 impl Session {
+    /// Its 16 hex digits.
+    pub fn name(self) -> Tag {
+        Tag(hex(self.0))
+    }
+
     /// From its 16 hex digits.
     pub fn from_name(name: &str) -> Option<Session> {
         let is_name = name.len() == 16 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -115,17 +120,17 @@ impl Ask {
     pub fn write(&self, request: Builder) -> Builder {
         let [caller, callee] = self.networks.each_ref().map(|name| token(name));
         let request = request
-            .header(Name::RelaySession, format_args!("{};mode={}", self.session, word(&MODES, self.mode)))
-            .header(Name::RelayLeg, word(&SIDES, self.leg))
-            .header(Name::RelayNetwork, format_args!("caller={caller};callee={callee}"));
+            .joined(Name::RelaySession, &[&self.session.name(), ";mode=", word(&MODES, self.mode)])
+            .text(Name::RelayLeg, word(&SIDES, self.leg))
+            .joined(Name::RelayNetwork, &["caller=", &caller, ";callee=", &callee]);
         let request = match self.peer {
-            Some(peer) => request.header(Name::RelayPeer, peer),
+            Some(peer) => request.text(Name::RelayPeer, &Short::from(peer)),
             None => request,
         };
         let (latch, trust) = (word(&LATCHES, self.latch), word(&SWITCH, self.trusted));
         let reset = word(&SWITCH, self.reset);
-        let request =
-            request.header(Name::RelayPolicy, format_args!("latch={latch};trust={trust};reset={reset}"));
+        let policy = ["latch=", latch, ";trust=", trust, ";reset=", reset];
+        let request = request.joined(Name::RelayPolicy, &policy);
         let Some(keying) = self.srtp else { return request };
         let [caller, callee] = keying.parties.map(Srtp::as_str);
         let says = word(&SAYS, keying.answers);
@@ -182,7 +187,7 @@ pub fn tag(session: Session, end: Side) -> Tag {
     Tag(hex(bits ^ bits >> 31))
 }
 
-/// A tag: 16 hex digits. Reads as text.
+/// A tag, or a session's name: 16 hex digits. Reads as text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Tag([u8; 16]);
 

@@ -13,7 +13,7 @@ use proto::node::Flow;
 use proto::node_auth::Proof;
 use proto::sdp::{Sdp, with_bundled_ports};
 use proto::sip::transaction::{ClientId, Happened, Received, ServerId};
-use proto::sip::{Builder, Message, Method, Name, NameAddr, reply};
+use proto::sip::{Builder, Message, Method, Name, NameAddr, Short, reply};
 
 use crate::describe::{Not, Refusal};
 use crate::relay::Relay;
@@ -132,11 +132,12 @@ impl Relay {
     }
 
     fn accept(&self, flow: &Flow, id: control::Session, message: &Message, body: Option<Vec<u8>>) -> Builder {
+        let refresh = Short::from(u32::try_from(self.config.refresh.as_secs()).unwrap_or(u32::MAX));
         let response = reply(message, 200, &control::tag(id, Side::Callee))
-            .header(Name::Contact, format_args!("<sip:relay@{}>", flow.local))
-            .header(Name::Allow, ALLOW)
-            .header(Name::Supported, "timer")
-            .header(Name::SessionExpires, format_args!("{};refresher=uac", self.config.refresh.as_secs()));
+            .joined(Name::Contact, &["<sip:relay@", &Short::from(flow.local), ">"])
+            .text(Name::Allow, ALLOW)
+            .text(Name::Supported, "timer")
+            .joined(Name::SessionExpires, &[&refresh, ";refresher=uac"]);
         match body {
             Some(body) => response.body("application/sdp", &body),
             None => response,
@@ -145,7 +146,7 @@ impl Relay {
 
     /// The dialog's identifiers derive from the session's name (see `proto::control`).
     fn check_dialog(&self, message: &Message, id: control::Session) -> Result<(), Not> {
-        if message.call_id() != id.to_string() {
+        if message.call_id() != id.name() {
             return refused(400, "Call-ID is not the session's name");
         }
         let ours = message.to_tag().is_empty() || message.to_tag() == control::tag(id, Side::Callee);

@@ -75,6 +75,11 @@ impl Builder {
         self.named(name, |head| push_flat(head, value))
     }
 
+    /// The same of pieces that are text already, one behind the other.
+    pub fn joined(self, name: Name, pieces: &[&str]) -> Builder {
+        self.named(name, |head| pieces.iter().for_each(|piece| push_flat(head, piece)))
+    }
+
     fn named(mut self, name: Name, write: impl FnOnce(&mut Vec<u8>)) -> Builder {
         let at = self.head.len();
         self.head.extend_from_slice(name.as_str().as_bytes());
@@ -232,12 +237,13 @@ mod tests {
     fn a_request_is_written_line_by_line_and_nothing_forged() {
         let message = Builder::request("INFO\r\n", "sip:a b")
             .header(Name::Subject, "x\r\nEvil: y")
+            .joined(Name::Contact, &["<sip:", "a\r\nEvil: z", ">"])
             .raw_header("X-A: \r\n", 7)
             .body("text/plain", b"hi\r\n")
             .finish();
         assert_eq!(
             text(&message),
-            "INFO sip:ab SIP/2.0\r\nSubject: x  Evil: y\r\nX-A: 7\r\nContent-Type: text/plain\r\n\
+            "INFO sip:ab SIP/2.0\r\nSubject: x  Evil: y\r\nContact: <sip:a  Evil: z>\r\nX-A: 7\r\nContent-Type: text/plain\r\n\
              Content-Length: 4\r\n\r\nhi\r\n"
         );
         assert_eq!(message.body(), b"hi\r\n");

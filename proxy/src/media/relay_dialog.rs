@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::control::{Ask, Session, cseq, tag};
 use proto::event::Side;
 use proto::node::{Dice, Flow, Transport};
-use proto::sip::{self, Builder, Message, Name};
+use proto::sip::{self, Builder, Message, Name, Short};
 
 use crate::moment::Moment;
 
@@ -63,7 +63,7 @@ impl RelayDialog {
     ) -> Message {
         let user = call.map_or(NOBODY.into(), |call| sip::escaped(call, b""));
         let request =
-            self.request("INVITE", now).header(Name::Contact, format_args!("<sip:{user}@{contact}>"));
+            self.request("INVITE", now).joined(Name::Contact, &["<sip:", &user, "@", contact, ">"]);
         let request = ask.write(request);
         match sdp {
             Some(sdp) => request.body("application/sdp", sdp).finish(),
@@ -87,22 +87,20 @@ impl RelayDialog {
     }
 
     fn begin(&self, method: &str, number: u32) -> Builder {
-        let session = self.session;
-        let (relay, param) = (self.flow.remote, transport_param(self.flow.transport));
-        let request = Builder::request(method, &format!("sip:{session}@{relay}{param}"))
-            .header(Name::MaxForwards, 70)
-            .header(
-                Name::From,
-                format_args!("<sip:postern@{}>;tag={}", self.flow.local, tag(session, Side::Caller)),
-            );
+        let session = self.session.name();
+        let [local, relay] = [self.flow.local, self.flow.remote].map(Short::from);
+        let uri = ["sip:", &session, "@", &relay, transport_param(self.flow.transport)].concat();
+        let (from_tag, to_tag) = (tag(self.session, Side::Caller), tag(self.session, Side::Callee));
+        let request = Builder::request(method, &uri)
+            .text(Name::MaxForwards, "70")
+            .joined(Name::From, &["<sip:postern@", &local, ">;tag=", &from_tag]);
         let request = match self.confirmed {
-            true => {
-                let tag = tag(session, Side::Callee);
-                request.header(Name::To, format_args!("<sip:{session}@{relay}>;tag={tag}"))
-            }
-            false => request.header(Name::To, format_args!("<sip:{session}@{relay}>")),
+            true => request.joined(Name::To, &["<sip:", &session, "@", &relay, ">;tag=", &to_tag]),
+            false => request.joined(Name::To, &["<sip:", &session, "@", &relay, ">"]),
         };
-        request.header(Name::CallId, session).header(Name::CSeq, format_args!("{number} {method}"))
+        request
+            .text(Name::CallId, &session)
+            .joined(Name::CSeq, &[&Short::from(number), " ", method])
     }
 }
 
