@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use conformance::cast::SITES;
-use conformance::company::{Company, Guest, REFLECTOR};
+use conformance::company::{Company, Guest, REFLECTOR, verdict};
 use conformance::world::{Dependence, Entry, Mute, Rules};
-use endpoint_sim::peer::Peer;
+use endpoint_sim::peer::{Peer, PeerConfig};
 use proto::peer::nat::{self, Verdict};
 use proto::peer::ticket::{MAGIC, TOKEN, Why, read_reflected};
 use proto::peer::words::{LOGIN, Login, PROFILE, Profile, read};
@@ -39,6 +39,21 @@ fn three() -> (Company, [Guest; 3], usize) {
     let begun = company.world.packets().len();
     let e1 = company.add("e1", symmetric());
     (company, [e1, e2, e3], begun)
+}
+
+/// On a line of 400 ms the reflector's answer comes after the question was repeated: it counts all the same (RFC 8489 §6.2.1).
+#[test]
+fn on_a_slow_line_a_login_takes_three_round_trips() {
+    let mut company = Company::with_reflector(1, &[("e1", "e2")]);
+    for server in [company.access, company.stun, company.reflector.unwrap()] {
+        company.world.link_of(server).latency = Duration::from_millis(190);
+    }
+    let begun = company.world.now();
+    let known = |config: &mut PeerConfig| config.remembered = Some(verdict(symmetric()));
+    let e1 = company.add_with("e1", symmetric(), known);
+    company.until_logged_in(e1);
+    let took = (company.world.now() - begun).as_secs_f64() / 0.4;
+    assert!(took <= 3.01, "{took} round trips\n{}", company.world.ladder());
 }
 
 /// 3a, [C1] to [C4].

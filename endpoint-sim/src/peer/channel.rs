@@ -100,7 +100,9 @@ impl Peer {
         else {
             return;
         };
-        let id: TransactionId = self.dice.bytes();
+        // Asked again under the same number (RFC 8489 §6.2.1), so that a late answer counts.
+        let again = self.bind.asked.filter(|_| (1..UNANSWERED).contains(&self.bind.tries));
+        let id: TransactionId = again.unwrap_or_else(|| self.dice.bytes());
         self.bind.asked = Some(id);
         self.bind.tries = self.bind.tries.saturating_add(1);
         let first = self.bind.proven.is_none() && self.bind.tries < UNANSWERED;
@@ -183,6 +185,7 @@ impl Peer {
     }
 
     fn bound_at_reflector(&mut self, message: &stun::Message<'_>) {
+        self.bind.asked = None;
         let ticket = message.attribute(attribute::BIND_TICKET).and_then(|value| value.try_into().ok());
         if let Some(proven) = message.mapped().zip(ticket) {
             self.bind.proven = Some(proven);

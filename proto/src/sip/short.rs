@@ -113,7 +113,8 @@ mod tests {
             assert_eq!(*Short::from(ip), ip.to_string());
         }
         let longest = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535";
-        for address in ["0.0.0.0:0", "192.0.2.1:5060", "255.255.255.255:65535", "[2001:db8::1]:5060", longest] {
+        for address in ["0.0.0.0:0", "192.0.2.1:5060", "255.255.255.255:65535", "[2001:db8::1]:5060", longest]
+        {
             let address: SocketAddr = address.parse().unwrap();
             assert_eq!(*Short::from(address), address.to_string());
         }

@@ -62,8 +62,7 @@ impl RelayDialog {
         (call, contact): (Option<&str>, &str),
     ) -> Message {
         let user = call.map_or(NOBODY.into(), |call| sip::escaped(call, b""));
-        let request =
-            self.request("INVITE", now).joined(Name::Contact, &["<sip:", &user, "@", contact, ">"]);
+        let request = self.request("INVITE", now).joined(Name::Contact, &["<sip:", &user, "@", contact, ">"]);
         let request = ask.write(request);
         match sdp {
             Some(sdp) => request.body("application/sdp", sdp).finish(),
@@ -98,9 +97,7 @@ impl RelayDialog {
             true => request.joined(Name::To, &["<sip:", &session, "@", &relay, ">;tag=", &to_tag]),
             false => request.joined(Name::To, &["<sip:", &session, "@", &relay, ">"]),
         };
-        request
-            .text(Name::CallId, &session)
-            .joined(Name::CSeq, &[&Short::from(number), " ", method])
+        request.text(Name::CallId, &session).joined(Name::CSeq, &[&Short::from(number), " ", method])
     }
 }
 
