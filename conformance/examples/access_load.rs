@@ -30,7 +30,16 @@ fn main() {
     crowd.restart();
     let (again, _) = round(&mut crowd);
     println!(
-        "{{\"endpoints\":{count},\"logins_per_second\":{first:.0},\"after_a_restart\":{again:.0},\"told_to_punch_each\":{told:.2},\"online\":{}}}",
-        crowd.access.status().online
+        "{{\"endpoints\":{count},\"logins_per_second\":{first:.0},\"after_a_restart\":{again:.0},\"told_to_punch_each\":{told:.2},\"online\":{},\"resident_mb\":{}}}",
+        crowd.access.status().online,
+        resident_mb()
     );
+}
+
+/// Of this process: the server with everybody online, and their accounts.
+fn resident_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number");
+    kib * 1024 / 1_000_000
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use endpoint_sim::peer::{Peer, PeerConfig, PeerReport};
 use proto::node::{Birth, Input, Lane as LaneNumber, Transport};
+use proto::peer::nat::Verdict;
 
 use crate::bindings::Bindings;
 use crate::config::values::SipAddress;
@@ -55,6 +56,10 @@ pub struct PeerPlan {
     pub say: Vec<(String, String)>,
     /// Whether others may learn its address.
     pub direct: bool,
+    /// What it knows of its NAT from before; none: it finds out before it logs in.
+    pub nat: Option<Verdict>,
+    /// Whether it keeps its NAT's mapping towards the access server alive.
+    pub keeps_alive: bool,
 }
 
 /// Lets it be online for its time; gives what it saw just before it left.
@@ -127,6 +132,8 @@ fn peer(plan: &PeerPlan, local: SocketAddr) -> Peer {
     config.call.clone_from(&plan.call);
     config.secret = keys::random();
     config.allows.direct = plan.direct;
+    config.remembered = plan.nat;
+    config.keeps_alive = plan.keeps_alive;
     config.stay = Some(plan.stay);
     config.say.clone_from(&plan.say);
     let (now, wall) = (Instant::now(), SystemTime::now());

@@ -44,6 +44,8 @@ fn plan(server: &Server, user: &str, password: &str, seconds: u64) -> PeerPlan {
         proxy: None,
         call: None,
         direct: true,
+        nat: None,
+        keeps_alive: true,
     }
 }
 
@@ -107,6 +109,8 @@ fn a_plain_phone_behind_the_proxy_calls_a_peer_and_is_called_by_one() {
             proxy: Some(proxy.addr),
             call: peer_calls.then(|| "alice@here.test".to_owned()),
             direct: true,
+            nat: None,
+            keeps_alive: true,
         };
         let calls = Step::call("sip:bob@here.test", After::Registered, 2000);
         let last = if peer_calls { Step::new(Act::Wait, After::Ended, 0) } else { calls };
@@ -290,5 +294,22 @@ mod reflecting {
         source.send_to(&bytes, at).unwrap();
         sink.recv_from(&mut buffer).expect("by the second");
         second.stop();
+    }
+
+    /// As behind one anycast address: no packet belongs to an instance.
+    #[test]
+    fn two_instances_that_take_turns_at_one_stream_pass_on_all_of_it() {
+        let instances = [reflector("127.0.0.3:0", 1), reflector("127.0.0.4:0", 1)];
+        let at = instances.each_ref().map(|instance| instance.handle().listening()[0].addr);
+        let (source, sink) = (socket(), socket());
+        let mut buffer = [0; 2048];
+        for n in 0..100u8 {
+            let by = at[usize::from(n) % 2];
+            source.send_to(&packet(&source, sink.local_addr().unwrap(), &[n]), by).unwrap();
+            let (len, from) = sink.recv_from(&mut buffer).expect("it is passed on");
+            assert_eq!((from, read_reflected(&buffer[..len]).unwrap().1), (by, &[n][..]));
+        }
+        assert_eq!(instances.each_ref().map(|instance| counted(instance, "passed")), [[50], [50]]);
+        instances.into_iter().for_each(Server::stop);
     }
 }

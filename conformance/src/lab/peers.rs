@@ -160,6 +160,11 @@ impl Online {
         self.process.terminate();
     }
 
+    /// Ends it as a power cut would: it tells nobody.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// What it saw, once it has left.
     pub fn report(mut self) -> Value {
         self.process.wait(Duration::from_secs(60));

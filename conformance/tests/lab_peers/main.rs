@@ -5,4 +5,7 @@
 mod cells;
 mod moving;
 mod phones;
+mod reflecting;
+mod scenarios;
 mod steps;
+mod types;

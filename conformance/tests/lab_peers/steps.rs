@@ -12,12 +12,12 @@ use proto::peer::ticket::{MAGIC, TOKEN, read_reflected};
 use proto::peer::words::{LOGIN, Login, NOTICE, PROFILE, Profile, read};
 use proto::stun;
 
-fn at(address: &str) -> SocketAddr {
+pub(crate) fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
 
 /// A SIP message with a body of this kind, and the body.
-fn carrying<'a>(packet: &'a Packet, kind: &str) -> Option<&'a [u8]> {
+pub(crate) fn carrying<'a>(packet: &'a Packet, kind: &str) -> Option<&'a [u8]> {
     let message = Message::read(&packet.payload)?;
     if message.header("Content-Type") != Some(kind) {
         return None;
@@ -26,22 +26,22 @@ fn carrying<'a>(packet: &'a Packet, kind: &str) -> Option<&'a [u8]> {
     Some(&packet.payload[end + 4..])
 }
 
-fn is_presence(payload: &[u8], state: &str) -> bool {
+pub(crate) fn is_presence(payload: &[u8], state: &str) -> bool {
     let notify = Message::read(payload).filter(|message| message.is("NOTIFY"));
     notify.is_some_and(|message| message.header("Subscription-State").is_some_and(|s| s.starts_with(state)))
 }
 
-fn asks_stun(packet: &Packet) -> bool {
+pub(crate) fn asks_stun(packet: &Packet) -> bool {
     stun::Message::parse(&packet.payload).is_some_and(|message| message.class() == stun::Class::Request)
 }
 
 /// A check of a pair: sealed, under the pair's name.
-fn is_check(packet: &Packet) -> bool {
+pub(crate) fn is_check(packet: &Packet) -> bool {
     asks_stun(packet)
         && stun::Message::parse(&packet.payload).is_some_and(|message| message.username().is_some())
 }
 
-fn external(report: &serde_json::Value) -> SocketAddr {
+pub(crate) fn external(report: &serde_json::Value) -> SocketAddr {
     at(report["external"].as_str().expect("it was logged in"))
 }
 
@@ -151,21 +151,21 @@ fn scenario_3a_e2_is_told_by_the_reflector_and_e3_directly_and_3e_e2_says_itself
     e1.leave();
     let e1 = e1.report();
     e3.leave();
-    let (_, wire) = (e3.report(), recorder.stop());
+    let (e3, wire) = (e3.report(), recorder.stop());
     let (access, reflector) = (at(FOUR.access), at(FOUR.reflector));
     let (one, two) = (external(&e1), external(&e2));
 
     let login: Login = last(&wire.at("hub").filter(|p| p.to == access), LOGIN, one);
     let said = login.external.expect("STUN has told where it is");
-    assert_eq!(
-        (said.ip(), login.verdict.class()),
-        (one.ip(), Class::Symmetric),
-        "step 1 [C]: IP, port, type"
-    );
+    assert_eq!((said.ip(), login.verdict.class()), (one.ip(), Class::Symmetric), "step 1 [C]: IP and type");
+    let asked = wire.packets.iter().any(|p| p.host == "hub" && p.from == said && asks_stun(p));
+    assert!(asked, "step 1 [C]: the external port, as STUN has seen it\n{}", told(&wire));
     let profile: Profile = last(&wire, PROFILE, one);
     let classes = profile.buddies.iter().map(|buddy| buddy.verdict.unwrap().class());
     assert_eq!(classes.collect::<Vec<_>>(), [Class::Symmetric, Class::Full], "step 2 [C]");
-    assert!(profile.buddies.iter().all(|b| b.online && b.external.is_some()), "step 2 [C]: address and port");
+    assert!(profile.buddies.iter().all(|buddy| buddy.online), "step 2 [C]: status");
+    let outside: Vec<_> = profile.buddies.iter().map(|buddy| buddy.external).collect();
+    assert_eq!(outside, [Some(two), Some(external(&e3))], "step 2 [C]: address and port");
 
     let reflected =
         |p: &Packet, state| p.payload.starts_with(&MAGIC) && is_presence(&p.payload[TOKEN..], state);
@@ -203,4 +203,42 @@ fn scenario_3a_e2_is_told_by_the_reflector_and_e3_directly_and_3e_e2_says_itself
     let told_so = wire.since(found[4].at).filter(|p| p.host == "e1" && carrying(p, NOTICE).is_some());
     assert!(told_so.is_empty(), "step 6 [C]: the access server is not involved\n{}", told(&told_so));
     assert_ne!(ip_of(FOUR.access), reflector.ip());
+}
+
+/// STUN, challenge, login, and half a round trip to the buddy. e1 is 200 ms from everybody each way, and knows its NAT from before;
+/// a tenth of a round trip is for the machine's own steps.
+#[test]
+fn a_buddy_is_notified_three_and_a_half_round_trips_after_the_first_packet() {
+    let sites = "-s home:port-restricted:e1:delay=200 -s office:port-restricted:e2";
+    let Some(hub) = Hub::up(sites, &[("e1", "e2")]) else { return };
+    let nat = ["--nat", "port-restricted"];
+    let mut e2 = hub.peer("e2", "e2", 90, &nat);
+    hub.until_online(1);
+    // Routers ask for one another's hardware addresses the first time, by the same slow way.
+    let mut before = hub.peer("e1", "e1", 60, &nat);
+    hub.until_online(2);
+    std::thread::sleep(Duration::from_secs(2));
+    before.leave();
+    before.report();
+    hub.until_online(1);
+    let recorder = hub.lab.capture(&["e1", "e2"]);
+    let mut e1 = hub.peer("e1", "e1", 60, &nat);
+    hub.until_online(2);
+    std::thread::sleep(Duration::from_secs(2));
+    let wire = recorder.stop();
+    [&mut e1, &mut e2].into_iter().for_each(Online::leave);
+    let one = external(&e1.report());
+    let found = in_order(
+        &wire,
+        &[
+            ("the first packet", &|p| p.host == "e1" && !p.from.ip().is_loopback()),
+            ("its answer", &|p| p.host == "e1" && p.from == at(FOUR.stun[0])),
+            ("NOTIFY", &|p| p.host == "e2" && p.from == one && is_presence(&p.payload, "active")),
+        ],
+    );
+    assert!(found[0].to == at(FOUR.stun[0]) && asks_stun(found[0]), "the first is STUN\n{}", told(&wire));
+    let (rtt, took) = (found[1].at - found[0].at, found[2].at - found[0].at);
+    let trips = took.as_secs_f64() / rtt.as_secs_f64();
+    println!("{took:?}, {trips:.2} round trips of {rtt:?}");
+    assert!(rtt >= Duration::from_millis(400) && trips <= 3.6, "{trips:.2} of {rtt:?}\n{}", told(&wire));
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use endpoint_sim::peer::{CallReport, PeerReport};
+use proto::peer::nat::{Dependence, Verdict};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit;
@@ -56,6 +57,34 @@ pub struct Arguments {
     /// Never let others learn its address: everything goes through servers
     #[arg(long)]
     hidden: bool,
+    /// The NAT it is behind, where that is known from before; default: it finds out before it logs in
+    #[arg(long, value_enum)]
+    nat: Option<Nat>,
+    /// Don't keep its NAT's mapping towards the access server alive: to see what becomes of it
+    #[arg(long)]
+    no_keep_alive: bool,
+}
+
+/// The NAT types people speak of.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Nat {
+    None,
+    FullCone,
+    AddressRestricted,
+    PortRestricted,
+    Symmetric,
+}
+
+impl From<Nat> for Verdict {
+    fn from(nat: Nat) -> Verdict {
+        match nat {
+            Nat::None => Verdict::OPEN,
+            Nat::FullCone => Verdict::nat(Dependence::Endpoint, Dependence::Endpoint),
+            Nat::AddressRestricted => Verdict::nat(Dependence::Endpoint, Dependence::Address),
+            Nat::PortRestricted => Verdict::nat(Dependence::Endpoint, Dependence::AddressAndPort),
+            Nat::Symmetric => Verdict::nat(Dependence::AddressAndPort, Dependence::AddressAndPort),
+        }
+    }
 }
 
 /// Runs it; 0: it was logged in.
@@ -125,6 +154,8 @@ fn plan(arguments: &Arguments) -> Result<PeerPlan, String> {
         call,
         proxy: arguments.proxy,
         direct: !arguments.hidden,
+        nat: arguments.nat.map(Verdict::from),
+        keeps_alive: !arguments.no_keep_alive,
     })
 }
 
@@ -175,9 +206,13 @@ fn times(count: u32) -> String {
 /// A report in words.
 fn told(report: &PeerReport) -> Vec<String> {
     let seen = report.external.map_or("nowhere".to_owned(), |at| at.to_string());
-    let status = report.login_status.map_or("not answered".to_owned(), |status| status.to_string());
+    let login = match report.login_status {
+        None => "not answered; is the access server there (--access), and does UDP pass to it?".to_owned(),
+        Some(401) => "401; name or password is wrong".to_owned(),
+        Some(status) => status.to_string(),
+    };
     let mut lines = vec![report.name.clone(), format!("  behind: {}; seen at {seen}", report.nat)];
-    lines.push(format!("  login: {status}"));
+    lines.push(format!("  login: {login}"));
     for (name, buddy) in &report.buddies {
         let online = if buddy.online { "online" } else { "offline" };
         let at = buddy.address.map(|at| format!(" to {at}")).unwrap_or_default();

@@ -1,0 +1,130 @@
+//! System 2's other scenarios on real NATs: 2d, 2f and 2g of US 8,000,325, read from captures.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use conformance::lab::peers::{FOUR, Hub, Online, Step, in_order, told};
+use conformance::lab::wire::{Packet, Wire};
+use proto::peer::words::{NOTICE, PROFILE};
+
+use crate::steps::{asks_stun, at, carrying, external, is_check, is_presence};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What the access server tells a peer: to open its NAT towards somebody.
+fn instructs(packet: &Packet, peer: SocketAddr) -> bool {
+    (packet.from, packet.to) == (at(FOUR.access), peer) && carrying(packet, NOTICE).is_some()
+}
+
+/// One says that it is online, on its way from this mapping to that.
+fn notifies(packet: &Packet, from: SocketAddr, to: SocketAddr) -> bool {
+    (packet.from, packet.to) == (from, to) && is_presence(&packet.payload, "active")
+}
+
+/// Where a peer logged in from, before it has left: the last source of this address that was given a profile.
+fn seen_at(wire: &Wire, ip: &str) -> SocketAddr {
+    let ip: IpAddr = ip.parse().unwrap();
+    let profiles = wire.packets.iter().filter(|p| p.host == "hub" && carrying(p, PROFILE).is_some());
+    let mut seen = profiles.map(|p| p.to).filter(|to| to.ip() == ip);
+    seen.next_back().unwrap_or_else(|| panic!("nobody at {ip} has logged in\n{}", told(wire)))
+}
+
+/// Ends them in this order, so that the first still see the others; what each saw.
+fn leave<const N: usize>(mut peers: [Online; N]) -> [serde_json::Value; N] {
+    peers.iter_mut().for_each(Online::leave);
+    peers.map(Online::report)
+}
+
+#[test]
+fn scenario_2d_a_public_e2_is_told_nothing_and_notified_directly() {
+    let Some(hub) = Hub::up("-s home:port-restricted:e1 -p e2=203.0.113.20", &[("e1", "e2")]) else { return };
+    let recorder = hub.lab.capture(&["hub", "e1", "e2"]);
+    let e2 = hub.peer("e2", "e2", 60, &["--local", "203.0.113.20:5060"]);
+    hub.until_online(1);
+    let e1 = hub.peer("e1", "e1", 60, &[]);
+    hub.until_online(2);
+    std::thread::sleep(2 * SECOND);
+    // Before anybody leaves: e2 is told of that.
+    let wire = recorder.stop();
+    let [e2, e1] = leave([e2, e1]);
+    let (one, two) = (external(&e1), at("203.0.113.20:5060"));
+    let steps: [Step<'_>; 2] = [
+        ("the profile", &|p| p.host == "hub" && p.to == one && carrying(p, PROFILE).is_some()),
+        ("NOTIFY from e1's own mapping", &|p| p.host == "e2" && notifies(p, one, two)),
+    ];
+    in_order(&wire, &steps);
+    let instructed = wire.filter(|p| p.from == at(FOUR.access) && carrying(p, NOTICE).is_some());
+    assert!(instructed.is_empty(), "nobody is told anything\n{}", told(&instructed));
+    let first = wire.packets.iter().find(|p| p.host == "e2" && (p.from, p.to) == (two, one));
+    let heard = wire.packets.iter().find(|p| p.host == "e2" && p.from == one);
+    assert!(first.map(|p| p.at) > heard.map(|p| p.at), "e2 only answers\n{}", told(&wire));
+    assert_eq!((&e2["punches"], &e2["buddies"]["e1@peers.test"]["path"]), (&0.into(), &"direct".into()));
+}
+
+/// e2 has died and has told nobody. Its account says online until its lease ends; e1 has it offline, by its own trial.
+#[test]
+fn scenario_2f_e2_is_dead_and_e1_logs_in_all_the_same_and_shows_it_offline() {
+    let sites = "-s home:port-restricted:e1 -s office:port-restricted:e2:addr=203.0.113.102";
+    let Some(hub) = Hub::up(sites, &[("e1", "e2")]) else { return };
+    let recorder = hub.lab.capture(&["hub", "e1", "r-office"]);
+    let mut e2 = hub.peer("e2", "e2", 60, &[]);
+    hub.until_online(1);
+    e2.kill();
+    let e1 = hub.peer("e1", "e1", 60, &[]);
+    hub.until_online(2);
+    std::thread::sleep(5 * SECOND);
+    let [e1] = leave([e1]);
+    let wire = recorder.stop();
+    let (one, two) = (external(&e1), seen_at(&wire, "203.0.113.102"));
+    let steps: [Step<'_>; 3] = [
+        ("STUN", &|p| p.host == "hub" && p.from == one && asks_stun(p)),
+        ("the instruction, which nobody answers", &|p| p.host == "r-office" && instructs(p, two)),
+        ("the NOTIFY, which nobody hears", &|p| p.host == "r-office" && notifies(p, one, two)),
+    ];
+    in_order(&wire, &steps);
+    let instructed = wire.packets.iter().find(|p| p.host == "hub" && instructs(p, two)).expect("it was").at;
+    let let_in = wire.packets.iter().find(|p| p.host == "e1" && carrying(p, PROFILE).is_some());
+    let waited = let_in.expect("it has its profile").at.saturating_sub(instructed);
+    assert!(waited < SECOND / 2, "the login does not wait for e2's answer, but took {waited:?}");
+    assert_eq!(e1["login-status"], 200);
+    assert_eq!(e1["buddies"]["e2@peers.test"]["online"], false, "{e1:#}");
+}
+
+/// Found by e1's next keep-alive; from then on it takes less than a second. One NAT gives new ports, the other moves as well.
+#[test]
+fn scenario_2g_a_nat_binds_anew_and_the_access_server_learns_and_peers_open_again_within_a_second() {
+    let sites = "-s home:port-restricted:e1 -s office:port-restricted:e2 -s shop:port-restricted:e3 -s mill:port-restricted:e4";
+    let Some(hub) = Hub::up(sites, &[("e1", "e2"), ("e3", "e4")]) else { return };
+    let recorder = hub.lab.capture(&["hub", "e1", "e2", "e3", "e4"]);
+    let [e2, e4] = ["e2", "e4"].map(|name| hub.peer(name, name, 120, &[]));
+    hub.until_online(2);
+    let [e1, e3] = ["e1", "e3"].map(|name| hub.peer(name, name, 120, &[]));
+    hub.until_online(4);
+    std::thread::sleep(3 * SECOND);
+    hub.lab.rebind("home", None);
+    hub.lab.rebind("shop", Some(Ipv4Addr::new(203, 0, 113, 77)));
+    std::thread::sleep(25 * SECOND);
+    let [e2, e4, e1, e3] = leave([e2, e4, e1, e3]);
+    let wire = recorder.stop();
+    assert_eq!(external(&e3).ip(), Ipv4Addr::new(203, 0, 113, 77), "{e3:#}");
+    for (mover, stayer, host, name) in [(&e1, &e2, "e2", "e1"), (&e3, &e4, "e4", "e3")] {
+        let now = external(mover);
+        let steps: [Step<'_>; 4] = [
+            ("the access server hears it from its new mapping", &|p| {
+                p.host == "hub" && (p.from, p.to) == (now, at(FOUR.access))
+            }),
+            ("it has the other open its NAT", &|p| p.host == "hub" && instructs(p, external(stayer))),
+            ("which it does", &|p| p.host == host && p.to == now && is_check(p)),
+            ("and is told from the new mapping", &|p| {
+                p.host == host && p.from == now && is_presence(&p.payload, "active")
+            }),
+        ];
+        let found = in_order(&wire, &steps);
+        let took = found[3].at - found[0].at;
+        println!("{name}: {took:?} from the first word from the new mapping until its buddy is told");
+        assert!(took < SECOND, "{name}: {took:?}\n{}", told(&wire));
+        let report = &stayer["buddies"][format!("{name}@peers.test")];
+        assert_eq!((&report["online"], &report["path"]), (&true.into(), &"direct".into()), "{stayer:#}");
+        assert_eq!(report["address"], now.to_string(), "{stayer:#}");
+    }
+}
