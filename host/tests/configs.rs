@@ -382,6 +382,30 @@ fn a_header_rule_that_would_break_routing_is_refused_with_its_reason() {
     assert!(with("{ on: out, rewrite: From }").what.contains("too little"));
     assert!(with("{ on: out }").what.contains("nothing"));
     assert!(with("{ on: in, remove: X-A, status: 9xx }").what.contains("9xx"));
+    assert!(with("{ on: in, remove: X-A, status: 999xx }").what.contains("999xx"));
+}
+
+#[test]
+fn a_header_rule_that_uses_a_group_its_expression_has_not_is_refused_at_its_words() {
+    let with = |rule: &str| {
+        let trunks = format!("\n  a:\n    servers: 192.0.2.1\n    headers:\n      - {{ on: out, {rule} }}");
+        refused(&with_trunks(&trunks, "{ trunks: a }"))
+    };
+    let error = with("rewrite: From, match: \"<sip:(.*)@.*>\", with: \"<sip:$9@b>\"");
+    let seen = "`<sip:$9@b>` uses the group `9`, but `match: <sip:(.*)@.*>` has one group, `$1`";
+    assert_eq!(error.what, seen);
+    assert_eq!(
+        error.remedy,
+        "put parentheses around what the group stands for, or write `$$` for a dollar sign"
+    );
+    let column = "      - { on: out, rewrite: From, match: \"<sip:(.*)@.*>\", with: ".len() + 1;
+    assert_eq!(error.place.map(|place| (place.line, place.column)), Some((6, column)), "{error}");
+
+    let error = with("rewrite: From, match: \"^a(b)(?<rest>.*)\", with: $1x");
+    assert!(error.what.ends_with("has 2 groups, `$1` to `$2`, by name `${rest}`"), "{error}");
+    assert_eq!(error.remedy, "write `${1}x` where letters follow a group");
+    let error = with("add: \"X-A: $1\", of: From, match: alice");
+    assert!(error.what.ends_with("has no group, only `$0`, all that matched"), "{error}");
 }
 
 #[test]

@@ -205,6 +205,43 @@ pub fn expression(text: &str) -> Result<Regex, String> {
     regex_lite::RegexBuilder::new(text).size_limit(LARGEST).build().map_err(|error| error.to_string())
 }
 
+/// The first group a template names (`$1`, `${1}`, `$name`) that the expression does not have: nothing would stand in
+/// its place. `$$` is a dollar sign.
+pub fn missing_group<'t>(find: &Regex, template: &'t str) -> Option<&'t str> {
+    let is_there = |group: &str| match group.parse::<usize>() {
+        Ok(number) => number < find.captures_len(),
+        Err(_) => find.capture_names().flatten().any(|name| name == group),
+    };
+    groups(template).find(|group| !is_there(group))
+}
+
+/// The groups a template names, as `regex-lite` reads it: between braces, else as many letters, digits and underlines as
+/// follow.
+fn groups(template: &str) -> impl Iterator<Item = &str> {
+    let mut rest = template;
+    std::iter::from_fn(move || {
+        loop {
+            let (_, after) = rest.split_once('$')?;
+            let (group, left) = match (after.strip_prefix('$'), after.strip_prefix('{')) {
+                (Some(left), _) => (None, left),
+                (_, Some(braced)) => match braced.split_once('}') {
+                    Some((group, left)) => (Some(group), left),
+                    None => (None, after),
+                },
+                _ => {
+                    let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                    let (group, left) = after.split_at(end.unwrap_or(after.len()));
+                    (Some(group).filter(|group| !group.is_empty()), left)
+                }
+            };
+            rest = left;
+            if group.is_some() {
+                return group;
+            }
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,5 +340,25 @@ mod tests {
     fn a_hostile_expression_is_refused_not_run() {
         assert!(expression("(a{1000}){1000}").is_err());
         assert!(expression("(").is_err());
+    }
+
+    #[test]
+    fn a_template_names_groups_that_the_expression_has() {
+        let find = expression(r"^<sip:(?<user>\d+)@(.*)>$").unwrap();
+        for whole in ["$0 $1 ${2}x $user ${user}1", "$$9 costs $", "${9", "plain"] {
+            assert_eq!(missing_group(&find, whole), None, "{whole}");
+        }
+        for (template, missing) in [
+            ("<$1@$3>", "3"),
+            ("$1x", "1x"),
+            ("${name}", "name"),
+            ("$$$9", "9"),
+            ("${}", ""),
+            ("${${9}", "${9"),
+        ] {
+            assert_eq!(missing_group(&find, template), Some(missing), "{template}");
+            let text = expanded(&find, "<sip:5@b>", template).unwrap();
+            assert!(!text.contains(missing) || missing.is_empty(), "{template} leaves nothing there: {text}");
+        }
     }
 }

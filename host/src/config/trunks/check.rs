@@ -1,6 +1,7 @@
 //! What can't work in trunks and routes.
 
-use super::lower::{header_rule, next_hop};
+use super::headers::header_rule;
+use super::lower::next_hop;
 use super::{MidRegistrar, Route, Trunk, http};
 use crate::config::Settings;
 use crate::config::check::{Checked, Context};
@@ -44,7 +45,8 @@ fn trunk(name: &str, trunk: &Trunk, context: &Context<'_>) -> Checked {
     }
     for (index, rule) in trunk.headers.iter().enumerate() {
         let at = format!("{at}.headers.{index}");
-        header_rule(rule).map_err(|(what, remedy)| context.error(&at, what, remedy))?;
+        header_rule(rule)
+            .map_err(|wrong| context.error(&format!("{at}.{}", wrong.key), wrong.what, wrong.remedy))?;
     }
     if let Some(register) = &trunk.register {
         let at = format!("{at}.register");

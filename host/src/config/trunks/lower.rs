@@ -6,10 +6,10 @@ use proto::cidr::Cidr;
 use proto::node::{Transport, literal};
 use proxy::config::{Caps, Goes, NextHop, Origin, Pattern, Server};
 use proxy::trunks::login::Credentials;
-use proxy::trunks::rules::{self, Act, Direction, Part, Rule};
 use proxy::trunks::trunk::Registering;
 
-use super::{HeaderRule, On, Register, Route, Trunk};
+use super::headers::header_rule;
+use super::{Register, Route, Trunk};
 use crate::config::lower::{anchor, latch, realm, srtp, transport};
 use crate::config::values::SipAddress;
 use crate::config::{Settings, schema, values};
@@ -157,79 +157,6 @@ fn registering(trunk: &Trunk, own: &Register, servers: &[Server]) -> Option<Regi
     let expires = u32::try_from(own.expires.0.as_secs()).unwrap_or(u32::MAX);
     let contact = own.contact.clone().unwrap_or_else(|| user.clone());
     Some(Registering { user, domain, registrar, expires, contact })
-}
-
-/// A header rule, or what is wrong with it and what to do.
-pub fn header_rule(rule: &HeaderRule) -> Result<Rule, (String, &'static str)> {
-    const ONE: &str = "give it exactly one of `add: \"X-Name: value\"`, `remove: NAME` and `rewrite: NAME`";
-    let on = if rule.on == On::In { Direction::In } else { Direction::Out };
-    let act = match (&rule.add, &rule.remove, &rule.rewrite) {
-        (Some(line), None, None) => added(line, rule)?,
-        (None, Some(name), None) => Act::Remove { name: may_touch(name, false)? },
-        (None, None, Some(name)) => rewritten(name, rule)?,
-        _ => return Err(("a header rule does nothing, or several things".into(), ONE)),
-    };
-    let status = rule.status.as_deref().map(statuses).transpose()?;
-    Ok(Rule { on, methods: rule.methods.0.clone(), status, act })
-}
-
-fn added(line: &str, rule: &HeaderRule) -> Result<Act, (String, &'static str)> {
-    let Some((name, value)) = line.split_once(':') else {
-        return Err((format!("`{line}` is no header line"), "write `add: \"X-Name: value\"`"));
-    };
-    let from = match (&rule.of, &rule.find) {
-        (None, None) => None,
-        (Some(of), Some(find)) => Some((Part::named(of), compiled(find)?)),
-        _ => return Err(("`of` and `match` belong together".into(), "give both, or none")),
-    };
-    Ok(Act::Add { name: may_touch(name.trim(), false)?, value: value.trim().to_owned(), from })
-}
-
-fn rewritten(name: &str, rule: &HeaderRule) -> Result<Act, (String, &'static str)> {
-    let (Some(find), Some(with)) = (&rule.find, &rule.with) else {
-        let what = format!("`rewrite: {name}` says too little");
-        return Err((what, "say what it looks for and what that becomes: match: \"^…$\", with: \"…$1…\""));
-    };
-    let part = match Part::named(name) {
-        Part::Header(name) => Part::Header(may_touch(&name, true)?),
-        part => part,
-    };
-    Ok(Act::Rewrite { part, find: compiled(find)?, with: with.clone() })
-}
-
-fn compiled(text: &str) -> Result<regex_lite::Regex, (String, &'static str)> {
-    let remedy = "expected a regular expression without look-around and back-references";
-    rules::expression(text).map_err(|why| (format!("`match: {text}` can't be used: {why}"), remedy))
-}
-
-fn may_touch(name: &str, rewrites: bool) -> Result<String, (String, &'static str)> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
-    if name.is_empty() || !name.bytes().all(token) {
-        return Err((format!("`{name}` is no header's name"), "expected letters, digits and dashes"));
-    }
-    if rules::is_forbidden(name) {
-        let what = format!(
-            "`{name}` is out of bounds for header rules: it routes messages or holds dialogs together"
-        );
-        return Err((what, "use another header, or let routes do it (`strip`, `prefix`, `domain`)"));
-    }
-    if rules::is_vital(name) && !rewrites {
-        return Err((format!("`{name}` must be there, once"), "only `rewrite` may change it"));
-    }
-    Ok(name.to_owned())
-}
-
-/// `486`, `4xx`, `400-499`.
-fn statuses(text: &str) -> Result<(u16, u16), (String, &'static str)> {
-    let wrong = || (format!("`status: {text}` is none"), "expected `486`, `4xx` or `400-499`");
-    let range = match (text.strip_suffix("xx"), text.split_once('-')) {
-        (Some(class), _) => class.parse::<u16>().ok().map(|class| (class * 100, class * 100 + 99)),
-        (None, Some((first, last))) => first.trim().parse().ok().zip(last.trim().parse().ok()),
-        (None, None) => text.parse().ok().map(|one| (one, one)),
-    };
-    range
-        .filter(|(first, last)| (100..=699).contains(first) && first <= last && *last < 700)
-        .ok_or_else(wrong)
 }
 
 /// A route's own next hop, as a trunk that nobody else goes by.

@@ -2,6 +2,7 @@
 //! configuration of it.
 
 pub mod check;
+pub mod headers;
 pub mod http;
 pub mod lower;
 
@@ -21,7 +22,7 @@ pub struct Trunk {
     pub servers: Listed<Server>,
     /// Transport of servers that name none; none: UDP for an address, what DNS says for a name.
     pub transport: Option<Transport>,
-    /// Its calls come in without a login, its 302s are followed, its media is sent to before it speaks.
+    /// Its calls come in without a login (registrations do not), its 302s are followed, its media is sent to before it speaks.
     pub trusted: bool,
     /// Where its calls come from; none: from those servers that are addresses.
     pub sources: Vec<Cidr>,
@@ -197,7 +198,7 @@ pub struct HeaderRule {
     /// A regular expression with captures.
     #[serde(default, rename = "match")]
     pub find: Option<String>,
-    /// What a match becomes; `$1` is the first capture.
+    /// What a match becomes; `$1` is the first capture, `${1}` before a letter or a digit.
     #[serde(default)]
     pub with: Option<String>,
 }
