@@ -127,6 +127,30 @@ fn phones_call_each_other_by_any_two_transports_and_families() {
     server.stop();
 }
 
+/// A phone's REGISTER and its 200 are counted, whatever brings them.
+#[test]
+fn messages_by_connections_are_counted_like_datagrams() {
+    let certificates = Certificates::new("counted");
+    for transport in ALL {
+        let text = format!(
+            "listeners: [{{ address: \"{transport}:127.0.0.1:0\", srtp: pass }}]\nauth: {{ required: false }}\nlog: error\n\
+             proxy: {{}}\ndomains: [a.example]\ntls: {{ {} }}\n",
+            certificates.section(&["server"])
+        );
+        let server = start(&text);
+        let (proxy, ca) = (address(&server, transport, false), certificates.path("ca.pem"));
+        let text = format!(
+            "phones: [{{ user: carol, domain: a.example, proxy: \"{transport}:{proxy}\", ca: \"{ca}\", script: {{ until-ms: 8000, steps: [{{ do: register }}, {{ do: wait, after: registered }}] }} }}]"
+        );
+        assert!(run(&serde_yaml::from_str::<Fleet>(&text).unwrap()).unwrap()[0].registered);
+        let lanes = server.handle().status().lanes;
+        let counted: (u64, u64) =
+            (lanes.iter().map(|l| l.received).sum(), lanes.iter().map(|l| l.sent).sum());
+        assert!(counted.0 >= 1 && counted.1 >= 1, "{transport}: {counted:?}");
+        server.stop();
+    }
+}
+
 /// How a phone that registers over TLS fares.
 fn registers(proxy: SocketAddr, domain: &str, ca: &str) -> bool {
     let text = format!(

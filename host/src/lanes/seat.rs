@@ -125,9 +125,9 @@ pub struct LaneReport {
     pub sessions: usize,
     /// Media ports lent.
     pub ports: usize,
-    /// Packets in.
+    /// Packets in, and messages that came by connections.
     pub received: u64,
-    /// Packets out.
+    /// Packets out, and messages that left by connections.
     pub sent: u64,
     /// Packets that could not be sent, or were cut off.
     pub dropped: u64,

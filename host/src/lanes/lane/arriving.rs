@@ -25,6 +25,7 @@ impl Lane {
             self.obey(now, command);
         }
         while let Some((seat, input)) = self.mailbox.take() {
+            self.report.received += u64::from(is_by_connection(&input));
             self.admit(now, seat, input);
         }
     }
@@ -157,6 +158,11 @@ impl Lane {
             self.send(0, flow, response.bytes().clone(), Ticket(0));
         }
     }
+}
+
+/// Whether a connection brought it: datagrams are counted where they are read.
+fn is_by_connection(input: &Input) -> bool {
+    matches!(input, Input::Message { flow, .. } | Input::Other { flow, .. } if flow.transport.is_reliable())
 }
 
 /// What is banned is not even parsed.

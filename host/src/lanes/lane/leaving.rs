@@ -85,6 +85,7 @@ impl Lane {
 
     pub(super) fn send(&mut self, seat: usize, flow: Flow, bytes: Bytes, ticket: Ticket) {
         if flow.transport != Transport::Udp {
+            self.report.sent += 1;
             return self.outside.send(Address { lane: self.index, seat }, flow, bytes, ticket);
         }
         let Some(number) = self.listener_at(flow) else {
