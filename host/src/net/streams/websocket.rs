@@ -214,6 +214,10 @@ fn as_message(bytes: &Bytes) -> Message {
 }
 
 #[cfg(test)]
+#[path = "websocket_pings.rs"]
+mod pings;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
