@@ -171,6 +171,7 @@ impl Proxy {
         let session = origin.token.session.map(|(_, session)| session);
         let word = sibling.then_some(Word { session, peer: None, srtp: Default::default() });
         let mut context = Box::new(new_context(server, origin.caller, invite, routed, 0, word));
+        context.from_phone = self.is_beside_trunk(cx, context.request.from().ok(), &origin.caller);
         self.know_sender(&mut context);
         if origin.token.of_record && self.calls.len() < self.config.limits.calls {
             self.begin_call(cx, &mut context);

@@ -71,12 +71,14 @@ impl Proxy {
         context.role = if context.request.method() == Method::Bye { Role::Ends } else { Role::Other };
         (context.sender, context.session) = (way.sender, ours(way.session, context.word));
         (context.trusted, context.latch, context.shift) = (way.trusted, way.latch, way.shift);
+        let to_phone = |hop| self.is_beside_trunk(cx, context.request.to().ok(), hop);
+        let beside_trunk = way.hops.iter().any(to_phone);
         let known: Vec<Flow> = way.hops.into();
         let target = match way.name {
             None => Target::by(Hops::Ready(known)),
             Some(name) => Target { known, ..Target::by(Hops::Ask(name)) },
         };
-        self.launch(cx, context, vec![Target { uri: way.uri, ..target }]);
+        self.launch(cx, context, vec![Target { uri: way.uri, beside_trunk, ..target }]);
         Ok(())
     }
 
@@ -84,7 +86,7 @@ impl Proxy {
     fn stray(&mut self, cx: &mut Cx<'_>, context: &Context) -> Result<(), Refusal> {
         let source = context.flow.remote.ip();
         let deed = Deed { source, real: context.flow.transport.is_reliable(), name: "", what: What::Asks };
-        let known = self.trunk_at(&context.flow).is_some() || context.word.is_some();
+        let known = self.trunk_of(context).is_some() || context.word.is_some();
         if known || cx.tables.judge(cx.now.at, &deed).outcome == Outcome::Pass {
             return Err(Refusal::new(481, NO_WAY));
         }

@@ -69,12 +69,14 @@ impl Proxy {
     pub(crate) fn final_response(&mut self, context: &Context, best: &Final) -> Message {
         match &best.response {
             Some((index, response)) if response.status() == Some(best.status) => {
-                let came_by = context.branches[*index].flow;
                 let edit = self.to_whom_it_answers(context, *index, response);
                 let edit = unshifted(siblings::strip(edit, response), &context.request, response);
                 let edit = self.identity_of_response(edit, context, *index, response);
                 let answer = with_challenges(edit, response, context).finish();
-                self.with_nothing_hidden(context, self.answer_as_trunks_want(context, came_by, answer))
+                self.with_nothing_hidden(
+                    context,
+                    self.answer_as_trunks_want(context, &context.branches[*index], answer),
+                )
             }
             _ => {
                 let mut own = reply(&context.request, best.status, &self.dice.word(10));

@@ -43,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) sender: Side,
     /// The sender's account.
     pub(crate) user: Option<Arc<User>>,
+    /// Whether the sender is a phone, though it may send from a trunk's address.
+    pub(crate) from_phone: bool,
     /// What a sibling says of the sender.
     pub(crate) word: Option<Word>,
     /// The sender's relay leg: whether it is trusted, and whom it accepts first.
@@ -140,6 +142,8 @@ pub(crate) struct Target {
     pub(crate) device: Option<Device>,
     /// Whether it is a trusted trunk.
     pub(crate) trusted: bool,
+    /// Whether it is a phone in a dialog, at an address that is a trunk's.
+    pub(crate) beside_trunk: bool,
     /// Its media rule.
     pub(crate) anchor: Option<Anchor>,
     /// Its latch rule.
@@ -181,6 +185,7 @@ impl Target {
             lookup: false,
             device: None,
             trusted: false,
+            beside_trunk: false,
             anchor: None,
             srtp: None,
             latch: None,
@@ -190,6 +195,11 @@ impl Target {
             others: VecDeque::new(),
             asked: None,
         }
+    }
+
+    /// Whether it is a phone, though its address may be a trunk's.
+    pub(crate) fn is_phone(&self) -> bool {
+        self.device.is_some() || self.beside_trunk
     }
 
     /// Its paths, when no name has to be resolved for them.

@@ -91,7 +91,7 @@ impl Proxy {
             let srtp = self.srtp_beyond(context);
             edit = Word { session, peer, srtp }.write(edit, &media);
         }
-        let message = self.as_trunks_want(&context.flow, &flow, Some(&branch.target), edit.finish());
+        let message = self.as_trunks_want(context, &flow, &branch.target, edit.finish());
         let hidden = self.hidden_from_callee(context, index, Some(&flow));
         let message = self.veiled_request(&flow, hidden, without_person(message, hidden));
         if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message }
@@ -145,8 +145,8 @@ impl Proxy {
         if let Some(sdp) = sdp {
             edit = edit.sdp(sdp);
         }
-        let message = self.as_trunks_want(&held.flow, &held.to, None, edit.finish());
-        let hidden = self.hidden_by_ack(&held.request, held.routed.privacy, &held.to);
+        let message = self.ack_as_trunks_want(cx, held, edit.finish());
+        let hidden = self.hidden_by_ack(cx, &held.request, held.routed.privacy, &held.to);
         let message = self.veiled_request(&held.to, hidden, without_person(message, hidden));
         self.transactions.send(held.to, message);
     }

@@ -25,7 +25,7 @@ use crate::routing::targets::{self, Ways};
 impl Proxy {
     /// Takes in a request of a new transaction.
     pub(crate) fn request(&mut self, cx: &mut Cx<'_>, id: ServerId, flow: Flow, request: Message) {
-        let request = self.as_routes_see_it(&flow, request);
+        let request = self.as_routes_see_it(cx, &flow, request);
         if let Err(refusal) = self.serve(cx, id, &flow, &request) {
             self.refuse(cx, id, &flow, &request, refusal);
         }
@@ -49,7 +49,8 @@ impl Proxy {
         }
         let routed = Routed::read(request, &self.config, cx.now.unix()).sent_by(flow);
         let word = Word::read(request, flow, &self.config, cx.now.unix());
-        let context = new_context(id, *flow, request.clone(), routed, *mark, word);
+        let mut context = new_context(id, *flow, request.clone(), routed, *mark, word);
+        context.from_phone = self.is_beside_trunk(cx, request.from().ok(), flow);
         match request.to_tag() {
             "" => self.outside_dialogs(cx, context),
             _ => self.inside_dialog(cx, context),
@@ -73,6 +74,7 @@ impl Proxy {
         let tag = self.transactions.stateless_tag(context.server);
         let passed = self.pass_gate(cx, context.visitor(), Face::Proxy, &tag)?;
         let Some(user) = passed else { return Ok(()) };
+        context.from_phone |= user.is_some();
         context.user = user;
         if validate::is_for_us(&context.request, &self.config)
             && context.routed.next(&context.request).is_none()
@@ -102,7 +104,7 @@ impl Proxy {
         self.refuse_our_own_relay(&context)?;
         self.refuse_what_cant_be_hidden(&context)?;
         let from_sibling = context.word.is_some();
-        let trunk = self.trunk_at(&context.flow).cloned();
+        let trunk = self.trunk_of(&context).cloned();
         let sender = Sender { trunk: trunk.as_deref(), ..Sender::of(&context.flow, &self.config) };
         let from = context.request.from().ok().map_or("", |from| from.raw_uri);
         let mut ways = Ways { sender, config: &self.config, trunks: &mut self.trunks, from };
@@ -119,7 +121,7 @@ impl Proxy {
 
     /// How the sender's relay leg treats it: by its trunk, its account, or the configuration.
     pub(crate) fn know_sender(&self, context: &mut Context) {
-        let trunk = self.trunk_at(&context.flow);
+        let trunk = self.trunk_of(context);
         context.trusted = trunk.is_some();
         let word = trunk.and_then(|trunk| trunk.latch).or(context.user.as_ref().and_then(|user| user.latch));
         context.latch = word.unwrap_or(self.config.latch);
@@ -263,6 +265,7 @@ pub(crate) fn new_context(
         shift: 0,
         sender: Side::Caller,
         user: None,
+        from_phone: false,
         word,
         trusted: false,
         latch: proto::tables::Latch::Strict,

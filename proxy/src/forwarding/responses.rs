@@ -200,7 +200,6 @@ impl Proxy {
         response: &Message,
         sdp: Option<&Bytes>,
     ) {
-        let came_by = context.branches[index].flow;
         let edit = self.to_whom_it_answers(context, index, response);
         let mut edit = siblings::strip(edit, response);
         edit = unshifted(edit, &context.request, response);
@@ -217,7 +216,7 @@ impl Proxy {
             let session = context.branches[index].session().map(|(_, session)| session);
             edit = Word { session, peer, srtp: Srtp::Pass }.write(edit, &[]);
         }
-        let message = self.answer_as_trunks_want(context, came_by, edit.finish());
+        let message = self.answer_as_trunks_want(context, &context.branches[index], edit.finish());
         let message = self.with_nothing_hidden(context, message);
         let message = if to_sibling { siblings::sign(message, &self.config, cx.now.unix()) } else { message };
         self.transactions.respond(cx.now.at, context.server, message);

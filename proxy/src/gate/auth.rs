@@ -18,7 +18,7 @@ use proto::sip::{Message, Method, Name, NameAddr, Uri, reply};
 use proto::tables::{Secret, Tables, User};
 
 use crate::config::{Config, Listener};
-use crate::gate::validate;
+use crate::gate::{beside, validate};
 use crate::moment::Moment;
 use crate::registrar::aor;
 
@@ -120,6 +120,12 @@ impl Gate {
         let visit = Visit { now, flow, request, face, config };
         if visit.is_known() {
             return Verdict::Accepted(None);
+        }
+        if visit.is_from_trunk(tables) {
+            return match self.credentials(&visit, tables) {
+                Credentials::Proven(user) if visit.pretends(&user).is_none() => Verdict::Accepted(Some(user)),
+                _ => Verdict::Accepted(None),
+            };
         }
         let first = if visit.is_scanner() {
             Some(What::Scans)
@@ -256,8 +262,15 @@ impl<'a> Visit<'a> {
     /// ACK and CANCEL can't be answered with a challenge (RFC 3261 §22.1); the others here are known by other means.
     fn is_known(&self) -> bool {
         matches!(self.request.method(), Method::Ack | Method::Cancel)
-            || self.config.trunk_from(self.source()).is_some()
+            || beside::is_server(self.flow, self.config)
             || self.is_proven_sibling()
+    }
+
+    /// A trusted trunk sends it, unless credentials prove that somebody beside the trunk does (see [`beside`]).
+    fn is_from_trunk(&self, tables: &dyn Tables) -> bool {
+        self.face == Face::Proxy
+            && self.config.trunk_from(self.source()).is_some()
+            && !beside::is_phone(self.request.from().ok(), self.flow, self.config, tables)
     }
 
     /// A listener we don't know asks for credentials: better than to forget to.
@@ -331,21 +344,26 @@ impl<'a> Visit<'a> {
     /// The account is proven; now what it calls itself (From), and whom it registers (To), must be its own. Nobody
     /// registers anonymously, but may call so (RFC 3323 §4.1.1.3).
     fn identity(&self, user: Arc<User>) -> Verdict {
+        match self.pretends(&user) {
+            Some(why) => Verdict::Refuse { status: 403, why },
+            None => Verdict::Accepted(Some(user)),
+        }
+    }
+
+    /// In what a request claims another's identity than this account's.
+    fn pretends(&self, user: &User) -> Option<&'static str> {
         let owns = |address: Result<NameAddr<'_>, _>| {
             let uri = address.ok().and_then(|address| address.uri().ok());
             uri.and_then(|uri| aor::canonical(&uri, self.config))
-                .is_some_and(|aor| aor::belongs(&user, &aor, self.config))
+                .is_some_and(|aor| aor::belongs(user, &aor, self.config))
         };
         let registers = self.request.method() == Method::Register;
         let (from, to) = (self.request.from(), self.request.to());
         if !owns(from) && (registers || !self.is_anonymous()) {
-            return Verdict::Refuse { status: 403, why: "From does not belong to the account" };
+            return Some("From does not belong to the account");
         }
         let is_same = from.is_ok_and(|from| to.is_ok_and(|to| from.raw_uri == to.raw_uri));
-        if registers && !is_same && !owns(to) {
-            return Verdict::Refuse { status: 403, why: "the account may not register this address" };
-        }
-        Verdict::Accepted(Some(user))
+        (registers && !is_same && !owns(to)).then_some("the account may not register this address")
     }
 
     fn is_anonymous(&self) -> bool {

@@ -27,7 +27,7 @@ impl Proxy {
         to: &Flow,
     ) -> Edit<'m> {
         let (request, branch) = (&context.request, &context.branches[index]);
-        let from_friend = context.word.is_some() || self.is_trunk(&context.flow);
+        let from_friend = context.word.is_some() || self.trunk_of(context).is_some();
         let to_friend = self.leads_to_friend(branch, to);
         let edit = between(edit, request, from_friend, to_friend);
         let user = context.user.as_deref().filter(|_| self.config.asserted_identity && !from_friend);
@@ -48,7 +48,7 @@ impl Proxy {
     ) -> Edit<'m> {
         let branch = &context.branches[index];
         let from_friend = branch.flow.is_some_and(|from| self.leads_to_friend(branch, &from));
-        let to_friend = context.word.is_some() || self.is_trunk(&context.flow);
+        let to_friend = context.word.is_some() || self.trunk_of(context).is_some();
         between(edit, response, from_friend, to_friend)
     }
 

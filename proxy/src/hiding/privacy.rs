@@ -18,7 +18,7 @@ use proto::sip::{Message, Method, Name, Params};
 
 use crate::forwarding::contexts::{Branch, Context};
 use crate::gate::validate::Refusal;
-use crate::proxy::Proxy;
+use crate::proxy::{Cx, Proxy};
 
 /// What a party wants hidden.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Wish {
 impl Proxy {
     /// Whether a branch leads to somebody who is to know everything.
     pub(crate) fn leads_to_friend(&self, branch: &Branch, to: &Flow) -> bool {
-        branch.leads_to_sibling(to, &self.config) || branch.target.trusted || self.is_trunk(to)
+        branch.leads_to_sibling(to, &self.config) || self.leads_to_trunk(branch, to)
     }
 
     /// What is hidden from whom a branch leads to.
@@ -112,14 +112,15 @@ impl Proxy {
     }
 
     /// What is hidden from whoever gets this ACK, which has no branch.
-    pub(crate) fn hidden_by_ack(&self, ack: &Message, of_dialog: Wish, to: &Flow) -> Wish {
-        let friend = self.config.is_sibling(to.remote.ip()) || self.is_trunk(to);
+    pub(crate) fn hidden_by_ack(&self, cx: &Cx<'_>, ack: &Message, of_dialog: Wish, to: &Flow) -> Wish {
+        let trunk = || self.is_trunk(to) && !self.is_beside_trunk(cx, ack.to().ok(), to);
+        let friend = self.config.is_sibling(to.remote.ip()) || trunk();
         Wish::of(ack).and(of_dialog).unless(friend)
     }
 
     /// What a callee wants hidden from whom its answer goes to.
     pub(crate) fn hidden_from_caller(&self, context: &Context, response: &Message) -> Wish {
-        Wish::of(response).unless(context.word.is_some() || self.is_trunk(&context.flow))
+        Wish::of(response).unless(context.word.is_some() || self.trunk_of(context).is_some())
     }
 
     /// §5: who would rather not call at all than be seen is told when nobody here can hide it.

@@ -105,7 +105,7 @@ impl Proxy {
         }
         let listener = self.config.listeners.get(self.listener_of(&context.flow)).and_then(|l| l.anchor);
         let user = context.user.as_ref().and_then(|user| user.anchor);
-        let trunk = self.trunk_at(&context.flow).and_then(|trunk| trunk.anchor);
+        let trunk = self.trunk_of(context).and_then(|trunk| trunk.anchor);
         let target = context.branches[index].target.anchor;
         let wishes: Vec<Anchor> = [listener, user, trunk, target].into_iter().flatten().collect();
         if wishes.is_empty() { self.config.anchor } else { strictest(wishes) }

@@ -68,7 +68,7 @@ impl Proxy {
 
     /// The retransmission of a REGISTER that was answered 200: the same again, by what is bound now.
     pub(crate) fn register_again(&mut self, cx: &mut Cx<'_>, flow: Flow, request: Message, tag: &str) {
-        let request = self.as_routes_see_it(&flow, request);
+        let request = self.as_routes_see_it(cx, &flow, request);
         let response = bindings::register_again(cx.now, &flow, &request, tag, &self.config, cx.tables);
         self.transactions.send(flow, response);
     }

@@ -79,7 +79,7 @@ impl Proxy {
         route: usize,
         advice: Option<&Advice>,
     ) -> Result<Vec<Target>, Final> {
-        let trunk = self.trunk_at(&context.flow).cloned();
+        let trunk = self.trunk_of(context).cloned();
         let sender = Sender { trunk: trunk.as_deref(), ..Sender::of(&context.flow, &self.config) };
         let uri = context.routed.uri(&context.request).to_owned();
         let Ok(uri) = Uri::parse(&uri) else { return Err(Final::own(404)) };

@@ -6,8 +6,8 @@ use proto::node::{Flow, FlowId, Input, SendError, Transport};
 use proto::sip::{Method, Name};
 use proto::tables::{Binding, UNREACHABLE};
 
-use crate::config::Listener;
-use crate::tests::bench::{A, B, Bench, PROXY, Sent, in_dialog, invite, open, plain, to};
+use crate::config::{Listener, Server};
+use crate::tests::bench::{A, B, Bench, PROXY, Sent, in_dialog, invite, next, open, plain, to};
 use crate::tests::testing::address;
 
 const DESK: &str = "198.51.100.31:5060";
@@ -109,6 +109,7 @@ fn the_best_failure_has_the_identity_rule_of_its_own_branch() {
         let mut config = plain();
         crate::tests::bench::trunk(&mut config).trusted = true;
         crate::tests::bench::trunk(&mut config).sources = vec!["198.51.100.32".parse().unwrap()];
+        crate::tests::bench::trunk(&mut config).servers = vec![Server::new(next("198.51.100.32", 5060))];
         config.routes.clear();
         let mut bench = Bench::new(config);
         let bindings = vec![binding(DESK, 1000), binding(MOBILE, 1000)];

@@ -2,6 +2,7 @@
 
 mod anchored;
 pub(crate) mod bench;
+mod beside;
 mod call_names;
 mod contact;
 mod extensions;

@@ -36,7 +36,7 @@ impl Proxy {
 
     /// A call that comes in by a trunk takes a place on it.
     pub(crate) fn come_by_trunk(&mut self, cx: &mut Cx<'_>, context: &Context) -> Result<(), Refusal> {
-        let Some(trunk) = self.trunk_at(&context.flow).cloned() else { return Ok(()) };
+        let Some(trunk) = self.trunk_of(context).cloned() else { return Ok(()) };
         if context.role != Role::Begins || trunk.caps.calls.is_none() {
             return Ok(());
         }

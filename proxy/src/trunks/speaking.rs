@@ -1,6 +1,5 @@
 //! Messages from a trunk and to it, as its header rules want them.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use proto::node::Flow;
@@ -8,14 +7,17 @@ use proto::sip::{Message, Name, NameAddr};
 
 use super::Trunk;
 use super::rules::{self, Act, Direction, Part};
-use crate::forwarding::contexts::{Context, Target};
-use crate::proxy::Proxy;
+use crate::forwarding::contexts::{Branch, Context, Target};
+use crate::gate::beside;
+use crate::media::relays::HeldAck;
+use crate::proxy::{Cx, Proxy};
 
 impl Proxy {
     /// A request as it came from a trunk, with the request URI as the trunk's rules want it: routes look at that. All
     /// else is changed when the request leaves, so that answers can go back as it was asked.
-    pub(crate) fn as_routes_see_it(&self, flow: &Flow, request: Message) -> Message {
+    pub(crate) fn as_routes_see_it(&self, cx: &Cx<'_>, flow: &Flow, request: Message) -> Message {
         match self.ruled(|trunk| trunk.sends_from(flow.remote.ip())) {
+            Some(_) if self.is_beside_trunk(cx, request.from().ok(), flow) => request,
             Some(trunk) => {
                 let of_uri =
                     |rule: &&rules::Rule| matches!(&rule.act, Act::Rewrite { part: Part::RequestUri, .. });
@@ -29,16 +31,24 @@ impl Proxy {
     /// A request on its way to a target, after the rules of the trunk it came from and of the one it goes to.
     pub(crate) fn as_trunks_want(
         &self,
-        from: &Flow,
+        context: &Context,
         to: &Flow,
-        target: Option<&Target>,
+        target: &Target,
         message: Message,
     ) -> Message {
-        let message = self.of_trunk_at(from.remote.ip(), Direction::In, message);
-        match target.and_then(|target| target.chosen.as_ref()) {
+        let message = self.of_trunk_at(&context.flow, context.from_phone, Direction::In, message);
+        match &target.chosen {
             Some(chosen) => rules::apply(&chosen.trunk.rules, Direction::Out, message),
-            None => self.of_trunk_at(to.remote.ip(), Direction::Out, message),
+            None => self.of_trunk_at(to, target.is_phone(), Direction::Out, message),
         }
+    }
+
+    /// The same of an ACK, which has no target.
+    pub(crate) fn ack_as_trunks_want(&self, cx: &Cx<'_>, held: &HeldAck, message: Message) -> Message {
+        let from_phone = self.is_beside_trunk(cx, held.request.from().ok(), &held.flow);
+        let to_phone = self.is_beside_trunk(cx, held.request.to().ok(), &held.to);
+        let message = self.of_trunk_at(&held.flow, from_phone, Direction::In, message);
+        self.of_trunk_at(&held.to, to_phone, Direction::Out, message)
     }
 
     /// A response on its way back: first what its sender's trunk wants done, then From and To as the request had them,
@@ -46,22 +56,23 @@ impl Proxy {
     pub(crate) fn answer_as_trunks_want(
         &self,
         context: &Context,
-        from: Option<Flow>,
+        from: &Branch,
         response: Message,
     ) -> Message {
         if self.config.trunks.iter().all(|trunk| trunk.rules.is_empty()) {
             return response;
         }
-        let response = match from {
-            Some(flow) => self.of_trunk_at(flow.remote.ip(), Direction::In, response),
+        let response = match &from.flow {
+            Some(flow) => self.of_trunk_at(flow, from.target.is_phone(), Direction::In, response),
             None => response,
         };
         let response = with_own_parties(&context.request, response);
-        self.of_trunk_at(context.flow.remote.ip(), Direction::Out, response)
+        self.of_trunk_at(&context.flow, context.from_phone, Direction::Out, response)
     }
 
-    fn of_trunk_at(&self, ip: IpAddr, on: Direction, message: Message) -> Message {
-        match self.ruled(|trunk| trunk.is_at(ip)) {
+    fn of_trunk_at(&self, flow: &Flow, is_phone: bool, on: Direction, message: Message) -> Message {
+        let beside = is_phone && beside::may_be(flow, &self.config);
+        match self.ruled(|trunk| !beside && trunk.is_at(flow.remote.ip())) {
             Some(trunk) => rules::apply(&trunk.rules, on, message),
             None => message,
         }

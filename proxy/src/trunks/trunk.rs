@@ -1,11 +1,12 @@
 //! What an operator may say about a trunk, as plain values.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use proto::cidr::Cidr;
 use proto::event::Name;
+use proto::node::Transport;
 use proto::tables::{Anchor, Latch, Srtp};
 
 use super::login::Credentials;
@@ -118,6 +119,19 @@ impl Trunk {
     /// Whether its requests come from this address, and that proves who it is.
     pub fn sends_from(&self, ip: IpAddr) -> bool {
         self.certificates.is_empty() && self.sources.iter().any(|range| range.contains(ip))
+    }
+
+    /// Whether this is the address and port of one of its servers.
+    pub fn has_server_at(&self, at: SocketAddr) -> bool {
+        self.servers.iter().map(|server| &server.next).any(|next| {
+            let port = next.port.unwrap_or(next.transport.unwrap_or(Transport::Udp).default_port());
+            proto::node::literal(&next.host) == Some(at.ip()) && port == at.port()
+        })
+    }
+
+    /// Whether one of its servers is written by this name.
+    pub fn has_server_named(&self, host: &str) -> bool {
+        self.servers.iter().any(|server| server.next.host.eq_ignore_ascii_case(host))
     }
 
     /// Whether a certificate for these domains is its own.
