@@ -301,7 +301,7 @@ impl Proxy {
     fn closed(&mut self, cx: &mut Cx<'_>, flow: Flow) {
         self.transactions.closed(&flow);
         self.proven.closed(&flow);
-        let lost = bindings::closed(&flow, self.keep_alive.closed(&flow), cx.tables);
+        let lost = bindings::closed(&flow, self.keep_alive.closed(&flow), &self.config, cx.tables);
         lost.events.into_iter().for_each(|event| self.tell(event));
         self.bindings_changed(cx, &lost.changed);
     }

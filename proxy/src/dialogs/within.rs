@@ -126,7 +126,7 @@ impl Proxy {
         (request, routed, way): (Message, Routed, Way),
         found: Vec<Flow>,
     ) {
-        let hops = found_and_known(found, way.hops.into());
+        let hops = found_and_known(found, way.hops.into(), false);
         self.ack_goes_on(cx, flow, request, routed, Way { hops, ..way });
     }
 

@@ -117,7 +117,7 @@ impl Proxy {
                 return;
             }
             let known = std::mem::take(&mut branch.target.known);
-            branch.hops = found_and_known(found, known);
+            branch.hops = found_and_known(found, known, branch.target.device.is_some());
             branch.stage = Stage::New;
             proxy.advance(cx, context, index);
         });
@@ -131,11 +131,15 @@ impl Proxy {
             return false;
         }
         branch.turn_to_next_flow();
-        if branch.hops.is_empty() {
+        let is_known = !branch.hops.is_empty();
+        if !is_known && matches!(branch.target.hops, Hops::Ready(_)) {
             return false;
         }
         branch.stage = Stage::New;
-        self.forward(cx, context, index);
+        match is_known {
+            true => self.forward(cx, context, index),
+            false => self.advance(cx, context, index),
+        }
         true
     }
 
@@ -179,11 +183,11 @@ impl Proxy {
     }
 }
 
-/// Paths to what a name stands for, then those known otherwise. Where one is known, what is found must be as good: a
-/// name may not lead a dialog into a network the known path does not lead to.
-pub(crate) fn found_and_known(found: Vec<Flow>, known: Vec<Flow>) -> VecDeque<Flow> {
+/// Paths to what a name stands for, then those known otherwise. Where one is known, what is found must be as good, unless the
+/// name is `trusted`: it may not lead a dialog into a network the known path does not lead to.
+pub(crate) fn found_and_known(found: Vec<Flow>, known: Vec<Flow>, trusted: bool) -> VecDeque<Flow> {
     let as_good = |flow: &Flow| {
-        known.first().is_none_or(|known| known.remote == flow.remote || is_elsewhere(flow, known))
+        trusted || known.first().is_none_or(|known| known.remote == flow.remote || is_elsewhere(flow, known))
     };
     let mut hops: VecDeque<Flow> = found.into_iter().filter(as_good).collect();
     hops.extend(

@@ -19,6 +19,7 @@ use crate::nat;
 use crate::registrar::aor;
 use crate::registrar::gruu;
 use crate::registrar::outbound;
+use crate::routing::paths;
 
 /// Option tags we know what to do with when a request requires them (RFC 3261 §8.2.2.3).
 const SUPPORTED: [&str; 3] = ["path", outbound::TAG, "gruu"];
@@ -83,9 +84,17 @@ pub fn register_again(
     done.map_or_else(|refusal| visit.refuse(refusal, to_tag), |done| visit.accept(done, to_tag)).response
 }
 
-/// A connection is gone: its bindings with it (DESIGN §4). `aors` are those that may have one made by it.
-pub fn closed(flow: &Flow, aors: impl IntoIterator<Item = String>, tables: &mut dyn Tables) -> Lost {
-    let on_it = |binding: &Binding| flow.id.is_connection() && binding.flow.id == flow.id;
+/// A connection is gone: its bindings with it (DESIGN §4), but for those that are met by their Path. `aors` are those that
+/// may have one made by it.
+pub fn closed(
+    flow: &Flow,
+    aors: impl IntoIterator<Item = String>,
+    config: &Config,
+    tables: &mut dyn Tables,
+) -> Lost {
+    let on_it = |binding: &Binding| {
+        flow.id.is_connection() && binding.flow.id == flow.id && !paths::outlives_connection(binding, config)
+    };
     let mut lost = Lost::default();
     for aor in aors {
         if !tables.bindings(&aor).iter().any(on_it) {

@@ -464,13 +464,13 @@ fn a_connection_that_closes_takes_its_bindings_and_no_others() {
         |id| Flow { transport: proto::node::Transport::Tcp, id: proto::node::FlowId(id), ..udp(SOURCE) };
     scene.by(&flow(1), &register(ALICE, "c1", 1, "Contact: <sip:a@h;transport=tcp>"));
     scene.by(&flow(2), &register(ALICE, "c2", 1, "Contact: <sip:b@h;transport=tcp>"));
-    let lost = closed(&flow(1), [ALICE.to_string()], &mut scene.tables);
+    let lost = closed(&flow(1), [ALICE.to_string()], &scene.config, &mut scene.tables);
     assert_eq!(
         (scene.bound(), lost.changed),
         (vec!["sip:b@h;transport=tcp".to_string()], vec![ALICE.to_string()])
     );
     assert!(matches!(lost.events[..], [Event::Registered { change: Registration::Lost, .. }]));
-    assert!(closed(&flow(1), [ALICE.to_string()], &mut scene.tables).changed.is_empty());
+    assert!(closed(&flow(1), [ALICE.to_string()], &scene.config, &mut scene.tables).changed.is_empty());
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub mod dry_run;
 pub(crate) mod hops;
 pub(crate) mod lookups;
 pub mod numbers;
+pub(crate) mod paths;
 pub(crate) mod preprocessing;
 pub(crate) mod redirecting;
 pub mod routes;

@@ -17,6 +17,7 @@ use crate::registrar::gruu;
 use crate::registrar::mid_registrar;
 use crate::routing::lookups;
 use crate::routing::numbers;
+use crate::routing::paths::{self, Ways as WaysBack};
 use crate::routing::preprocessing::{Edge, Routed};
 use crate::routing::routes::Sender;
 use crate::routing::target::{Hops, by_preference, of_next_hop, of_uri};
@@ -342,16 +343,17 @@ fn of_server(chosen: Chosen, uri: &Uri<'_>, route: &Route, config: &Config) -> T
 
 /// A registered device.
 pub(crate) fn of_binding(aor: &str, binding: &Binding, owner: Option<&User>, config: &Config) -> Target {
-    let flow = of_today(&binding.flow, config);
+    let WaysBack { hops, known } = paths::ways(binding, of_today(&binding.flow, config), config);
     Target {
         uri: Some(binding.contact.clone()),
+        known,
         path: binding.path.clone(),
         q: binding.q,
         device: Some(Device { mark: binding_mark(binding), behind_nat: binding.behind_nat, aor: aor.into() }),
         anchor: owner.and_then(|user| user.anchor),
         latch: owner.and_then(|user| user.latch),
         srtp: owner.and_then(|user| user.srtp),
-        ..Target::by(Hops::Ready(vec![flow]))
+        ..Target::by(hops)
     }
 }
 
