@@ -191,7 +191,7 @@ impl Lane {
 
     /// How long nothing is due; `None`: nothing is planned.
     fn wait(&mut self) -> Option<Duration> {
-        if self.lobby.as_ref().is_some_and(|(_, lobby)| !lobby.is_empty()) {
+        if self.somebody_waits() {
             return Some(Duration::ZERO);
         }
         let calm = self.lobby.as_ref().and_then(|(_, lobby)| lobby.deadline());
@@ -216,11 +216,18 @@ impl Lane {
         Ok(turn.control)
     }
 
-    /// A busy lane lets datagrams gather. Then there is most likely something to read, so it does not ask where; `false`:
-    /// nothing was there, or it is not busy.
+    /// Whether there is new work that could be done now.
+    fn somebody_waits(&self) -> bool {
+        self.lobby.as_ref().is_some_and(|(_, lobby)| !lobby.is_empty())
+    }
+
+    /// A busy lane lets datagrams gather, unless it has work meanwhile. Then there is most likely something to read, so it
+    /// does not ask where; `false`: nothing was there, or it is not busy.
     fn read_gathered(&mut self) -> bool {
         let Some(pause) = self.pace.pause() else { return false };
-        std::thread::sleep(pause);
+        if !self.somebody_waits() {
+            std::thread::sleep(pause);
+        }
         if self.frozen || self.listeners.len() > FEW {
             return false;
         }
