@@ -27,6 +27,7 @@ const PACE: Pace = Pace {
     reading: Duration::from_micros(200),
     handling: Duration::from_millis(4),
     lobby: Some(Before::Access),
+    quota: None,
 };
 /// A login is two messages at the server: one that is asked for a proof, one that brings it.
 const CAPACITY: u32 = 119;

@@ -261,6 +261,14 @@ const PACE: Pace = Pace {
     reading: Duration::from_micros(200),
     handling: Duration::from_millis(4),
     lobby: Some(Before::Proxy),
+    quota: None,
+};
+/// The same work in a tenth of the time, and of every 100 ms it sleeps 90: a CPU quota of 10 %.
+const HELD: Pace = Pace {
+    reading: Duration::from_micros(20),
+    handling: Duration::from_micros(400),
+    quota: Some((Duration::from_millis(10), Duration::from_millis(100))),
+    ..PACE
 };
 /// A call is INVITE, 200, ACK, BYE and 200 at the proxy.
 const CAPACITY: u32 = 250 / 5;
@@ -301,14 +309,23 @@ fn play(per_second: u32, pace: Pace) -> Outcome {
 
 #[test]
 fn at_twice_its_capacity_a_proxy_carries_nine_tenths_of_its_peak() {
-    let below = play(CAPACITY / 2, PACE);
+    carries_nine_tenths(PACE);
+}
+
+#[test]
+fn at_twice_its_capacity_a_proxy_that_is_held_to_a_tenth_of_a_core_carries_nine_tenths_of_its_peak() {
+    carries_nine_tenths(HELD);
+}
+
+fn carries_nine_tenths(pace: Pace) {
+    let below = play(CAPACITY / 2, pace);
     assert_eq!((below.refused, below.late, below.turned_away), (0, 0, 0), "half the load is no overload");
 
-    let peak = [90, 100].map(|percent| play(CAPACITY * percent / 100, PACE).good);
+    let peak = [90, 100].map(|percent| play(CAPACITY * percent / 100, pace).good);
     let peak = peak.into_iter().fold(0.0, f64::max);
     assert!(peak > 0.85 * f64::from(CAPACITY), "the peak is {peak} calls a second");
     for times in [2, 3] {
-        let over = play(CAPACITY * times, PACE);
+        let over = play(CAPACITY * times, pace);
         println!(
             "{times} times: {:.1} of {peak:.1} good calls a second, {} refused",
             over.good, over.refused

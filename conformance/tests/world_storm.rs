@@ -96,9 +96,10 @@ fn after_a_restart_all_are_logged_in_again_within_twenty_seconds_and_come_evenly
     for away in [Duration::ZERO, 40 * SECOND] {
         let mut crowd = Crowd::online(count);
         let handling = MESSAGE_OF_EACH / count;
-        crowd
-            .world
-            .slow_down(crowd.access, Pace { reading: Duration::ZERO, handling, lobby: Some(Before::Access) });
+        crowd.world.slow_down(
+            crowd.access,
+            Pace { reading: Duration::ZERO, handling, lobby: Some(Before::Access), quota: None },
+        );
         crowd.world.kill(crowd.access);
         crowd.world.run_for(away);
         let back = crowd.world.now();

@@ -20,6 +20,8 @@ pub struct Pace {
     pub handling: Duration,
     /// The kind of lobby that new work waits in.
     pub lobby: Option<Before>,
+    /// It may work for the first of these times in each of the second, as a CPU quota has it; then it sleeps until the next.
+    pub quota: Option<(Duration, Duration)>,
 }
 
 /// Messages that the kernel keeps for a socket at most.
@@ -31,13 +33,33 @@ pub(super) struct Toil {
     socket: VecDeque<Input>,
     lobby: Option<Lobby>,
     busy: bool,
+    /// The period of its quota it last worked in, and what it has used of that.
+    used: (u128, Duration),
+}
+
+impl Toil {
+    /// When work that begins now is done, and the next can begin.
+    fn done(&mut self, now: Duration, spent: Duration) -> Duration {
+        let Some((runs, period)) = self.pace.quota else { return now + spent };
+        let this = now.as_nanos() / period.as_nanos();
+        if self.used.0 != this {
+            // What was taken beyond the quota of one period is missing in the next.
+            self.used = (this, self.used.1.saturating_sub(runs));
+        }
+        self.used.1 += spent;
+        match self.used.1 < runs {
+            true => now + spent,
+            false => (now + spent).max(period * (this as u32 + 1)),
+        }
+    }
 }
 
 impl World {
     /// From now on this node's work takes time.
     pub fn slow_down(&mut self, node: NodeId, pace: Pace) {
         let lobby = pace.lobby.map(|before| Lobby::new(7, before));
-        self.nodes[node.0].toil = Some(Toil { pace, socket: VecDeque::new(), lobby, busy: false });
+        self.nodes[node.0].toil =
+            Some(Toil { pace, socket: VecDeque::new(), lobby, busy: false, used: (0, Duration::ZERO) });
     }
 
     /// How many were turned away at a slow node's lobby.
@@ -92,8 +114,10 @@ impl World {
                 }
             },
         };
-        let life = self.nodes[node.0].life;
-        self.schedule(self.now + spent, Happening::Toil { node, life });
+        let (now, life) = (self.now, self.nodes[node.0].life);
+        let Some(toil) = &mut self.nodes[node.0].toil else { return };
+        let done = toil.done(now, spent);
+        self.schedule(done, Happening::Toil { node, life });
     }
 
     fn handle_arrival(&mut self, node: NodeId, Arrival { flow, message }: Arrival) {
