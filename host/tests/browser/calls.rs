@@ -1,5 +1,7 @@
 //! Calls of SIP, one stream each: what both sides read, who is heard, and until when.
 
+use proto::sip::Name;
+
 use crate::*;
 
 #[test]
@@ -68,6 +70,28 @@ fn a_phone_calls_a_browser() {
     browser.nominate(&mut rig, A);
     browser.shake(&mut rig, true);
     both_ways(&mut rig, &mut browser, first(&answer), 1);
+}
+
+/// RFC 8858: what is offered says so beforehand; who has RTCP on a port of its own all the same reads why it can't be.
+#[test]
+fn a_handshake_for_rtcp_alone_is_refused_in_an_offer_and_in_an_answer() {
+    let apart = |browser: &Browser, setup: &str| browser.sdp(setup).replace("a=rtcp-mux\r\n", "");
+    let refused = |rig: &mut Rig, ask: &proto::control::Ask, sdp: &str, inside: bool| {
+        let answer = rig.invite(ask, sdp, inside);
+        let told = answer.text(Name::Warning).map(str::to_owned).unwrap_or_default();
+        assert!(answer.status() == Some(488) && told.contains("a=rtcp-mux"), "{:?}", answer.bytes());
+    };
+    let (mut rig, browser) = (relay(), Browser::new(A));
+    let phone = Phone { srtp: keying(CALLS, false), ..browser.phone() };
+    refused(&mut rig, &phone.ask(Session(1), Side::Caller), &apart(&browser, "actpass"), false);
+    assert_eq!(rig.ports().leased, 0);
+
+    let parties = [Srtp::Plain, Srtp::Dtls];
+    let phone = public(B);
+    let offer = said(&mut rig, &phone, Side::Caller, &phone.sdp(), keying(parties, false), false);
+    assert!(offer.contains("a=rtcp-mux\r\na=rtcp-mux-only\r\n"), "{offer}");
+    let answers = Phone { srtp: keying(parties, true), ..browser.phone() };
+    refused(&mut rig, &answers.ask(Session(1), Side::Callee), &apart(&browser, "active"), true);
 }
 
 /// RFC 8840: at first nothing is known of where it is, and nothing needs to be: its checks show it.

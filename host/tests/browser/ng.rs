@@ -20,37 +20,40 @@ fn ng(rig: &mut Rig, command: &str, sdp: &str, more: &[(&str, &str)]) -> String 
     dict.text("sdp").unwrap_or_else(|| panic!("{dict:?}")).to_owned()
 }
 
-/// As Kamailio asks for it on the way from WebSocket to UDP and back.
-#[test]
-fn an_ng_client_bridges_a_browser_and_a_phone_in_both_directions() {
-    let to_phone = [("transport-protocol", "RTP/AVP"), ("ICE", "remove"), ("rtcp-mux", "demux")];
-    let to_browser = [("transport-protocol", "UDP/TLS/RTP/SAVPF"), ("ICE", "force"), ("rtcp-mux", "offer")];
+const TO_PHONE: [(&str, &str); 3] =
+    [("transport-protocol", "RTP/AVP"), ("ICE", "remove"), ("rtcp-mux", "demux")];
+const TO_BROWSER: [(&str, &str); 3] =
+    [("transport-protocol", "UDP/TLS/RTP/SAVPF"), ("ICE", "force"), ("rtcp-mux", "offer")];
+
+fn with_ng() -> Rig {
     let listens = relay::ng::Config {
         listen: vec![(Transport::Udp, address(NG))],
         allow: vec!["127.0.0.0/8".parse().unwrap()],
         latch: proto::tables::Latch::Strict,
         media: None,
     };
-    let with_ng = || {
-        let dtls: Option<Arc<dyn Handshakes>> = Some(Arc::new(Maker::new().unwrap()));
-        Rig::new(relay::Config { dtls, ng: Some(listens.clone()), ..config() })
-    };
+    let dtls: Option<Arc<dyn Handshakes>> = Some(Arc::new(Maker::new().unwrap()));
+    Rig::new(relay::Config { dtls, ng: Some(listens), ..config() })
+}
 
+/// As Kamailio asks for it on the way from WebSocket to UDP and back.
+#[test]
+fn an_ng_client_bridges_a_browser_and_a_phone_in_both_directions() {
     let (mut rig, mut browser) = (with_ng(), Browser::new(A));
-    let offer = ng(&mut rig, "offer", &browser.sdp("actpass"), &to_phone);
+    let offer = ng(&mut rig, "offer", &browser.sdp("actpass"), &TO_PHONE);
     for word in ["ice-", "fingerprint", "setup", "rtcp-mux", "candidate", "SAVP"] {
         assert!(!offer.contains(word), "{word} in\n{offer}");
     }
-    let answer = ng(&mut rig, "answer", &public(B).sdp(), &to_browser);
+    let answer = ng(&mut rig, "answer", &public(B).sdp(), &TO_BROWSER);
     browser.read(&answer);
     browser.nominate(&mut rig, A);
     browser.shake(&mut rig, true);
     both_ways(&mut rig, &mut browser, first(&offer), 1);
 
     let (mut rig, mut browser) = (with_ng(), Browser::new(A));
-    let offer = ng(&mut rig, "offer", &public(B).sdp(), &to_browser);
+    let offer = ng(&mut rig, "offer", &public(B).sdp(), &TO_BROWSER);
     browser.read(&offer);
-    let answer = ng(&mut rig, "answer", &browser.sdp("active"), &to_phone);
+    let answer = ng(&mut rig, "answer", &browser.sdp("active"), &TO_PHONE);
     assert!(answer.contains(" RTP/AVP "), "{answer}");
     browser.nominate(&mut rig, A);
     browser.shake(&mut rig, true);
@@ -58,4 +61,28 @@ fn an_ng_client_bridges_a_browser_and_a_phone_in_both_directions() {
     let report = browser.seal(&rtcp_report(0xa));
     let there = rig.packet(A, browser.relay, &report).expect("sent on");
     assert_eq!((there.to, there.bytes), (rtcp(address(B)), rtcp_report(0xa)));
+}
+
+/// Where the browser leaves open who begins, the client may say that we do.
+#[test]
+fn an_ng_client_says_who_begins_the_handshake() {
+    let active = [&TO_PHONE[..], &[("DTLS", "active")]].concat();
+    let (mut rig, mut browser) = (with_ng(), Browser::new(A));
+    let offer = ng(&mut rig, "offer", &browser.sdp("actpass"), &active);
+    let answer = ng(&mut rig, "answer", &public(B).sdp(), &TO_BROWSER);
+    assert!(answer.contains("a=setup:active\r\n"), "{answer}");
+    browser.read(&answer);
+    let before = rig.sent.len();
+    browser.nominate(&mut rig, A);
+    assert_eq!(rig.sent.get(before + 1).map(|sent| sent.bytes[0]), Some(22), "a ClientHello of ours");
+    rig.sent.retain(|sent| sent.bytes[0] == 22);
+    browser.shake(&mut rig, false);
+    both_ways(&mut rig, &mut browser, first(&offer), 1);
+}
+
+#[test]
+fn an_ng_client_that_wants_no_dtls_of_ours_lets_the_parties_own_pass() {
+    let (mut rig, browser) = (with_ng(), Browser::new(A));
+    let offer = ng(&mut rig, "offer", &browser.sdp("actpass"), &[("DTLS", "off")]);
+    assert!(offer.contains(browser.maker.fingerprint()) && offer.contains("UDP/TLS/RTP/SAVPF"), "{offer}");
 }

@@ -27,7 +27,7 @@ pub(crate) use words::Said;
 use crate::relay::Relay;
 
 /// What we offer, the one every phone knows first: some look at the first line alone.
-const OFFERED: [Profile; 4] =
+pub(crate) const OFFERED: [Profile; 4] =
     [Profile::Aes128CmSha1_80, Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmSha1_32];
 
 /// One party's keys for one stream.
@@ -109,10 +109,16 @@ impl Keys {
             return vec![ours.to_string()];
         }
         if self.offered.is_empty() {
-            let line = |(tag, profile)| Crypto { tag, master: Master::draw(profile, dice) };
-            self.offered = (1..).zip(OFFERED).map(line).collect();
+            self.offer(|_| true, dice);
         }
         self.offered.iter().map(ToString::to_string).collect()
+    }
+
+    /// Draws keys for an offer, of the suites that are wanted.
+    pub(crate) fn offer(&mut self, wanted: impl Fn(&str) -> bool, dice: &mut Dice) {
+        let line = |(tag, profile)| Crypto { tag, master: Master::draw(profile, dice) };
+        let suites = OFFERED.into_iter().filter(|profile| wanted(profile.name()));
+        self.offered = (1..).zip(suites).map(line).collect();
     }
 }
 

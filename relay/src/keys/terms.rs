@@ -15,6 +15,8 @@ pub(crate) struct Terms {
     pub(crate) fingerprints: Vec<String>,
     /// We are the client of the handshake; `None`: not settled yet.
     pub(crate) active: Option<bool>,
+    /// Its offer leaves that to us.
+    pub(crate) open: bool,
     /// Its checks (RFC 8445); `None`: it does no ICE.
     pub(crate) ice: Option<Ice>,
     /// Which other sections are on its port.
@@ -57,6 +59,7 @@ impl Terms {
         if renewed {
             self.active = None;
         }
+        self.open = media.setup == Some("actpass") && !answers;
         self.active.get_or_insert(media.setup == Some("passive"));
         let theirs =
             media.ice_ufrag.zip(media.ice_pwd).map(|(ufrag, pwd)| (ufrag.to_owned(), pwd.to_owned()));
@@ -86,6 +89,8 @@ impl Terms {
             (true, _) => "passive",
         };
         let mut lines = vec![format!("mid:{mid}"), "rtcp-mux".to_owned()];
+        // RFC 8858 §4.2.
+        lines.extend((!answers).then(|| "rtcp-mux-only".to_owned()));
         lines.extend([format!("setup:{setup}"), format!("fingerprint:{fingerprint}")]);
         if let Some(ice) = &self.ice {
             // RFC 8445 §5.1.2.1: a host candidate's type preference, full local preference, component 1.

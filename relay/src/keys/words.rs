@@ -53,7 +53,10 @@ impl Relay {
             // The others of a bundle need not repeat what its first section says (RFC 9143 §7.1.3).
             let repeats = media.bundled && first_bundled != Some(at);
             if own == Protection::Dtls && !repeats && !has_terms(media) {
-                return refuse("DTLS-SRTP needs a=fingerprint with SHA-256 or better, and a=rtcp-mux");
+                return refuse("DTLS-SRTP needs a=fingerprint with SHA-256 or better");
+            }
+            if own == Protection::Dtls && !repeats && !media.rtcp_mux {
+                return refuse("DTLS-SRTP needs a=rtcp-mux: this relay ends no handshake for RTCP alone");
             }
             if own == Protection::Sdes
                 && let Err(why) = keys.choose(&media.cryptos, keying.answers)
@@ -242,5 +245,5 @@ impl Said {
 /// What a party has to say whose keys are made by DTLS.
 fn has_terms(media: &Media<'_>) -> bool {
     let strong = |line: &&str| !line.to_ascii_lowercase().starts_with("sha-1 ");
-    media.rtcp_mux && media.fingerprints.iter().any(strong)
+    media.fingerprints.iter().any(strong)
 }

@@ -11,6 +11,7 @@ use proto::tables::Anchor;
 use super::calls::{Dialog, Said};
 use super::command::Describe;
 use super::flags::Flags;
+use super::keying;
 use super::restate::{Restate, Section, restate, said};
 use super::value::{Dict, Value};
 use super::{Answer, NOT_FOUND, Refused, ok};
@@ -25,6 +26,7 @@ impl Relay {
         if self.is_marked(describe) {
             return Ok(with_sdp(describe.sdp.clone()));
         }
+        keying::check(&describe.flags)?;
         let same = has_protocol(&sdp, &describe.flags);
         let known =
             self.ng.calls.by_id.get(&describe.target.call).and_then(|call| call.offered(&describe.target));
@@ -160,6 +162,7 @@ impl Relay {
         let ask = self.ask_with_keys(&session, side, flags, &seen, is_answer);
         let plans = self.take_in(now, &mut session, &ask, &seen);
         self.leave_ice_out(&session, side, flags);
+        self.settle_roles(now, &session, if is_answer { side.other() } else { side }, flags);
         self.restore_muxes(&session, &muxes);
         if plans.is_ok() {
             session.refreshed = now;
@@ -322,6 +325,7 @@ impl Relay {
         }
         let mut answer = with_sdp(bytes);
         let mut unknown = flags.unknown.clone();
+        unknown.extend(keying::check(flags)?.map(str::to_owned));
         unknown.extend(self.lacks_ice(id, side, flags).then(|| "ICE=force".to_owned()));
         if !unknown.is_empty() {
             let named = unknown.join(", ");

@@ -20,6 +20,40 @@ pub enum Ice {
     Force,
 }
 
+/// Who is to begin the handshake of DTLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dtls {
+    /// Not said, or `passive`: the party, where it leaves that open.
+    #[default]
+    Passive,
+    /// We, where it leaves that open.
+    Active,
+    /// There is none of ours: the parties' own passes.
+    Off,
+}
+
+/// Which of the suites we know an offer with `a=crypto` lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Suites {
+    /// These alone, if any are named.
+    only: Vec<String>,
+    /// Not these.
+    without: Vec<String>,
+}
+
+impl Suites {
+    /// Whether it is another list than usual.
+    pub fn is_said(&self) -> bool {
+        *self != Suites::default()
+    }
+
+    /// Whether a suite is on it.
+    pub fn has(&self, name: &str) -> bool {
+        let among = |names: &[String]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        !among(&self.without) && (self.only.is_empty() || among(&self.only))
+    }
+}
+
 /// What one offer or answer asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
@@ -31,6 +65,12 @@ pub struct Flags {
     pub replace_zero: bool,
     /// ICE.
     pub ice: Ice,
+    /// DTLS.
+    pub dtls: Dtls,
+    /// SDES.
+    pub suites: Suites,
+    /// SDES is not to be offered.
+    pub no_sdes: bool,
     /// `rtcp-mux`: offer it to the answerer though the offerer did not.
     pub mux_offer: bool,
     /// Offer it to the answerer as settled: no other port for RTCP is named.
@@ -110,6 +150,8 @@ impl Flags {
             }
             _ if is("direction") || is("interface") => self.direct(&value.words()),
             _ if is("ICE") => self.ice(value.as_text().unwrap_or_default()),
+            _ if is("DTLS") => self.dtls(value.as_text().unwrap_or_default()),
+            _ if is("SDES") => value.words().into_iter().for_each(|word| self.sdes(word)),
             _ if is("transport-protocol") => self.protocol = text().filter(|text| !text.is_empty()),
             _ if is("address-family") => self.family(value.as_text().unwrap_or_default()),
             _ if is("media-address") => self.media_address = value.as_text().and_then(|ip| ip.parse().ok()),
@@ -162,6 +204,7 @@ impl Flags {
                     Some(rest) if word.starts_with("replace-") => self.replace(rest),
                     Some(rest) => self.mux(rest),
                     None if upper.contains("RTP/") => self.protocol = Some(upper),
+                    None if upper.starts_with("SDES-") => self.sdes(&word[5..]),
                     None => self.word(word),
                 }
             }
@@ -216,6 +259,25 @@ impl Flags {
         }
     }
 
+    fn dtls(&mut self, word: &str) {
+        match word.to_ascii_lowercase().as_str() {
+            "passive" | "" => self.dtls = Dtls::Passive,
+            "active" => self.dtls = Dtls::Active,
+            "off" | "no" | "disable" | "disabled" => self.dtls = Dtls::Off,
+            _ => self.not_here(&format!("DTLS={word}")),
+        }
+    }
+
+    /// `off` and its like ask for what happens anyway, unless the m= lines are to be SDES's.
+    fn sdes(&mut self, word: &str) {
+        match word.split_once('-') {
+            Some(("no", suite)) => self.suites.without.push(suite.to_owned()),
+            Some(("only", suite)) => self.suites.only.push(suite.to_owned()),
+            None if ["off", "no", "disable", "disabled"].contains(&word) => self.no_sdes = true,
+            _ => self.not_here(&format!("SDES-{word}")),
+        }
+    }
+
     fn family(&mut self, word: &str) {
         self.ipv4 = match word.to_ascii_lowercase().as_str() {
             "ip4" | "ipv4" | "inet" => Some(true),
@@ -252,7 +314,7 @@ fn is_yes(word: &str) -> bool {
 }
 
 /// Keys that are read elsewhere, or that ask for what happens anyway.
-const HARMLESS_KEYS: [&str; 19] = [
+const HARMLESS_KEYS: [&str; 16] = [
     "command",
     "call-id",
     "from-tag",
@@ -266,9 +328,6 @@ const HARMLESS_KEYS: [&str; 19] = [
     "address",
     "to-label",
     "set-label",
-    "DTLS",
-    "SDES",
-    "OSRTP",
     "xmlrpc-callback",
     "endpoint-learning",
     "limit",
@@ -329,6 +388,23 @@ mod tests {
         assert_eq!(read.direction, Some(["a".into(), "b".into()]));
         assert_eq!(read.protocol.as_deref(), Some("RTP/AVP"));
         assert_eq!((read.strip, read.unknown), (vec!["G729".to_owned()], vec!["foo-bar".to_owned()]));
+    }
+
+    #[test]
+    fn keys_are_asked_for_in_words_or_in_a_list() {
+        let (list, string) = (
+            flags(b"d4:DTLS6:active4:SDESl26:no-AES_CM_128_HMAC_SHA1_3219:no-AEAD_AES_256_GCM3:padee"),
+            flags(
+                b"d10:rtpp_flags77:DTLS=active SDES-no-AES_CM_128_HMAC_SHA1_32 SDES-no-AEAD_AES_256_GCM SDES-pade",
+            ),
+        );
+        assert_eq!(list, string);
+        assert_eq!((list.dtls, list.unknown.as_slice()), (Dtls::Active, &["SDES-pad".to_owned()][..]));
+        assert!(list.suites.has("AEAD_AES_128_GCM") && !list.suites.has("AES_CM_128_HMAC_SHA1_32"));
+        let only = flags(b"d4:DTLS2:no4:SDESl21:only-AEAD_AES_128_GCMee");
+        assert!(only.suites.has("AEAD_AES_128_GCM") && !only.suites.has("AES_CM_128_HMAC_SHA1_80"));
+        assert_eq!((only.dtls, flags(b"d4:SDES3:offe").no_sdes), (Dtls::Off, true));
+        assert_eq!(flags(b"d4:DTLS5:maybe5:OSRTPl5:offeree").unknown, ["DTLS=maybe", "OSRTP"]);
     }
 
     #[test]

@@ -64,6 +64,41 @@ fn srtp_on_both_sides_passes_with_the_parties_own_keys() {
     );
 }
 
+/// As the script says it for a phone that stumbles over what it doesn't know.
+#[test]
+fn suites_that_are_not_wanted_are_not_offered() {
+    let offer = |words: &[&str]| {
+        let flags = [("transport-protocol", text("RTP/SAVP")), ("SDES", list(words))];
+        rig().ng_offer(ALICE, &flags)
+    };
+    let suites = |offer: &str| -> Vec<String> {
+        let lines = offer.lines().filter_map(|line| line.strip_prefix("a=crypto:"));
+        lines.map(|line| line.split(" inline").next().unwrap().to_owned()).collect()
+    };
+    let without = offer(&["no-AEAD_AES_128_GCM", "no-AEAD_AES_256_GCM"]);
+    assert_eq!(suites(&without), ["1 AES_CM_128_HMAC_SHA1_80", "2 AES_CM_128_HMAC_SHA1_32"]);
+    assert_eq!(suites(&offer(&["only-AEAD_AES_256_GCM"])), ["1 AEAD_AES_256_GCM"]);
+}
+
+#[test]
+fn keys_that_can_not_be_had_are_refused_or_named() {
+    let entries = |more: &[(&'static str, Value<'static>)]| {
+        let fixed = [
+            ("command", text("offer")),
+            ("call-id", text("s")),
+            ("from-tag", text("a")),
+            ("sdp", text(ALICE)),
+        ];
+        [&fixed[..], &[("transport-protocol", text("RTP/SAVP"))], more].concat()
+    };
+    let mut rig = rig();
+    let none = rig.command(&entries(&[("SDES", list(&["only-NULL"]))]));
+    assert_eq!(none.text("error-reason"), Some("SDES: no suite is left that this relay knows"));
+    assert_eq!(rig.relay.status().sessions, 0);
+    let off = rig.command(&entries(&[("SDES", text("off"))]));
+    assert_eq!(off.text("warning"), Some("not supported here, passed over: SDES=off"));
+}
+
 #[test]
 fn who_has_no_handshakes_offers_none() {
     let mut rig = rig();
