@@ -42,6 +42,30 @@ fn typed(payload_type: u8, n: u16, timestamp: u32) -> Vec<u8> {
     packet
 }
 
+/// Nothing is transcoded, so the description is believed; static numbers need none.
+#[test]
+fn a_streams_codec_is_called_by_its_name_whichever_number_it_has() {
+    for (payload_type, line, name) in [
+        (0, "", "PCMU"),
+        (8, "", "PCMA"),
+        (18, "", "G729"),
+        (111, "a=rtpmap:111 opus/48000/2\r\n", "opus"),
+        (97, "a=rtpmap:97 AMR/8000\r\n", "AMR"),
+        (98, "a=rtpmap:98 AMR-WB/16000\r\n", "AMR-WB"),
+        (99, "", ""),
+    ] {
+        let mut rig = Rig::new(config());
+        let [a, b] = [A, B].map(|at| Phone { lines: line.to_owned(), ..public(at) });
+        let call = rig.call(1, &a, &b);
+        for n in 0..50 {
+            rig.pass(20 * MS);
+            rig.packet(A, call.for_a, &typed(payload_type, n, u32::from(n) * 160)).expect("sent on as it is");
+        }
+        let [quality, _] = released(&mut rig);
+        assert_eq!((quality.codec, quality.packets), (name, 50));
+    }
+}
+
 #[test]
 fn digits_are_counted_once_however_many_packets_say_them() {
     let (mut rig, call) = call();
