@@ -30,6 +30,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 pub mod apart;
 pub mod asterisk;
+pub mod browser;
 pub mod choir;
 pub mod crew;
 pub mod domains;

@@ -9,45 +9,45 @@ use conformance::lab::wire::Wire;
 use conformance::lab::{Lab, Process, peer, postern};
 use serde_json::Value;
 
-const KAMAILIO: &str = "198.51.100.60";
+pub(crate) const KAMAILIO: &str = "198.51.100.60";
 /// 20 ms of G.711 in RTP.
 const OPEN: usize = 172;
 /// The same with the tag of AES_CM_128_HMAC_SHA1_80.
 const SEALED: usize = 182;
 
-struct Stage {
-    lab: Lab,
+pub(crate) struct Stage {
+    pub(crate) lab: Lab,
     _kamailio: Process,
     _postern: Process,
 }
 
 impl Stage {
-    fn up() -> Option<Stage> {
-        let parties = format!("-p kamailio={KAMAILIO} -p secure=203.0.113.10 -p plain=203.0.113.20");
-        let lab = Lab::up(&parties)?;
+    /// Kamailio, with these options, and a relay beside it.
+    pub(crate) fn up(parties: &str, options: &[&str]) -> Option<Stage> {
+        let lab = Lab::up(&format!("-p kamailio={KAMAILIO} {parties}"))?;
         let relay = format!("relay:\n  address: udp:{KAMAILIO}:5090\n  ports: 20000-20999\n");
         let control = format!("control: {}\n", lab.scratch().join("kamailio.sock").display());
         let config = lab.write("kamailio.yaml", &(relay + "  ng: udp:127.0.0.1:2223\n" + &control));
         let mut postern = lab.spawn("kamailio", &[postern(), "run", "-c", &config.to_string_lossy()]);
         postern.wait_for_port("postern", 2223, Duration::from_secs(10));
         let run = peer("kamailio/run-proxy");
-        let argv = [&run, KAMAILIO, "sip:198.51.100.99:5060", "-A", "WITH_RTPENGINE"];
-        let mut kamailio = lab.spawn("kamailio", &argv);
+        let fixed = [run.as_str(), KAMAILIO, "sip:198.51.100.99:5060", "-A", "WITH_RTPENGINE"];
+        let mut kamailio = lab.spawn("kamailio", &[&fixed, options].concat());
         kamailio.wait_for_port("kamailio", 5060, Duration::from_secs(10));
         Some(Stage { lab, _kamailio: kamailio, _postern: postern })
     }
 
     /// A baresip of the host of that name, which must have registered before it goes on.
-    fn baresip(&self, user: &str, seconds: &str, more: &[&str]) -> Process {
+    pub(crate) fn baresip(&self, user: &str, seconds: &str, more: &[&str]) -> Process {
         let folder = self.lab.scratch().join(format!("baresip-{user}"));
         let encrypts = if user == "secure" { ";mediaenc=srtp-mand" } else { "" };
         let (bsip, dir) = (peer("bsip"), folder.to_string_lossy());
-        let fixed = [&bsip, user, "--proxy", KAMAILIO, "--domain", "kam.test", "--once", "--time", seconds];
+        let fixed = [&bsip, user, "--proxy", KAMAILIO, "--domain", "kam.test", "--time", seconds];
         let own = ["--dir", &dir, "--account", encrypts];
         self.lab.spawn(user, &[&fixed[..], &own, more].concat())
     }
 
-    fn registered(&self, user: &str) {
+    pub(crate) fn registered(&self, user: &str) {
         let deadline = Instant::now() + Duration::from_secs(15);
         let log = self.lab.scratch().join(format!("baresip-{user}/log"));
         let has = |log: &Path| std::fs::read_to_string(log).is_ok_and(|text| text.contains(" binding"));
@@ -56,23 +56,27 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+
+    pub(crate) fn nothing_stays_lent(&self) {
+        self.lab.nothing_stays_lent("kamailio", &self.lab.scratch().join("kamailio.yaml"));
+    }
 }
 
 /// One calls the other for two seconds.
 fn a_call(caller: &str, callee: &str) {
-    let Some(stage) = Stage::up() else { return };
+    let Some(stage) = Stage::up("-p secure=203.0.113.10 -p plain=203.0.113.20", &[]) else { return };
     let recorder = stage.lab.capture(&["secure", "plain"]);
-    let waits = stage.baresip(callee, "30", &["--tone", "600"]);
+    let waits = stage.baresip(callee, "30", &["--once", "--tone", "600"]);
     stage.registered(callee);
     let uri = format!("sip:{callee}@kam.test");
-    let call = ["--tone", "440", "--dial", &uri, "--dial-at", "1", "--at", "2:hangup"];
+    let call = ["--once", "--tone", "440", "--dial", &uri, "--dial-at", "1", "--at", "2:hangup"];
     let calls = report_of(stage.baresip(caller, "20", &call));
     let waits = report_of(waits);
     let wire = recorder.stop();
     both_heard(&calls, &waits, &wire);
     assert_sizes(&wire.at("secure"), SEALED);
     assert_sizes(&wire.at("plain"), OPEN);
-    stage.lab.nothing_stays_lent("kamailio", &stage.lab.scratch().join("kamailio.yaml"));
+    stage.nothing_stays_lent();
 }
 
 fn both_heard(caller: &Value, callee: &Value, wire: &Wire) {

@@ -1,10 +1,11 @@
 //! The ng protocol beside the program it comes from: the same offers and answers go to rtpengine and to Postern, and what
 //! comes back must read the same but for the ports ([`corpus`]). What is known to differ stands in DEVIATIONS.md and is left out.
-//! Then Kamailio, with its stock `rtpengine` module, calls through Postern ([`kamailio`], [`bridging`]) and has it
+//! Then Kamailio, with its stock `rtpengine` module, calls through Postern ([`kamailio`], [`bridging`], [`browser`]) and has it
 //! play media and digits to the parties ([`playing`]).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bridging;
+mod browser;
 mod corpus;
 mod kamailio;
 mod playing;
