@@ -1,17 +1,54 @@
-//! The kernel path in the laboratory: a call through two NATs goes on in the kernel, and comes back from there whenever
-//! anything happens to it. Needs root: in a namespace of an ordinary user eBPF is not allowed, and `status` says so.
+//! The kernel path in the laboratory: a call through two NATs, or two IPv6 firewalls, goes on in the kernel, and comes back
+//! from there whenever anything happens to it. Between the families it stays in user space. Needs root: in a namespace of an ordinary user eBPF is not allowed, and `status` says so.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use conformance::lab::domains::{Call, ip, told};
+use conformance::lab::domains::{Call, told};
 use conformance::lab::phone::{Phone, Voice, audio_at, rtp};
 use conformance::lab::sbc::Sbc;
 use conformance::lab::{postern, skipped};
 
-const PARTIES: &str = "-s home:port-restricted:alice -s office:symmetric:bob -p mallory=203.0.113.66";
+const PARTIES: &str = "-s home:port-restricted:alice:ipv6=stateful -s office:symmetric:bob:ipv6=stateful \
+                       -p mallory=203.0.113.66,2001:db8::66";
+
+/// Everybody's addresses in one family.
+#[derive(Clone, Copy)]
+struct Family {
+    alice: &'static str,
+    bob: &'static str,
+    mallory: &'static str,
+    /// `ip` of this family, the office's router as the service knows it, and its usual way and another one to the office.
+    ip: &'static str,
+    router: &'static str,
+    way: Option<&'static str>,
+    detour: &'static str,
+    /// What makes a router say that it has another Ethernet address (RFC 4861 §7.2.6); in IPv4 its questions say so.
+    announces: Option<&'static str>,
+}
+
+const FOUR: Family = Family {
+    alice: "192.168.1.10",
+    bob: "192.168.1.10",
+    mallory: "203.0.113.66",
+    ip: "ip -4",
+    router: "203.0.113.101",
+    way: None,
+    detour: "203.0.113.101 via 198.51.100.1 dev eth0 onlink src 198.51.100.20",
+    announces: None,
+};
+const SIX: Family = Family {
+    alice: "[2001:db8:a00::10]",
+    bob: "[2001:db8:a01::10]",
+    mallory: "[2001:db8::66]",
+    ip: "ip -6",
+    router: "2001:db8:0:1::101",
+    way: Some("2001:db8:a01::/64 via 2001:db8:0:1::101 dev eth0"),
+    detour: "2001:db8:a01::/64 via 2001:db8::1 dev eth0",
+    announces: Some("sysctl -qw net.ipv6.conf.wan0.ndisc_notify=1"),
+};
 
 struct Talk {
     alice: Phone,
@@ -20,23 +57,35 @@ struct Talk {
     b: Voice,
     call: Call,
     stage: Sbc,
+    family: Family,
 }
 
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::new(ip("192.168.1.10"), port)
+fn at(ip: &str, port: u16) -> String {
+    format!("{ip}:{port}")
+}
+
+fn media(ip: &str, port: u16) -> SocketAddr {
+    at(ip, port).parse().expect("an address and a port")
+}
+
+fn do_in(stage: &Sbc, node: &str, words: &str) {
+    let argv: Vec<&str> = words.split(' ').collect();
+    let mut done = stage.lab.spawn(node, &argv);
+    assert!(done.wait(Duration::from_secs(10)).success(), "{words}: {}", done.output());
 }
 
 /// Two who talk to one another.
-fn talk(relay: &str) -> Option<Talk> {
-    let stage = Sbc::with(PARTIES, "proxy: {}\n", relay)?;
+fn talk(family: Family) -> Option<Talk> {
+    let stage = Sbc::of_both_families(PARTIES, "kernel-path: true")?;
+    family.way.iter().for_each(|way| do_in(&stage, "sbc", &format!("{} route replace {way}", family.ip)));
+    let Family { alice: alice_ip, bob: bob_ip, .. } = family;
     let (mut alice, mut bob) =
-        (stage.phone("alice", "192.168.1.10:5060"), stage.phone("bob", "192.168.1.10:5060"));
-    let (a, b) =
-        (stage.voice("alice", "192.168.1.10:4000", 0xa), stage.voice("bob", "192.168.1.10:4000", 0xb));
-    let call = Call::place(&mut alice, &mut bob, at(4000), at(4000));
+        (stage.phone("alice", &at(alice_ip, 5060)), stage.phone("bob", &at(bob_ip, 5060)));
+    let (a, b) = (stage.voice("alice", &at(alice_ip, 4000), 0xa), stage.voice("bob", &at(bob_ip, 4000), 0xb));
+    let call = Call::place(&mut alice, &mut bob, media(alice_ip, 4000), media(bob_ip, 4000));
     a.speak_to(Some(told(&call.ok)));
     b.speak_to(Some(told(&call.invite)));
-    Some(Talk { alice, bob, a, b, call, stage })
+    Some(Talk { alice, bob, a, b, call, stage, family })
 }
 
 impl Talk {
@@ -59,6 +108,13 @@ impl Talk {
         let counts = said.strip_prefix("on (")?.split_once("): ")?.1;
         let mut numbers = counts.split_whitespace().filter_map(|word| word.parse().ok());
         Some((numbers.next()?, numbers.next()?))
+    }
+
+    /// What else came to their ports and was too much.
+    fn others_dropped(&self) -> u64 {
+        let said = self.kernel();
+        let number = said.split_once(" others dropped").and_then(|(before, _)| before.rsplit(' ').next());
+        number.and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
     fn comes_to(&self, streams: u64) {
@@ -99,7 +155,16 @@ fn allowed(talk: &Talk) -> bool {
 
 #[test]
 fn a_call_goes_on_in_the_kernel_and_comes_back_whenever_something_happens_to_it() {
-    let Some(mut talk) = talk("kernel-path: true") else { return };
+    goes_on_and_comes_back(FOUR);
+}
+
+#[test]
+fn so_does_one_over_ipv6() {
+    goes_on_and_comes_back(SIX);
+}
+
+fn goes_on_and_comes_back(family: Family) {
+    let Some(mut talk) = talk(family) else { return };
     if !allowed(&talk) {
         assert!(talk.both_hear(), "media goes its ordinary way");
         return;
@@ -117,6 +182,7 @@ fn a_call_goes_on_in_the_kernel_and_comes_back_whenever_something_happens_to_it(
     );
 
     strangers_get_nowhere(&talk);
+    a_flood_ends_in_the_kernel(&talk);
     describe_anew(&mut talk);
 
     talk.call.hang_up(&mut talk.alice, &mut talk.bob);
@@ -130,7 +196,7 @@ fn a_call_goes_on_in_the_kernel_and_comes_back_whenever_something_happens_to_it(
 
 /// Somebody who knows port, SSRC and roughly the sequence is not carried, and those who are don't notice.
 fn strangers_get_nowhere(talk: &Talk) {
-    let mallory = talk.stage.lab.udp("mallory", "203.0.113.66:4000");
+    let mallory = talk.stage.lab.udp("mallory", &at(talk.family.mallory, 4000));
     for n in 0..100 {
         mallory.send_to(&rtp(0xa, 40_000 + n), told(&talk.call.ok)).expect("sent");
         mallory.send_to(&rtp(0xbad, n), told(&talk.call.invite)).expect("sent");
@@ -141,13 +207,29 @@ fn strangers_get_nowhere(talk: &Talk) {
     talk.comes_to(2);
 }
 
+/// Of a flood the relay gets a thousand packets a second, the rest ends in the kernel, counted; nobody notices.
+fn a_flood_ends_in_the_kernel(talk: &Talk) {
+    const FLOOD: u64 = 30_000;
+    let mallory = talk.stage.lab.udp("mallory", &at(talk.family.mallory, 4001));
+    let began = Instant::now();
+    for n in 0..FLOOD {
+        mallory.send_to(&rtp(0xbad, n as u16), told(&talk.call.ok)).expect("sent");
+    }
+    let passed = 1_000 * (began.elapsed().as_secs() + 2);
+    assert!(talk.both_hear());
+    let dropped = talk.others_dropped();
+    assert!(dropped + passed >= FLOOD, "{dropped} of {FLOOD}: {}", talk.kernel());
+    talk.comes_to(2);
+}
+
 /// A re-INVITE from the same place: by then the relay has it again, and hands it down again later.
 fn describe_anew(talk: &mut Talk) {
-    let offer = audio_at(at(4002));
-    let (_, answer) = talk.call.renegotiate(&mut talk.alice, &mut talk.bob, &offer, &audio_at(at(4000)));
+    let Family { alice, bob, .. } = talk.family;
+    let (offer, again) = (audio_at(media(alice, 4002)), audio_at(media(bob, 4000)));
+    let (_, answer) = talk.call.renegotiate(&mut talk.alice, &mut talk.bob, &offer, &again);
     assert_eq!(told(&answer), told(&talk.call.ok), "the same port");
     talk.a.speak_to(None);
-    let moved = talk.stage.voice("alice", "192.168.1.10:4002", 0xaa);
+    let moved = talk.stage.voice("alice", &at(alice, 4002), 0xaa);
     moved.speak_to(Some(told(&answer)));
     let deadline = Instant::now() + Duration::from_secs(5);
     while talk.b.heard().iter().all(|heard| heard.ssrc != 0xaa) || moved.heard().is_empty() {
@@ -168,7 +250,16 @@ fn gaps(ears: &Voice, ssrc: u32) -> Vec<u16> {
 
 #[test]
 fn a_successor_takes_a_call_over_that_the_kernel_carries_and_no_packet_is_lost() {
-    let Some(mut talk) = talk("kernel-path: true") else { return };
+    is_taken_over(FOUR);
+}
+
+#[test]
+fn so_it_does_over_ipv6() {
+    is_taken_over(SIX);
+}
+
+fn is_taken_over(family: Family) {
+    let Some(mut talk) = talk(family) else { return };
     if !allowed(&talk) {
         return;
     }
@@ -199,37 +290,48 @@ impl Drop for Heir {
 
 #[test]
 fn kill_9_leaves_nothing_behind_that_carries() {
-    let Some(mut talk) = talk("kernel-path: true") else { return };
-    if !allowed(&talk) {
-        return;
+    for family in [FOUR, SIX] {
+        let Some(mut talk) = talk(family) else { return };
+        if !allowed(&talk) {
+            return;
+        }
+        talk.comes_to(2);
+        assert!(talk.both_hear());
+        talk.stage.postern.kill();
+        std::thread::sleep(Duration::from_millis(100));
+        let dead = Instant::now();
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!((talk.a.count(0xb, dead), talk.b.count(0xa, dead)), (0, 0), "by {}", family.ip);
     }
-    talk.comes_to(2);
-    assert!(talk.both_hear());
-    talk.stage.postern.kill();
-    std::thread::sleep(Duration::from_millis(100));
-    let dead = Instant::now();
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!((talk.a.count(0xb, dead), talk.b.count(0xa, dead)), (0, 0));
 }
 
 /// What the kernel knows of neighbours and routes is what packets follow.
 #[test]
 fn neighbours_and_routes_that_change_are_followed_at_once() {
-    let Some(talk) = talk("kernel-path: true") else { return };
+    changes_are_followed(FOUR);
+}
+
+#[test]
+fn so_are_those_of_ipv6() {
+    changes_are_followed(SIX);
+}
+
+fn changes_are_followed(family: Family) {
+    let Some(talk) = talk(family) else { return };
     if !allowed(&talk) {
         return;
     }
     talk.comes_to(2);
     assert!(talk.both_hear());
     let change = |node: &str, words: &str| {
-        let argv: Vec<&str> = words.split(' ').collect();
-        let mut done = talk.stage.lab.spawn(node, &argv);
-        assert!(done.wait(Duration::from_secs(10)).success(), "{words}: {}", done.output());
+        do_in(&talk.stage, node, words);
         std::thread::sleep(Duration::from_millis(500));
     };
+    let Family { ip, router, detour, .. } = family;
+    family.announces.iter().for_each(|words| change("r-office", words));
     change("r-office", "ip link set wan0 address 02:00:00:00:99:01");
     assert!(talk.both_hear(), "by another Ethernet address");
-    change("sbc", "ip neigh replace 203.0.113.101 lladdr 02:00:00:00:99:02 nud permanent dev eth0");
+    change("sbc", &format!("{ip} neigh replace {router} lladdr 02:00:00:00:99:02 nud permanent dev eth0"));
     let began = Instant::now();
     assert!(!talk.both_hear());
     let (forth, back) = (talk.b.count(0xa, began), talk.a.count(0xb, began));
@@ -237,7 +339,23 @@ fn neighbours_and_routes_that_change_are_followed_at_once() {
         forth == 0 && back >= 40,
         "to whom the kernel takes for a neighbour: {forth} came, {back} the other way"
     );
-    change("sbc", "ip route replace 203.0.113.101 via 198.51.100.1 dev eth0 onlink src 198.51.100.20");
+    change("sbc", &format!("{ip} route replace {detour}"));
     assert!(talk.both_hear(), "by another neighbour");
     talk.comes_to(2);
+}
+
+/// Between IPv4 and IPv6 nothing is handed down: `status` says so, and everybody is heard.
+#[test]
+fn between_the_families_a_call_stays_in_user_space_and_status_says_why() {
+    for (caller, callee) in [(FOUR, SIX), (SIX, FOUR)] {
+        let Some(talk) = talk(Family { bob: callee.bob, ..caller }) else { return };
+        if !allowed(&talk) {
+            return;
+        }
+        for _ in 0..4 {
+            assert!(talk.both_hear());
+        }
+        let said = talk.kernel();
+        assert!(said.ends_with(": 0 streams, 0 packets; in user space: 2 between IPv4 and IPv6"), "{said}");
+    }
 }

@@ -160,10 +160,28 @@ impl Relay {
     /// Where a leg's media comes from and goes to, if nothing else happens to it on the way.
     fn ends(&self, leg: &Leg) -> Option<(SocketAddr, SocketAddr)> {
         let other = self.legs.get(leg.other as usize)?;
-        let keyed = leg.keys.is_some() || other.keys.is_some();
-        let undisturbed = leg.kind == Kind::Rtp && !keyed && !leg.switches.any() && leg.window.is_none();
-        let (from, to) = (leg.media.latched.filter(|_| undisturbed)?, other.media.target?);
-        (from.is_ipv4() == to.is_ipv4() && !self.config.is_own(to)).then_some((from, to))
+        let (from, to) = (leg.media.latched?, other.media.target?);
+        let undisturbed = leg.kind == Kind::Rtp && leg.window.is_none() && !self.config.is_own(to);
+        (undisturbed && disturbance(leg, other, from, to).is_none()).then_some((from, to))
+    }
+
+    /// Streams that are not handed down though their parties are met, by what keeps them here.
+    pub fn kept_above(&self) -> BTreeMap<&'static str, usize> {
+        let mut kept = BTreeMap::new();
+        let streams =
+            self.sessions.values().filter(|_| self.config.offload).flat_map(|session| session.streams());
+        for (stream, leg) in streams.flat_map(|stream| stream.legs.map(|leg| (stream, leg))) {
+            let Some(why) = self.why_above(stream.shared, leg) else { continue };
+            *kept.entry(why).or_default() += 1;
+        }
+        kept
+    }
+
+    fn why_above(&self, shared: bool, leg: u32) -> Option<&'static str> {
+        let leg = self.legs.get(leg as usize)?;
+        let other = self.legs.get(leg.other as usize)?;
+        let (from, to) = (leg.media.latched?, other.media.target?);
+        if shared { Some("by one pair of ports") } else { disturbance(leg, other, from, to) }
     }
 
     fn local(&self, channel: &Channel) -> SocketAddr {
@@ -282,6 +300,16 @@ impl Relay {
             true => drop(self.offloads.released.insert(session.id.0, Released { name, why, ended })),
             false => self.tell(Event::RelayReleased { session: name, why, legs: Box::new(ended) }),
         }
+    }
+}
+
+/// What the path below can't do for a leg's packets.
+fn disturbance(leg: &Leg, other: &Leg, from: SocketAddr, to: SocketAddr) -> Option<&'static str> {
+    match () {
+        _ if from.is_ipv4() != to.is_ipv4() => Some("between IPv4 and IPv6"),
+        _ if leg.keys.is_some() || other.keys.is_some() => Some("opened here"),
+        _ if leg.switches.any() => Some("recorded or switched"),
+        _ => None,
     }
 }
 

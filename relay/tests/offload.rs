@@ -163,6 +163,32 @@ fn a_stream_that_is_slow_stays() {
 }
 
 #[test]
+fn what_is_not_handed_down_is_counted_by_what_keeps_it_here() {
+    const SIX: &str = "[2001:db8:a::1]:4000";
+    let mut rig = Rig::new(Config { offload: true, ..config() });
+    let six = Phone { network: "six", ..public(SIX) };
+    let four = Phone { other_network: "six", ..public(B) };
+    let between = rig.call(1, &six, &four);
+    let within = rig.call(2, &public(A), &public("203.0.113.201:7000"));
+    assert!(rig.relay.kept_above().is_empty(), "nobody has spoken");
+    for n in 0..100 {
+        rig.packet(SIX, between.for_a, &rtp(0xa, n));
+        rig.packet(B, between.for_b, &rtp(0xb, n));
+        rig.packet(A, within.for_a, &rtp(0xc, n));
+        rig.packet("203.0.113.201:7000", within.for_b, &rtp(0xd, n));
+        rig.pass(STEP);
+    }
+    assert_eq!(rig.relay.kept_above(), [("between IPv4 and IPv6", 2)].into());
+    let begun = |wish: &Offload| matches!(wish, Offload::Begin(rule) if [0xc, 0xd].contains(&rule.ssrc));
+    assert!(rig.offloads.iter().filter(|wish| matches!(wish, Offload::Begin(_))).all(begun));
+    assert!(rig.relay.capture(&within.session.to_string(), true));
+    let counted = [("between IPv4 and IPv6", 2), ("recorded or switched", 2)];
+    assert_eq!(rig.relay.kept_above(), counted.into());
+    rig.relay.reconfigure(&config());
+    assert!(rig.relay.kept_above().is_empty(), "none is to be handed down at all");
+}
+
+#[test]
 fn the_record_of_a_call_counts_every_packet_whoever_carried_it() {
     let mut below = below();
     below.a_talks(10 * SECOND);

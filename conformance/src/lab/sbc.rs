@@ -10,6 +10,9 @@ use super::{Lab, Process, peer, postern};
 /// Where it listens, and where its media ports are.
 pub const SBC: &str = "198.51.100.20";
 
+/// Where that of [`Sbc::of_both_families`] listens besides.
+pub const SBC6: &str = "2001:db8::20";
+
 /// Who may register; the password is `pw-` and the name.
 const USERS: [&str; 5] = ["alice", "bob", "carol", "dave", "pbx"];
 
@@ -31,6 +34,22 @@ impl Sbc {
     pub fn with(parties: &str, proxy: &str, relay: &str) -> Option<Sbc> {
         let lab = Lab::up(&format!("-p sbc={SBC} {parties}"))?;
         let postern = lab.service("sbc", &config(proxy, relay));
+        Some(Sbc { postern, lab })
+    }
+
+    /// As [`Sbc::up`], in IPv4 and IPv6, with every call by the relay and more lines for the `relay:` section.
+    pub fn of_both_families(parties: &str, relay: &str) -> Option<Sbc> {
+        let lab = Lab::up(&format!("-p sbc={SBC},{SBC6} {parties}"))?;
+        let networks = format!(
+            "networks:\n  four: {{ bind: {SBC}, cidr: [0.0.0.0/0] }}\n  six: {{ bind: \"{SBC6}\", cidr: [\"::/0\"] }}\n"
+        );
+        let listeners = format!(
+            "listeners:\n  - {{ address: \"udp:[{SBC6}]:5060\", network: six }}\n  - {{ address: \"udp:{SBC}:5060\", network: four }}\n"
+        );
+        let both = format!("networks: [four, six]\n{relay}");
+        let config = config("proxy: { anchor: always }\n", &both);
+        let (_, rest) = config.split_once("domains:").expect("every configuration has some");
+        let postern = lab.service("sbc", &format!("{networks}{listeners}domains:{rest}"));
         Some(Sbc { postern, lab })
     }
 
@@ -71,7 +90,8 @@ impl Sbc {
 
     /// A phone that has not registered.
     pub fn stranger(&self, host: &str, local: &str) -> Phone {
-        Phone::new(&self.lab, host, local, host, "sbc.test", &format!("{SBC}:5060"))
+        let proxy = if local.starts_with('[') { format!("[{SBC6}]:5060") } else { format!("{SBC}:5060") };
+        Phone::new(&self.lab, host, local, host, "sbc.test", &proxy)
     }
 
     /// Waits until the relay has every port back.

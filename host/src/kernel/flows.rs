@@ -32,6 +32,24 @@ impl Key {
     }
 }
 
+/// Bytes of `struct port`.
+pub(super) const PORT: usize = 20;
+/// Bytes of `struct gate`.
+pub(super) const GATE: usize = 40;
+
+/// `struct port`: where a carried stream comes in.
+pub(super) fn port(key: &Key) -> [u8; PORT] {
+    let mut port = [0; PORT];
+    port[..16].copy_from_slice(&key.0[16..32]);
+    port[16..18].copy_from_slice(&key.0[34..]);
+    port
+}
+
+/// Of a `struct gate`: packets that were too many.
+pub(super) fn dropped(gate: &[u8; GATE]) -> u64 {
+    u64::from_ne_bytes(gate[32..].try_into().expect("the last eight"))
+}
+
 /// `struct flow`: what the kernel is told of a stream, and what it counts.
 #[derive(Clone, Debug)]
 pub(super) struct Flow(pub(super) [u8; FLOW]);

@@ -4,7 +4,8 @@
 //
 // A rule is a latched RTP stream: exact source address and port, our address and port, SSRC and payload type. Whatever
 // differs in anything (a stranger, STUN, DTLS, RTCP, another codec, a packet that is late or here twice, one that is too
-// large for where it would go) is left to the stack, which hands it to the relay in user space.
+// large for where it would go) is left to the stack, which hands it to the relay in user space: so much of it a second, from
+// where the party is and from anywhere else; the rest ends here, counted.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -17,11 +18,14 @@
 #include <bpf/bpf_helpers.h>
 
 #define GO_ON -1 // TCX_NEXT: the next program, then the stack
+#define DROP 2 // TC_ACT_SHOT
 #define FRAGMENT 0x3fff // offset, and "more fragments"
 #define DROPOUT 3000 // RFC 3550 A.1: further ahead, it is another stream
 #define IMPLAUSIBLE_US 10000000 // as in proto/src/rtp/statistics.rs
 #define HOPS 64
 #define CONFIRM_NS 1000000000 // how often the kernel is to see that a neighbour is in use
+#define SECOND_NS 1000000000
+#define ASIDE 1000 // packets a second the relay is asked about
 #define SMALL 576 // what every link takes whole
 
 // IPv4 addresses stand as ::ffff:a.b.c.d. Addresses and ports as on the wire.
@@ -73,6 +77,30 @@ struct {
 	__type(key, __u32);
 	__type(value, struct way);
 } ways SEC(".maps");
+
+// A port of ours that a stream is carried from.
+struct port {
+	__u32 ip[4];
+	__u16 number, unused;
+};
+
+// What else comes there, in this second.
+struct aside {
+	__u64 since, passed;
+};
+
+struct gate {
+	struct aside strangers, party;
+	__u64 dropped;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct port);
+	__type(value, struct gate);
+} gates SEC(".maps");
 
 struct rtp {
 	__u8 first, second;
@@ -171,35 +199,74 @@ static __always_inline int leave(struct way *way, struct ethhdr *eth, __u64 now)
 	return bpf_redirect_neigh(way->interface, &hop, sizeof(hop), 0);
 }
 
+// The stream a packet is of and its way out, `length` being that of UDP: the time if it goes on here, then it is counted.
+// 0: it does not.
+static __always_inline __u64 find(struct __sk_buff *skb, struct ends *in, const struct udphdr *udp, __u32 length,
+				  struct flow **flow, struct way **way)
+{
+	*flow = bpf_map_lookup_elem(&flows, in);
+	if (!*flow)
+		return 0;
+	*way = bpf_map_lookup_elem(&ways, &(*flow)->way);
+	if (!*way || bpf_ntohs(udp->len) != length || is_too_large(skb, *way))
+		return 0;
+	return is_plain(*flow, (const void *)(udp + 1), length - sizeof(*udp));
+}
+
+// What is not carried goes on to the relay, or is too much for it.
+static __always_inline int step_aside(struct ends *in, struct flow *flow)
+{
+	struct port port = {.number = in->to_port};
+	struct gate *gate;
+	struct aside *aside;
+	__u64 now;
+
+	__builtin_memcpy(port.ip, in->to, sizeof(port.ip));
+	gate = bpf_map_lookup_elem(&gates, &port);
+	if (!gate)
+		return GO_ON;
+	aside = flow ? &gate->party : &gate->strangers;
+	now = bpf_ktime_get_ns();
+	if (now - aside->since >= SECOND_NS) {
+		aside->since = now;
+		aside->passed = 0;
+	}
+	if (aside->passed++ < ASIDE)
+		return GO_ON;
+	__sync_fetch_and_add(&gate->dropped, 1);
+	return DROP;
+}
+
+// Where a packet begins, once its checksum is rewritten: whatever was known of its bytes is void then. 0: it is cut off.
+static __always_inline void *beginning(struct __sk_buff *skb, __u32 length)
+{
+	void *data = (void *)(long)skb->data;
+
+	return data + length > (void *)(long)skb->data_end ? 0 : data;
+}
+
 static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *end)
 {
+	const __u32 at = sizeof(struct ethhdr) + sizeof(struct iphdr);
 	struct iphdr *ip = data + sizeof(struct ethhdr);
-	struct udphdr *udp = (void *)(ip + 1);
-	struct rtp *rtp = (void *)(udp + 1);
+	struct udphdr *udp = data + at;
 	struct flow *flow;
 	struct way *way;
 	struct ends in = {};
 	struct iphdr head;
-	__u32 length;
 	__u64 now;
 
-	if ((void *)(rtp + 1) > end || ip->ihl != 5 || ip->protocol != IPPROTO_UDP || ip->frag_off & bpf_htons(FRAGMENT))
+	if (data + at + sizeof(*udp) + sizeof(struct rtp) > end || ip->ihl != 5 || ip->protocol != IPPROTO_UDP ||
+	    ip->frag_off & bpf_htons(FRAGMENT))
 		return GO_ON;
 	in.from[2] = in.to[2] = bpf_htonl(0xffff);
 	in.from[3] = ip->saddr;
 	in.to[3] = ip->daddr;
 	in.from_port = udp->source;
 	in.to_port = udp->dest;
-	flow = bpf_map_lookup_elem(&flows, &in);
-	if (!flow)
-		return GO_ON;
-	way = bpf_map_lookup_elem(&ways, &flow->way);
-	length = bpf_ntohs(ip->tot_len);
-	if (!way || bpf_ntohs(udp->len) + sizeof(*ip) != length || is_too_large(skb, way))
-		return GO_ON;
-	now = is_plain(flow, rtp, length - sizeof(*ip) - sizeof(*udp));
+	now = find(skb, &in, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), &flow, &way);
 	if (!now)
-		return GO_ON;
+		return step_aside(&in, flow);
 	head = *ip;
 	head.saddr = flow->out.from[3];
 	head.daddr = flow->out.to[3];
@@ -208,13 +275,12 @@ static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *e
 	head.check = 0;
 	head.check = sum_of(&head);
 	if (udp->check) {
-		sum_anew(skb, &in, &flow->out, sizeof(struct ethhdr) + sizeof(*ip));
-		data = (void *)(long)skb->data;
-		end = (void *)(long)skb->data_end;
+		sum_anew(skb, &in, &flow->out, at);
+		data = beginning(skb, at + sizeof(*udp));
+		if (!data)
+			return DROP; // half rewritten
 		ip = data + sizeof(struct ethhdr);
-		udp = (void *)(ip + 1);
-		if ((void *)(udp + 1) > end)
-			return 2; // TC_ACT_SHOT: half rewritten
+		udp = data + at;
 	}
 	*ip = head;
 	udp->source = flow->out.from_port;
@@ -224,37 +290,28 @@ static __always_inline int forward_v4(struct __sk_buff *skb, void *data, void *e
 
 static __always_inline int forward_v6(struct __sk_buff *skb, void *data, void *end)
 {
+	const __u32 at = sizeof(struct ethhdr) + sizeof(struct ipv6hdr);
 	struct ipv6hdr *ip = data + sizeof(struct ethhdr);
-	struct udphdr *udp = (void *)(ip + 1);
-	struct rtp *rtp = (void *)(udp + 1);
+	struct udphdr *udp = data + at;
 	struct flow *flow;
 	struct way *way;
 	struct ends in;
-	__u32 length;
 	__u64 now;
 
-	if ((void *)(rtp + 1) > end || ip->nexthdr != IPPROTO_UDP)
+	if (data + at + sizeof(*udp) + sizeof(struct rtp) > end || ip->nexthdr != IPPROTO_UDP)
 		return GO_ON;
 	__builtin_memcpy(in.from, &ip->saddr, 32);
 	in.from_port = udp->source;
 	in.to_port = udp->dest;
-	flow = bpf_map_lookup_elem(&flows, &in);
-	if (!flow)
-		return GO_ON;
-	way = bpf_map_lookup_elem(&ways, &flow->way);
-	length = bpf_ntohs(ip->payload_len);
-	if (!way || bpf_ntohs(udp->len) != length || is_too_large(skb, way))
-		return GO_ON;
-	now = is_plain(flow, rtp, length - sizeof(*udp));
+	now = find(skb, &in, udp, bpf_ntohs(ip->payload_len), &flow, &way);
 	if (!now)
-		return GO_ON;
-	sum_anew(skb, &in, &flow->out, sizeof(struct ethhdr) + sizeof(*ip));
-	data = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
+		return step_aside(&in, flow);
+	sum_anew(skb, &in, &flow->out, at);
+	data = beginning(skb, at + sizeof(*udp));
+	if (!data)
+		return DROP;
 	ip = data + sizeof(struct ethhdr);
-	udp = (void *)(ip + 1);
-	if ((void *)(udp + 1) > end)
-		return 2;
+	udp = data + at;
 	ip->hop_limit = HOPS;
 	__builtin_memcpy(&ip->saddr, flow->out.from, 32);
 	udp->source = flow->out.from_port;

@@ -22,7 +22,7 @@ use aya::{Ebpf, EbpfLoader};
 use proto::node::SocketId;
 use proto::offload::{Carried, Offload, Rule};
 
-use flows::{FLOW, Flow, KEY, Key};
+use flows::{FLOW, Flow, GATE, KEY, Key, PORT};
 use netlink::{Change, Watch};
 use ways::{WAY, Ways};
 
@@ -44,11 +44,14 @@ struct State {
     loaded: Option<Loaded>,
     /// Packets of streams that are not carried any more.
     carried: u64,
+    /// What came to their ports besides, and was too much.
+    dropped: u64,
 }
 
 #[derive(Debug)]
 struct Loaded {
     flows: aya::maps::HashMap<MapData, [u8; KEY], [u8; FLOW]>,
+    gates: aya::maps::HashMap<MapData, [u8; PORT], [u8; GATE]>,
     ways: Ways<Array<MapData, [u8; WAY]>>,
     /// Whoever hears of changes for it looks whether it is still there.
     alive: Arc<()>,
@@ -65,7 +68,7 @@ impl Kernel {
     /// Off.
     pub fn new() -> Arc<Kernel> {
         let why = "relay.kernel-path is off".to_owned();
-        Arc::new(Kernel(Mutex::new(State { wanted: false, why, loaded: None, carried: 0 })))
+        Arc::new(Kernel(Mutex::new(State { wanted: false, why, loaded: None, carried: 0, dropped: 0 })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,7 +126,12 @@ impl Kernel {
         };
         let live = loaded.flows.iter().filter_map(Result::ok).map(|(_, flow)| Flow(flow).packets());
         let packets = state.carried + live.sum::<u64>();
-        format!("on ({}): {} streams, {packets} packets", loaded.reads.join(", "), loaded.streams)
+        let live = loaded.gates.iter().filter_map(Result::ok).map(|(_, gate)| flows::dropped(&gate));
+        let dropped = match state.dropped + live.sum::<u64>() {
+            0 => String::new(),
+            dropped => format!(", {dropped} others dropped"),
+        };
+        format!("on ({}): {} streams, {packets} packets{dropped}", loaded.reads.join(", "), loaded.streams)
     }
 
     fn begin(&self, rule: &Rule) -> Result<Key, String> {
@@ -135,7 +143,9 @@ impl Kernel {
         let hop = hop.ok_or("it would not leave by an Ethernet interface")?;
         let key = Key::new(rule.from, rule.here);
         let way = loaded.ways.take(hop)?;
-        if let Err(error) = loaded.flows.insert(key.0, Flow::new(rule, way).0, 0) {
+        let gate = loaded.gates.insert(flows::port(&key), [0; GATE], 0);
+        if let Err(error) = gate.and_then(|()| loaded.flows.insert(key.0, Flow::new(rule, way).0, 0)) {
+            let _ = loaded.gates.remove(&flows::port(&key));
             loaded.ways.give_back(way);
             return Err(error.to_string());
         }
@@ -152,8 +162,12 @@ impl Kernel {
         let loaded = state.loaded.as_mut()?;
         let last = loaded.flows.get(&key.0, 0).ok().map(Flow);
         let _ = loaded.flows.remove(&key.0);
+        let port = flows::port(key);
+        let dropped = loaded.gates.get(&port, 0).map_or(0, |gate| flows::dropped(&gate));
+        let _ = loaded.gates.remove(&port);
         last.iter().for_each(|flow| loaded.ways.give_back(flow.way()));
         loaded.streams -= 1;
+        state.dropped += dropped;
         state.carried += last.as_ref().map_or(0, Flow::packets);
         state.let_go();
         last
@@ -190,6 +204,8 @@ impl Loaded {
         let mut program = EbpfLoader::new().load(OBJECT).map_err(|error| words(&error))?;
         let map = program.take_map("flows").ok_or("the object has no table")?;
         let flows = aya::maps::HashMap::try_from(map).map_err(|error| words(&error))?;
+        let map = program.take_map("gates").ok_or("the object has no gates")?;
+        let gates = aya::maps::HashMap::try_from(map).map_err(|error| words(&error))?;
         let map = program.take_map("ways").ok_or("the object has no ways out")?;
         let ways = Ways::new(Array::try_from(map).map_err(|error| words(&error))?);
         let forward = program.program_mut("forward").ok_or("the object has no program")?;
@@ -202,7 +218,7 @@ impl Loaded {
                 .attach_with_options(name, TcAttachType::Ingress, link)
                 .map_err(|error| format!("{name}: {} (Linux 6.6 or later is needed)", words(&error)))?;
         }
-        Ok(Loaded { flows, ways, alive: Arc::new(()), reads, leaves, streams: 0, _program: program })
+        Ok(Loaded { flows, gates, ways, alive: Arc::new(()), reads, leaves, streams: 0, _program: program })
     }
 }
 

@@ -57,6 +57,8 @@ fn a_stream_is_written_and_read_as_the_program_has_it() {
     let key = Key::new(rule.from, rule.here).0;
     assert_eq!(key[10..16], [0xff, 0xff, 203, 0, 113, 5]);
     assert_eq!(key[32..], [0x0f, 0xa0, 0x75, 0x30]);
+    let port = flows::port(&Key::new(rule.from, rule.here));
+    assert_eq!(port, *b"\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\x00\x02\x01\x75\x30\0\0");
     let flow = Flow::new(&rule, 4);
     assert_eq!(flow.0[40..44], [1, 2, 3, 4]);
     let carried = flow.carried(rule.socket, false);

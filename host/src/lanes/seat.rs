@@ -155,6 +155,9 @@ pub struct LaneReport {
     /// Media ports that are gone from the file, and still in use.
     #[serde(default)]
     pub lingering: usize,
+    /// Its relay's streams that the kernel path can't take, by what keeps them here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept_above: BTreeMap<String, usize>,
 }
 
 /// One service on a lane.
@@ -384,6 +387,8 @@ impl Seat {
                 report.sessions += status.sessions;
                 report.ports += status.ports.leased;
                 report.lingering += relay.lingering();
+                let kept = relay.kept_above().into_iter();
+                report.kept_above = kept.map(|(why, count)| (why.to_owned(), count)).collect();
             }
             Service::Access(access) => {
                 let status = access.status();

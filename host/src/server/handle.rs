@@ -200,6 +200,7 @@ impl Handle {
                 .map(|(name, tables)| ((*name).to_owned(), tables.registered()))
                 .collect(),
             trunks: trunks::together(&lanes),
+            kernel_path: self.recordings.as_ref().map(|_| kernel_path(self.kernel.report(), &lanes)),
             lanes,
             totals: self.history.counts(),
             shield: self.tables().shield_report(),
@@ -209,9 +210,18 @@ impl Handle {
             }),
             warnings: self.warnings(),
             icmp: self.icmp.as_ref().map(|icmp| icmp.report()),
-            kernel_path: self.recordings.as_ref().map(|_| self.kernel.report()),
         }
     }
+}
+
+/// What the kernel carries, and what it can't and why.
+fn kernel_path(report: String, lanes: &[LaneReport]) -> String {
+    let mut kept = BTreeMap::new();
+    for (why, count) in lanes.iter().flat_map(|lane| &lane.kept_above) {
+        *kept.entry(why).or_insert(0) += count;
+    }
+    let kept: Vec<String> = kept.into_iter().map(|(why, count)| format!("{count} {why}")).collect();
+    if kept.is_empty() { report } else { format!("{report}; in user space: {}", kept.join(", ")) }
 }
 
 /// As configured; addresses are those of the networks the relay lends ports in.
