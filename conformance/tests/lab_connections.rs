@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use conformance::lab::browser::{Browser, both_called_and_heard};
+use conformance::lab::domains::{P1, P2, TwoDomains};
 use conformance::lab::sbc::{SBC, Sbc, report_of};
 
 #[test]
@@ -67,6 +68,27 @@ fn two_phones_in_a_browser_see_and_hear_each_other_through_the_relay() {
     for (name, kind) in [("alice", "audio"), ("alice", "video"), ("bob", "audio"), ("bob", "video")] {
         let count = report["packets"][name][kind].as_i64();
         assert!(count.is_some_and(|count| count > 25), "{name} got little {kind}: {report}");
+    }
+    stage.nothing_stays_lent();
+}
+
+/// Each is registered at a proxy of its own, in a domain of its own; the relay and the redirect server are on hosts of theirs.
+#[test]
+fn two_browsers_registered_at_two_proxies_call_each_other() {
+    let Some(browser) = Browser::found() else { return };
+    let Some(stage) = TwoDomains::of_browsers("-p web=203.0.113.10") else { return };
+    let url = |proxy: &str| format!("ws://{proxy}:8080");
+    let bobs = format!("&bobs-proxy={}&bobs-domain=two.test", url(P2));
+    let more = ["page.html", &bobs];
+    let report = report_of(browser.opens(&stage.lab, "web", &url(P1), "one.test", &more));
+    assert!(report["failed"].is_null(), "{report}");
+    assert_eq!(report["registered"].as_array().map(Vec::len), Some(2), "{report}");
+    assert_eq!((&report["message"], &report["statuses"][0]), (&"hello Bob".into(), &180.into()), "{report}");
+    for name in ["alice", "bob"] {
+        let count = report["received"][name].as_i64();
+        assert!(count.is_some_and(|count| count > 25), "{name} heard little: {report}");
+        let ended = report["ended"].as_array().is_some_and(|ended| ended.iter().any(|who| who == name));
+        assert!(ended, "{name}'s call did not end: {report}");
     }
     stage.nothing_stays_lent();
 }

@@ -134,6 +134,7 @@ impl Bench {
             latch: Latch::Strict,
             trusted: false,
             reset: false,
+            chained: false,
             srtp: None,
         };
         let cseq = if leg == Side::Caller { 1 } else { 2 };

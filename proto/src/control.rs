@@ -23,7 +23,7 @@
 //! | `Relay-Leg` | `caller` | whose SDP and facts this request brings |
 //! | `Relay-Peer` | `203.0.113.9` | where that party's signalling is seen to come from |
 //! | `Relay-Network` | `caller=inside;callee=outside~6` | in which network each party is met; `~6`: by IPv6 |
-//! | `Relay-Policy` | `latch=strict;trust=no;reset=yes` | whom the leg accepts first; `trust`: send before latching; `reset`: a new offer/answer opens one bounded window for a new source |
+//! | `Relay-Policy` | `latch=strict;trust=no;reset=yes` | whom the leg accepts first; `trust`: send before latching; `reset`: a new offer/answer opens one bounded window for a new source; `chained=yes`: the party stands behind another session, of this relay perhaps |
 //! | `Relay-Srtp` | `caller=dtls;callee=plain;says=offer` | how each party's media is protected (pass, plain, sdes, dtls), and whether this SDP offers or answers; absent: the relay does not look at keys |
 //!
 //! Failures: 503 with Retry-After when no ports are left, 488 for SDP no relay can carry, 481 for an unknown session
@@ -102,6 +102,8 @@ pub struct Ask {
     pub trusted: bool,
     /// Whether this offer or answer may move the party (opens the window).
     pub reset: bool,
+    /// Whether its media comes by another session, which may be one of the same relay's.
+    pub chained: bool,
     /// What is to be known of keys; `None`: they are the parties' own affair.
     pub srtp: Option<Keying>,
 }
@@ -129,7 +131,8 @@ impl Ask {
         };
         let (latch, trust) = (word(&LATCHES, self.latch), word(&SWITCH, self.trusted));
         let reset = word(&SWITCH, self.reset);
-        let policy = ["latch=", latch, ";trust=", trust, ";reset=", reset];
+        let chained = if self.chained { ";chained=yes" } else { "" };
+        let policy = ["latch=", latch, ";trust=", trust, ";reset=", reset, chained];
         let request = request.joined(Name::RelayPolicy, &policy);
         let Some(keying) = self.srtp else { return request };
         let [caller, callee] = keying.parties.map(Srtp::as_str);
@@ -156,6 +159,7 @@ impl Ask {
             latch: read_word(&LATCHES, policy.get("latch"), "Relay-Policy: latch is strict, prefix or any")?,
             trusted: read_word(&SWITCH, policy.get("trust"), "Relay-Policy: trust is yes or no")?,
             reset: read_word(&SWITCH, policy.get("reset"), "Relay-Policy: reset is yes or no")?,
+            chained: read_word(&SWITCH, policy.get("chained"), "Relay-Policy: chained is yes or no")?,
             srtp: request.text(Name::RelaySrtp).map(|text| Keying::read(&Params(text))).transpose()?,
         })
     }
@@ -276,6 +280,7 @@ mod tests {
             latch: Latch::Prefix,
             trusted: true,
             reset: true,
+            chained: false,
             srtp: Some(Keying { parties: [Srtp::Dtls, Srtp::Plain], answers: true }),
         }
     }
@@ -314,6 +319,7 @@ mod tests {
                 leg: Side::Caller,
                 latch: Latch::Any,
                 trusted: false,
+                chained: true,
                 ..ask()
             },
             Ask { peer: Some("2001:db8::1".parse().unwrap()), networks: Default::default(), ..ask() },

@@ -87,9 +87,9 @@ impl Config {
     }
 
     /// Whether media may come from there to a port of a network, and go back: never from a port of ours, which would be a
-    /// loop, nor from where nothing may be sent.
-    pub(crate) fn admits(&self, network: usize, from: SocketAddr) -> Result<(), Why> {
-        match self.is_own(from) {
+    /// loop, unless the party is `chained` to another session; nor from where nothing may be sent.
+    pub(crate) fn admits(&self, network: usize, from: SocketAddr, chained: bool) -> Result<(), Why> {
+        match self.is_own(from) && !chained {
             true => Err(Why::Loop),
             false if self.networks[network].may_send_to(from) => Ok(()),
             false => Err(Why::Stranger),

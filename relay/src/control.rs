@@ -201,7 +201,7 @@ impl Relay {
         let Some(network) = network else { return refused(400, "Relay-Network names an unknown network") };
         let own = ask.leg == side;
         let latch = if own { ask.latch } else { self.config.latch };
-        Ok(Party { network, peer, latch, trusted: own && ask.trusted })
+        Ok(Party { network, peer, latch, trusted: own && ask.trusted, chained: own && ask.chained })
     }
 
     /// A request for a session that is there. A refusal leaves it as it was.

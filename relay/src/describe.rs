@@ -10,6 +10,7 @@ use proto::control::{Ask, Mode};
 use proto::event::Side;
 use proto::sdp::{Kind, Media, Protection, Rewrite, Sdp};
 
+use crate::latch::Rule;
 use crate::leg::{Described, Leg, is_held};
 use crate::ports::{Lease, Port, Shortage, Want};
 use crate::quality::Clocks;
@@ -100,7 +101,7 @@ impl Relay {
         let rule = party.rule();
         for stream in session.streams() {
             if let Some(leg) = self.legs.get_mut(stream.legs[index(ask.leg)] as usize) {
-                (leg.rule.latch, leg.rule.signalling) = (rule.latch, rule.signalling);
+                leg.rule = Rule { signalled: leg.rule.signalled, ..rule };
             }
             self.enrol(stream.legs[index(ask.leg)]);
         }
@@ -112,7 +113,9 @@ impl Relay {
             return refuse("more m= sections than a session may have");
         }
         let named = sdp.media.iter().flat_map(|media| [media.address(), media.rtcp_address()]);
-        if named.flatten().any(|address| self.config.is_own(address)) {
+        // One port for many calls would not know its own sessions from one another.
+        let chained = ask.chained && !self.config.one_port;
+        if !chained && named.flatten().any(|address| self.config.is_own(address)) {
             return refuse("SDP names one of this relay's own ports: media would go in a circle");
         }
         let active = || sdp.media.iter().filter(|media| media.port != 0);
@@ -285,7 +288,7 @@ impl Relay {
         let [own, other] = [ask.leg, ask.leg.other()].map(|side| stream.legs[index(side)] as usize);
         let leg = &mut self.legs[own];
         let party_rule = party.rule();
-        (leg.rule.latch, leg.rule.signalling) = (party_rule.latch, party_rule.signalling);
+        leg.rule = Rule { signalled: leg.rule.signalled, ..party_rule };
         leg.wants_mux = Some(media.rtcp_mux);
         leg.announced = media.ssrcs.as_slice().into();
         leg.describe(now, &said);
@@ -299,8 +302,8 @@ impl Relay {
         let ip = to.ip().to_canonical();
         let peer = party.peer.map(|peer| peer.to_canonical());
         let behind_nat = reach(ip) == Reach::Private && peer.is_some_and(|peer| reach(peer) == Reach::Public);
-        let its_own = peer == Some(ip) || party.trusted && !behind_nat;
-        its_own && self.config.admits(party.network, to).is_ok()
+        let its_own = peer == Some(ip) || party.chained || party.trusted && !behind_nat;
+        its_own && self.config.admits(party.network, to, party.chained).is_ok()
     }
 
     /// RTCP shares the media port once both parties have said so (RFC 5761 §5.1.1): its own ports go back.

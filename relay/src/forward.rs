@@ -141,8 +141,9 @@ impl Relay {
         let bytes = buffer.get(..len).ok_or(Why::Invalid)?;
         let packet = classify(bytes);
         let leg = self.legs.get_mut(at as usize).ok_or(Why::Idle)?;
-        let (config, network) = (&self.config, leg.media.port.id.network());
-        let change = leg.accept(now, part, from, bytes, &packet, |from| config.admits(network, from));
+        let (config, network, chained) = (&self.config, leg.media.port.id.network(), leg.rule.chained);
+        let change =
+            leg.accept(now, part, from, bytes, &packet, |from| config.admits(network, from, chained));
         let (other, rtp) = (leg.other, leg.kind == Kind::Rtp);
         let switched = leg.switches.any();
         if !matches!(change, Ok(Change::None)) || leg.told_silent {

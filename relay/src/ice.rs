@@ -37,7 +37,7 @@ impl Relay {
             return Err(Why::Stun);
         }
         let network = leg.media.port.id.network();
-        if self.config.admits(network, from).is_err() {
+        if self.config.admits(network, from, false).is_err() {
             return Err(Why::Loop);
         }
         let answer = answer(&check, from, ice.pwd.as_bytes());

@@ -155,6 +155,7 @@ impl Relay {
     fn pack_party(&self, party: &Party) -> Dict<'static> {
         let dict = Dict::default()
             .with("bind", Value::text(self.config.networks[party.network].bind.to_string()))
+            .with("chained", flag(party.chained))
             .with("latch", latch_number(party.latch))
             .with("trusted", flag(party.trusted));
         maybe(dict, "peer", party.peer)
@@ -222,6 +223,7 @@ impl Relay {
             peer: party.read_text("peer"),
             latch: read_latch(party.number("latch")),
             trusted: party.flag("trusted"),
+            chained: party.flag("chained"),
         })
     }
 
@@ -295,6 +297,7 @@ fn unpack_dialog(kept: &Kept<'_>) -> Option<Dialog> {
 
 fn pack_leg(leg: &Leg) -> Dict<'static> {
     let mut dict = Dict::default()
+        .with("chained", flag(leg.rule.chained))
         .with("clocks", Value::text(leg.clocks.pack()))
         .with("datagrams", flag(leg.kind == Kind::Datagram))
         .with("held", flag(leg.held))
@@ -333,6 +336,7 @@ fn unpack_leg(
         latch: read_latch(kept.number("latch")),
         signalled: kept.read_text("signalled"),
         signalling: kept.read_text("signalling"),
+        chained: kept.flag("chained"),
     };
     let kind = if kept.flag("datagrams") { Kind::Datagram } else { Kind::Rtp };
     let media = kept.dict("media")?;

@@ -41,6 +41,8 @@ pub(crate) struct Rule {
     pub(crate) signalled: Option<IpAddr>,
     /// Where its signalling comes from.
     pub(crate) signalling: Option<IpAddr>,
+    /// It may be a port of ours: the party stands behind another session.
+    pub(crate) chained: bool,
 }
 
 impl Rule {
@@ -189,7 +191,7 @@ mod tests {
     }
 
     fn rule(latch: Latch) -> Rule {
-        Rule { latch, signalled: Some(ip("10.0.0.5")), signalling: Some(ip("203.0.113.9")) }
+        Rule { latch, signalled: Some(ip("10.0.0.5")), signalling: Some(ip("203.0.113.9")), chained: false }
     }
 
     #[test]

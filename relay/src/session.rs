@@ -28,12 +28,14 @@ pub(crate) struct Party {
     pub(crate) peer: Option<IpAddr>,
     pub(crate) latch: Latch,
     pub(crate) trusted: bool,
+    /// It stands behind another session, of this relay perhaps.
+    pub(crate) chained: bool,
 }
 
 impl Party {
     /// Whom its legs accept first, as far as the party itself decides.
     pub(crate) fn rule(&self) -> Rule {
-        Rule { latch: self.latch, signalled: None, signalling: self.peer }
+        Rule { latch: self.latch, signalled: None, signalling: self.peer, chained: self.chained }
     }
 
     /// What a request says of it.
@@ -41,6 +43,7 @@ impl Party {
         self.peer = ask.peer.or(self.peer);
         self.latch = ask.latch;
         self.trusted = ask.trusted;
+        self.chained = ask.chained;
     }
 }
 

@@ -44,8 +44,22 @@ impl TwoDomains {
         TwoDomains::with(parties, "", "")
     }
 
+    /// As [`TwoDomains::up`], with both proxies listening for WebSocket at port 8080 besides.
+    pub fn of_browsers(parties: &str) -> Option<TwoDomains> {
+        TwoDomains::listening(parties, "", "", &|own| format!("  - address: ws:{own}:8080\n"))
+    }
+
     /// As [`TwoDomains::up`], with more lines for the `proxy:` of both proxies and for the `relay:` section.
     pub fn with(parties: &str, proxy: &str, relay: &str) -> Option<TwoDomains> {
+        TwoDomains::listening(parties, proxy, relay, &|_| String::new())
+    }
+
+    fn listening(
+        parties: &str,
+        proxy: &str,
+        relay: &str,
+        listeners: &dyn Fn(&str) -> String,
+    ) -> Option<TwoDomains> {
         let services = format!("-p p1={P1} -p p2={P2} -p relay={RELAY} -p redirect={REDIRECT}");
         let lab = Lab::up(&format!("{services} {parties}"))?;
         let ports = if relay.contains("ports:") { "" } else { "  ports: 20000-20999\n" };
@@ -53,8 +67,12 @@ impl TwoDomains {
             lab.service("redirect", &format!("redirect:\n  address: udp:{REDIRECT}:5060\n{NODE_KEY}"));
         let relay = format!("relay:\n  address: udp:{RELAY}:5060\n{ports}{}{NODE_KEY}", indented(relay));
         let relay = lab.service("relay", &relay);
-        let p1 = lab.service("p1", &proxy_config(P1, P2, "one.test", &["alice", "carol"], proxy));
-        let p2 = lab.service("p2", &proxy_config(P2, P1, "two.test", &["bob", "dave"], proxy));
+        let service = |name: &str, own: &str, config: String| {
+            let listeners = format!("listeners:\n{}", listeners(own));
+            lab.service(name, &config.replacen("listeners:\n", &listeners, 1))
+        };
+        let p1 = service("p1", P1, proxy_config(P1, P2, "one.test", &["alice", "carol"], proxy));
+        let p2 = service("p2", P2, proxy_config(P2, P1, "two.test", &["bob", "dave"], proxy));
         Some(TwoDomains { p1, p2, relay, redirect, lab })
     }
 

@@ -169,7 +169,7 @@ impl Proxy {
         let routed = Routed::default();
         let sibling = self.config.is_sibling(origin.caller.remote.ip());
         let session = origin.token.session.map(|(_, session)| session);
-        let word = sibling.then_some(Word { session, peer: None, srtp: Default::default() });
+        let word = sibling.then_some(Word { session, peer: None, srtp: Default::default(), chained: false });
         let mut context = Box::new(new_context(server, origin.caller, invite, routed, 0, word));
         context.from_phone = self.is_beside_trunk(cx, context.request.from().ok(), &origin.caller);
         self.know_sender(&mut context);

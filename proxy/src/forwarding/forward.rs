@@ -89,7 +89,8 @@ impl Proxy {
             let begins = session.is_some() && context.role == Role::Begins;
             let media = if begins { self.callers_media(context) } else { Vec::new() };
             let srtp = self.srtp_beyond(context);
-            edit = Word { session, peer, srtp }.write(edit, &media);
+            let chained = self.is_chained(context, session);
+            edit = Word { session, peer, srtp, chained }.write(edit, &media);
         }
         let message = self.as_trunks_want(context, &flow, &branch.target, edit.finish());
         let hidden = self.hidden_from_callee(context, index, Some(&flow));

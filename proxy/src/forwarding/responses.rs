@@ -213,8 +213,8 @@ impl Proxy {
         let to_sibling = context.word.is_some();
         if to_sibling {
             let peer = context.branches[index].flow.map(|flow| flow.remote.ip());
-            let session = context.branches[index].session().map(|(_, session)| session);
-            edit = Word { session, peer, srtp: Srtp::Pass }.write(edit, &[]);
+            let (session, chained) = self.session_for_sibling(context, index);
+            edit = Word { session, peer, srtp: Srtp::Pass, chained }.write(edit, &[]);
         }
         let message = self.answer_as_trunks_want(context, &context.branches[index], edit.finish());
         let message = self.with_nothing_hidden(context, message);

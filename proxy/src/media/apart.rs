@@ -8,6 +8,9 @@
 //!            └── session of P2 ── bob's mobile          and has no part in their dialogs' media.
 //! ```
 //!
+//! Where the caller's keys end in P1's session (a browser's), that can't be left out: P2's session comes behind it, with
+//! P1's port for a party (`chained`), and P2's answers name P1's session.
+//!
 //! P1's own session ends when no callee has answered in it by the time repetitions of a 2xx are over.
 
 use std::net::SocketAddr;
@@ -16,6 +19,7 @@ use bytes::Bytes;
 use proto::control::Session;
 use proto::sdp::{Kind, Media as Section, Rewrite, Sdp};
 use proto::sip::Message;
+use proto::tables::Srtp;
 
 use crate::forwarding::contexts::{Context, Media};
 use crate::media::relays::Met;
@@ -50,9 +54,33 @@ impl Proxy {
             return (self.met_at(&context.flow), sdp.map(Bytes::copy_from_slice));
         };
         let media = siblings::media_of(&context.request);
+        if word.chained {
+            // It is met at the sibling's session: the description names that.
+            let parsed = sdp.and_then(|sdp| Sdp::parse(sdp).ok());
+            let at = parsed.and_then(|sdp| sdp.addresses().first().copied());
+            let met = at.map_or(self.met_at(&context.flow), |ip| self.met_from(ip));
+            return (met, sdp.map(Bytes::copy_from_slice));
+        }
         let seen = word.peer.or(media.iter().flatten().next().map(SocketAddr::ip));
         let network = seen.map_or(self.met_at(&context.flow), |ip| self.met_from(ip));
         (network, sdp.map(|sdp| with_addresses(sdp, &media)))
+    }
+
+    /// Whether a sibling can't leave this session out: the party's keys end in it, or it is one of several behind one another.
+    pub(crate) fn is_chained(&self, context: &Context, session: Option<Session>) -> bool {
+        let held = session.and_then(|session| self.relays.sessions.get(&session));
+        session.is_some() && context.word.map_or(context.srtp == Srtp::Dtls, |word| word.chained)
+            || held.is_some_and(|held| held.chained)
+    }
+
+    /// The session a response to a sibling names: where that one's session has to be gone through, it, and whether ours is
+    /// behind it.
+    pub(crate) fn session_for_sibling(&self, context: &Context, index: usize) -> (Option<Session>, bool) {
+        let own = context.branches[index].session();
+        match context.word.filter(|word| word.chained) {
+            Some(word) if own.or(context.session).is_some() => (word.session, true),
+            _ => (own.map(|(_, session)| session), false),
+        }
     }
 
     /// Where the caller wants its media, section by section, for a sibling that may have to ask a relay itself.
@@ -94,10 +122,11 @@ impl Proxy {
     }
 }
 
-/// A dialog's session as our token names it, unless a sibling says that it has made another one.
+/// A dialog's session as our token names it, unless a sibling says that it has made another one, and not behind it.
 pub(crate) fn ours(session: Option<(u8, Session)>, word: Option<Word>) -> Option<(u8, Session)> {
     let named = word.and_then(|word| word.session);
-    session.filter(|(_, session)| named.is_none_or(|named| named == *session))
+    let chained = word.is_some_and(|word| word.chained);
+    session.filter(|(_, session)| chained || named.is_none_or(|named| named == *session))
 }
 
 /// A description that names these addresses again.

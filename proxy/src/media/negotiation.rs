@@ -38,6 +38,7 @@ impl Proxy {
             peer: self.peer_of(context.word, &context.flow),
             policy: Some((context.latch, context.trusted)),
             reset,
+            chained: context.word.is_some_and(|word| word.chained),
             answers: false,
             sdp: Some(sdp),
             then: Then::Forward(context.server, index),
@@ -186,6 +187,7 @@ impl Proxy {
             policy: begins
                 .then_some((branch.target.latch.unwrap_or(self.config.latch), branch.target.trusted)),
             reset: !begins,
+            chained: word.is_some_and(|word| word.chained),
             answers: context.request.sdp().is_some(),
             sdp: Some(Bytes::copy_from_slice(sdp)),
             then: Then::Back(context.server, index, Box::new(response.clone())),
@@ -214,6 +216,7 @@ impl Proxy {
             peer: self.peer_of(word, flow),
             policy: None,
             reset: false,
+            chained: word.is_some_and(|word| word.chained),
             answers: true,
             sdp: Some(Bytes::copy_from_slice(sdp)),
             then: Then::Ack(Box::new(held)),

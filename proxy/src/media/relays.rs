@@ -76,6 +76,8 @@ pub(crate) struct Held {
     pub(crate) ending: bool,
     /// A former life of ours made it: what is known of its parties is not all there was.
     pub(crate) taken_up: bool,
+    /// A party of it stands behind a session of a sibling's.
+    pub(crate) chained: bool,
 }
 
 /// Where a party is met.
@@ -100,6 +102,8 @@ pub(crate) struct Errand {
     pub(crate) policy: Option<(Latch, bool)>,
     /// Whether the party may have moved.
     pub(crate) reset: bool,
+    /// Whether the party stands behind a session of a sibling's.
+    pub(crate) chained: bool,
     /// Whether what it says answers the other party's offer.
     pub(crate) answers: bool,
     /// What it says.
@@ -176,12 +180,14 @@ impl Held {
             call: None,
             ending: false,
             taken_up: false,
+            chained: false,
         }
     }
 
     pub(crate) fn ask(&mut self, errand: &Errand, config: &Config) -> Ask {
         let policy = errand.policy.or(self.policies[index(errand.leg)]).unwrap_or((config.latch, false));
         self.policies[index(errand.leg)] = Some(policy);
+        self.chained |= errand.chained;
         let name = |met: Met| {
             let name = config.networks.get(met.network).map_or("", |network| &network.name);
             if met.six { format!("{name}{SIX}") } else { name.to_owned() }
@@ -196,6 +202,7 @@ impl Held {
             latch: policy.0,
             trusted: policy.1,
             reset: errand.reset,
+            chained: errand.chained,
             srtp: (self.taken_up || parties != [Srtp::Pass; 2])
                 .then_some(Keying { parties, answers: errand.answers }),
         }

@@ -6,6 +6,7 @@
 //! | `Relay-Verdict: direct` | the sender's side was compared, and needs no relay |
 //! | `Relay-Session: 00c0ffee00c0ffee` | it is anchored: its media goes through this session |
 //! | either, `;peer=203.0.113.9` | where the party behind the sending proxy was observed |
+//! | `Relay-Session: …;chained=yes` | its keys end there (a browser's), or go on there behind a session of the sender's own: it names the relay as the party, and what else is made for the call comes behind it |
 //! | `Relay-Session: …;media=10.0.0.2:4000+4002+-` | where an anchored caller wants its media, by m= section (an address only where it is another one): an INVITE's, for a sibling that forks |
 //!
 //! Messages from anybody else lose all of these headers, and nobody else is sent them.
@@ -29,6 +30,8 @@ pub(crate) struct Word {
     pub(crate) peer: Option<IpAddr>,
     /// How its media is protected, as it comes from the sibling.
     pub(crate) srtp: Srtp,
+    /// Its session is one to go through, whatever else is made for the call.
+    pub(crate) chained: bool,
 }
 
 /// The headers that only our own nodes write.
@@ -56,7 +59,8 @@ impl Word {
         let (session, params) = verdict_of(message);
         let peer = params.get("peer").and_then(|peer| peer.parse().ok());
         let srtp = params.get("srtp").and_then(Srtp::from_name).unwrap_or_default();
-        Some(Word { session, peer, srtp })
+        let chained = params.get("chained") == Some("yes");
+        Some(Word { session, peer, srtp, chained })
     }
 
     /// Adds it to a message that goes to a sibling, to be signed afterwards; `media`: where an anchored caller wants its
@@ -71,6 +75,9 @@ impl Word {
         }
         if self.srtp != Srtp::Pass {
             verdict.push_str(&format!(";srtp={}", self.srtp.as_str()));
+        }
+        if self.chained {
+            verdict.push_str(";chained=yes");
         }
         if !media.is_empty() {
             verdict.push_str(";media=");
@@ -141,9 +148,10 @@ pub(crate) fn sign_towards(flow: &Flow, message: Message, config: &Config, unix:
 mod tests {
     use super::*;
 
-    fn sent(media: &[Option<SocketAddr>]) -> Message {
+    fn sent(media: &[Option<SocketAddr>], chained: bool) -> Message {
         let invite = crate::tests::bench::message(&crate::tests::bench::invite("sip:b@b.example"));
-        let word = Word { session: Some(Session(0x00c0_ffee_00c0_ffee)), peer: None, srtp: Srtp::Pass };
+        let word =
+            Word { session: Some(Session(0x00c0_ffee_00c0_ffee)), peer: None, srtp: Srtp::Pass, chained };
         word.write(invite.edit(), media).finish()
     }
 
@@ -151,9 +159,16 @@ mod tests {
     fn sections_at_one_address_name_it_once() {
         let at = |text: &str| Some(text.parse().unwrap());
         let media = [at("10.0.0.2:4000"), at("10.0.0.2:4002"), None, at("[2001:db8::1]:6"), at("10.0.0.2:8")];
-        let sent = sent(&media);
+        let sent = sent(&media, false);
         let verdict = "00c0ffee00c0ffee;media=10.0.0.2:4000+4002+-+[2001:db8::1]:6+10.0.0.2:8";
         assert_eq!(sent.text(Name::RelaySession), Some(verdict));
         assert_eq!(media_of(&sent), media);
+    }
+
+    #[test]
+    fn a_session_that_can_not_be_left_out_says_so() {
+        let sent = sent(&[], true);
+        assert_eq!(sent.text(Name::RelaySession), Some("00c0ffee00c0ffee;chained=yes"));
+        assert_eq!(verdict_of(&sent).1.get("chained"), Some("yes"));
     }
 }

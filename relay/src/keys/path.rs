@@ -87,7 +87,7 @@ impl Relay {
         }
         if !leg.does_ice() {
             let (config, network) = (&self.config, leg.media.port.id.network());
-            let may = |from| config.admits(network, from);
+            let may = |from| config.admits(network, from, false);
             let change = leg.accept(now, part, from, bytes, &Packet::Dtls, may)?;
             if change != Change::None {
                 self.note(now, at, part, from, Ok(change));

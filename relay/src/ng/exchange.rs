@@ -125,6 +125,7 @@ impl Relay {
             peer: None,
             latch,
             trusted: true,
+            chained: false,
         };
         [party(from, from_ipv4), party(to, flags.ipv4.unwrap_or(from_ipv4))]
     }
@@ -386,6 +387,7 @@ pub(super) fn ask(session: &Session, side: Side, flags: &Flags) -> Ask {
         latch: party.latch,
         trusted: true,
         reset: true,
+        chained: false,
         srtp: None,
     }
 }

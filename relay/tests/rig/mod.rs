@@ -408,6 +408,8 @@ pub struct Phone {
     pub latch: Latch,
     pub trusted: bool,
     pub reset: bool,
+    /// Its media comes by another session.
+    pub chained: bool,
     pub mode: Mode,
     /// What its requests say of keys.
     pub srtp: Option<Keying>,
@@ -426,6 +428,7 @@ pub fn public(media: &str) -> Phone {
         latch: Latch::Strict,
         trusted: false,
         reset: false,
+        chained: false,
         mode: Mode::Split,
         srtp: None,
         lines: String::new(),
@@ -452,6 +455,7 @@ impl Phone {
             latch: self.latch,
             trusted: self.trusted,
             reset: self.reset,
+            chained: self.chained,
             srtp: self.srtp,
         }
     }
