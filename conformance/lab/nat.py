@@ -5,16 +5,18 @@ Mapping:   the kernel picks the outer port of an inner endpoint's first packet, 
            nothing was sent for `timeout` seconds. A chain behind srcnat learns it into the maps.
 Filtering: conntrack lets in what was sent to (apdf). @in leads an outer port back to its inner endpoint for
            other peers: all (eif), or those in @allow (adf).
-Uninvited packets die in `input`, unconfirmed, so they never spoil a later hole punch: if the router answered
-them (ICMP), the later outbound packet would get another port.
+Uninvited packets die in `input`, unconfirmed, so they never spoil a later hole punch: if the router took them, the
+later outbound packet would get another port. With `poisons` it does take them, and picks the inner port where it is
+free, which is what an ordinary Linux router does.
 """
 import socket, struct
 
-from spaces import feed, inside, sysctl
+from spaces import LabError, feed, inside, sysctl
 
 TYPES = {"full-cone": "eim+eif", "address-restricted": "eim+adf", "port-restricted": "eim+apdf",
          "symmetric": "apdm+apdf", "none": "none", "udp-blocked": "udp-blocked", "lan": "lan"}
 UDP_OUT = "iifname lan0 meta l4proto udp"
+COUNTED = 2000                                                    # ports of a NAT that counts, before it begins again
 
 
 def apply_nat(site, forget=False):
@@ -72,23 +74,38 @@ def nat4(site):
         return []
     mapping, _, filtering = kind.partition("+")
     tables, learn, known = memory(site, mapping, filtering)
-    inner, wan_ports = site.get("dmz_addr"), f"{addr}:10000-59999 fully-random"
+    inner, poisons = site.get("dmz_addr"), site["poisons"]
+    if poisons and (kind, site["ports"]) != ("eim+apdf", "preserve"):
+        raise LabError(f"site {site['name']!r}: only eim+apdf with ports=preserve can be poisoned")
     to_inner = "dnat ip to udp dport map @in"
     return ["table ip natlab {", *tables, *alg(site),
-            *chain("input", "filter hook input priority filter", "iifname wan0 ip protocol != icmp drop"),
+            *chain("input", "filter hook input priority filter", poisons and "iifname wan0 meta l4proto udp accept",
+                   "iifname wan0 ip protocol != icmp drop"),
+            *(chain("output", "filter hook output priority filter", "icmp type destination-unreachable drop") if poisons else []),
             *chain("forward", "filter hook forward priority filter", "ct state established,related accept",
                    f"iifname lan0 {'tcp dport { 443, 5061 } ' * (kind == 'udp-blocked')}accept",
                    "iifname wan0 ct status dnat accept", policy="drop"),
             *chain("srcnat", "nat hook postrouting priority srcnat",
-                   inner and f"iifname lan0 ip saddr {inner} snat ip to {addr}", known,
-                   f"iifname lan0 meta l4proto {{ tcp, udp }} snat ip to {wan_ports}" if site["ports"] == "random" else None,
-                   f"iifname lan0 snat ip to {addr}"),
+                   inner and f"iifname lan0 ip saddr {inner} snat ip to {addr}", not poisons and known,
+                   *new_ports(site), f"iifname lan0 snat ip to {addr}"),
             *chain("learn", "filter hook postrouting priority srcnat + 1", *learn),
             *chain("dstnat", "nat hook prerouting priority dstnat",
                    {"eif": f"iifname wan0 {to_inner}",
                     "adf": f"iifname wan0 udp dport . ip saddr @allow {to_inner}"}.get(filtering),
                    f"iifname lan0 ip daddr {addr} {to_inner}" if site["hairpin"] else None,
                    inner and f"iifname wan0 ip daddr {addr} dnat ip to {inner}"), "}"]
+
+
+def new_ports(site):
+    """The rules that give an inner endpoint's first packet its outer port; without any, the inner port is kept."""
+    addr, any_of = site["addr"], {"random": "10000-59999", "block": "20480-20991", "sequential": "10000-59999"}
+    if site["ports"] == "preserve":
+        return []
+    rules = [f"iifname lan0 meta l4proto {{ tcp, udp }} snat ip to {addr}:{any_of[site['ports']]} fully-random"]
+    if site["ports"] == "sequential":
+        counted = ", ".join(f"{n} : {30000 + n}" for n in range(COUNTED))
+        rules.insert(0, f"{UDP_OUT} snat ip to {addr} : numgen inc mod {COUNTED} map {{ {counted} }}")
+    return rules
 
 
 def memory(site, mapping, filtering):

@@ -1,5 +1,9 @@
 //! Which NAT is this? What real peers say of themselves as they log in, behind a real NAT of every type the laboratory has: read
 //! from the capture, and right about each.
+//!
+//! nftables can choose ports at random, among a block, one after another or as they are inside, and lets what comes too early spoil a
+//! mapping where ports are kept, as every Linux router does. It can't be made to spoil a mapping and give the next one at random, nor
+//! to keep ports with address-dependent mapping: those are the world's (`world_nat_types`, every combination).
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -24,27 +28,40 @@ struct Type {
     truth: Verdict,
 }
 
-/// Every mapping with every filtering, with and without hairpinning, ports at random; kept ports, too, where another mapping for
-/// other destinations would not be the same port again.
+/// How ports are chosen, as the laboratory calls it.
+const PORTS: [(&str, Allocation); 4] = [
+    ("random", Allocation::Random),
+    ("preserve", Allocation::Preserving),
+    ("sequential", Allocation::Sequential),
+    ("block", Allocation::Block),
+];
+
+/// Every mapping with every filtering and every choice of ports, the first two with and without hairpinning. Kept ports only
+/// where another mapping for other destinations would not be the same port again; and one that what comes too early spoils.
 fn every_type() -> Vec<Type> {
     let mut all = Vec::new();
+    let mut add = |mapping: &str, filtering: &str, options: String, truth: Verdict| {
+        let peer = format!("p{}", all.len());
+        let site = format!("-s n{}:{mapping}+{filtering}:{peer}:{options} ", all.len());
+        all.push(Type { peer, site, truth });
+    };
     for (mapping, _, maps) in DEPENDENCES {
         for (_, filtering, filters) in DEPENDENCES {
-            for ports in [Allocation::Random, Allocation::Preserving] {
+            for (word, ports) in PORTS {
                 if ports == Allocation::Preserving && maps != Dependence::Endpoint {
                     continue;
                 }
-                for hairpin in [false, true] {
-                    let peer = format!("p{}", all.len());
-                    let word = if ports == Allocation::Random { "random" } else { "preserve" };
-                    let options = format!("ports={word},hairpin={}", u8::from(hairpin));
-                    let site = format!("-s n{}:{mapping}+{filtering}:{peer}:{options} ", all.len());
-                    let truth = Verdict { allocation: ports, hairpin, ..Verdict::nat(maps, filters) };
-                    all.push(Type { peer, site, truth });
+                let truth = Verdict { allocation: ports, ..Verdict::nat(maps, filters) };
+                add(mapping, filtering, format!("ports={word}"), truth);
+                if matches!(ports, Allocation::Random | Allocation::Preserving) {
+                    let truth = Verdict { hairpin: true, ..truth };
+                    add(mapping, filtering, format!("ports={word},hairpin=1"), truth);
                 }
             }
         }
     }
+    let closed = Verdict::nat(Dependence::Endpoint, Dependence::AddressAndPort);
+    add("eim", "apdf", "ports=preserve,poisons=1".to_owned(), Verdict { poisons: true, ..closed });
     all
 }
 
