@@ -33,9 +33,8 @@ fn main() -> ExitCode {
         company.world.run_for(Duration::from_secs(3));
         guests.push(guest);
     }
-    println!(
-        "Six peers, all buddies, come online one after the other. How each reaches the others, and why so:\n"
-    );
+    println!("Six peers come online one after the other, each named for its NAT and a buddy of all others.");
+    println!("By which path each reaches them, and why:\n");
     let reports: Vec<PeerReport> = guests.iter().map(|guest| company.report(*guest)).collect();
     reports.iter().for_each(|report| tell(report, &names));
     let all = reports.iter().all(|report| report.buddies.values().all(|buddy| buddy.online));

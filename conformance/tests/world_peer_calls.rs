@@ -40,9 +40,9 @@ fn assert_heard(company: &Company, guests: [Guest; 2]) {
     }
 }
 
-/// Every packet came, and two at most came late.
+/// Every packet came, and two at most came late: nobody heard nothing for longer than until the third.
 fn assert_no_gap(company: &Company, guests: [Guest; 2], what: &str) {
-    assert_no_gap_but(company, guests, what, 80);
+    assert_no_gap_but(company, guests, what, 60);
 }
 
 fn assert_no_gap_but(company: &Company, guests: [Guest; 2], what: &str, silence_ms: u64) {
@@ -113,7 +113,11 @@ fn every_pair_of_nats_talks_by_the_relay_and_then_directly_where_that_can_be_and
             let sent = company.world.packets()[begun..].iter().filter(|entry| is_media(entry));
             let (by_relay, directly): (Vec<_>, Vec<_>) =
                 sent.partition(|entry| Some(entry.from) == relay || entry.receiver() == relay);
-            assert!(directly.len() >= 190 && by_relay.len() <= 10, "{name}: it is only kept warm");
+            let (directly, by_relay) = (directly.len(), by_relay.len());
+            assert!(
+                directly >= 190 && by_relay <= 10,
+                "{name}: kept warm by {by_relay}, {directly} directly"
+            );
             cut(&mut company, guests, true);
             company.world.run_for(2 * SECOND);
             assert_eq!(calls(&company, guests).map(|call| call.path), ["relay"; 2], "{name}");
@@ -197,7 +201,7 @@ fn a_path_that_carries_one_way_only_is_left_by_both() {
         company.world.run_for(3 * SECOND);
         assert_eq!(calls(&company, guests).map(|call| call.path), ["relay"; 2]);
         // The side that is still heard learns of it by the other's silence, half a round trip later.
-        assert_no_gap_but(&company, guests, "one way", 120);
+        assert_no_gap_but(&company, guests, "one way", 108);
     }
 }
 
@@ -295,7 +299,7 @@ fn rebind(company: &mut Company, guests: [Guest; 2], rtt: Duration) -> [Duration
 
 /// A NAT that gives another port each time, and answers to nobody the inside has not sent to.
 const MOVES: Rules = Rules::PORT_RESTRICTED.ports(Ports::Random);
-const RTTS: [u64; 5] = [8, 24, 40, 100, 240];
+const RTTS: [u64; 6] = [8, 24, 40, 100, 240, 400];
 
 const PACKET: Duration = Duration::from_millis(20);
 /// Where the other's NAT lets in what comes from elsewhere it takes one way and a packet. Where it does not, whoever moved has to

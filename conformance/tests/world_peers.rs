@@ -128,17 +128,21 @@ fn without_the_punch_the_notify_is_dropped() {
 /// 2c: the first channel outlives a NAT that forgets after 30 s, and does not without keep-alives.
 #[test]
 fn after_three_idle_minutes_e2_is_reached_only_if_it_kept_its_channel_open() {
-    for keeps_alive in [true, false] {
+    // Without keep-alives: while it still counts as online and its NAT has forgotten it, and when its lease has run out as well.
+    for (keeps_alive, idle) in [(true, 180), (false, 35), (false, 180)] {
         let rules = Rules::PORT_RESTRICTED.timeout(30 * SECOND);
         let mut company = Company::new(1, &[("e1", "e2")]);
         let e2 = company.add_with("e2", Some(rules), |config| config.keeps_alive = keeps_alive);
         company.until_logged_in(e2);
-        // Without keep-alives it is enough to wait until the NAT has forgotten; the lease has not run out by then.
-        company.world.run_for(if keeps_alive { 180 * SECOND } else { 35 * SECOND });
+        company.world.run_for(idle * SECOND);
         let begun = company.world.packets().len();
         let e1 = company.add("e1", port_restricted());
         company.world.run_for(8 * SECOND);
-        let name = if keeps_alive { "2c_with_keep_alives" } else { "2c_without" };
+        let name = match (keeps_alive, idle) {
+            (true, _) => "2c_with_keep_alives",
+            (false, 35) => "2c_without",
+            (false, _) => "2c_without_and_without_a_lease",
+        };
         insta::assert_snapshot!(name, ladder_for(&company, begun, SECOND));
         assert_eq!(company.report(e2).punches, u32::from(keeps_alive), "{}", company.world.ladder());
         assert_eq!(company.report(e1).buddies["e2@example.com"].online, keeps_alive);

@@ -13,6 +13,7 @@ pub mod life;
 mod link;
 mod login;
 mod media;
+mod news;
 mod node;
 pub mod opening;
 mod surveyor;

@@ -86,6 +86,9 @@ impl Bell {
     }
 }
 
+/// Who is told of events as they come, beside the log.
+pub type Listener = Box<dyn FnMut(&Stamped) + Send>;
+
 /// Reads all rings on a thread of its own.
 #[derive(Debug)]
 pub struct Collector {
@@ -98,10 +101,21 @@ pub struct Collector {
 impl Collector {
     /// Starts it, with a ring for each lane.
     pub fn start(lanes: usize) -> std::io::Result<Collector> {
+        Collector::telling(lanes, Box::new(|_| ()))
+    }
+
+    /// The same; `listener` is told of every event.
+    pub fn telling(lanes: usize, listener: Listener) -> std::io::Result<Collector> {
         let bell = Arc::new(Bell::default());
         let rings: Vec<_> = (0..lanes).map(|_| Arc::new(Ring::new(bell.clone()))).collect();
         let history = Arc::new(History::default());
-        let round = Round { bell: bell.clone(), rings: rings.clone(), history: history.clone(), alarmed: 0 };
+        let round = Round {
+            bell: bell.clone(),
+            rings: rings.clone(),
+            history: history.clone(),
+            listener,
+            alarmed: 0,
+        };
         let thread = std::thread::Builder::new().name("events".into()).spawn(move || round.run())?;
         *bell.sleeper.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(thread.thread().clone());
         bell.ring();
@@ -134,6 +148,7 @@ struct Round {
     bell: Arc<Bell>,
     rings: Vec<Arc<Ring>>,
     history: Arc<History>,
+    listener: Listener,
     alarmed: u64,
 }
 
@@ -160,12 +175,9 @@ impl Round {
 
     fn collect(&mut self) {
         for ring in &self.rings {
-            while let Some(stamped) = ring.details.pop() {
+            while let Some(stamped) = ring.details.pop().or_else(|| ring.ended.pop()) {
                 crate::journal::log(&stamped.event);
-                self.history.take(*stamped);
-            }
-            while let Some(stamped) = ring.ended.pop() {
-                crate::journal::log(&stamped.event);
+                (self.listener)(&stamped);
                 self.history.take(*stamped);
             }
         }

@@ -13,7 +13,7 @@ use proto::peer::nat::Verdict;
 use crate::bindings::Bindings;
 use crate::config::values::SipAddress;
 use crate::endpoint::{believes, towards};
-use crate::events::Collector;
+use crate::events::{self, Collector};
 use crate::keys;
 use crate::lanes::lane::{Lane, Listener};
 use crate::lanes::mailbox::Mailbox;
@@ -64,7 +64,7 @@ pub struct PeerPlan {
 
 /// Lets it be online for its time; gives what it saw just before it left.
 pub fn run(plan: &PeerPlan) -> Result<PeerReport, StartError> {
-    run_with(plan, |_| ())
+    run_with(plan, |_| (), Box::new(|_| ()))
 }
 
 /// What has a peer leave before its time.
@@ -78,8 +78,12 @@ impl Leave {
     }
 }
 
-/// The same, for somebody who may have it leave earlier.
-pub fn run_with(plan: &PeerPlan, give: impl FnOnce(Leave)) -> Result<PeerReport, StartError> {
+/// The same, for somebody who may have it leave earlier, and who is told of what happens meanwhile.
+pub fn run_with(
+    plan: &PeerPlan,
+    give: impl FnOnce(Leave),
+    listener: events::Listener,
+) -> Result<PeerReport, StartError> {
     let local = match plan.local {
         Some(local) => local,
         None => SocketAddr::new(towards(plan.server)?, 0),
@@ -92,7 +96,7 @@ pub fn run_with(plan: &PeerPlan, give: impl FnOnce(Leave)) -> Result<PeerReport,
     let served = doors.into_iter().map(|door| (door, seats.clone())).collect();
     let mailbox = Mailbox::new().map_err(|error| no_threads(&error))?;
     let post = Arc::new(PostOffice::new(vec![Arc::new(mailbox)], served, crate::keys::random()));
-    let collector = Collector::start(1).map_err(|error| no_threads(&error))?;
+    let collector = Collector::telling(1, listener).map_err(|error| no_threads(&error))?;
     let (outside, errands) = Outside::new();
     let tables = SharedTables::new(Bindings::default(), None);
 
@@ -134,6 +138,7 @@ fn peer(plan: &PeerPlan, local: SocketAddr) -> Peer {
     config.allows.direct = plan.direct;
     config.remembered = plan.nat;
     config.keeps_alive = plan.keeps_alive;
+    config.measures_life = plan.keeps_alive;
     config.stay = Some(plan.stay);
     config.say.clone_from(&plan.say);
     let (now, wall) = (Instant::now(), SystemTime::now());

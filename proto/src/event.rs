@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::icmp::Unreachable;
 use crate::node::{Flow, Transport};
+use crate::peer::nat::Verdict;
 use crate::shield::Measure;
 use crate::tables::{Anchor, Latch};
 
@@ -60,6 +61,12 @@ pub enum Event {
     Overload { begins: bool, refused: u64 },
     /// A registration of ours at a trunk was made, refused or lost, and why.
     TrunkRegistered { trunk: Name, registered: bool, why: Name },
+    /// A peer's login was answered with this; where its access server sees it, and behind what.
+    PeerLogin { peer: Name, status: u16, external: Option<SocketAddr>, behind: Verdict },
+    /// A buddy of a peer's is online, and words to it take this path now (to there, if it is direct), and why; or it is offline.
+    PeerBuddy { peer: Name, buddy: Name, path: Option<&'static str>, at: Option<SocketAddr>, why: Name },
+    /// A peer's call is up, and its media takes this path now; or it has ended, or was not answered (`status`).
+    PeerCall { peer: Name, with: Name, path: Option<&'static str>, status: Option<u16> },
     /// Something worth an operator's look that fits none of the above.
     Warning { about: Name, why: &'static str },
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proto::node::{Dice, Flow, Output, SocketId, Ticket};
 use proto::stun::{self, Class, TransactionId, Writer, attribute};
 
+use super::life::{FOR_KEEP_ALIVES, Life};
 use super::link::Via;
 use super::node::{Bind, Peer};
 use super::opening::{Part, Way, answer};
@@ -91,6 +92,39 @@ impl Peer {
         if session.greeted.is_none_or(|at| self.now >= at + GREETED_EVERY) {
             session.greeted = Some(self.now);
             self.ask_server();
+        }
+    }
+
+    /// How long mappings live is not known yet, and keep-alives depend on it.
+    pub(super) fn measure_life(&mut self) {
+        let unknown = self.findings.is_some_and(|findings| findings.verdict.life_ms.is_none());
+        if self.config.measures_life && unknown && self.life.is_none() && !self.measured {
+            let (local, server) = (self.config.local, self.config.stun);
+            let life = Life::new(local, server, FOR_KEEP_ALIVES, &mut self.dice, &mut self.out);
+            (self.life, self.measured) = (Some(life), true);
+        }
+    }
+
+    /// It goes on; what it brings goes into a login when keep-alives are to come more often.
+    pub(super) fn life_due(&mut self) {
+        let Some(life) = &mut self.life else { return };
+        life.wake(self.now, &mut self.out);
+        let (Some(known), Some(findings)) = (life.result(), &mut self.findings) else { return };
+        self.life = None;
+        let before = findings.verdict.keep_alive();
+        findings.verdict.life_ms = known.map(|life| life.as_millis() as u32);
+        if findings.verdict.keep_alive() != before {
+            self.log_in_again();
+        }
+    }
+
+    pub(super) fn life_owns(&self, socket: SocketId) -> bool {
+        self.life.as_ref().is_some_and(|life| life.owns(socket))
+    }
+
+    pub(super) fn life_hears(&mut self, socket: SocketId, bytes: &[u8]) {
+        if let Some(life) = &mut self.life {
+            life.receive(self.now, socket, bytes, &mut self.dice);
         }
     }
 
@@ -240,8 +274,9 @@ impl Peer {
     }
 
     pub(super) fn ask_consent(&mut self, link: usize, way: Way) {
-        let id: TransactionId = self.dice.bytes();
         let link = &mut self.links[link];
+        // Asked again under the same number (RFC 8489 §6.2.1): a round trip may take longer than we wait.
+        let id = link.consent.asked.unwrap_or_else(|| self.dice.bytes());
         link.consent.asked = Some(id);
         link.consent.unanswered += 1;
         link.consent.next = Some(self.now + AGAIN);
@@ -258,11 +293,13 @@ impl Peer {
 
     /// A buddy's packet came from elsewhere: is it the buddy that is there?
     pub(super) fn ask_whether_moved(&mut self, link: usize, way: Way) {
-        let id: TransactionId = self.dice.bytes();
         let link = &mut self.links[link];
-        if link.moved.is_some_and(|(_, asked, at)| asked == way && self.now < at + AGAIN) {
+        let before = link.moved.filter(|(_, asked, _)| *asked == way);
+        if before.is_some_and(|(_, _, at)| self.now < at + AGAIN) {
             return;
         }
+        // As above.
+        let id = before.map_or_else(|| self.dice.bytes(), |(id, ..)| id);
         link.moved = Some((id, way, self.now));
         let bytes = Writer::request(id)
             .attribute(attribute::USERNAME, link.pair.label.as_bytes())

@@ -37,6 +37,8 @@ pub struct PeerConfig {
     pub allows: Allows,
     /// What it knows of its NAT from an earlier time here; `None`: it finds out before it logs in.
     pub remembered: Option<Verdict>,
+    /// Whether it measures how long its NAT's mappings live, which takes a minute, so that its keep-alives come in time.
+    pub measures_life: bool,
     /// Whether it keeps channels open, as it is told to.
     pub keeps_alive: bool,
     /// How long it stays; `None`: until it is told to leave.
@@ -69,6 +71,7 @@ impl PeerConfig {
             secret: [0; 32],
             allows: Allows::default(),
             remembered: None,
+            measures_life: false,
             keeps_alive: true,
             stay: None,
             say: Vec::new(),

@@ -9,8 +9,12 @@ use bytes::Bytes;
 use proto::node::{Dice, Output, SocketId, Ticket};
 use proto::stun::{self, TransactionId, Writer, attribute};
 
-/// Idle times that are tried, one after another.
+/// Idle times that are tried, one after another, in seconds.
 const TRIED: [u64; 8] = [10, 18, 28, 45, 60, 90, 120, 180];
+/// The first so many say all that keep-alives depend on: they come every 20 s at least.
+pub(super) const FOR_KEEP_ALIVES: usize = 3;
+/// All of them.
+pub(super) const ALL: usize = TRIED.len();
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 const TRIES: u8 = 3;
@@ -29,6 +33,8 @@ pub struct Life {
     transaction: TransactionId,
     tries: u8,
     step: usize,
+    /// How many are tried.
+    steps: usize,
     /// The longest idle time that was survived.
     known: Option<Duration>,
     next: Option<Instant>,
@@ -47,8 +53,14 @@ enum Stage {
 }
 
 impl Life {
-    /// Begins: asks for two sockets.
-    pub fn new(local: SocketAddr, server: SocketAddr, dice: &mut Dice, out: &mut VecDeque<Output>) -> Life {
+    /// Begins: asks for two sockets. So many idle times are tried.
+    pub fn new(
+        local: SocketAddr,
+        server: SocketAddr,
+        steps: usize,
+        dice: &mut Dice,
+        out: &mut VecDeque<Output>,
+    ) -> Life {
         let any = SocketAddr::new(local.ip(), 0);
         out.extend([0, 1].map(|n| Output::Bind { ticket: Ticket(LIFE_TICKET + n), local: any }));
         Life {
@@ -59,6 +71,7 @@ impl Life {
             transaction: dice.bytes(),
             tries: 0,
             step: 0,
+            steps: steps.min(ALL),
             known: None,
             next: None,
         }
@@ -66,7 +79,7 @@ impl Life {
 
     /// The life, once it is known: at least this, and less than half as much again. `None` in it: longer than was tried.
     pub fn result(&self) -> Option<Option<Duration>> {
-        let all = self.step == TRIED.len();
+        let all = self.step == self.steps;
         (self.stage == Stage::Over).then_some(self.known.filter(|_| !all))
     }
 
@@ -106,7 +119,7 @@ impl Life {
             Stage::Asking if watched => {
                 self.known = Some(Duration::from_secs(TRIED[self.step]));
                 self.step += 1;
-                let stage = if self.step == TRIED.len() { Stage::Over } else { Stage::Refreshing };
+                let stage = if self.step == self.steps { Stage::Over } else { Stage::Refreshing };
                 self.enter(stage, now);
             }
             // The server does not know RESPONSE-PORT, or answered to where it was asked from.

@@ -230,15 +230,20 @@ impl Link {
         [opening, grace, self.consent.next].into_iter().flatten().min()
     }
 
-    pub(crate) fn report(&self, now: Instant) -> BuddyReport {
-        let (path, address) = match self.via(now) {
+    /// How its messages go, and to where if they go directly.
+    pub(crate) fn path(&self, now: Instant) -> (&'static str, Option<SocketAddr>) {
+        match self.via(now) {
             Some(Via::Direct(way)) if channel_at(way.remote).is_some() => ("tunnel", None),
             Some(Via::Direct(way)) => ("direct", Some(way.remote)),
             Some(Via::Reflector(_)) => ("reflector", None),
             Some(Via::Server) | None => ("server", None),
-        };
+        }
+    }
+
+    /// Why they go by this path.
+    pub(crate) fn why(&self, path: &str) -> String {
         let nat = self.verdict.map(|verdict| verdict.to_string()).unwrap_or_default();
-        let why = match (self.reach.path, path) {
+        match (self.reach.path, path) {
             (Path::Tunnel, _) | (_, "tunnel") => {
                 "UDP does not pass: through the access server, by TLS".to_owned()
             }
@@ -253,8 +258,12 @@ impl Link {
                 format!("{nat}: no port is known to both sides")
             }
             _ => format!("{nat}: the direct path did not open"),
-        };
-        BuddyReport { online: self.online, path, address, why }
+        }
+    }
+
+    pub(crate) fn report(&self, now: Instant) -> BuddyReport {
+        let (path, address) = self.path(now);
+        BuddyReport { online: self.online, path, address, why: self.why(path) }
     }
 }
 

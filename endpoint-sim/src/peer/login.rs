@@ -166,11 +166,12 @@ impl Peer {
 
     /// Profile and routing table (step 7); every buddy that is online is told that we are here (step 8).
     pub(super) fn take_in(&mut self, profile: &Profile) {
-        let keep_alive = profile.keep_alive_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-        let keep_alive = keep_alive.filter(|_| self.config.keeps_alive);
+        let told = profile.keep_alive_ms.map(|ms| Duration::from_millis(u64::from(ms)));
+        let keep_alive = told.filter(|_| self.config.keeps_alive);
         self.report.external = Some(profile.you);
         let lease = Duration::from_secs(u64::from(profile.lease_s));
-        let renew = if keep_alive.is_some() { RENEW } else { RENEW.min(lease * 4 / 5) };
+        // Keep-alives extend the lease; who leaves them out lets it end.
+        let renew = if told.is_some() { RENEW } else { RENEW.min(lease * 4 / 5) };
         self.registration.at = Some(self.now + renew);
         (self.registration.put_off, self.registration.anew) = (0, false);
         self.session = Some(Session {
@@ -182,6 +183,9 @@ impl Peer {
             unanswered: 0,
             greeted: None,
         });
+        if keep_alive.is_some() {
+            self.measure_life();
+        }
         for (buddy, route) in profile.buddies.iter().zip(&profile.routes) {
             let (link, moved) = self.link_for(buddy, route);
             if buddy.online && (moved || !self.links[link].online) {

@@ -19,7 +19,7 @@ use super::node::Peer;
 use super::opening::Way;
 
 /// The newest packet of a stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Newest {
     ssrc: u32,
     number: u16,
@@ -48,6 +48,9 @@ const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// Between two knocks, and how long they go on: the server's answer takes a round trip.
 const KNOCK: Duration = Duration::from_millis(5);
 const KNOCKS_FOR: Duration = Duration::from_millis(500);
+/// A beat is an RTP header (RFC 3550 §5.1) of this length and first byte, without CSRCs, extension or payload.
+const BEAT: usize = 12;
+const PLAIN: u8 = 0x80;
 
 impl Peer {
     /// Media that came past the relay; `false`: it is none.
@@ -61,6 +64,13 @@ impl Peer {
         match (classify(packet), self.voice.newest) {
             (Packet::Rtp(rtp), newest) => {
                 let goes_on = newest.is_some_and(|newest| newest.goes_on_with(Newest::of(&rtp)));
+                if rtp.payload().is_empty() {
+                    self.beat_heard(
+                        known,
+                        newest.is_some_and(|newest| goes_on || newest == Newest::of(&rtp)),
+                    );
+                    return true;
+                }
                 if !known && !goes_on {
                     return true;
                 }
@@ -105,19 +115,44 @@ impl Peer {
         self.voice.way.filter(|way| opens && way.socket.is_none())
     }
 
-    /// Nothing has come directly for a while: by the relay again, if there is one.
+    /// A beat says that the path carries; an old one, which anybody may have kept, says nothing.
+    fn beat_heard(&mut self, known: bool, is_new: bool) {
+        if known && is_new {
+            self.voice.carrier.hear_beat(self.now);
+        }
+    }
+
+    /// The header of what went last, again: the other side need not wait for the next packet to know that the path carries.
+    pub(super) fn beat_due(&mut self) {
+        let Some(packet) = self.voice.carrier.beats(self.now) else { return };
+        let header = packet.get(..BEAT).filter(|header| header[0] == PLAIN);
+        if let Some(((link, way), header)) = self.voice.buddy.zip(self.voice.way).zip(header) {
+            let sealed = media::seal(&self.links[link].pair.key, &self.config.aor(), header);
+            self.send_directly(way, sealed.into());
+        }
+    }
+
+    /// Nothing has come directly for a while: by the relay, too, if there is one, and then by it alone.
     pub(super) fn fall_back(&mut self) {
+        if let Some(again) = self.voice.carrier.suspect(self.now) {
+            self.say_again(again);
+        }
         let open = self.voice.way.is_some();
         let Some(again) = self.voice.carrier.fall(self.now, open) else { return };
+        self.say_again(again);
+        if let (Some(link), Some(way)) = (self.voice.buddy, self.voice.way) {
+            self.ask_consent(link, way);
+        }
+    }
+
+    /// What may have been lost, by the relay; without one, the path is to be opened again.
+    fn say_again(&mut self, again: Vec<Bytes>) {
         match (self.voice.by_pair, self.voice.relay) {
             (true, _) => self.ask_where_we_are(),
             (false, Some((socket, to))) => {
                 self.out.extend(again.into_iter().map(|bytes| Output::SendMedia { socket, to, bytes }));
             }
             (false, None) => {}
-        }
-        if let (Some(link), Some(way)) = (self.voice.buddy, self.voice.way) {
-            self.ask_consent(link, way);
         }
     }
 
@@ -152,8 +187,10 @@ impl Peer {
             && let Some((link, way)) = self.voice.buddy.zip(self.voice.way)
         {
             let sealed = Bytes::from(media::seal(&self.links[link].pair.key, &self.config.aor(), &bytes));
-            if self.voice.by_pair {
-                self.voice.last = sealed.clone();
+            match (self.voice.by_pair, classify(&bytes)) {
+                (true, _) => self.voice.last = sealed.clone(),
+                (false, Packet::Rtp(_)) => self.voice.carrier.sent(self.now, &bytes),
+                (false, _) => {}
             }
             self.send_directly(way, sealed);
         }

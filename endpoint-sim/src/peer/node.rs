@@ -16,8 +16,10 @@ use proto::tables::Tables;
 use super::classifier::{Classifier, Findings};
 use super::config::{PeerConfig, PeerReport};
 use super::door::Door;
+use super::life::Life;
 use super::link::{Link, stands_for};
 use super::login::{Registration, Session};
+use super::news::Told;
 use super::talk::Source;
 use super::voice::Voice;
 
@@ -32,6 +34,10 @@ pub struct Peer {
     pub(super) out: VecDeque<Output>,
     pub(super) classifier: Classifier,
     pub(super) findings: Option<Findings>,
+    /// While it is measured.
+    pub(super) life: Option<Life>,
+    /// It has been, or is.
+    pub(super) measured: bool,
     pub(super) registration: Registration,
     pub(super) session: Option<Session>,
     pub(super) bind: Bind,
@@ -44,6 +50,7 @@ pub struct Peer {
     /// How things stood before it left.
     last: Option<PeerReport>,
     pub(super) voice: Voice,
+    pub(super) told: Told,
     pub(super) report: PeerReport,
 }
 
@@ -92,6 +99,7 @@ impl Peer {
             transactions: Transactions::new(Timers::default(), 1000, &mut dice),
             report: PeerReport { name: config.aor(), ..PeerReport::default() },
             voice: Voice::new(birth, &config),
+            told: Told::default(),
             door: Door::default(),
             bind: Bind { next: config.reflector.map(|_| birth.now), ..Bind::default() },
             config,
@@ -101,6 +109,8 @@ impl Peer {
             out,
             classifier,
             findings: None,
+            life: None,
+            measured: false,
             registration,
             session: None,
             links: Vec::new(),
@@ -221,6 +231,7 @@ impl Peer {
             self.log_in();
         }
         self.keep_alive_due();
+        self.life_due();
         for link in &mut self.links {
             link.wake(self.now, &mut self.dice, &mut self.out);
         }
@@ -235,6 +246,7 @@ impl Peer {
                 false => self.leave(self.now),
             }
         }
+        self.tell_news();
     }
 
     /// What is to be said to buddies that are there by now.
@@ -262,17 +274,14 @@ impl Node for Peer {
                 self.sip(source, message);
             }
             Input::Other { flow, bytes } => self.other(None, flow.remote, &bytes),
+            Input::Media { socket, bytes, .. } if self.life_owns(socket) => self.life_hears(socket, &bytes),
             Input::Media { socket, .. } if self.voice.has(socket) => self.voice.phone.take_in(now, input),
             Input::Media { socket, from, bytes } => match Message::parse(bytes.clone()) {
                 Ok(message) => self.sip(Source::direct(Some(socket), from), message),
                 Err(_) => self.other(Some(socket), from, &bytes),
             },
             Input::Bound { ticket, socket, local } => self.bound(ticket, socket, local),
-            Input::BindFailed { ticket, .. } => {
-                if !self.phone_bound(ticket, None) {
-                    self.classifier.bound(ticket, None, &mut self.out);
-                }
-            }
+            Input::BindFailed { ticket, .. } => self.bind_failed(ticket),
             Input::SendFailed { ticket, flow, error } => {
                 if ticket != Ticket(0) {
                     self.transactions.send_failed(now, ticket, flow, error);
@@ -319,6 +328,7 @@ impl Node for Peer {
             session,
             self.bind.next,
             self.door.deadline(),
+            self.life.as_ref().and_then(Life::deadline),
             links,
             self.until,
         ];

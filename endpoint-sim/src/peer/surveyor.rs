@@ -8,7 +8,7 @@ use proto::node::{Birth, Dice, Input, Node, Output};
 use proto::tables::Tables;
 
 use super::classifier::{Classifier, Findings};
-use super::life::Life;
+use super::life::{self, Life};
 
 /// A [`Classifier`], and if wanted a [`Life`], as a node.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Surveyor {
     pub fn new(birth: Birth, local: SocketAddr, server: SocketAddr, life: bool) -> Surveyor {
         let (mut dice, mut out) = (birth.dice(0x5027), VecDeque::new());
         let classifier = Classifier::new(birth.now, local, server, &mut dice, &mut out);
-        let life = life.then(|| Life::new(local, server, &mut dice, &mut out));
+        let life = life.then(|| Life::new(local, server, life::ALL, &mut dice, &mut out));
         Surveyor { dice, classifier, life, out }
     }
 

@@ -83,15 +83,21 @@ impl Voice {
         [self.phone.due(), self.carrier.deadline(), knock].into_iter().flatten().min()
     }
 
-    pub(super) fn report(&self) -> CallReport {
-        let path = match (self.carrier.is_direct() || self.by_pair, self.way) {
+    /// Which way media goes.
+    pub(super) fn path(&self) -> &'static str {
+        match (self.carrier.is_direct() || self.by_pair, self.way) {
             (true, Some(way)) if channel_at(way.remote).is_some() => "tunnel",
             (true, Some(_)) => "direct",
             (true, None) => "none",
             (false, _) => "relay",
-        };
+        }
+    }
+
+    pub(super) fn report(&self) -> CallReport {
         let Carrier { upgrades, falls, .. } = self.carrier;
-        CallReport { path, upgrades, falls, phone: self.phone.report().clone() }
+        // Without a proxy there is no relay to come from and go back to.
+        let (upgrades, falls) = if self.by_pair { (0, 0) } else { (upgrades, falls) };
+        CallReport { path: self.path(), upgrades, falls, phone: self.phone.report().clone() }
     }
 
     /// Where it hears its media.
@@ -193,6 +199,7 @@ impl Peer {
         self.follow_call();
         self.fall_back();
         self.knock_due();
+        self.beat_due();
         while let Some(output) = self.voice.phone.take_out() {
             match output.on_the_wire() {
                 Output::Send { flow, bytes, ticket } => self.phone_sends(flow, bytes, ticket),

@@ -75,6 +75,14 @@ impl Peer {
             }
         } else if ticket.0 >= SCRATCH_TICKET {
             self.classifier.bound(ticket, Some((socket, local)), &mut self.out);
+        } else if let Some(life) = &mut self.life {
+            life.bound(self.now, ticket, socket);
+        }
+    }
+
+    pub(super) fn bind_failed(&mut self, ticket: Ticket) {
+        if !self.phone_bound(ticket, None) {
+            self.classifier.bound(ticket, None, &mut self.out);
         }
     }
 

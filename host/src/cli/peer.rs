@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use endpoint_sim::peer::{CallReport, PeerReport};
-use proto::peer::nat::{Dependence, Verdict};
+use proto::event::Event;
+use proto::peer::nat::Class;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit;
 use crate::config::values::SipAddress;
+use crate::events::Listener;
 use crate::peer::{Leave, PeerPlan, run_with};
 
 /// A peer: finds out what NAT it is behind, logs in, and talks to its buddies directly where that can be.
@@ -58,33 +61,17 @@ pub struct Arguments {
     #[arg(long)]
     hidden: bool,
     /// The NAT it is behind, where that is known from before; default: it finds out before it logs in
-    #[arg(long, value_enum)]
-    nat: Option<Nat>,
+    #[arg(long, value_parser = nat_types())]
+    nat: Option<Class>,
     /// Don't keep its NAT's mapping towards the access server alive: to see what becomes of it
     #[arg(long)]
     no_keep_alive: bool,
 }
 
 /// The NAT types people speak of.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Nat {
-    None,
-    FullCone,
-    AddressRestricted,
-    PortRestricted,
-    Symmetric,
-}
-
-impl From<Nat> for Verdict {
-    fn from(nat: Nat) -> Verdict {
-        match nat {
-            Nat::None => Verdict::OPEN,
-            Nat::FullCone => Verdict::nat(Dependence::Endpoint, Dependence::Endpoint),
-            Nat::AddressRestricted => Verdict::nat(Dependence::Endpoint, Dependence::Address),
-            Nat::PortRestricted => Verdict::nat(Dependence::Endpoint, Dependence::AddressAndPort),
-            Nat::Symmetric => Verdict::nat(Dependence::AddressAndPort, Dependence::AddressAndPort),
-        }
-    }
+fn nat_types() -> impl TypedValueParser<Value = Class> {
+    let words = PossibleValuesParser::new(Class::ALL.map(Class::word));
+    words.try_map(|word| Class::named(&word).ok_or("no type of NAT"))
 }
 
 /// Runs it; 0: it was logged in.
@@ -96,7 +83,11 @@ pub fn peer(arguments: &Arguments, json: bool) -> u8 {
             return exit::USAGE;
         }
     };
-    match run_with(&plan, leave_at_a_signal) {
+    let live: Listener = match json {
+        true => Box::new(|_| ()),
+        false => live(SystemTime::now()),
+    };
+    match run_with(&plan, leave_at_a_signal, live) {
         Ok(report) => {
             match json {
                 true => println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default()),
@@ -154,7 +145,7 @@ fn plan(arguments: &Arguments) -> Result<PeerPlan, String> {
         call,
         proxy: arguments.proxy,
         direct: !arguments.hidden,
-        nat: arguments.nat.map(Verdict::from),
+        nat: arguments.nat.map(Class::verdict),
         keeps_alive: !arguments.no_keep_alive,
     })
 }
@@ -167,6 +158,68 @@ fn said(words: &str, domain: &str) -> Result<(String, String), String> {
 
 fn named(name: &str, domain: &str) -> String {
     if name.contains('@') { name.to_owned() } else { format!("{name}@{domain}") }
+}
+
+/// Says what happens as it happens, a line each, with the seconds since it began.
+fn live(begun: SystemTime) -> Listener {
+    Box::new(move |stamped| {
+        if let Some(words) = happened(&stamped.event) {
+            let since = stamped.at.duration_since(begun).unwrap_or_default().as_secs_f64();
+            println!("{since:7.2} s  {words}");
+        }
+    })
+}
+
+/// An event of a peer's, in words.
+fn happened(event: &Event) -> Option<String> {
+    let words = match event {
+        Event::PeerLogin { status: 200, external: Some(external), behind, .. } => {
+            format!("logged in: behind {behind}, seen at {external}")
+        }
+        Event::PeerLogin { status, .. } => format!("not logged in: {}", answer(*status)),
+        Event::PeerBuddy { buddy, path: None, .. } => format!("{buddy} is offline"),
+        Event::PeerBuddy { buddy, path: Some(path), at, why, .. } => {
+            format!("{buddy} is online, {} ({why})", way(path, *at))
+        }
+        Event::PeerCall { with, path: Some(path), .. } => {
+            format!("call with {with}: media goes {}", line(path))
+        }
+        Event::PeerCall { with, status: Some(status), .. } => {
+            format!("call with {with}: not answered ({status})")
+        }
+        Event::PeerCall { with, .. } => format!("call with {with}: ended"),
+        _ => return None,
+    };
+    Some(words)
+}
+
+/// What a login was answered with.
+fn answer(status: u16) -> String {
+    match status {
+        401 => "401; name or password is wrong".to_owned(),
+        408 => "not answered; is the access server there (--access), and does UDP pass to it?".to_owned(),
+        status => status.to_string(),
+    }
+}
+
+/// How messages go.
+fn way(path: &str, at: Option<SocketAddr>) -> String {
+    match (path, at) {
+        ("direct", Some(at)) => format!("directly at {at}"),
+        ("reflector", _) => "by the reflector".to_owned(),
+        ("tunnel", _) => "by TLS".to_owned(),
+        _ => "by the access server".to_owned(),
+    }
+}
+
+/// How media goes.
+fn line(path: &str) -> &'static str {
+    match path {
+        "direct" => "directly",
+        "relay" => "by the relay",
+        "tunnel" => "through the access server, by TLS",
+        _ => "by no path",
+    }
 }
 
 /// A call in words, if there was one.
@@ -183,12 +236,7 @@ fn told_call(call: &CallReport) -> Option<String> {
     };
     let (lost, gap) = (call.phone.lost, call.phone.largest_gap_ms);
     let with = heard.join(" and ");
-    let path = match call.path {
-        "direct" => "directly",
-        "relay" => "by the relay",
-        "tunnel" => "through the access server, by TLS",
-        _ => "by no path",
-    };
+    let path = line(call.path);
     Some(format!(
         "  call with {with}: {audio}, media goes {path}{moves}; {lost} packets lost, longest silence {gap} ms"
     ))
@@ -206,17 +254,16 @@ fn times(count: u32) -> String {
 /// A report in words.
 fn told(report: &PeerReport) -> Vec<String> {
     let seen = report.external.map_or("nowhere".to_owned(), |at| at.to_string());
-    let login = match report.login_status {
-        None => "not answered; is the access server there (--access), and does UDP pass to it?".to_owned(),
-        Some(401) => "401; name or password is wrong".to_owned(),
-        Some(status) => status.to_string(),
-    };
+    let login = answer(report.login_status.unwrap_or(408));
     let mut lines = vec![report.name.clone(), format!("  behind: {}; seen at {seen}", report.nat)];
     lines.push(format!("  login: {login}"));
     for (name, buddy) in &report.buddies {
         let online = if buddy.online { "online" } else { "offline" };
-        let at = buddy.address.map(|at| format!(" to {at}")).unwrap_or_default();
-        let path = if buddy.online { format!(", {}{at} ({})", buddy.path, buddy.why) } else { String::new() };
+        let path = if buddy.online {
+            format!(", {} ({})", way(buddy.path, buddy.address), buddy.why)
+        } else {
+            String::new()
+        };
         lines.push(format!("  {name}: {online}{path}"));
     }
     lines.extend(told_call(&report.call));

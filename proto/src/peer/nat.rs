@@ -140,6 +140,38 @@ pub enum Class {
     Symmetric,
 }
 
+impl Class {
+    /// All of them, from the most open one on.
+    pub const ALL: [Class; 5] = [Class::None, Class::Full, Class::Address, Class::Port, Class::Symmetric];
+
+    /// Its name on a command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Class::None => "none",
+            Class::Full => "full-cone",
+            Class::Address => "address-restricted",
+            Class::Port => "port-restricted",
+            Class::Symmetric => "symmetric",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(word: &str) -> Option<Class> {
+        Class::ALL.into_iter().find(|class| class.word() == word)
+    }
+
+    /// An ordinary one.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Class::None => Verdict::OPEN,
+            Class::Full => Verdict::nat(Dependence::Endpoint, Dependence::Endpoint),
+            Class::Address => Verdict::nat(Dependence::Endpoint, Dependence::Address),
+            Class::Port => Verdict::nat(Dependence::Endpoint, Dependence::AddressAndPort),
+            Class::Symmetric => Verdict::nat(Dependence::AddressAndPort, Dependence::AddressAndPort),
+        }
+    }
+}
+
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -149,5 +181,18 @@ impl fmt::Display for Class {
             Class::Port => "port-restricted",
             Class::Symmetric => "symmetric",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_is_known_by_its_word_and_an_ordinary_one_is_of_it() {
+        for class in Class::ALL {
+            assert_eq!((Class::named(class.word()), class.verdict().class()), (Some(class), class));
+        }
+        assert_eq!(Class::named("cone"), None);
     }
 }
