@@ -184,6 +184,17 @@ impl Lab {
         self.command(&["set", site, option]);
     }
 
+    /// Has a site's router drop what comes from this IPv4 address and UDP port; its NAT stays as it is.
+    pub fn deafen(&self, site: &str, source: &str) {
+        let (ip, port) = source.split_once(':').expect("IP:PORT");
+        let rules = format!(
+            "add table ip deaf; add chain ip deaf come {{ type filter hook prerouting priority -500; }}; \
+             add rule ip deaf come iifname wan0 ip saddr {ip} udp sport {port} drop"
+        );
+        let (ended, said) = self.run(&format!("r-{site}"), &["nft", &rules], Duration::from_secs(10));
+        assert!(ended.success(), "nft: {said}");
+    }
+
     /// Captures everything at these hosts from now on.
     pub fn capture(&self, hosts: &[&str]) -> Recorder {
         let number = self.spawned.fetch_add(1, Ordering::Relaxed);

@@ -60,6 +60,7 @@ pub struct Hub {
     /// The one process.
     pub postern: Process,
     at: Addresses,
+    reflects: bool,
     config: PathBuf,
     /// The laboratory itself.
     pub lab: Lab,
@@ -72,17 +73,32 @@ impl Hub {
         Hub::with(parties, buddies, "", FOUR)
     }
 
+    /// As [`Hub::up`], without a reflector: what arrives has come by a path that was open.
+    pub fn without_reflector(parties: &str, buddies: &[(&str, &str)]) -> Option<Hub> {
+        Hub::build(parties, buddies, "", FOUR, false)
+    }
+
     /// As [`Hub::up`], with more accounts, and with the servers at other addresses.
     pub fn with(parties: &str, buddies: &[(&str, &str)], others: &str, at: Addresses) -> Option<Hub> {
+        Hub::build(parties, buddies, others, at, true)
+    }
+
+    fn build(
+        parties: &str,
+        buddies: &[(&str, &str)],
+        others: &str,
+        at: Addresses,
+        reflects: bool,
+    ) -> Option<Hub> {
         let addresses = [at.access, at.stun[0], at.stun[1], at.reflector].map(|at| ip_of(at).to_string());
         let lab = Lab::up(&format!("-p hub={} {parties}", addresses.join(",")))?;
         let folder = lab.scratch().display().to_string();
         let names = ["certificate", "--out", &folder, "hub", &ip_of(at.tls).to_string()];
         let made = Command::new(postern()).args(names).output();
         assert!(made.is_ok_and(|made| made.status.success()), "no certificate");
-        let postern = lab.service("hub", &config(buddies, others, at));
+        let postern = lab.service("hub", &config(buddies, others, at, reflects));
         let config = lab.scratch().join("hub.yaml");
-        Some(Hub { postern, at, config, lab })
+        Some(Hub { postern, at, reflects, config, lab })
     }
 
     /// Starts the peer `user` in a host. It stays for so many seconds, or until it is told to leave.
@@ -93,7 +109,10 @@ impl Hub {
         argv.extend(["--user", user, "--password", &password, "--domain", DOMAIN]);
         let authority = self.lab.scratch().join("ca.pem");
         argv.extend(["--tls", self.at.tls, "--ca", authority.to_str().expect("a path in words")]);
-        argv.extend(["--access", &access, "--stun", self.at.stun[0], "--reflector", self.at.reflector]);
+        argv.extend(["--access", &access, "--stun", self.at.stun[0]]);
+        if self.reflects {
+            argv.extend(["--reflector", self.at.reflector]);
+        }
         argv.extend(more);
         Online { process: self.lab.spawn(host, &argv), name: format!("{user}@{DOMAIN}") }
     }
@@ -214,7 +233,7 @@ fn title(payload: &[u8]) -> String {
     }
 }
 
-fn config(buddies: &[(&str, &str)], others: &str, at: Addresses) -> String {
+fn config(buddies: &[(&str, &str)], others: &str, at: Addresses, reflects: bool) -> String {
     let mut names: Vec<&str> = buddies.iter().flat_map(|(one, other)| [*one, *other]).collect();
     names.extend(others.split_whitespace());
     names.sort_unstable();
@@ -222,9 +241,11 @@ fn config(buddies: &[(&str, &str)], others: &str, at: Addresses) -> String {
     let users: String = names.iter().map(|u| format!("  - {{ name: {u}, password: pw-{u} }}\n")).collect();
     let pairs: Vec<String> = buddies.iter().map(|(one, other)| format!("[{one}, {other}]")).collect();
     let Addresses { access, tls, proxy, relay, stun: [one, other], reflector } = at;
+    let reflector =
+        if reflects { format!("reflector: {{ address: \"udp:{reflector}\" }}\n") } else { String::new() };
     format!(
         "domains: [{DOMAIN}]\nusers:\n{users}listeners: [{{ address: \"udp:{proxy}\", anchor: always }}]\nproxy: {{}}\n\
-         relay: {{ address: \"udp:{relay}\", ports: 20000-20999 }}\nreflector: {{ address: \"udp:{reflector}\" }}\n\
+         relay: {{ address: \"udp:{relay}\", ports: 20000-20999 }}\n{reflector}\
          tls: {{ certificates: [{{ certificate: hub.pem, key: hub.key }}] }}\n\
          access: {{ address: \"udp:{access}\", tls: \"tls:{tls}\", stun: [\"{one}\", \"{other}\"], buddies: [{}] }}\n",
         pairs.join(", "),
