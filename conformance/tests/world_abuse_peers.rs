@@ -1,14 +1,16 @@
-//! Who would abuse a reflector, line by line (SYSTEMS §3): what it gets is dropped, counted, and nothing is sent to anybody.
+//! Who would abuse a reflector, line by line (SYSTEMS §3): what it gets is dropped, counted, and nothing is sent to anybody. And who would
+//! be somebody else at the access server, or somewhere else.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use access::Access;
 use conformance::company::{ACCESS, Company, Guest, REFLECTOR};
 use conformance::crowd;
 use conformance::world::{INTERNET, Mute, NodeId, Rules};
 use proto::node::Input;
 use proto::peer::ticket::{Class, HOPS, REFLECTED, TOKEN, TOKEN_LIFE_S, Why};
-use proto::peer::words::{Login, Notice, Profile, Route, read};
+use proto::peer::words::{Login, Notice, Profile, Route, read, write};
 use proto::sip::{Message, Name};
 use reflector::{Counts, Reflector};
 
@@ -204,25 +206,81 @@ fn there_are_no_loops() {
     assert_eq!(scene.settle(before, from), (dropped(Why::Hops, 3), 0));
 }
 
+/// What the access server answers to a request from here.
+fn answer(company: &mut Company, from: NodeId, request: &Message) -> Message {
+    let heard = company.world.node::<Mute>(from).heard.len();
+    company.world.inject(from, MALLORY, ACCESS, request.bytes());
+    company.world.run_for(SECOND);
+    let heard = &company.world.node::<Mute>(from).heard[heard..];
+    let answer = heard.iter().find_map(|input| match input {
+        Input::Message { message, .. } if !message.is_request() => Some(message.clone()),
+        _ => None,
+    });
+    answer.expect("an answer")
+}
+
+/// The server's challenge to a login from here.
+fn challenge(company: &mut Company, from: NodeId, request: &Message) -> String {
+    let challenged = answer(company, from, request);
+    challenged.text(Name::WwwAuthenticate).expect("a challenge").to_owned()
+}
+
 /// Logs one in from here; gives its profile. The server asks for a proof first.
 fn log_in(company: &mut Company, from: NodeId, bind: Option<(SocketAddr, [u8; 24])>) -> Profile {
-    let answer = |company: &mut Company, request: &Message| {
-        let heard = company.world.node::<Mute>(from).heard.len();
-        company.world.inject(from, MALLORY, ACCESS, request.bytes());
-        company.world.run_for(SECOND);
-        let heard = &company.world.node::<Mute>(from).heard[heard..];
-        heard.iter().find_map(|input| match input {
-            Input::Message { message, .. } if !message.is_request() => Some(message.clone()),
-            _ => None,
-        })
-    };
     let bind = bind.map(|(seen, ticket)| (seen, ticket.into()));
     let request = crowd::request_of(0, Login { bind, ..crowd::login(0) });
-    let challenged = answer(company, &request).expect("a challenge");
-    let challenge = challenged.text(Name::WwwAuthenticate).expect("a challenge");
-    let response = answer(company, &crowd::proven(&request, 0, challenge, 1)).expect("an answer");
+    let challenge = challenge(company, from, &request);
+    let response = answer(company, from, &crowd::proven(&request, 0, &challenge, 1));
     assert_eq!(response.status(), Some(200));
     read(response.body()).expect("a profile")
+}
+
+/// A company with the account that mallory logs in to, and mallory.
+fn with_mallory(pair: (&str, &str)) -> (Company, NodeId) {
+    let mut company = Company::with_reflector(1, &[pair]);
+    company.world.tables(company.access).add_user(crowd::user(0));
+    let host = company.world.host(INTERNET, "192.0.2.66");
+    let mallory = company.world.attach(host, "mallory", &[&format!("udp {MALLORY}")], |_| Mute::default());
+    (company, mallory)
+}
+
+/// SHA-256 and nothing weaker, and the signature of the device over what it says, as this account and in this registration.
+#[test]
+fn what_account_and_device_have_not_proven_is_no_login() {
+    let (mut company, mallory) = with_mallory(("e1", &crowd::name(0)));
+    let request = crowd::request(0);
+    let asked = challenge(&mut company, mallory, &request);
+    assert!(asked.contains("algorithm=SHA-256"), "{asked}");
+    let weaker = asked.replace("SHA-256", "MD5");
+    let others = crowd::proven(&request, 1, &asked, 1);
+    let others_proof = others.text(Name::Authorization).expect("a proof");
+    let in_its_name = others_proof.replace(&crowd::name(1), &crowd::name(0));
+    let wrong = others.edit().set(Name::Authorization, &in_its_name).finish();
+    for (case, login) in [("MD5", crowd::proven(&request, 0, &weaker, 1)), ("another's password", wrong)] {
+        assert_eq!(answer(&mut company, mallory, &login).status(), Some(401), "{case}");
+    }
+    let unsigned = request.edit().body(&write(&crowd::login(0))).finish();
+    let asked = challenge(&mut company, mallory, &unsigned);
+    let answered = answer(&mut company, mallory, &crowd::proven(&unsigned, 0, &asked, 2));
+    assert_eq!(answered.status(), Some(403), "the device has not signed");
+    assert_eq!(company.world.node::<Access>(company.access).status().online, 0);
+}
+
+/// It says that it is elsewhere: neither it nor its buddies are told so.
+#[test]
+fn where_a_login_comes_from_counts_and_not_what_it_says() {
+    let (mut company, mallory) = with_mallory(("e1", &crowd::name(0)));
+    let e1 = company.add("e1", Some(Rules::PORT_RESTRICTED));
+    company.until_logged_in(e1);
+    let (begun, seen) = (company.world.packets().len(), MALLORY.parse().unwrap());
+    assert_ne!(crowd::login(0).external, Some(seen));
+    assert_eq!(log_in(&mut company, mallory, None).you, seen);
+    let told = company.world.packets()[begun..].iter().filter_map(|entry| match read(entry.sip()?.body())? {
+        Notice::Punch(buddy, _) => Some(buddy.external),
+        _ => None,
+    });
+    let told: Vec<Option<SocketAddr>> = told.collect();
+    assert!(!told.is_empty() && told.iter().all(|external| *external == Some(seen)), "{told:?}");
 }
 
 /// Whoever logs in says where the reflector sees it, and shows the reflector's ticket for that. With a false one nobody is given a
@@ -233,13 +291,9 @@ fn a_login_with_a_false_ticket_brings_nobody_a_token() {
     for (case, is_true) in
         [("true", true), ("of another address", false), ("made up", false), ("none", false)]
     {
-        let mut company = Company::with_reflector(1, &[("e1", &crowd::name(0))]);
-        company.world.tables(company.access).add_user(crowd::user(0));
+        let (mut company, mallory) = with_mallory(("e1", &crowd::name(0)));
         let e1 = company.add("e1", Some(Rules::SYMMETRIC));
         company.until_logged_in(e1);
-        let host = company.world.host(INTERNET, "192.0.2.66");
-        let udp = format!("udp {MALLORY}");
-        let mallory = company.world.attach(host, "mallory", &[&udp], |_| Mute::default());
         let request = proto::stun::Writer::request([1; 12]).finish();
         company.world.inject(mallory, MALLORY, REFLECTOR, &request);
         company.world.run_for(SECOND);

@@ -232,6 +232,30 @@ fn a_nat_that_binds_anew_is_noticed_and_paths_are_opened_again() {
     }
 }
 
+/// Longer than a peer waits until it asks again whether a path still carries.
+#[test]
+fn a_path_with_a_round_trip_of_half_a_second_is_kept() {
+    let (mut company, [e1, e2], _) = two(port_restricted(), port_restricted());
+    company.until_sees(e1, "e2", true, 10 * SECOND);
+    company.until_sees(e2, "e1", true, 10 * SECOND);
+    company.world.link(e1.host).latency = SECOND / 4;
+    let begun = company.world.packets().len();
+    company.world.run_for(60 * SECOND);
+    let since = &company.world.packets()[begun..];
+    let between = |entry: &&Entry| is_check(entry) && entry.receiver() == Some(e2.node);
+    assert!(since.iter().filter(between).count() >= 3, "it is asked about\n{}", company.world.ladder());
+    assert!(
+        !since.iter().any(|entry| has_body(entry, LOGIN)),
+        "nobody logs in again\n{}",
+        company.world.ladder()
+    );
+    let report = company.report(e1);
+    assert_eq!(
+        (report.buddies["e2@example.com"].path, report.buddies["e2@example.com"].online),
+        ("direct", true)
+    );
+}
+
 /// From e1's first packet to the moment e2 knows of it, in round trips of 40 ms, which is what every way takes here: from a
 /// peer to a server, and from peer to peer. `late` is added to each way of the servers' line.
 fn round_trips_until_told(sites: [Rules; 2], late: Duration) -> f64 {
