@@ -25,7 +25,7 @@ run: build ## everything in one process on loopback, with two demo users
 	@target/release/postern run -c configs/all-in-one.yaml
 
 .PHONY: test
-test: deps ## everything: units, world, sockets, laboratory (POSTERN_LONG=1: 3 idle minutes for scenarios 1k and 2c instead of one or less, and a restart storm of 100,000 peers)
+test: deps ## everything: units, world, sockets, laboratory (POSTERN_LONG=1: 3 idle minutes for scenarios 1k and 2c instead of 70 and 45 s, and a restart storm of 100,000 peers)
 	$(CARGO) test --workspace
 
 .PHONY: load
