@@ -13,7 +13,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime};
 
 use host::bindings::Bindings;
-use host::lanes::media::{EpollPath, MediaPath};
+use host::lanes::media::{EpollPath, MediaPath, Wait};
 use host::lanes::uring::{Means, UringPath};
 use host::tables::{LaneTables, SharedTables};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -161,9 +161,10 @@ impl Bench {
         let (start, cpu) = (Instant::now(), cpu());
         while start.elapsed() < time {
             let relay = &mut self.relay;
-            let turn = path.turn(Some(Duration::from_millis(100)), &mut |now, socket, from, slot, len| {
-                relay.forward(now, socket, from, slot, len)
-            });
+            let turn = path
+                .turn(Wait::at_most(Duration::from_millis(100)), &mut |now, socket, from, slot, len| {
+                    relay.forward(now, socket, from, slot, len)
+                });
             let turn = turn.expect("a turn");
             (received, sent, dropped) = (received + turn.received, sent + turn.sent, dropped + turn.dropped);
             turns += 1;

@@ -23,7 +23,7 @@ use proto::node::{Input, Output};
 
 use self::leaving::Outgoing;
 use super::mailbox::Mailbox;
-use super::media::{self, MediaPath, epoll_timeout};
+use super::media::{self, MediaPath, Wait, epoll_timeout};
 use super::mirror::Mirror;
 use super::pace::Pace;
 use super::post::{PostOffice, Seats};
@@ -206,6 +206,7 @@ impl Lane {
     fn carry_media(&mut self, wait: Option<Duration>) -> io::Result<bool> {
         let Some((seat, path)) = &mut self.media else { return Ok(true) };
         let seat = *seat;
+        let wait = Wait { limit: wait, gather: self.pace.pause_with_media() };
         let turn = self.seats[seat].carry(&mut **path, wait, &mut self.wanted)?;
         self.report.received += turn.received;
         self.report.sent += turn.sent;

@@ -42,6 +42,22 @@ pub struct Turn {
     pub dropped: u64,
 }
 
+/// How a turn waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// At most this long; `None`: until something comes.
+    pub limit: Option<Duration>,
+    /// What comes is let gather for so long, if the path would not let it for longer: the lane's other sources are busy.
+    pub gather: Duration,
+}
+
+impl Wait {
+    /// At most this long, in no hurry to gather anything.
+    pub fn at_most(limit: Duration) -> Wait {
+        Wait { limit: Some(limit), gather: Duration::ZERO }
+    }
+}
+
 /// A way to move media. Made with the lane's own epoll, which stands for its listeners and mailbox.
 pub trait MediaPath: Send + std::fmt::Debug {
     /// For `postern status` and benchmarks.
@@ -54,8 +70,8 @@ pub trait MediaPath: Send + std::fmt::Debug {
     fn empty(&mut self, socket: SocketId);
     /// Sends one datagram that did not come through [`MediaPath::turn`].
     fn send(&mut self, socket: SocketId, to: SocketAddr, bytes: &[u8]);
-    /// Waits, at most this long (`None`: until something comes), and carries what is there.
-    fn turn(&mut self, wait: Option<Duration>, decide: &mut Decide<'_>) -> io::Result<Turn>;
+    /// Waits, and carries what is there.
+    fn turn(&mut self, wait: Wait, decide: &mut Decide<'_>) -> io::Result<Turn>;
     /// Gives every port away, open, with what waits in it; what has been read already is carried first.
     fn surrender(&mut self, decide: &mut Decide<'_>) -> Vec<UdpSocket>;
 }
@@ -197,9 +213,13 @@ impl MediaPath for EpollPath {
         }
     }
 
-    fn turn(&mut self, wait: Option<Duration>, decide: &mut Decide<'_>) -> io::Result<Turn> {
+    fn turn(&mut self, wait: Wait, decide: &mut Decide<'_>) -> io::Result<Turn> {
+        let pause = wait.limit.map_or(wait.gather, |limit| limit.min(wait.gather));
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
         let mut ready = std::mem::take(&mut self.ready);
-        let count = match self.epoll.wait(&mut ready, epoll_timeout(wait)) {
+        let count = match self.epoll.wait(&mut ready, epoll_timeout(wait.limit)) {
             Ok(count) => count,
             Err(nix::Error::EINTR) => 0,
             Err(error) => return Err(error.into()),

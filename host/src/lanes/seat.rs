@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use access::Access;
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use relay::{Forward, Relay};
 use serde::{Deserialize, Serialize};
 
 use super::lane::Listener;
-use super::media::{MediaPath, Turn};
+use super::media::{MediaPath, Turn, Wait};
 use super::mirror::Mirror;
 use crate::config::values::SipAddress;
 use crate::succession::Gift;
@@ -197,7 +197,7 @@ impl Seat {
     pub fn carry(
         &mut self,
         path: &mut dyn MediaPath,
-        wait: Option<Duration>,
+        wait: Wait,
         out: &mut Vec<Output>,
     ) -> std::io::Result<Turn> {
         match &mut self.service {
@@ -210,7 +210,7 @@ impl Seat {
     fn forward(
         &mut self,
         path: &mut dyn MediaPath,
-        wait: Option<Duration>,
+        wait: Wait,
         out: &mut Vec<Output>,
     ) -> std::io::Result<Turn> {
         let Service::Relay(relay) = &mut self.service else { return Ok(Turn::default()) };
@@ -248,7 +248,7 @@ impl Seat {
     fn listen(
         &mut self,
         path: &mut dyn MediaPath,
-        wait: Option<Duration>,
+        wait: Wait,
         out: &mut Vec<Output>,
     ) -> std::io::Result<Turn> {
         path.turn(wait, &mut |now, socket, from, slot, len| {

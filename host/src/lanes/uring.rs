@@ -26,7 +26,7 @@ use relay::Forward;
 use self::buffers::{BUFFERS, Buffers, NAME};
 use self::leaving::Leaving;
 pub use self::leaving::Means;
-use super::media::{Decide, MediaPath, Turn};
+use super::media::{Decide, MediaPath, Turn, Wait};
 use crate::net::udp;
 
 /// Packets a turn waits for, unless so many microseconds pass first …
@@ -193,17 +193,18 @@ impl UringPath {
         Ok(())
     }
 
-    /// Waits for a batch, at most this long.
-    fn wait(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        if wait.is_some_and(|wait| wait.is_zero()) || !self.backlog.is_empty() {
+    /// Waits for a batch.
+    fn wait(&mut self, wait: Wait) -> io::Result<()> {
+        if wait.limit.is_some_and(|wait| wait.is_zero()) || !self.backlog.is_empty() {
             self.submit()?;
             self.ring.submit()?;
             return Ok(());
         }
-        let limit = wait.unwrap_or(Duration::from_secs(60));
+        let limit = wait.limit.unwrap_or(Duration::from_secs(60));
         let limit = Timespec::new().sec(limit.as_secs()).nsec(limit.subsec_nanos());
         let args = SubmitArgs::new().timespec(&limit);
         let (packets, micros) = if self.rush { RUSH } else { CALM };
+        let micros = micros.max(wait.gather.as_micros() as u32);
         let waited = match self.fills {
             true => self.ring.submitter().submit_with_args(packets, &args.min_wait_usec(micros)),
             false => self.ring.submitter().submit_with_args(1, &args),
@@ -364,7 +365,7 @@ impl MediaPath for UringPath {
         }
     }
 
-    fn turn(&mut self, wait: Option<Duration>, decide: &mut Decide<'_>) -> io::Result<Turn> {
+    fn turn(&mut self, wait: Wait, decide: &mut Decide<'_>) -> io::Result<Turn> {
         self.start()?;
         self.arm()?;
         self.wait(wait)?;

@@ -49,7 +49,7 @@ fn a_packet_leaves_by_the_socket_and_to_the_address_that_was_decided() {
         let to = bob.local_addr().unwrap();
         let mut sent = 0;
         while sent < 2 {
-            let turn = path.turn(Some(Duration::from_secs(5)), &mut |_, socket, from, slot, len| {
+            let turn = path.turn(Wait::at_most(Duration::from_secs(5)), &mut |_, socket, from, slot, len| {
                 assert_eq!((socket, from), (in_port, alice.local_addr().unwrap()));
                 match &slot[..len] {
                     b"two" => Forward::Drop(relay::Why::Stranger),
@@ -84,7 +84,7 @@ fn a_burst_arrives_whole_in_order_and_cut_as_it_was() {
         }
         let (mut sent, until) = (0, Instant::now() + Duration::from_secs(10));
         while sent < burst.len() as u64 && Instant::now() < until {
-            let turn = path.turn(Some(Duration::from_secs(1)), &mut |_, socket, _, slot, len| {
+            let turn = path.turn(Wait::at_most(Duration::from_secs(1)), &mut |_, socket, _, slot, len| {
                 assert_eq!(socket, in_port);
                 let to = if slot[0] % 10 == 5 { to_carol } else { to_bob };
                 Forward::Send { socket: out_port, to, len }
@@ -113,12 +113,13 @@ fn a_party_whose_port_is_closed_costs_nobody_else_a_packet() {
             alice.send_to(&[number], in_addr).unwrap();
             let mut carried = false;
             while !carried {
-                let turn = path.turn(Some(Duration::from_secs(5)), &mut |_, socket, _, slot, len| {
-                    assert_eq!(socket, in_port);
-                    carried = true;
-                    let to = if slot[0] % 2 == 0 { closed } else { open };
-                    Forward::Send { socket: out_port, to, len }
-                });
+                let turn =
+                    path.turn(Wait::at_most(Duration::from_secs(5)), &mut |_, socket, _, slot, len| {
+                        assert_eq!(socket, in_port);
+                        carried = true;
+                        let to = if slot[0] % 2 == 0 { closed } else { open };
+                        Forward::Send { socket: out_port, to, len }
+                    });
                 assert_eq!(turn.unwrap().dropped, 0);
             }
         }
@@ -152,7 +153,7 @@ fn a_port_that_is_given_away_loses_nothing_that_came_before_or_comes_after() {
             Forward::Drop(relay::Why::Idle)
         };
         talker.send_to(b"first", local).unwrap();
-        path.turn(Some(Duration::from_secs(5)), &mut count).unwrap();
+        path.turn(Wait::at_most(Duration::from_secs(5)), &mut count).unwrap();
         for _ in 0..10 {
             talker.send_to(b"while it is given away", local).unwrap();
         }
@@ -174,7 +175,8 @@ fn what_waited_before_a_port_was_emptied_is_not_carried() {
         let (socket, local) = path.bind(at.parse().unwrap()).unwrap();
         peer(at).send_to(b"old", local).unwrap();
         path.empty(socket);
-        let turn = path.turn(Some(Duration::ZERO), &mut |_, _, _, _, _| panic!("nothing is left")).unwrap();
+        let turn =
+            path.turn(Wait::at_most(Duration::ZERO), &mut |_, _, _, _, _| panic!("nothing is left")).unwrap();
         assert_eq!(turn.received, 0);
     });
 }

@@ -8,7 +8,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use relay::Forward;
 
 use super::{Means, UringPath};
-use crate::lanes::media::MediaPath;
+use crate::lanes::media::{MediaPath, Wait};
 
 /// How long a packet may take to come back.
 const TRIAL: Duration = Duration::from_millis(200);
@@ -31,7 +31,7 @@ impl UringPath {
             let wanted = heard + 2 * knocks;
             let mut sent_on = 0;
             while heard < wanted && Instant::now() < until {
-                path.turn(Some(TRIAL), &mut |_, _, from, slot, len| {
+                path.turn(Wait::at_most(TRIAL), &mut |_, _, from, slot, len| {
                     heard += u32::from(from == local && slot[..len] == *b"knock");
                     sent_on += 1;
                     match sent_on <= knocks {
