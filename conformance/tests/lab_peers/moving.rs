@@ -1,20 +1,25 @@
 //! A NAT that binds anew in the middle of a call, on real NATs that let in nobody they were not asked for: who is behind it is heard
-//! on, without a proxy by the path that the access server has the other open, with one by its relay meanwhile.
+//! on, without a proxy by the path that the access server has the other open, with one by its relay meanwhile. How long that takes is
+//! read from captures and held against the round trip read there, too.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use conformance::lab::peers::{FOUR, Hub, Online, ip_of, told};
+use conformance::lab::peers::{FOUR, Hub, Online, ip_of};
 use conformance::lab::wire::{Packet, Wire};
+use proto::stun::{self, Class};
 
 use crate::cells::is_media;
+use crate::steps::{external, is_check};
 
 /// Until a call is up and has found its path.
-const BEFORE: Duration = Duration::from_secs(6);
+const BEFORE: Duration = Duration::from_secs(8);
 /// Until it has found it again.
 const AFTER: Duration = Duration::from_secs(5);
-/// What a lost moment may be at most. How short it is the world says, where no other work takes time
-/// (`world_peer_calls`).
+/// What may come on top of a round trip until who has moved is heard.
+const PACKET: Duration = Duration::from_millis(20);
+/// How long who has moved may hear nothing: the other side has to learn of it first.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// The media that comes to a host from outside.
@@ -23,15 +28,32 @@ fn heard<'a>(wire: &'a Wire, host: &'a str) -> impl Iterator<Item = &'a Packet> 
     wire.packets.iter().filter(move |packet| packet.host == host && is_inside(packet) && is_media(packet))
 }
 
-/// The longest time nothing came.
-fn silence(wire: &Wire, host: &str) -> Duration {
-    let at: Vec<Duration> = heard(wire, host).map(|packet| packet.at).collect();
+/// The longest time nothing came, from a moment on.
+fn silence(wire: &Wire, host: &str, since: Duration) -> Duration {
+    let at: Vec<Duration> = heard(wire, host).map(|packet| packet.at).filter(|at| *at >= since).collect();
     at.windows(2).map(|two| two[1] - two[0]).max().unwrap_or(Duration::MAX)
 }
 
+/// The shortest time from a check that a host sends to the other NAT to its answer. One that is sent again has its time from the first.
+fn round_trip(wire: &Wire, host: &str, other: IpAddr) -> Duration {
+    let (mut asked, mut shortest) = (BTreeMap::new(), Duration::MAX);
+    for packet in wire.packets.iter().filter(|packet| packet.host == host) {
+        let Some(message) = stun::Message::parse(&packet.payload) else { continue };
+        if packet.to.ip() == other && is_check(packet) {
+            asked.entry(message.transaction()).or_insert(packet.at);
+        } else if let Some(at) =
+            asked.get(&message.transaction()).filter(|_| message.class() == Class::Success)
+        {
+            shortest = shortest.min(packet.at - *at);
+        }
+    }
+    shortest
+}
+
+/// Both sites are 100 ms away from everybody, each way.
 #[test]
-fn a_call_goes_on_when_a_nat_binds_anew_with_a_proxy_and_without() {
-    let sites = "-s home:port-restricted:e1,e3 -s office:port-restricted:e2,e4";
+fn a_call_goes_on_within_a_round_trip_and_20_ms_when_a_nat_binds_anew_with_a_proxy_and_without() {
+    let sites = "-s home:port-restricted:e1,e3:delay=100 -s office:port-restricted:e2,e4:delay=100";
     let Some(hub) = Hub::up(sites, &[("e1", "e2"), ("e3", "e4")]) else { return };
     let recorder = hub.lab.capture(&["e1", "e2", "e3", "e4"]);
     let by_proxy = ["--proxy", FOUR.proxy];
@@ -47,19 +69,25 @@ fn a_call_goes_on_when_a_nat_binds_anew_with_a_proxy_and_without() {
     peers[..2].iter_mut().for_each(Online::leave);
     let reports: Vec<serde_json::Value> = peers.into_iter().map(Online::report).collect();
     let wire = recorder.stop();
-    for (host, report) in [("e2", &reports[2]), ("e4", &reports[3])] {
+    for (mover, stayer, report, other) in
+        [("e1", "e2", &reports[2], &reports[0]), ("e3", "e4", &reports[3], &reports[1])]
+    {
         assert_eq!(report["call"]["path"], "direct", "{report:#}");
-        let now: SocketAddr = report["external"].as_str().expect("logged in").parse().expect("an address");
-        let relay = ip_of(FOUR.proxy);
-        let direct = heard(&wire, host).filter(|packet| packet.from.ip() != relay);
-        let mut from: Vec<SocketAddr> = direct.map(|packet| packet.from).collect();
-        assert_eq!(from.last(), Some(&now), "the last word came from the new mapping\n{}", told(&wire));
-        from.dedup();
-        assert!(from.iter().any(|before| *before != now), "and the first from another: {from:?}");
-    }
-    for host in ["e1", "e2", "e3", "e4"] {
-        let longest = silence(&wire, host);
-        println!("{host} heard nothing for {longest:?} at most");
-        assert!(longest < SILENCE, "{host} heard nothing for {longest:?}");
+        let (now, relay) = (external(report), ip_of(FOUR.proxy));
+        let mut direct: Vec<(SocketAddr, Duration)> = heard(&wire, stayer)
+            .filter(|packet| packet.from.ip() != relay)
+            .map(|packet| (packet.from, packet.at))
+            .collect();
+        assert_eq!(direct.last().map(|last| last.0), Some(now), "the last word came from the new mapping");
+        direct.retain(|(from, _)| *from != now);
+        let (_, moved) = direct.last().expect("and the first from another");
+        let rtt = round_trip(&wire, mover, external(other).ip());
+        let longest = silence(&wire, stayer, *moved);
+        println!("{mover} was not heard for {longest:?}; a round trip takes {rtt:?}");
+        assert!((400..1000).contains(&rtt.as_millis()), "{rtt:?}");
+        assert!(longest <= rtt + PACKET, "{mover} was not heard for {longest:?}, with {rtt:?}");
+        let deaf = silence(&wire, mover, *moved);
+        println!("and heard nothing for {deaf:?}");
+        assert!(deaf < SILENCE, "{mover} heard nothing for {deaf:?}");
     }
 }
