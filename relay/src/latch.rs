@@ -116,7 +116,7 @@ impl Guard {
         let track = tracks.find(packet.ssrc());
         if !track.is_some_and(|track| fits(now, packet, track, claim)) {
             // What the party has said before proves nothing, and is no guess: who has moved may say it again.
-            if !track.is_some_and(|track| is_old(packet, track)) {
+            if !track.is_some_and(|track| is_old(packet, track, claim)) {
                 self.wrong(now, from);
             }
             return false;
@@ -181,9 +181,10 @@ fn fits(now: Instant, packet: &Rtp<'_>, track: &Track, claim: Option<Claim>) -> 
     (1..=STRIDE).contains(&ahead) && track.has_sent(packet.payload_type()) && in_step
 }
 
-/// Whether a packet's number is one that the party has just used.
-fn is_old(packet: &Rtp<'_>, track: &Track) -> bool {
-    track.newest().is_some_and(|(newest, _)| newest.wrapping_sub(packet.sequence()) < STRIDE)
+/// Whether a packet's number is one that the party, or whoever claims to be it, has just used.
+fn is_old(packet: &Rtp<'_>, track: &Track, claim: Option<Claim>) -> bool {
+    let newest = claim.map(|claim| claim.sequence).or(track.newest().map(|newest| newest.0));
+    newest.is_some_and(|newest| newest.wrapping_sub(packet.sequence()) < STRIDE)
 }
 
 #[cfg(test)]
@@ -320,7 +321,11 @@ mod tests {
             assert!(!bench.hears(180, NEW, &packet(SSRC, 0, n, u32::from(n) * 160)));
         }
         let next = |n: u16| packet(SSRC, 0, n, u32::from(n) * 160);
-        assert_eq!([110, 111, 112].map(|n| bench.hears(200, NEW, &next(n))), [false, false, true]);
+        assert!(!bench.hears(200, NEW, &next(120)), "the first of a claim");
+        for n in 110..120 {
+            assert!(!bench.hears(200, NEW, &next(n)), "behind it");
+        }
+        assert_eq!([121, 122].map(|n| bench.hears(200, NEW, &next(n))), [false, true]);
     }
 
     #[test]
