@@ -50,7 +50,8 @@ pub struct Counts {
 /// The lanes' end of the queue.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    queue: SyncSender<Captured>,
+    /// Boxed: the queue has its memory from the start.
+    queue: SyncSender<Box<Captured>>,
     counts: Arc<Counts>,
 }
 
@@ -86,7 +87,7 @@ impl Recorder {
     }
 
     /// Leaves a copy. Never waits.
-    pub fn keep(&self, captured: Captured) {
+    pub fn keep(&self, captured: Box<Captured>) {
         if self.queue.try_send(captured).is_err() {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -111,11 +112,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, waiting: &Receiver<Captured>) {
+    fn run(mut self, waiting: &Receiver<Box<Captured>>) {
         let mut flushed = Instant::now();
         loop {
             match waiting.recv_timeout(FLUSH) {
-                Ok(captured) => self.take(captured),
+                Ok(captured) => self.take(*captured),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.flush(),
             }
@@ -222,7 +223,7 @@ mod tests {
         folder
     }
 
-    fn packet(session: &str, second: u64) -> Captured {
+    fn packet(session: &str, second: u64) -> Box<Captured> {
         let what = Capture::Packet {
             at: SystemTime::UNIX_EPOCH + Duration::from_secs(second),
             side: Side::Caller,
@@ -230,7 +231,7 @@ mod tests {
             to: "203.0.113.1:30000".parse().unwrap(),
             bytes: vec![0x80; 172].into(),
         };
-        Captured { session: session.into(), what }
+        Box::new(Captured { session: session.into(), what })
     }
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
             for _ in 0..10 {
                 recorder.keep(packet(session, second));
             }
-            recorder.keep(Captured { session: session.into(), what: Capture::End });
+            recorder.keep(Box::new(Captured { session: session.into(), what: Capture::End }));
         }
         drop(recorder);
         thread.join().unwrap();

@@ -44,7 +44,9 @@ impl Lane {
             }
             Output::Event(event) => self.ring.raise(event),
             Output::Capture(captured) => {
-                self.recorder.iter().for_each(|recorder| recorder.keep((*captured).clone()));
+                if let Some(recorder) = &self.recorder {
+                    recorder.keep(captured);
+                }
             }
             Output::Offload(wish) => self.hand_down(seat, &wish),
             Output::Bind { ticket, local } => self.bind(seat, ticket, local),
