@@ -49,7 +49,7 @@ impl Load {
         let lab = Lab::up("-p here")?;
         let config = PathBuf::from(format!("{}/../configs/{config}", env!("CARGO_MANIFEST_DIR")));
         let mut postern = lab.spawn("here", &[postern(), "run", "-c", &config.to_string_lossy()]);
-        postern.wait_for_port("postern", 5060, Duration::from_secs(10));
+        postern.wait_for("ready: listening", Duration::from_secs(10));
         Some(Load { postern, config, lab, _turn: turn })
     }
 

@@ -118,7 +118,7 @@ impl Lab {
             format!("control: {}\nlog: debug\n", self.scratch().join(format!("{host}.sock")).display());
         let path = self.write(&format!("{host}.yaml"), &format!("{config}{control}"));
         let mut process = self.spawn(host, &[postern(), "run", "-c", &path.to_string_lossy()]);
-        process.wait_for_port("postern", 5060, Duration::from_secs(10));
+        process.wait_for("ready: listening", Duration::from_secs(10));
         process
     }
 }

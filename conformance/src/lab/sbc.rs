@@ -77,7 +77,7 @@ impl Sbc {
         self.postern.kill();
         let file = self.lab.scratch().join("sbc.yaml");
         self.postern = self.lab.spawn("sbc", &[postern(), "run", "-c", &file.to_string_lossy()]);
-        self.postern.wait_for_port("postern", 5060, Duration::from_secs(10));
+        self.postern.wait_for("ready: listening", Duration::from_secs(10));
     }
 
     /// A registered phone at `local`, an `IP:PORT` of host `user`.

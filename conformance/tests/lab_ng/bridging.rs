@@ -29,7 +29,7 @@ impl Stage {
         let control = format!("control: {}\n", lab.scratch().join("kamailio.sock").display());
         let config = lab.write("kamailio.yaml", &(relay + "  ng: udp:127.0.0.1:2223\n" + &control));
         let mut postern = lab.spawn("kamailio", &[postern(), "run", "-c", &config.to_string_lossy()]);
-        postern.wait_for_port("postern", 2223, Duration::from_secs(10));
+        postern.wait_for("ready: listening", Duration::from_secs(10));
         let run = peer("kamailio/run-proxy");
         let fixed = [run.as_str(), KAMAILIO, "sip:198.51.100.99:5060", "-A", "WITH_RTPENGINE"];
         let mut kamailio = lab.spawn("kamailio", &[&fixed, options].concat());
