@@ -51,8 +51,7 @@ def call_table(args, mode, table):
              "| | CPU a call, µs | ratio | memory, MiB | setup p50, ms | p99, ms | failed | retransmitted |", "|---|---|---|---|---|---|---|---|"]
     lines += [f"| {name} | {r['cpu_us']:.0f} | {ratio(r['cpu_us'], yardstick['cpu_us'])} | {r['memory']:.1f} | {r['p50']:.2f} | {r['p99']:.2f} | {r['failed']} | {r['again']} |"
               for name, r in table.items()]
-    gathers = "a millisecond and a half" if mode == "plain" else "a millisecond"
-    return lines + ["", f"A busy Postern lets datagrams gather for up to {gathers}: it saves wake-ups, and is in the set-up time of each hop.",
+    return lines + ["", "A busy Postern lets datagrams gather for up to a millisecond and a half: it saves wake-ups, and is in the set-up time of each hop.",
                     "", f"Goal: at most 1/{goal} of Kamailio's CPU a call.", ""]
 
 

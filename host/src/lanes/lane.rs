@@ -206,7 +206,7 @@ impl Lane {
     fn carry_media(&mut self, wait: Option<Duration>) -> io::Result<bool> {
         let Some((seat, path)) = &mut self.media else { return Ok(true) };
         let seat = *seat;
-        let wait = Wait { limit: wait, gather: self.pace.pause_with_media() };
+        let wait = Wait { limit: wait, gather: self.pace.pause(Instant::now()).unwrap_or_default() };
         let turn = self.seats[seat].carry(&mut **path, wait, &mut self.wanted)?;
         self.report.received += turn.received;
         self.report.sent += turn.sent;
@@ -225,7 +225,7 @@ impl Lane {
     /// A busy lane lets datagrams gather, unless it has work meanwhile. Then there is most likely something to read, so it
     /// does not ask where; `false`: nothing was there, or it is not busy.
     fn read_gathered(&mut self) -> bool {
-        let Some(pause) = self.pace.pause() else { return false };
+        let Some(pause) = self.pace.pause(Instant::now()) else { return false };
         if !self.somebody_waits() {
             std::thread::sleep(pause);
         }

@@ -18,8 +18,6 @@ const WINDOW: Duration = Duration::from_millis(100);
 const GATHER: u32 = 12;
 /// The longest that a busy lane lets them gather.
 const PAUSE: Duration = Duration::from_micros(1500);
-/// The same on a lane that carries media, too.
-const PAUSE_WITH_MEDIA: Duration = Duration::from_micros(1000);
 
 /// See the module.
 #[derive(Debug)]
@@ -44,13 +42,9 @@ impl Pace {
     }
 
     /// How long to let datagrams gather before the next round; `None`: it may begin at once.
-    pub fn pause(&self) -> Option<Duration> {
-        self.pause
-    }
-
-    /// The same on a lane that carries media.
-    pub fn pause_with_media(&self) -> Duration {
-        self.pause.unwrap_or_default().min(PAUSE_WITH_MEDIA)
+    pub fn pause(&self, now: Instant) -> Option<Duration> {
+        // When nothing comes any more, nothing ends its window.
+        self.pause.filter(|_| now.saturating_duration_since(self.window) < 2 * WINDOW)
     }
 
     /// How long to wait for something when the first timer is due in `wait`.
@@ -75,11 +69,12 @@ mod tests {
         for (datagrams, pause) in [(BUSY - 1, None), (BUSY, Some(PAUSE))] {
             let mut pace = Pace::new(start);
             pace.took(start, datagrams as usize);
-            assert_eq!(pace.pause(), None, "not before the window is over");
+            assert_eq!(pace.pause(start), None, "not before the window is over");
             pace.took(start + WINDOW, 1);
-            assert_eq!(pace.pause(), pause);
+            assert_eq!(pace.pause(start + WINDOW), pause);
+            assert_eq!(pace.pause(start + 3 * WINDOW), None, "nothing came any more");
             pace.took(start + 2 * WINDOW, 1);
-            assert_eq!(pace.pause(), None);
+            assert_eq!(pace.pause(start + 2 * WINDOW), None);
         }
     }
 
