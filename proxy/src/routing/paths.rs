@@ -21,7 +21,7 @@ use crate::gate::beside;
 use crate::routing::target::{Hops, of_uri};
 
 /// The ways to a binding, the first to be tried in front, and what is left when a name leads nowhere.
-pub(crate) struct Ways {
+pub(crate) struct WaysBack {
     /// By the first URI of its Path, or as it registered.
     pub(crate) hops: Hops,
     /// For when a name is no help: as it registered.
@@ -29,11 +29,11 @@ pub(crate) struct Ways {
 }
 
 /// The ways to a binding. `registered` is the path it was made by, from a listener of today.
-pub(crate) fn ways(binding: &Binding, registered: Flow, config: &Config) -> Ways {
-    let only = |flow| Ways { hops: Hops::Ready(vec![flow]), known: Vec::new() };
+pub(crate) fn ways(binding: &Binding, registered: Flow, config: &Config) -> WaysBack {
+    let only = |flow| WaysBack { hops: Hops::Ready(vec![flow]), known: Vec::new() };
     match by_path(binding, config) {
         None => only(registered),
-        Some(Hops::Ask(question)) => Ways { hops: Hops::Ask(question), known: vec![registered] },
+        Some(Hops::Ask(question)) => WaysBack { hops: Hops::Ask(question), known: vec![registered] },
         Some(Hops::Ready(mut there)) => {
             let open = registered.id.is_connection();
             let same_place = |flow: &Flow| flow.remote.ip() == registered.remote.ip();
@@ -42,7 +42,7 @@ pub(crate) fn ways(binding: &Binding, registered: Flow, config: &Config) -> Ways
             } else if !there.contains(&registered) {
                 there.push(registered);
             }
-            Ways { hops: Hops::Ready(there), known: Vec::new() }
+            WaysBack { hops: Hops::Ready(there), known: Vec::new() }
         }
     }
 }
@@ -64,12 +64,12 @@ fn by_path(binding: &Binding, config: &Config) -> Option<Hops> {
 
 fn may_follow(uri: &Uri<'_>, brought_by: &Flow, config: &Config) -> bool {
     let host = uri.params.get("maddr").filter(|maddr| !maddr.is_empty()).unwrap_or(uri.host);
+    let mut trusted = config.trunks.iter().filter(|trunk| trunk.trusted);
     let is_trusted_place = match literal(host) {
         Some(ip) => {
-            let trunk = || config.trunks.iter().any(|trunk| trunk.trusted && trunk.is_at(ip));
-            ip == brought_by.remote.ip() || config.is_sibling(ip) || trunk()
+            ip == brought_by.remote.ip() || config.is_sibling(ip) || trusted.any(|trunk| trunk.is_at(ip))
         }
-        None => config.trunks.iter().filter(|trunk| trunk.trusted).any(|trunk| trunk.has_server_named(host)),
+        None => trusted.any(|trunk| trunk.has_server_named(host)),
     };
     is_trusted_place || config.is_sibling(brought_by.remote.ip()) || beside::is_server(brought_by, config)
 }

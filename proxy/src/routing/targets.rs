@@ -17,7 +17,7 @@ use crate::registrar::gruu;
 use crate::registrar::mid_registrar;
 use crate::routing::lookups;
 use crate::routing::numbers;
-use crate::routing::paths::{self, Ways as WaysBack};
+use crate::routing::paths::{self, WaysBack};
 use crate::routing::preprocessing::{Edge, Routed};
 use crate::routing::routes::Sender;
 use crate::routing::target::{Hops, by_preference, of_next_hop, of_uri};

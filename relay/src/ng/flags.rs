@@ -263,7 +263,7 @@ impl Flags {
         match word.to_ascii_lowercase().as_str() {
             "passive" | "" => self.dtls = Dtls::Passive,
             "active" => self.dtls = Dtls::Active,
-            "off" | "no" | "disable" | "disabled" => self.dtls = Dtls::Off,
+            word if is_off(word) => self.dtls = Dtls::Off,
             _ => self.not_here(&format!("DTLS={word}")),
         }
     }
@@ -273,7 +273,7 @@ impl Flags {
         match word.split_once('-') {
             Some(("no", suite)) => self.suites.without.push(suite.to_owned()),
             Some(("only", suite)) => self.suites.only.push(suite.to_owned()),
-            None if ["off", "no", "disable", "disabled"].contains(&word) => self.no_sdes = true,
+            None if is_off(word) => self.no_sdes = true,
             _ => self.not_here(&format!("SDES-{word}")),
         }
     }
@@ -311,6 +311,11 @@ impl Flags {
 
 fn is_yes(word: &str) -> bool {
     ["yes", "on", "true", "1"].iter().any(|yes| yes.eq_ignore_ascii_case(word))
+}
+
+/// What rtpengine takes for no.
+fn is_off(word: &str) -> bool {
+    ["off", "no", "disable", "disabled"].contains(&word)
 }
 
 /// Keys that are read elsewhere, or that ask for what happens anyway.
