@@ -258,6 +258,91 @@ fn two_proxies_call_over_tls_and_each_proves_itself() {
     assert!(!answered("b.example"), "a certificate of somebody else");
 }
 
+/// Two trunks lead to the inner one, by its two addresses; it takes calls without a password from one of them.
+#[test]
+fn each_trunk_is_shown_the_certificate_that_is_for_it() {
+    let certificates = Certificates::new("trunks");
+    let ca = certificates.path("ca.pem");
+    for name in ["one.example", "two.example"] {
+        certificates.make(name, &[]);
+    }
+    let inner =
+        everywhere(&certificates, &format!(", client-certificates: required, client-authorities: \"{ca}\""))
+            .replace("auth: { required: false }\n", "users: [{ name: bob, password: x }]\n");
+    let known =
+        "trunks: { outer: { servers: [\"tls:192.0.2.1\"], probe: 0, certificate-names: [one.example] } }\n";
+    let inner = start(&(inner + known));
+    let trunk = |name: &str, v6: bool| {
+        let (server, own) = (address(&inner, Transport::Tls, v6), certificates.section(&[name]));
+        let own = own.trim_start_matches("certificates: [").trim_end_matches(']').to_owned();
+        format!(
+            "{{ servers: [\"tls:{server}\"], probe: 0, tls: {{ certificate: {own}, authorities: \"{ca}\" }} }}"
+        )
+    };
+    let outer = start(&format!(
+        "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tls:127.0.0.1:0\" }}, {{ address: \"tls:[::1]:0\" }}]\n\
+         auth: {{ required: false }}\nlog: error\ntls: {{ {} }}\ntrunks: {{ one: {}, two: {} }}\n\
+         networks: {{ four: {{ bind: 127.0.0.1, cidr: [127.0.0.0/8] }}, six: {{ bind: \"::1\", cidr: [\"::1/128\"] }} }}\n\
+         proxy: {{ anchor: never, routes: [{{ to: \"+1*\", trunks: one }}, {{ to: \"+2*\", trunks: two }}] }}\n",
+        certificates.section(&["server"]),
+        trunk("one.example", false),
+        trunk("two.example", true),
+    ));
+    assert_eq!(
+        asked(&outer, "+1555"),
+        404,
+        "whom the trunk asks for is not known there, and nobody wants a password"
+    );
+    assert_eq!(asked(&outer, "+2555"), 407, "the same by the other one");
+    outer.stop();
+    inner.stop();
+}
+
+/// How somebody's call to this number ends.
+fn asked(server: &Server, number: &str) -> u16 {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (to, from) = (address(server, Transport::Udp, false), socket.local_addr().unwrap());
+    let invite = format!(
+        "INVITE sip:{number}@a.example SIP/2.0\r\nVia: SIP/2.0/UDP {from};rport;branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+         From: <sip:alice@a.example>;tag=1\r\nTo: <sip:{number}@a.example>\r\nCall-ID: {number}\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:alice@{from}>\r\nContent-Length: 0\r\n\r\n"
+    );
+    socket.send_to(invite.as_bytes(), to).unwrap();
+    let mut buffer = [0; 4096];
+    loop {
+        socket.recv(&mut buffer).expect("a final answer within ten seconds");
+        let status: u16 = std::str::from_utf8(&buffer[8..11]).unwrap().parse().unwrap();
+        if status >= 200 {
+            return status;
+        }
+    }
+}
+
+#[test]
+fn two_certificates_for_one_server_are_an_error() {
+    let certificates = Certificates::new("contradiction");
+    for name in ["one.example", "two.example"] {
+        certificates.make(name, &[]);
+    }
+    let trunk = |name: &str| {
+        let own = certificates.section(&[name]).replace("certificates: [", "").replace(']', "");
+        format!("{{ servers: [\"tls:Carrier.example\"], probe: 0, tls: {{ certificate: {own} }} }}")
+    };
+    let text = |second: &str| {
+        let (server, one) = (certificates.section(&["server"]), trunk("one.example"));
+        format!(
+            "listeners: [{{ address: \"udp:127.0.0.1:0\" }}, {{ address: \"tls:127.0.0.1:0\" }}]\ntls: {{ {server} }}\n\
+             trunks: {{ one: {one}, two: {} }}\nproxy: {{ routes: [{{ to: \"*\", trunks: [one, two] }}] }}\n",
+            trunk(second)
+        )
+    };
+    let read = |text: &str| Settings::from_text(Path::new("test.yaml"), text);
+    assert!(read(&text("one.example")).is_ok());
+    let error = read(&text("two.example")).unwrap_err().to_string();
+    assert!(error.contains("carrier.example is shown one certificate by `trunks.one.tls`"), "{error}");
+}
+
 #[test]
 fn a_renewed_certificate_is_shown_after_a_reload_and_a_bad_one_changes_nothing() {
     let certificates = Certificates::new("renewed");

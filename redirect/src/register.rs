@@ -48,7 +48,7 @@ impl Visit<'_> {
     pub(crate) fn serve(&self, tables: &mut dyn Tables) -> Result<Done, Refusal> {
         let to = self.request.to().and_then(|to| to.uri()).map_err(|_| refusal(400, "To is no address"))?;
         let aor = to.aor().ok_or(refusal(400, "To names no user at a domain"))?;
-        let asked = self.asked()?;
+        let asked = self.asked(&aor)?;
         if let Asked::List = asked {
             return Ok(self.done(aor.clone(), &tables.bindings(&aor), Vec::new()));
         }
@@ -67,7 +67,7 @@ impl Visit<'_> {
     }
 
     /// §10.3 steps 6 and 7, as far as they can be said without knowing what is bound already.
-    fn asked(&self) -> Result<Asked, Refusal> {
+    fn asked(&self, aor: &str) -> Result<Asked, Refusal> {
         if self.request.contact_star() {
             let alone = self.request.values(Name::Contact).count() == 1 && self.request.expires() == Some(0);
             return alone
@@ -77,20 +77,24 @@ impl Visit<'_> {
         let contacts = self.request.contacts().map(|contact| {
             contact
                 .map_err(|_| refusal(400, "a Contact can't be read"))
-                .and_then(|contact| self.wish(&contact))
+                .and_then(|contact| self.wish(aor, &contact))
         });
         let wishes = contacts.collect::<Result<Vec<_>, _>>()?;
         Ok(if wishes.is_empty() { Asked::List } else { Asked::Bind(wishes) })
     }
 
-    /// A proxy is reached at a SIP URI with a host, and is not this server itself: that would be a loop.
-    fn wish(&self, contact: &NameAddr<'_>) -> Result<Binding, Refusal> {
+    /// A proxy is reached at a SIP URI with a host, and is neither this server itself nor the address it is asked for
+    /// (§8.3): that would be a loop.
+    fn wish(&self, aor: &str, contact: &NameAddr<'_>) -> Result<Binding, Refusal> {
         let uri = contact.uri().map_err(|_| refusal(400, "a Contact holds no URI"))?;
         if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) || uri.host.is_empty() {
             return Err(refusal(400, "a Contact is not the SIP URI of a proxy"));
         }
         if is_at(contact.raw_uri, &self.flow.local.to_string()) {
             return Err(refusal(400, "a Contact names the redirect server itself"));
+        }
+        if uri.aor().as_deref() == Some(aor) {
+            return Err(refusal(400, "a Contact is the very address it is to be found for"));
         }
         let seconds = self.lifetime(contact.expires())?;
         Ok(Binding {

@@ -111,11 +111,28 @@ impl Reader<'_> {
             let towards_all = RouteTls::default();
             read.client = Some(self.client("tls", &towards_all, &file.tls)?);
         }
-        for (at, own, hosts) in towards {
-            let client = self.client(&at, own, &file.tls)?;
-            read.peers.extend(hosts.into_iter().map(|host| (host, client.clone())));
+        let mut said: BTreeMap<&str, (&str, &RouteTls)> = BTreeMap::new();
+        for (at, own, hosts) in &towards {
+            let client = self.client(at, own, &file.tls)?;
+            for host in hosts {
+                let (first, before) = *said.entry(host).or_insert((at, own));
+                if before != *own {
+                    return Err(self.contradiction(host, first, at));
+                }
+                read.peers.insert(host.clone(), client.clone());
+            }
         }
         Ok(read)
+    }
+
+    /// Who connects to a host knows its name and nothing of what for.
+    fn contradiction(&self, host: &str, first: &str, second: &str) -> ConfigError {
+        let what = format!("{host} is shown one certificate by `{first}` and another one here");
+        self.context.error(
+            second,
+            what,
+            "say the same in both, or give one of them another name of that server",
+        )
     }
 
     fn server(&mut self, at: &str, listener: &Listener, all: &Tls) -> Result<ServerConfig, ConfigError> {

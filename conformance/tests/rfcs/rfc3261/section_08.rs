@@ -82,6 +82,25 @@ fn a_phone_that_never_answers_is_passed_over() {
     assert_eq!((rung.len(), rung[0].flow.remote.to_string()), (1, A.to_owned()));
 }
 
+/// §8.1.3.2: a status we don't know counts as the x00 of its class: 199 as progress, 299 as a success, 499 as a failure.
+#[test]
+fn a_class_says_what_an_unknown_status_means() {
+    let mut desk = Desk::open();
+    let there = desk.forwarded(invite());
+    assert_eq!(statuses(&desk.answer(&there, 199, &[]), A), [199]);
+    let ok = response(&desk.answer(&there, 299, &[("Contact", &format!("<sip:bob@{B}>"))]), A);
+    assert_eq!(ok.status(), Some(299));
+    assert_eq!(
+        requests(&desk.hear(A, crate::desk::in_dialog("BYE", 2, &ok)), "BYE").len(),
+        1,
+        "a call is up"
+    );
+    let mut desk = Desk::open();
+    let there = desk.forwarded(invite());
+    let sent = desk.answer(&there, 499, &[]);
+    assert_eq!((statuses(&sent, A), requests(&sent, "ACK").len()), (vec![499], 1));
+}
+
 /// §8.2.1: a method we don't know what to do with, about ourselves, is refused.
 #[test]
 fn nobody_sends_a_message_to_a_domain() {

@@ -1,9 +1,9 @@
 //! §18: transports.
 
-use proto::node::Transport;
+use proto::node::{FlowId, Input, SendError, Transport};
 use proto::sip::{Frame, Framer, Name};
 
-use crate::desk::{A, B, Desk, PROXY, invite, request, requests, response, statuses, tcp, udp};
+use crate::desk::{A, B, Desk, PROXY, Sent, invite, request, requests, response, statuses, tcp, udp};
 
 /// §18.1.1: sent-by in our Via is where we listen, with the transport the request leaves by.
 #[test]
@@ -13,6 +13,33 @@ fn our_via_names_where_we_listen() {
         let via = there.via().unwrap();
         assert_eq!((via.transport, via.sent_by()), (word, PROXY.to_owned()));
     }
+}
+
+/// An INVITE with so large a body, to a place that is found by name.
+fn large() -> (Desk, Sent) {
+    let mut desk = Desk::open();
+    let draft = request("INVITE", "sip:bob@elsewhere.example").carrying("text/plain", &"large ".repeat(200));
+    desk.hear(A, draft);
+    let there = requests(&desk.resolve(&[B]), "INVITE").remove(0);
+    (desk, there)
+}
+
+/// §18.1.1: a request of more than 1300 bytes goes by a transport that is congestion controlled.
+#[test]
+fn a_large_request_goes_by_tcp() {
+    let (_, there) = large();
+    assert_eq!((there.flow.transport, there.flow.remote.to_string().as_str()), (Transport::Tcp, B));
+    assert_eq!(there.message.via().unwrap().transport, "TCP");
+}
+
+/// §18.1.1: where nobody takes TCP, it goes by UDP all the same, and its Via says so.
+#[test]
+fn a_large_request_falls_back_to_udp() {
+    let (mut desk, there) = large();
+    let again = requests(&desk.fails(&there, SendError::Refused), "INVITE").remove(0);
+    assert_eq!((again.flow.transport, again.flow.remote.to_string().as_str()), (Transport::Udp, B));
+    assert_eq!(again.message.via().unwrap().transport, "UDP");
+    assert!(again.message.bytes().len() > 1300);
 }
 
 /// §18.1.2: a response whose topmost Via is not ours is discarded.
@@ -54,6 +81,28 @@ fn answers_take_the_connection() {
     let mut desk = Desk::open();
     let over_tcp = request("OPTIONS", "sip:example.com").with("Via", "SIP/2.0/TCP 10.0.0.9;branch=z9hG4bKt");
     assert_eq!(desk.hear_by(tcp(A), over_tcp)[0].flow, tcp(A));
+}
+
+/// §18.2.2: when that connection is gone, over a new one to where the request came from and the port of sent-by.
+#[test]
+fn answers_make_a_connection_when_theirs_is_gone() {
+    let mut desk = Desk::open();
+    let over_tcp = request("INVITE", &format!("sip:bob@{B}"))
+        .with("Via", "SIP/2.0/TCP 10.0.0.9:5098;branch=z9hG4bKgone");
+    let there = requests(&desk.hear_by(tcp("192.0.2.10:40123"), over_tcp), "INVITE").remove(0);
+    desk.tell(Input::Closed { flow: tcp("192.0.2.10:40123") });
+    let back = desk.answer(&there, 486, &[]);
+    let last = back.iter().rfind(|sent| sent.message.status() == Some(486)).unwrap();
+    assert_eq!((last.flow.id, last.flow.remote.to_string().as_str()), (FlowId(0), "192.0.2.10:5098"));
+}
+
+/// §18.2.2: responses to a request whose Via names a maddr go there.
+/// Not met: they go to where the request came from. Whoever writes a Via could otherwise have our answers sent to anybody.
+#[test]
+fn a_maddr_directs_no_answer() {
+    let options = request("OPTIONS", "sip:example.com")
+        .with("Via", &format!("SIP/2.0/UDP {A};maddr=198.51.100.66;branch=z9hG4bKm"));
+    assert_eq!(Desk::open().hear(A, options)[0].flow.remote.to_string(), A);
 }
 
 /// §18.2.2: over UDP, responses go to received and the port of sent-by.
@@ -113,7 +162,7 @@ fn a_stream_is_cut_by_the_length() {
 fn an_icmp_error_is_heard() {
     let mut desk = Desk::open();
     let there = desk.forwarded(invite());
-    let sent = desk.fails(&there, proto::node::SendError::Refused);
+    let sent = desk.fails(&there, SendError::Refused);
     assert!(statuses(&sent, A).iter().any(|status| *status >= 400));
 }
 

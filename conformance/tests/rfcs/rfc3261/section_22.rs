@@ -131,6 +131,29 @@ fn a_password_in_the_clear_is_not_taken() {
     assert_eq!(statuses(&desk.hear(A, again(1, "Basic YWxpY2U6c2VjcmV0")), A), [407]);
 }
 
+/// §22.2: a client takes the Call-ID of its first try, with the next CSeq; both are taken as they come.
+#[test]
+fn another_call_id_is_taken_as_well() {
+    let mut desk = Desk::new(guarded());
+    let challenge = challenged(&mut desk);
+    let right = proof(&challenge, "alice", "secret", URI, "INVITE", 1);
+    assert!(passed(&desk.hear(A, again(2, &right).with("Call-ID", "another"))));
+}
+
+/// §22.4 item 8: a client that knows no qop (RFC 2069) may answer without.
+#[test]
+fn an_answer_without_qop_is_taken() {
+    let mut desk = Desk::new(guarded());
+    let challenge = challenged(&mut desk);
+    let asked = Auth(challenge.text(Name::ProxyAuthenticate).unwrap());
+    let (realm, nonce) = (asked.get("realm").unwrap(), asked.get("nonce").unwrap());
+    let as_of_old = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\"");
+    let invite = proto::digest::Request { method: "INVITE", body: b"" };
+    let old = proto::digest::answer(&as_of_old, "alice", "secret", URI, invite, 1, "").unwrap();
+    assert!(!old.contains("qop") && !old.contains("nc="), "{old}");
+    assert!(passed(&desk.hear(A, again(2, &old))));
+}
+
 /// §22.1: From must belong to who has proven himself (§26.3.2.2).
 #[test]
 fn nobody_calls_in_another_s_name() {
