@@ -9,7 +9,7 @@ use std::time::Duration;
 use conformance::cast::SITES;
 use conformance::company::{Company, DOMAIN, Guest};
 use conformance::world::Rules;
-use endpoint_sim::peer::{Peer, PeerReport};
+use endpoint_sim::peer::{Peer, PeerReport, wording};
 
 /// Who is there, by the kind of NAT it is behind.
 fn cast() -> Vec<(&'static str, Option<Rules>)> {
@@ -71,14 +71,8 @@ fn tell_call(company: &Company, guests: [Guest; 2], what: &str) {
     println!("  {what}:");
     for guest in guests {
         let PeerReport { name, call, .. } = company.report(guest);
-        let (phone, by) = (call.phone, if call.path == "direct" { "directly" } else { "by the relay" });
-        println!(
-            "    {:5} {by:13} heard so far {:5}, lost {}, longest silence {} ms",
-            short(&name),
-            phone.received,
-            phone.lost,
-            phone.largest_gap_ms
-        );
+        let heard = wording::heard(call.phone.received, call.phone.lost, call.phone.largest_gap_ms);
+        println!("    {:5} media goes {:13} {heard}", short(&name), wording::line(call.path));
     }
 }
 
@@ -87,15 +81,11 @@ fn tell(report: &PeerReport, order: &[&str]) {
     println!("{}: {}, seen at {seen}", short(&report.name), report.nat);
     for name in order {
         let Some(buddy) = report.buddies.get(&format!("{name}@{DOMAIN}")) else { continue };
-        let path = match (buddy.online, buddy.path) {
-            (false, _) => "OFFLINE",
-            (_, "direct") => "directly",
-            (_, "reflector") => "by the reflector",
-            (_, "tunnel") => "by TLS",
-            (_, _) => "by the server",
+        let path = match buddy.online {
+            true => wording::way(buddy.path, buddy.address),
+            false => "OFFLINE".to_owned(),
         };
-        let at = buddy.address.map(|at| format!("at {at}")).unwrap_or_default();
-        println!("    {name:5} {path:17} {at:23} {}", buddy.why);
+        println!("    {name:5} {path:34} ({})", buddy.why);
     }
     println!();
 }

@@ -20,6 +20,7 @@ mod surveyor;
 mod talk;
 mod voice;
 mod ways;
+pub mod wording;
 
 pub use config::{BuddyReport, CallReport, PeerConfig, PeerReport};
 pub use node::Peer;

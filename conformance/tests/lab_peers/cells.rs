@@ -5,18 +5,14 @@ use std::time::Duration;
 
 use conformance::lab::peers::{Addresses, FOUR, Hub, Online, SIX, ip_of, told};
 use conformance::lab::wire::{Packet, Transport, Wire};
-use proto::peer::nat::{Dependence, Verdict};
+use proto::peer::nat::{Class, Verdict};
 use proto::peer::reach::{Path, Policy, Reach, Side, reach};
 use serde_json::Value;
 
-/// The laboratory's types, by their short names.
-const TYPES: [(&str, &str, Verdict); 5] = [
-    ("none", "none", Verdict::OPEN),
-    ("full", "full-cone", Verdict::nat(Dependence::Endpoint, Dependence::Endpoint)),
-    ("addr", "address-restricted", Verdict::nat(Dependence::Endpoint, Dependence::Address)),
-    ("port", "port-restricted", Verdict::nat(Dependence::Endpoint, Dependence::AddressAndPort)),
-    ("sym", "symmetric", Verdict::nat(Dependence::AddressAndPort, Dependence::AddressAndPort)),
-];
+/// A type's name within a host's.
+fn short(class: Class) -> &'static str {
+    &class.word()[..4]
+}
 
 /// How long the parties talk: 150 packets each, of which a loaded machine may be late with most.
 const TALK: Duration = Duration::from_secs(3);
@@ -52,10 +48,10 @@ fn side(verdict: Verdict, ip: &str) -> Side {
 /// its own.
 fn table(wanted: impl Fn(&Reach) -> bool) -> (Vec<Cell>, String) {
     let mut cells = Vec::new();
-    for (from, _, verdict) in TYPES {
-        for (to, _, other) in TYPES {
-            let (from_side, to_side) = (side(verdict, "203.0.113.100"), side(other, "203.0.113.105"));
-            cells.push(Cell::new(&format!("{from}-{to}"), from_side, to_side, &[]));
+    for from in Class::ALL {
+        for to in Class::ALL {
+            let sides = (side(from.verdict(), "203.0.113.100"), side(to.verdict(), "203.0.113.105"));
+            cells.push(Cell::new(&format!("{}-{}", short(from), short(to)), sides.0, sides.1, &[]));
         }
     }
     cells.retain(|cell| wanted(&cell.reach));
@@ -63,7 +59,8 @@ fn table(wanted: impl Fn(&Reach) -> bool) -> (Vec<Cell>, String) {
         cells.iter().filter_map(wanted).collect::<Vec<_>>().join(",")
     };
     let mut sites = String::new();
-    for (name, kind, _) in TYPES {
+    for class in Class::ALL {
+        let (name, kind) = (short(class), class.word());
         let (starts, ends) = (format!("a-{name}-"), format!("-{name}"));
         let from = hosts(&|cell| cell.a.starts_with(&starts).then(|| cell.a.clone()));
         let to = hosts(&|cell| cell.b.ends_with(&ends).then(|| cell.b.clone()));
@@ -153,7 +150,7 @@ fn beyond_the_table() -> (Vec<Cell>, String) {
     assert_eq!(cells.len(), 3, "two sprays, and two symmetric ones");
     cells.iter_mut().for_each(|cell| cell.more.extend(BY_PROXY));
     let (one, other) = ("203.0.113.110", "203.0.113.111");
-    let port = |hairpin: bool| side(Verdict { hairpin, ..TYPES[3].2 }, one);
+    let port = |hairpin: bool| side(Verdict { hairpin, ..Class::Port.verdict() }, one);
     // Two homes of one carrier share no LAN, and their private addresses are even the same.
     let overlapping = ["--proxy", FOUR.proxy, "--local", "192.168.1.10:5060"];
     for (name, both, more) in [
@@ -166,8 +163,8 @@ fn beyond_the_table() -> (Vec<Cell>, String) {
         assert!(cells.last().is_some_and(|cell| cell.reach.neighbours));
     }
     let shut = |ip: &str| side(Verdict::BLOCKED, ip);
-    cells.push(Cell::new("shut-port", shut(one), side(TYPES[3].2, other), &[]));
-    cells.push(Cell::new("sym-shut", side(TYPES[4].2, one), shut(other), &BY_PROXY));
+    cells.push(Cell::new("shut-port", shut(one), side(Class::Port.verdict(), other), &[]));
+    cells.push(Cell::new("sym-shut", side(Class::Symmetric.verdict(), one), shut(other), &BY_PROXY));
     cells.push(Cell::new("shut-shut", shut(one), shut(other), &[]));
     let more = "-s lan:port-restricted:a-lan,b-lan -s pin:port-restricted:a-pin,b-pin:hairpin=1 \
         -s near:port-restricted::hairpin=1,lan=100.64.0 -s near1:port-restricted:a-carried:behind=near \
@@ -216,7 +213,7 @@ fn where_nothing_is_known_to_both_it_is_a_spray_a_neighbours_path_the_relay_or_t
 /// A firewall translates nothing and lets in what was asked for: a punch opens it.
 #[test]
 fn two_ipv6_firewalls_are_opened_by_a_punch() {
-    let wall = Verdict { translated: false, ..TYPES[3].2 };
+    let wall = Verdict { translated: false, ..Class::Port.verdict() };
     let sides = (side(wall, "2001:db8:a00::10"), side(wall, "2001:db8:a01::10"));
     let cells = [Cell::new("six", sides.0, sides.1, &[])];
     assert_eq!(cells[0].reach.path, Path::Punch);

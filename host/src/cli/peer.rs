@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use endpoint_sim::peer::wording::{heard, line, way};
 use endpoint_sim::peer::{CallReport, PeerReport};
 use proto::event::Event;
 use proto::peer::nat::Class;
@@ -202,44 +203,21 @@ fn answer(status: u16) -> String {
     }
 }
 
-/// How messages go.
-fn way(path: &str, at: Option<SocketAddr>) -> String {
-    match (path, at) {
-        ("direct", Some(at)) => format!("directly at {at}"),
-        ("reflector", _) => "by the reflector".to_owned(),
-        ("tunnel", _) => "by TLS".to_owned(),
-        _ => "by the access server".to_owned(),
-    }
-}
-
-/// How media goes.
-fn line(path: &str) -> &'static str {
-    match path {
-        "direct" => "directly",
-        "relay" => "by the relay",
-        "tunnel" => "through the access server, by TLS",
-        _ => "by no path",
-    }
-}
-
 /// A call in words, if there was one.
 fn told_call(call: &CallReport) -> Option<String> {
     let status = call.phone.call_status?;
     if !call.phone.answered {
         return Some(format!("  call: not answered ({status})"));
     }
-    let heard: Vec<&str> = call.phone.heard.keys().map(String::as_str).collect();
+    let others: Vec<&str> = call.phone.heard.keys().map(String::as_str).collect();
     let audio = if call.phone.audio_both_ways { "audio both ways" } else { "NO AUDIO both ways" };
     let moves = match (call.upgrades, call.falls) {
         (0, 0) => String::new(),
         (up, down) => format!(", {} from the relay to the direct path, {} back", times(up), times(down)),
     };
-    let (lost, gap) = (call.phone.lost, call.phone.largest_gap_ms);
-    let with = heard.join(" and ");
-    let path = line(call.path);
-    Some(format!(
-        "  call with {with}: {audio}, media goes {path}{moves}; {lost} packets lost, longest silence {gap} ms"
-    ))
+    let what = heard(call.phone.received, call.phone.lost, call.phone.largest_gap_ms);
+    let (with, path) = (others.join(" and "), line(call.path));
+    Some(format!("  call with {with}: {audio}, media goes {path}{moves}; {what}"))
 }
 
 fn times(count: u32) -> String {
