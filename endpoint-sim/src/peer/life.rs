@@ -9,10 +9,12 @@ use bytes::Bytes;
 use proto::node::{Dice, Output, SocketId, Ticket};
 use proto::stun::{self, TransactionId, Writer, attribute};
 
-/// Idle times that are tried, one after another, in seconds.
-const TRIED: [u64; 8] = [10, 18, 28, 45, 60, 90, 120, 180];
-/// The first so many say all that keep-alives depend on: they come every 20 s at least.
-pub(super) const FOR_KEEP_ALIVES: usize = 3;
+/// Idle times that are tried, one after another, in seconds. The first ones only where a mapping has not lived for the one at [`FIRST`]:
+/// that of no time at all tells a short life from a server that can't answer elsewhere.
+const TRIED: [u64; 13] = [0, 2, 3, 5, 7, 10, 18, 28, 45, 60, 90, 120, 180];
+const FIRST: usize = 5;
+/// So many say all that keep-alives depend on: they come every 20 s at least.
+pub(super) const FOR_KEEP_ALIVES: usize = 8;
 /// All of them.
 pub(super) const ALL: usize = TRIED.len();
 /// How long an answer may take.
@@ -33,6 +35,8 @@ pub struct Life {
     transaction: TransactionId,
     tries: u8,
     step: usize,
+    /// It is less than the first that was tried.
+    is_short: bool,
     /// How many are tried.
     steps: usize,
     /// The longest idle time that was survived.
@@ -70,14 +74,16 @@ impl Life {
             stage: Stage::Binding,
             transaction: dice.bytes(),
             tries: 0,
-            step: 0,
+            is_short: false,
+            step: FIRST,
             steps: steps.min(ALL),
             known: None,
             next: None,
         }
     }
 
-    /// The life, once it is known: at least this, and less than half as much again. `None` in it: longer than was tried.
+    /// The life, once it is known: at least this, and less than the next that is tried. `None` in it: longer than was tried, or not to be
+    /// found out.
     pub fn result(&self) -> Option<Option<Duration>> {
         let all = self.step == self.steps;
         (self.stage == Stage::Over).then_some(self.known.filter(|_| !all))
@@ -119,7 +125,9 @@ impl Life {
             Stage::Asking if watched => {
                 self.known = Some(Duration::from_secs(TRIED[self.step]));
                 self.step += 1;
-                let stage = if self.step == self.steps { Stage::Over } else { Stage::Refreshing };
+                // Up to there it has been found to be shorter.
+                let until = if self.is_short { FIRST } else { self.steps };
+                let stage = if self.step == until { Stage::Over } else { Stage::Refreshing };
                 self.enter(stage, now);
             }
             // The server does not know RESPONSE-PORT, or answered to where it was asked from.
@@ -135,6 +143,10 @@ impl Life {
         }
         match self.stage {
             Stage::Waiting => self.enter(Stage::Asking, now),
+            Stage::Asking if self.tries >= TRIES && self.step == FIRST => {
+                (self.is_short, self.step) = (true, 0);
+                self.enter(Stage::Refreshing, now);
+            }
             _ if self.tries >= TRIES => self.enter(Stage::Over, now),
             _ => {}
         }
