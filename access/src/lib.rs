@@ -19,6 +19,7 @@ mod greeting;
 mod lines;
 mod login;
 mod passing;
+mod proving;
 mod server;
 mod stun;
 

@@ -14,6 +14,7 @@ use proto::sip::{Message, Name, reply};
 use proto::tables::Tables;
 
 use crate::accounts::{Device, Number};
+use crate::proving::Newcomer;
 use crate::server::{Access, Refusal, keep_alive};
 
 impl Access {
@@ -28,6 +29,7 @@ impl Access {
         tables: &mut dyn Tables,
     ) -> Result<(), Refusal> {
         if request.expires() == Some(0) {
+            self.prove_all(now, tables);
             self.forget_path(&aor, tables);
             return self.log_out(now, id, flow, request, &aor);
         }
@@ -35,10 +37,15 @@ impl Access {
             return Err((415, "a login has a body of application/p2p-login+cbor"));
         }
         let login: Login = words::read(request.body()).ok_or((400, "the login can't be read"))?;
-        if !login.is_proven(&aor, request.call_id()) {
-            return Err((403, "the device key has not signed this login"));
-        }
-        let before = self.accounts.device(&aor);
+        self.proving.take(now, Newcomer { id, flow, request: request.clone(), aor, login });
+        Ok(())
+    }
+
+    /// Its device has signed the login.
+    pub(crate) fn let_in(&mut self, now: Instant, newcomer: &Newcomer, tables: &mut dyn Tables) {
+        let Newcomer { id, flow, request, aor, login } = newcomer;
+        let (id, flow) = (*id, *flow);
+        let before = self.accounts.device(aor);
         let again = before.is_some_and(|device| device.key == *login.device);
         let moved = before.is_none_or(|device| device.flow != flow);
         let session = match before.filter(|_| again) {
@@ -46,22 +53,21 @@ impl Access {
             None => Sealing::fresh(&mut self.dice),
         };
         let newest = before.filter(|_| again).map_or(0, |device| device.newest);
-        let mut device = Device { newest, ..Device::new(now, flow, &login, session) };
-        device.bound = self.proven_bind(now, &login);
+        let mut device = Device { newest, ..Device::new(now, flow, login, session) };
+        device.bound = self.proven_bind(now, login);
         let lease = self.lease(keep_alive(&device));
-        let (number, before) = self.accounts.log_in(&aor, device);
+        let (number, before) = self.accounts.log_in(aor, device);
         self.met_by(number, before.as_ref().map(|device| device.flow), flow);
         self.lease_ends(before);
         self.lease_begins(now, number, lease);
         self.leave_path(now, number, tables);
         let change = if again { Registration::Refreshed } else { Registration::New };
-        self.tell_registered(&aor, flow, change);
+        self.tell_registered(aor, flow, change);
         if moved {
             self.announce(now, number);
         }
-        self.welcome(now, id, request, &aor);
-        self.deliver(now, &aor);
-        Ok(())
+        self.welcome(now, id, request, aor);
+        self.deliver(now, aor);
     }
 
     fn log_out(

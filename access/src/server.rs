@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::gate::{Gate, Verdict, Visit};
 use crate::greeting::Greetings;
 use crate::lines::Lines;
+use crate::proving::Proving;
 
 /// An access server. See the crate.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub struct Access {
     pub(crate) accounts: Accounts,
     pub(crate) channels: Channels,
     pub(crate) lines: Lines,
+    pub(crate) proving: Proving,
     leases: Queue<Number>,
     pub(crate) greetings: Greetings,
     pub(crate) pending: BTreeMap<ClientId, Pending>,
@@ -76,6 +78,7 @@ impl Access {
             accounts: Accounts::new(&std::mem::take(&mut config.buddies)),
             channels: Channels::default(),
             lines: Lines::default(),
+            proving: Proving::default(),
             config,
             birth,
             dice,
@@ -120,21 +123,25 @@ impl Access {
             Method::Message | Method::Notify => self.between_peers(now, id, flow, request),
             _ => Err((405, "an access server takes REGISTER, MESSAGE and NOTIFY")),
         };
-        if let Err((status, why)) = outcome {
-            self.out.push_back(Output::Event(Event::Refused {
-                call: request.call_id().into(),
-                method: request.method().as_str().into(),
-                flow,
-                status,
-                why,
-            }));
-            let response = reply(request, status, &self.dice.word(8));
-            let response = match status {
-                405 => response.header(Name::Allow, "REGISTER, MESSAGE, NOTIFY"),
-                _ => response,
-            };
-            self.transactions.answer_and_forget(id, response.finish());
+        if let Err(refusal) = outcome {
+            self.refuse(id, flow, request, refusal);
         }
+    }
+
+    pub(crate) fn refuse(&mut self, id: ServerId, flow: Flow, request: &Message, (status, why): Refusal) {
+        self.out.push_back(Output::Event(Event::Refused {
+            call: request.call_id().into(),
+            method: request.method().as_str().into(),
+            flow,
+            status,
+            why,
+        }));
+        let response = reply(request, status, &self.dice.word(8));
+        let response = match status {
+            405 => response.header(Name::Allow, "REGISTER, MESSAGE, NOTIFY"),
+            _ => response,
+        };
+        self.transactions.answer_and_forget(id, response.finish());
     }
 
     /// Who it is comes first, and costs nothing to refuse.
@@ -363,6 +370,7 @@ impl Node for Access {
             Input::Message { flow, message } => self.receive(now, flow, message, tables),
             Input::Other { flow, bytes } => self.stun(now, flow, &bytes, tables),
             Input::Closed { flow } => {
+                self.prove_all(now, tables);
                 self.transactions.closed(&flow);
                 self.connection_closed(now, flow);
             }
@@ -374,6 +382,7 @@ impl Node for Access {
             }
             _ => {}
         }
+        self.prove_due(now, tables);
         self.happened(now);
         self.leases_end(now, tables);
         self.greet(now, tables);
@@ -384,9 +393,7 @@ impl Node for Access {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.transactions.deadline(), self.leases.deadline(), self.greetings.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let own = [self.leases.deadline(), self.greetings.deadline(), self.proving.deadline()];
+        own.into_iter().chain([self.transactions.deadline()]).flatten().min()
     }
 }

@@ -2,6 +2,7 @@
 //! counted or measured, not for what is told: they say what a peer says, and answer what they are told.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime};
 
 use access::{Access, Config};
@@ -21,6 +22,10 @@ pub const DOMAIN: &str = "example.com";
 const NEIGHBOURS: usize = 10;
 /// One in so many is behind a NAT that needs a punch: 5 of 20 buddies.
 const CLOSED: usize = 4;
+/// From one message to the next.
+const APART: Duration = Duration::from_micros(100);
+/// So long a login may wait for others.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// An access server, and how many may log in there.
 pub struct Crowd {
@@ -72,35 +77,60 @@ impl Crowd {
 
     /// One logs in with its password, and whoever is told of it answers. Panics when it is not let in.
     pub fn log_in(&mut self, number: usize, tables: &mut dyn Tables) {
-        let request = request(number);
-        let challenged = self.say(number, request.clone(), tables);
-        let challenge = challenged.text(Name::WwwAuthenticate).expect("a challenge");
-        let answered = self.say(number, proven(&request, number, challenge, 1), tables);
-        assert_eq!(answered.status(), Some(200), "{} is not let in", name(number));
+        self.log_in_together(number..number + 1, tables);
     }
 
-    /// Hands the server a request, and answers its own to others; gives its response.
-    fn say(&mut self, number: usize, message: Message, tables: &mut dyn Tables) -> Message {
-        self.now += Duration::from_micros(100);
-        let mut waiting = vec![(flow(number), message)];
-        let mut response = None;
-        while let Some((flow, message)) = waiting.pop() {
-            for (flow, message) in self.handle(flow, message, tables) {
+    /// Some log in, each before those before it have been let in.
+    pub fn log_in_together(&mut self, numbers: Range<usize>, tables: &mut dyn Tables) {
+        let mut proofs = Vec::new();
+        for number in numbers.clone() {
+            proofs.push(self.challenged(number, tables));
+        }
+        let mut answers = Vec::new();
+        for (number, proof) in numbers.clone().zip(proofs) {
+            answers.extend(self.say(number, proof, tables));
+        }
+        self.now += TOGETHER;
+        answers.extend(self.hand(Input::Wake, tables));
+        let let_in = answers.iter().filter(|answer| answer.status() == Some(200)).count();
+        assert_eq!(let_in, numbers.len(), "not all are let in from {} on", name(numbers.start));
+    }
+
+    /// One is challenged; what it answers.
+    fn challenged(&mut self, number: usize, tables: &mut dyn Tables) -> Message {
+        let request = request(number);
+        let challenged = self.say(number, request.clone(), tables);
+        let challenge = challenged[0].text(Name::WwwAuthenticate).expect("a challenge");
+        proven(&request, number, challenge, 1)
+    }
+
+    /// Hands the server a request; gives its responses, to whomever.
+    fn say(&mut self, number: usize, message: Message, tables: &mut dyn Tables) -> Vec<Message> {
+        self.now += APART;
+        self.hand(Input::Message { flow: flow(number), message }, tables)
+    }
+
+    /// Hands the server something, and answers what it asks others; gives its responses.
+    fn hand(&mut self, input: Input, tables: &mut dyn Tables) -> Vec<Message> {
+        let (mut waiting, mut responses) = (vec![input], Vec::new());
+        while let Some(input) = waiting.pop() {
+            for (flow, message) in self.handle(input, tables) {
                 match message.is_request() {
                     true => {
                         self.told += 1;
-                        waiting.push((flow, reply(&message, 200, "told").finish()));
+                        let message = reply(&message, 200, "told").finish();
+                        waiting.push(Input::Message { flow, message });
                     }
-                    false => response = Some(message),
+                    false => responses.push(message),
                 }
             }
         }
-        response.expect("the server answers")
+        responses
     }
 
-    fn handle(&mut self, flow: Flow, message: Message, tables: &mut dyn Tables) -> Vec<(Flow, Message)> {
+    fn handle(&mut self, input: Input, tables: &mut dyn Tables) -> Vec<(Flow, Message)> {
         let begun = (self.clock)();
-        self.access.handle(self.now, Input::Message { flow, message }, tables);
+        self.access.handle(self.now, input, tables);
         let outputs: Vec<Output> = std::iter::from_fn(|| self.access.poll(tables)).collect();
         self.spent += (self.clock)().saturating_duration_since(begun);
         let sent = outputs.into_iter().filter_map(|output| match output.on_the_wire() {
