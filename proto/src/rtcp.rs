@@ -106,6 +106,23 @@ pub fn bye(ssrc: u32) -> Vec<u8> {
     out
 }
 
+/// A generic NACK (RFC 4585 §6.2.1): `from` has not heard this packet of `source`, nor the sixteen after it.
+pub fn nack(from: u32, source: u32, missed: u16) -> Vec<u8> {
+    let mut body = [from.to_be_bytes(), source.to_be_bytes()].concat();
+    body.extend(missed.to_be_bytes());
+    body.extend(u16::MAX.to_be_bytes());
+    let mut out = Vec::new();
+    packet(&mut out, FEEDBACK, NACK, &body);
+    out
+}
+
+/// The source, and the first packet of its that was missed, if this is a generic NACK.
+pub fn read_nack(bytes: &[u8]) -> Option<(u32, u16)> {
+    let (packet, _) = split(bytes)?;
+    let is_one = (packet[0] & 0x1f, packet[1]) == (NACK, FEEDBACK);
+    is_one.then(|| Some((word(packet, 8)?, (word(packet, 12)? >> 16) as u16))).flatten()
+}
+
 /// A moment as a 64-bit NTP timestamp (RFC 5905 §6): seconds since 1900 and their fraction.
 pub fn ntp(at: SystemTime) -> u64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -217,6 +234,9 @@ const SENDER: u8 = 200;
 const RECEIVER: u8 = 201;
 const SDES: u8 = 202;
 const BYE: u8 = 203;
+/// Transport layer feedback, and the format of a generic NACK (RFC 4585 §6.1).
+const FEEDBACK: u8 = 205;
+const NACK: u8 = 1;
 const SECONDS_1900_TO_1970: u64 = 2_208_988_800;
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(60);
 
@@ -242,6 +262,17 @@ mod tests {
     fn a_goodbye_is_a_compound_packet_that_begins_with_a_report() {
         let expected = [Report::Receiver { ssrc: 5, blocks: vec![] }, Report::Bye { sources: vec![5] }];
         assert_eq!(read(&bye(5)), expected);
+    }
+
+    #[test]
+    fn a_nack_names_the_source_and_the_first_of_what_was_missed() {
+        let bytes = nack(1, 0x0203_0405, 0xfffe);
+        // RFC 4585, figures 3 and 4.
+        assert_eq!(bytes, [0x81, 205, 0, 3, 0, 0, 0, 1, 2, 3, 4, 5, 0xff, 0xfe, 0xff, 0xff]);
+        assert!(matches!(classify(&bytes), Packet::Rtcp(_)));
+        assert_eq!(read_nack(&bytes), Some((0x0203_0405, 0xfffe)));
+        assert_eq!(read_nack(&bytes[..15]), None, "cut");
+        assert_eq!((read_nack(&bye(1)), read_nack(&[0x82, 205, 0, 0])), (None, None), "something else");
     }
 
     #[test]
@@ -283,6 +314,7 @@ mod tests {
         #[test]
         fn never_panics_on_arbitrary_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             read(&bytes);
+            read_nack(&bytes);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! `postern endpoint peer` processes behind the laboratory's NATs.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod calls;
 mod cells;
 mod moving;
 mod phones;

@@ -23,13 +23,13 @@ const PACKET: Duration = Duration::from_millis(20);
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// The media that comes to a host from outside.
-fn heard<'a>(wire: &'a Wire, host: &'a str) -> impl Iterator<Item = &'a Packet> {
+pub(crate) fn heard<'a>(wire: &'a Wire, host: &'a str) -> impl Iterator<Item = &'a Packet> {
     let is_inside = |packet: &Packet| packet.to.ip().to_string().starts_with("192.168.");
     wire.packets.iter().filter(move |packet| packet.host == host && is_inside(packet) && is_media(packet))
 }
 
 /// The longest time nothing came, from a moment on.
-fn silence(wire: &Wire, host: &str, since: Duration) -> Duration {
+pub(crate) fn silence(wire: &Wire, host: &str, since: Duration) -> Duration {
     let at: Vec<Duration> = heard(wire, host).map(|packet| packet.at).filter(|at| *at >= since).collect();
     at.windows(2).map(|two| two[1] - two[0]).max().unwrap_or(Duration::MAX)
 }

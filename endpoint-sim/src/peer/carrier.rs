@@ -3,9 +3,10 @@
 //! The relay's way is kept warm, so that going back to it costs nothing but a decision:
 //!
 //! ```text
-//!  relay   ── the direct path is proven: for a second both ways ── 5 in a row heard directly ──▶ direct
+//!  relay   ── the direct path is proven: for two seconds both ways ── 5 in a row heard directly ──▶ direct
 //!  direct  ── what is due is late: both ways, and what was sent lately is sent again by the relay ── it comes ──▶ direct
-//!          ── nothing for 30 ms ──▶ relay; the path is asked about; when it answers, it is tried again
+//!          ── the other side misses something: the same, for 100 ms ──▶ direct
+//!          ── nothing for 60 ms ──▶ relay; the path is asked about; when it answers, it is tried again
 //! ```
 //!
 //! Due is, after each packet, a beat at a third and at two thirds of the way to the next one: a header without a payload. So a path
@@ -13,13 +14,16 @@
 //! 32 ms. Late is what comes a millisecond after it is due where packets come evenly, and four times their jitter later where they
 //! don't; 30 ms after the one before it in any case.
 //!
-//! A path that carries one way only makes the side that hears nothing stop sending by it, so the other side hears nothing
-//! either and goes back, too. What comes twice is known by its sequence number.
+//! Where a path carries one way only, the side that hears nothing says so at once, by both ways: a generic NACK (RFC 4585 §6.2.1) that
+//! names the first packet it has not heard. The other one says everything from there on again by the relay, so nothing is lost; it is
+//! late by the way of the NACK and the relay's, which no speaker can do better that has nothing but the word of its hearer. What
+//! comes twice is known by its sequence number.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use proto::rtp::{Packet, classify};
 
 /// How one packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub(super) struct Carrier {
     direct: bool,
     /// What is due is late.
     suspected: bool,
+    /// The other side has missed something: until when both ways are taken.
+    missed_until: Option<Instant>,
     /// When a packet or a beat came directly, and when a packet.
     heard: Option<Instant>,
     packet: Option<Instant>,
@@ -64,13 +70,18 @@ const BEATS: u8 = 2;
 const BEAT: Duration = Duration::from_micros(20_000 / (BEATS as u64 + 1));
 /// One and a half packet times: the next packet is late, and perhaps will never come.
 const LATE: Duration = Duration::from_millis(30);
+/// Three packets: so unevenly nothing comes on a path that carries.
+const DEAD: Duration = Duration::from_millis(60);
+/// Who misses something for longer leaves the path, and that is heard.
+const MISSED: Duration = Duration::from_millis(100);
 /// As much later than it is due is late where nothing varies.
 const SLACK: Duration = Duration::from_millis(1);
 const IN_A_ROW: u8 = 5;
-/// How long both ways are taken to find out whether the direct one carries.
-const TRIAL: Duration = Duration::from_secs(1);
-/// What may be under way when a path is found dead: 160 ms of it.
-const RECENT: usize = 8;
+/// How long both ways are taken to find out whether the direct one carries: who answers speaks two ways through the servers
+/// before the caller does, which may be most of a second.
+const TRIAL: Duration = Duration::from_secs(2);
+/// What may be under way when a path is found dead, be it through half the world: 640 ms of it.
+const RECENT: usize = 32;
 /// One packet of so many goes by the relay as well, which keeps its latch and the mappings on the way to it.
 const WARM: u32 = 50;
 
@@ -107,7 +118,7 @@ impl Carrier {
         }
         let trying = self.trying_until.is_some_and(|until| now < until);
         match (self.direct, trying) {
-            (true, _) if self.suspected || self.count.is_multiple_of(WARM) => By::Both,
+            (true, _) if self.suspected || self.is_missed(now) || self.count.is_multiple_of(WARM) => By::Both,
             (true, _) => {
                 self.recent.truncate(RECENT - 1);
                 self.recent.push_front(packet.clone());
@@ -139,12 +150,30 @@ impl Carrier {
         Some(self.recent.drain(..).rev().collect())
     }
 
+    /// The other side has not heard our packet of this number, nor any since; what is to go by the relay, too.
+    pub(super) fn missed(&mut self, now: Instant, first: u16) -> Vec<Bytes> {
+        if !self.direct {
+            return Vec::new();
+        }
+        self.missed_until = Some(now + MISSED);
+        let was_heard = |packet: &Bytes| match classify(packet) {
+            Packet::Rtp(rtp) => rtp.sequence().wrapping_sub(first) >= 0x8000,
+            _ => false,
+        };
+        self.recent.drain(..).rev().filter(|packet| !was_heard(packet)).collect()
+    }
+
+    fn is_missed(&self, now: Instant) -> bool {
+        self.missed_until.is_some_and(|until| now < until)
+    }
+
     /// Whether the direct path has just died; what is to go by the relay again.
     pub(super) fn fall(&mut self, now: Instant, open: bool) -> Option<Vec<Bytes>> {
-        if !self.direct || open && !self.has_heard_nothing_for(LATE, now) {
+        if !self.direct || open && !self.has_heard_nothing_for(DEAD, now) {
             return None;
         }
         (self.direct, self.suspected, self.in_a_row) = (false, false, 0);
+        self.missed_until = None;
         self.falls += 1;
         Some(self.recent.drain(..).rev().collect())
     }
@@ -161,10 +190,18 @@ impl Carrier {
 
     /// When to look again.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let patience = if self.suspected { LATE } else { self.patience() };
+        let patience = if self.suspected { DEAD } else { self.patience() };
         let late = self.heard.map(|heard| heard + patience + Duration::from_micros(1));
         let beat = self.beat.map(|(at, _)| at);
         late.into_iter().chain(beat).min().filter(|_| self.direct)
+    }
+
+    /// The source of our stream (RFC 3550 §5.1), once something of it has gone directly.
+    pub(super) fn source(&self) -> Option<u32> {
+        match classify(&self.last) {
+            Packet::Rtp(rtp) => Some(rtp.ssrc()),
+            _ => None,
+        }
     }
 
     pub(super) fn is_direct(&self) -> bool {
@@ -243,16 +280,16 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_falls_silent_is_left_after_30_ms_and_what_was_under_way_goes_again() {
+    fn a_path_that_falls_silent_is_left_after_60_ms_and_what_was_under_way_goes_again() {
         let (mut carrier, now, packet) = (Carrier::default(), Instant::now(), Bytes::from_static(b"x"));
         carrier.proven();
         let last = hears(&mut carrier, now, 10);
-        (0..20).for_each(|_| assert_ne!(carrier.next(last, &packet), By::Relay));
-        assert_eq!(carrier.fall(last + LATE, true), None);
-        assert_eq!(carrier.fall(last + LATE + MS, true).map(|again| again.len()), Some(RECENT));
-        assert_eq!(carrier.next(last + LATE + MS, &packet), By::Relay, "until the path has answered again");
+        (0..40).for_each(|_| assert_ne!(carrier.next(last, &packet), By::Relay));
+        assert_eq!(carrier.fall(last + DEAD, true), None);
+        assert_eq!(carrier.fall(last + DEAD + MS, true).map(|again| again.len()), Some(RECENT));
+        assert_eq!(carrier.next(last + DEAD + MS, &packet), By::Relay, "until the path has answered again");
         carrier.proven();
-        assert_eq!(carrier.next(last + LATE + MS, &packet), By::Both);
+        assert_eq!(carrier.next(last + DEAD + MS, &packet), By::Both);
     }
 
     #[test]
@@ -269,8 +306,31 @@ mod tests {
         carrier.hear(last + MS * 20);
         assert_eq!(carrier.next(last + MS * 20, &packet), By::Direct);
         assert_eq!(carrier.suspect(last + MS * 40).map(|again| again.len()), Some(1), "nothing goes twice");
-        assert_eq!((carrier.fall(last + MS * 50, true), carrier.falls), (None, 0));
-        assert!(carrier.fall(last + MS * 51, true).is_some_and(|again| again.is_empty()));
+        assert_eq!((carrier.fall(last + MS * 80, true), carrier.falls), (None, 0));
+        assert!(carrier.fall(last + MS * 81, true).is_some_and(|again| again.is_empty()));
+    }
+
+    fn numbered(number: u16) -> Bytes {
+        let mut packet = [0; 172];
+        packet[0] = 0x80;
+        packet[2..4].copy_from_slice(&number.to_be_bytes());
+        Bytes::copy_from_slice(&packet)
+    }
+
+    #[test]
+    fn what_the_other_side_missed_is_said_again_and_for_100_ms_both_ways_are_taken() {
+        let (mut carrier, now) = (Carrier::default(), Instant::now());
+        assert!(carrier.missed(now, 0).is_empty(), "it goes by the relay anyway");
+        let last = hears(&mut carrier, now, 10);
+        for number in 0xfffc..=0x1_0002_u32 {
+            assert_eq!(carrier.next(last, &numbered(number as u16)), By::Direct);
+        }
+        let again = carrier.missed(last, 0xffff);
+        assert_eq!(again, [0xffff, 0, 1, 2].map(numbered), "in order, and over the end of the numbers");
+        carrier.hear(last);
+        assert_eq!(carrier.next(last + MISSED - MS, &numbered(3)), By::Both, "though it is heard itself");
+        assert_eq!(carrier.next(last + MISSED, &numbered(4)), By::Direct);
+        assert_eq!(carrier.missed(last + MISSED, 0), [numbered(4)], "nothing goes twice");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proto::node::{Input, Output, SocketId};
 use proto::peer::media;
+use proto::rtcp;
 use proto::rtp::{Packet, Rtp, classify};
 
 use super::carrier::{By, Carrier};
@@ -81,6 +82,7 @@ impl Peer {
                 self.voice.carrier.hear(self.now);
                 self.voice.knocking = None;
             }
+            _ if known && self.missed_by_the_other(packet) => return true,
             _ if known => {}
             _ => return true,
         }
@@ -136,6 +138,7 @@ impl Peer {
     pub(super) fn fall_back(&mut self) {
         if let Some(again) = self.voice.carrier.suspect(self.now) {
             self.say_again(again);
+            self.say_what_is_missed();
         }
         let open = self.voice.way.is_some();
         let Some(again) = self.voice.carrier.fall(self.now, open) else { return };
@@ -143,6 +146,29 @@ impl Peer {
         if let (Some(link), Some(way)) = (self.voice.buddy, self.voice.way) {
             self.ask_consent(link, way);
         }
+    }
+
+    /// The other side can't know that its words don't come in: it hears of it by whichever way is open.
+    fn say_what_is_missed(&mut self) {
+        let Some((link, way)) = self.voice.buddy.zip(self.voice.way) else { return };
+        let Some((newest, ours)) = self.voice.newest.zip(self.voice.carrier.source()) else { return };
+        if self.voice.by_pair {
+            return;
+        }
+        let missed = Bytes::from(rtcp::nack(ours, newest.ssrc, newest.number.wrapping_add(1)));
+        let sealed = media::seal(&self.links[link].pair.key, &self.config.aor(), &missed);
+        self.send_directly(way, sealed.into());
+        self.say_again(vec![missed]);
+    }
+
+    /// The other side has missed something; `false`: that is not what it says.
+    pub(super) fn missed_by_the_other(&mut self, packet: &[u8]) -> bool {
+        let Some((source, first)) = rtcp::read_nack(packet) else { return false };
+        if self.voice.carrier.source() == Some(source) {
+            let again = self.voice.carrier.missed(self.now, first);
+            self.say_again(again);
+        }
+        true
     }
 
     /// What may have been lost, by the relay; without one, the path is to be opened again.

@@ -275,7 +275,11 @@ impl Node for Peer {
             }
             Input::Other { flow, bytes } => self.other(None, flow.remote, &bytes),
             Input::Media { socket, bytes, .. } if self.life_owns(socket) => self.life_hears(socket, &bytes),
-            Input::Media { socket, .. } if self.voice.has(socket) => self.voice.phone.take_in(now, input),
+            Input::Media { socket, ref bytes, .. } if self.voice.has(socket) => {
+                if !self.missed_by_the_other(bytes) {
+                    self.voice.phone.take_in(now, input);
+                }
+            }
             Input::Media { socket, from, bytes } => match Message::parse(bytes.clone()) {
                 Ok(message) => self.sip(Source::direct(Some(socket), from), message),
                 Err(_) => self.other(Some(socket), from, &bytes),
