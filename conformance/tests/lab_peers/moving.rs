@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use conformance::lab::peers::{FOUR, Hub, Online, ip_of};
 use conformance::lab::wire::{Packet, Wire};
-use proto::stun::{self, Class};
+use proto::peer::nat::Class;
+use proto::stun;
 
 use crate::cells::is_media;
-use crate::steps::{external, is_check};
+use crate::steps::{asks_stun, external, is_check, is_presence};
 
 /// Until a call is up and has found its path.
 const BEFORE: Duration = Duration::from_secs(8);
@@ -22,9 +23,12 @@ const PACKET: Duration = Duration::from_millis(20);
 /// How long who has moved may hear nothing: the other side has to learn of it first.
 const SILENCE: Duration = Duration::from_secs(1);
 
+fn is_inside(packet: &Packet) -> bool {
+    packet.to.ip().to_string().starts_with("192.168.")
+}
+
 /// The media that comes to a host from outside.
 pub(crate) fn heard<'a>(wire: &'a Wire, host: &'a str) -> impl Iterator<Item = &'a Packet> {
-    let is_inside = |packet: &Packet| packet.to.ip().to_string().starts_with("192.168.");
     wire.packets.iter().filter(move |packet| packet.host == host && is_inside(packet) && is_media(packet))
 }
 
@@ -42,12 +46,22 @@ fn round_trip(wire: &Wire, host: &str, other: IpAddr) -> Duration {
         if packet.to.ip() == other && is_check(packet) {
             asked.entry(message.transaction()).or_insert(packet.at);
         } else if let Some(at) =
-            asked.get(&message.transaction()).filter(|_| message.class() == Class::Success)
+            asked.get(&message.transaction()).filter(|_| message.class() == stun::Class::Success)
         {
             shortest = shortest.min(packet.at - *at);
         }
     }
     shortest
+}
+
+/// From a newcomer's first word, which asks where it is seen, until its buddy hears that it is there.
+fn notified(wire: &Wire, newcomer: &str, buddy: &str) -> Duration {
+    let asked = wire.packets.iter().find(|packet| packet.host == newcomer && asks_stun(packet));
+    let told = wire
+        .packets
+        .iter()
+        .find(|packet| packet.host == buddy && is_inside(packet) && is_presence(&packet.payload, "active"));
+    told.expect("a NOTIFY").at - asked.expect("a question").at
 }
 
 /// Both sites are 100 ms away from everybody, each way.
@@ -57,10 +71,11 @@ fn a_call_goes_on_within_a_round_trip_and_20_ms_when_a_nat_binds_anew_with_a_pro
     let Some(hub) = Hub::up(sites, &[("e1", "e2"), ("e3", "e4")]) else { return };
     let recorder = hub.lab.capture(&["e1", "e2", "e3", "e4"]);
     let by_proxy = ["--proxy", FOUR.proxy];
+    let known = ["--nat", Class::Port.word()];
     let mut peers = vec![hub.peer("e2", "e2", 90, &[]), hub.peer("e4", "e4", 90, &by_proxy)];
     hub.until_online(2);
-    peers.push(hub.peer("e1", "e1", 90, &["--call", "e2"]));
-    peers.push(hub.peer("e3", "e3", 90, &[&by_proxy[..], &["--call", "e4"]].concat()));
+    peers.push(hub.peer("e1", "e1", 90, &[&known[..], &["--call", "e2"]].concat()));
+    peers.push(hub.peer("e3", "e3", 90, &[&known[..], &by_proxy, &["--call", "e4"]].concat()));
     hub.until_online(4);
     std::thread::sleep(BEFORE);
     hub.lab.rebind("home", None);
@@ -82,6 +97,10 @@ fn a_call_goes_on_within_a_round_trip_and_20_ms_when_a_nat_binds_anew_with_a_pro
         direct.retain(|(from, _)| *from != now);
         let (_, moved) = direct.last().expect("and the first from another");
         let rtt = round_trip(&wire, mover, external(other).ip());
+        // Three round trips to the servers, each half of one to the buddy, and half of that: 3.5 if all were as far.
+        let took = notified(&wire, mover, stayer);
+        println!("{stayer} was notified {took:?} after the first word of {mover}");
+        assert!(took <= rtt * 2 + 5 * PACKET, "{took:?}");
         let longest = silence(&wire, stayer, *moved);
         println!("{mover} was not heard for {longest:?}; a round trip takes {rtt:?}");
         assert!((400..1000).contains(&rtt.as_millis()), "{rtt:?}");
