@@ -113,7 +113,7 @@ fn a_path_that_dies_costs_no_packet_and_a_silence_of_the_relays_way_and_28_ms() 
     }
 }
 
-/// The way of the hearer's word comes on top: half of the round trip.
+/// The way of the hearer's word comes on top: half of the round trip, unless one of the packets that keep the relay ready comes between.
 #[test]
 fn a_path_that_dies_one_way_only_costs_no_packet_and_the_way_of_the_hearers_word_more() {
     for rtt in [24, 100, 400].map(Duration::from_millis) {
@@ -121,7 +121,7 @@ fn a_path_that_dies_one_way_only_costs_no_packet_and_the_way_of_the_hearers_word
             let (silence, late) = dies(rtt, true, direction);
             println!("{rtt:?}, one way: {silence:?} of silence, {late} packets too late for the buffer");
             let most = DUE + rtt / 2 + rtt;
-            assert!(rtt * 3 / 2 <= silence && silence <= most, "{rtt:?}: {silence:?}");
+            assert!(rtt <= silence && silence <= most, "{rtt:?}: {silence:?}");
             assert!(late == 0 || most > TWO, "{rtt:?}: {late}");
         }
     }
