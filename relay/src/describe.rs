@@ -45,8 +45,8 @@ pub(crate) enum Plan {
     Close,
     /// The stream that is there, with an RTCP port more for these sides if one is missing.
     Keep([bool; 2]),
-    /// A new stream.
-    Open(Want),
+    /// A new stream, with these ports for its two sides.
+    Open([Want; 2]),
     /// Its packets go by another section's ports (BUNDLE, RFC 9143).
     With(usize),
 }
@@ -56,7 +56,7 @@ impl Relay {
     /// late, a shortage must show now.
     pub(crate) fn reserve(&mut self, session: &mut Session) -> Result<(), Not> {
         if session.streams.is_empty() {
-            let plans = [Plan::Open(Want::Pair)];
+            let plans = [Plan::Open([Want::Pair; 2])];
             let mut leases = self.lend(session, &plans)?.into_iter();
             let stream = self.open(session, Kind::Rtp, &mut leases);
             session.streams.push(stream);
@@ -134,10 +134,20 @@ impl Relay {
             _ if media.port == 0 => Plan::Close,
             (Kind::Other, ..) => Plan::Leave,
             (_, Some(first), _) => Plan::With(first),
-            (Kind::Rtp, _, None) => Plan::Open(Want::Pair),
-            (_, _, None) => Plan::Open(Want::Single),
+            (Kind::Rtp, _, None) => Plan::Open(self.wants(session, ask, media)),
+            (_, _, None) => Plan::Open([Want::Single; 2]),
             (kind, _, Some(stream)) => Plan::Keep(self.lacks_rtcp(&stream, ask.leg, media, kind)),
         }
+    }
+
+    /// Who offers rtcp-mux is told of no port before it is answered. If it is declined, an RTCP port is lent then; most often
+    /// it is not, and what the other party was offered besides its RTP port serves the next call of this kind.
+    fn wants(&self, session: &Session, ask: &Ask, media: &Media<'_>) -> [Want; 2] {
+        let mut wants = [Want::Pair; 2];
+        if media.rtcp_mux && !self.is_shared(session) && !self.config.one_port {
+            wants[index(ask.leg)] = Want::Single;
+        }
+        wants
     }
 
     /// Which legs of a stream need an RTCP port that they don't have.
@@ -156,12 +166,17 @@ impl Relay {
         let networks = session.parties.map(|party| party.network);
         let sides = if self.is_shared(session) { 1 } else { 2 };
         let mut wants = Vec::new();
-        for plan in plans {
+        for (at, plan) in plans.iter().enumerate() {
             match plan {
-                Plan::Open(want) => wants.extend(networks[..sides].iter().map(|&network| (network, *want))),
+                Plan::Open(each) => wants.extend(networks.into_iter().zip(*each).take(sides)),
                 Plan::Keep(lacks) => {
-                    let lacking = networks.iter().zip(lacks).take(sides).filter(|(_, lacks)| **lacks);
-                    wants.extend(lacking.map(|(&network, _)| (network, Want::Single)));
+                    let legs = session.streams.get(at).copied().flatten().map(|stream| stream.legs);
+                    let beside = |side: usize| {
+                        let leg = self.legs.get(legs?[side] as usize)?;
+                        Some(Want::Beside(leg.media.port.id))
+                    };
+                    let lacking = (0..sides).filter(|side| lacks[*side]);
+                    wants.extend(lacking.map(|side| (networks[side], beside(side).unwrap_or(Want::Single))));
                 }
                 _ => {}
             }

@@ -68,6 +68,8 @@ pub(crate) enum Want {
     Pair,
     /// One port.
     Single,
+    /// One port: the other half of this one's pair if it is idle, for parties that don't read `a=rtcp` (RFC 3605).
+    Beside(PortId),
 }
 
 /// What a stream's leg got: one port, or two.
@@ -373,15 +375,24 @@ impl Pool {
     }
 
     fn lease_one(&mut self, network: usize, want: Want) -> Option<Lease> {
+        if let Want::Beside(id) = want
+            && let Some(rtp) = self.known(PortId { odd: !id.odd, ..id }).and_then(|id| self.lend(id))
+        {
+            return Some(Lease { rtp, rtcp: None });
+        }
         let shelf = match want {
-            Want::Single if !self.racks.get(network)?.shelf(Shelf::Half).is_empty() => Shelf::Half,
+            Want::Single | Want::Beside(_) if !self.racks.get(network)?.shelf(Shelf::Half).is_empty() => {
+                Shelf::Half
+            }
             _ => Shelf::Ready,
         };
         let pair = self.draw(network, shelf)?;
         let id = |odd| PortId { network: network as u8, pair, odd };
         Some(match want {
             Want::Pair => Lease { rtp: self.lend(id(false))?, rtcp: self.lend(id(true)) },
-            Want::Single => Lease { rtp: self.lend(id(false)).or_else(|| self.lend(id(true)))?, rtcp: None },
+            Want::Single | Want::Beside(_) => {
+                Lease { rtp: self.lend(id(false)).or_else(|| self.lend(id(true)))?, rtcp: None }
+            }
         })
     }
 

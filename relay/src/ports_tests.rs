@@ -102,6 +102,17 @@ fn a_short_reserve_is_no_exhaustion() {
 }
 
 #[test]
+fn a_port_beside_another_is_its_other_half_or_any() {
+    let mut bench = bench(30_000..=30_007, 4, 1);
+    let [first, second] = [(); 2].map(|()| bench.lease(&[Want::Single]).unwrap()[0].rtp);
+    assert_eq!(first.number + 1, second.number, "the other half is the first to be lent singly");
+    let third = bench.lease(&[Want::Single]).unwrap()[0].rtp;
+    let beside = |bench: &mut Bench| bench.lease(&[Want::Beside(third.id)]).unwrap()[0].rtp.number;
+    assert_eq!(beside(&mut bench), third.number + 1);
+    assert_ne!(beside(&mut bench), third.number + 1, "it is lent");
+}
+
+#[test]
 fn two_single_ports_are_the_halves_of_one_pair() {
     let mut bench = bench(30_000..=30_001, 1, 1);
     let leases = bench.lease(&[Want::Single, Want::Single]).unwrap();
