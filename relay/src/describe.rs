@@ -307,7 +307,7 @@ impl Relay {
         leg.wants_mux = Some(media.rtcp_mux);
         leg.announced = media.ssrcs.as_slice().into();
         leg.describe(now, &said);
-        self.legs[other].clocks = Clocks::of(media);
+        self.legs[other].clocks = self.clocks.share(Clocks::of(media));
     }
 
     /// Before a party is heard, media goes only to its own address: to the one its signalling comes from, or wherever a

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use proto::control::{self, Mode};
@@ -359,7 +360,7 @@ fn unpack_leg(
     (leg.held, leg.mux, leg.pinned) = (kept.flag("held"), kept.flag("mux"), kept.flag("pinned"));
     leg.wants_mux = kept.0.value("wants mux").map(|_| kept.flag("wants mux"));
     leg.switches = Switches::of_bits(kept.number("switches").unwrap_or(0) as u8);
-    leg.clocks = Clocks::unpack(kept.0.text("clocks").unwrap_or_default());
+    leg.clocks = Arc::new(Clocks::unpack(kept.0.text("clocks").unwrap_or_default()));
     leg.keys = match kept.dict("keys") {
         Some(keys) => Some(Box::new(Keys::unpack(keys.0)?)),
         None => None,

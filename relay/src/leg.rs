@@ -4,6 +4,7 @@
 //! bound to the address its media was heard from.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::event::LegQuality;
@@ -100,7 +101,7 @@ pub(crate) struct Leg {
     pub(crate) ambiguous: u64,
     pub(crate) rtcp: Option<Channel>,
     pub(crate) tracks: Tracks,
-    pub(crate) clocks: Clocks,
+    pub(crate) clocks: Arc<Clocks>,
     pub(crate) whose: Whose,
     pub(crate) rule: Rule,
     /// Watches whoever claims to be its party from elsewhere, once somebody has.
@@ -151,7 +152,7 @@ impl Leg {
             ambiguous: 0,
             rtcp: lease.rtcp.map(Channel::new),
             tracks: Tracks::default(),
-            clocks: Clocks::default(),
+            clocks: Clocks::unknown(),
             whose,
             rule,
             guard: None,

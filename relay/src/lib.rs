@@ -51,6 +51,7 @@ mod rack;
 mod relay;
 mod reports;
 mod session;
+mod recent;
 mod silence;
 mod sound;
 mod switches;

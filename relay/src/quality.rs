@@ -3,6 +3,7 @@
 //! A party may send several streams through one port (BUNDLE, a new source in mid-call): each SSRC is a [`Track`] of its
 //! own. The tracks are also what a party that moved is recognised by (see `latch`).
 
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use proto::event::LegQuality;
@@ -242,6 +243,12 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
+    /// Of a party that nothing has been said to yet.
+    pub(crate) fn unknown() -> Arc<Clocks> {
+        static UNKNOWN: LazyLock<Arc<Clocks>> = LazyLock::new(Arc::default);
+        UNKNOWN.clone()
+    }
+
     /// As one media section says.
     pub(crate) fn of(media: &Media<'_>) -> Clocks {
         let is_event = |(_, name): &&(u8, &str)| name.to_ascii_lowercase().starts_with("telephone-event");

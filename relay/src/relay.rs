@@ -23,6 +23,8 @@ use crate::ng::Ng;
 use crate::offload::Offloads;
 use crate::ports::{Pool, Port, Ports};
 use crate::session::{Session, Stream};
+use crate::quality::Clocks;
+use crate::recent::Recent;
 
 /// One relay lane. See the crate.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Relay {
     pub(crate) dice: Dice,
     pub(crate) pool: Pool,
     /// What each socket is used for, by its number.
+    /// What parties' descriptions say of payload types.
+    pub(crate) clocks: Recent<Clocks>,
     pub(crate) sockets: Vec<Use>,
     pub(crate) legs: Vec<Leg>,
     /// Whose a packet is, where legs share their ports.
@@ -98,6 +102,7 @@ impl Relay {
             crowd: Crowd::default(),
             free_legs: Vec::new(),
             sessions: BTreeMap::new(),
+            clocks: Recent::default(),
             watches: BTreeSet::new(),
             transactions: Transactions::new(Timers::default(), TRANSACTIONS, &mut dice),
             dice,

@@ -2,6 +2,7 @@
 //! Each pair of parties is a dialog, and has a relay session of its own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use proto::control::Session;
@@ -30,7 +31,7 @@ pub(crate) struct End {
     /// `None`: it has not answered.
     pub(crate) tag: Option<Box<str>>,
     pub(crate) label: Option<Box<str>>,
-    pub(crate) said: Box<[Said]>,
+    pub(crate) said: Arc<[Said]>,
     /// By m= section: it was offered rtcp-mux.
     pub(crate) told_mux: Box<[bool]>,
     /// Its last offer's client wants rtcp-mux spoken with it whatever the answer says, or never.

@@ -247,14 +247,7 @@ impl Relay {
     /// Keeps what the second half, and later offers, will be held against.
     fn remember(&mut self, now: Instant, id: SessionId, side: Side, describe: &Describe, sdp: &Sdp<'_>) {
         let flags = &describe.flags;
-        let Some(call) = self.ng.calls.of(id) else { return };
-        call.signalled = now;
-        call.metadata = flags.metadata.clone().or(call.metadata.take());
-        let Some(dialog) = call.dialogs.iter_mut().find(|dialog| dialog.session == id) else { return };
-        let end = &mut dialog.ends[index(side)];
-        (end.mux_accept, end.mux_reject) = (flags.mux_accept, flags.mux_reject);
-        end.label = flags.label.as_deref().map(Box::from).or(end.label.take());
-        end.said = sdp
+        let said: Vec<Said> = sdp
             .media
             .iter()
             .zip(said(sdp))
@@ -267,6 +260,15 @@ impl Relay {
                 mid: media.mid.map(Box::from),
             })
             .collect();
+        let said = self.ng.said.share(said);
+        let Some(call) = self.ng.calls.of(id) else { return };
+        call.signalled = now;
+        call.metadata = flags.metadata.clone().or(call.metadata.take());
+        let Some(dialog) = call.dialogs.iter_mut().find(|dialog| dialog.session == id) else { return };
+        let end = &mut dialog.ends[index(side)];
+        (end.mux_accept, end.mux_reject) = (flags.mux_accept, flags.mux_reject);
+        end.label = flags.label.as_deref().map(Box::from).or(end.label.take());
+        end.said = said;
         let told = sdp.media.iter().map(|media| offers_mux(media.rtcp_mux, flags)).collect();
         dialog.ends[index(side.other())].told_mux = told;
     }

@@ -43,11 +43,12 @@ use proto::event::{CallEnded, EndedBy, Event, Release, Side};
 use proto::node::{Flow, Output, Ticket, Transport};
 use proto::tables::Latch;
 
-use self::calls::{Call, Calls, Dialog};
+use self::calls::{Call, Calls, Dialog, Said};
 use self::command::{Command, Envelope, Switch, Target, error, seal};
 use self::cookies::{Asker, Cookies};
 use self::value::{Dict, Value};
 use crate::describe::Not;
+use crate::recent::Recent;
 use crate::relay::Relay;
 use crate::session::index;
 
@@ -90,6 +91,8 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Ng {
     pub(crate) calls: Calls,
+    /// What parties of calls have said lately.
+    pub(crate) said: Recent<[Said]>,
     pub(crate) counts: Counts,
     pub(crate) by_command: [u64; COMMANDS.len()],
     cookies: Cookies,
