@@ -5,19 +5,21 @@ from ng import Ng, encode, sdp
 WINDOW = 32
 # Answers are remembered for repetitions for a while; nobody counts what has just happened as idle.
 REST = 40
+# How long ports rest that calls with rtcp-mux give back once they are answered.
+QUARANTINE = 6
 
 
-def commands(numbers):
+def commands(numbers, lines=""):
     """Offer and answer of each of these sessions, behind their cookies."""
     for n in numbers:
         words = {"call-id": f"held{n}", "from-tag": "a", "replace": ["origin", "session-connection"], "ICE": "remove"}
-        yield b"%do " % n + encode(words | {"command": "offer", "sdp": sdp("127.0.0.1", 4000)})
-        yield b"%da " % n + encode(words | {"command": "answer", "to-tag": "b", "sdp": sdp("127.0.0.1", 4002)})
+        yield b"%do " % n + encode(words | {"command": "offer", "sdp": sdp("127.0.0.1", 4000) + lines})
+        yield b"%da " % n + encode(words | {"command": "answer", "to-tag": "b", "sdp": sdp("127.0.0.1", 4002) + lines})
 
 
-def set_up(address, numbers):
+def set_up(address, numbers, lines=""):
     """Seconds until the last of these sessions is answered; no more than WINDOW commands are under way."""
-    words, ng = list(commands(numbers)), Ng(address)
+    words, ng = list(commands(numbers, lines)), Ng(address)
     began = time.monotonic()
     for sent, word in enumerate(words):
         if sent >= WINDOW:
@@ -26,6 +28,16 @@ def set_up(address, numbers):
     for _ in range(min(WINDOW, len(words))):
         accepted(ng)
     return time.monotonic() - began
+
+
+def set_up_muxed(address, count, ports):
+    """Sessions with rtcp-mux: until it is answered one has a port more than the two it keeps, so the last ones come by and by."""
+    done = 0
+    while done < count:
+        some = min(count - done, max((ports - 2 * done) // 3 - 50, 50))
+        set_up(address, range(done, done + some), "a=rtcp-mux\r\n")
+        done += some
+        time.sleep(QUARANTINE)
 
 
 def accepted(ng):

@@ -189,7 +189,6 @@ def with_sessions(start, sessions, count, measure):
 
 # ------------------------------------------------------------------ what is measured
 def measure_relays(args, wire):
-    wire.up()
     results = {"rates": rates(args, wire), "crowd": crowd(args, wire), "bridge": bridge(args, wire)}
     bare = lambda: Server("bare", [30000], [wire.tools["bare"], RELAY, "30000", str(SESSIONS)], core=0)
     results["bare"] = with_sessions(bare, bare_sessions, SESSIONS, lambda stream: warm(wire, stream) or {rate: stream.lag(wire, rate) for rate in LAG_RATES})

@@ -1,37 +1,58 @@
 """RESULTS.md: what a run of `bench` measured, as tables."""
 import os, platform, re, subprocess, sys, time
 import held
+from flooding import flood_table
 from scale import BRIDGED, CROWD, CROWD_RATE, HELD, LAG_RATES, LOST, PACKET, PROBES, RATES, SECONDS, SESSIONS, SET_UP
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 
 
-def report(args, calls, relays, registrations, sessions):
-    lines = ["# Postern beside Kamailio and rtpengine", "", f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, by `make bench` "
-             f"(`conformance/bench/bench {' '.join(sys.argv[1:])}`). Written by the run; ratios of one run count, absolute figures drift.", "", *machine(args), ""]
+def report(args, calls, relays, floods, registrations, sessions):
+    """Writes what this run measured; what it did not stays as an earlier run found it, with that run's date and machine."""
+    when = f"Measured {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())} on {machine()}."
+    head = ["# Postern beside Kamailio and rtpengine", "", f"By `make bench`, last as `conformance/bench/bench {' '.join(sys.argv[1:])}`. Written by the run; "
+            "ratios of one run count, absolute figures drift.", "", *versions(args), ""]
+    lines = []
     for mode, table in calls.items():
         lines += call_table(args, mode, table)
     if registrations:
         lines += registration_table(args, registrations)
     if relays:
         lines += relay_table(relays)
+    if floods:
+        lines += flood_table(floods)
     if sessions:
         lines += held_table(sessions)
     if not args.postern:
-        lines += ["", "**Postern was not measured: no binary at target/release/postern.**"]
-    with open(f"{HERE}/RESULTS.md", "w") as f:
-        f.write("\n".join(lines) + "\n")
-    print("\n".join(lines))
+        head += ["**Postern was not measured: no binary at target/release/postern.**", ""]
+    new = {heading: [heading, "", when, *body] for heading, body in sections(lines)}
+    path = f"{HERE}/RESULTS.md"
+    with open(path) as f:
+        old = {heading: [heading, *body] for heading, body in sections(f.read().splitlines())}
+    for body in (old | new).values():
+        head += [*body, ""] if body[-1] else body
+    with open(path, "w") as f:
+        f.write("\n".join(head).rstrip() + "\n")
+    print("\n".join(head))
 
 
-def machine(args):
+def sections(lines):
+    """Headings, and the lines below each."""
+    at = [n for n, line in enumerate(lines) if line.startswith("## ")]
+    return [(lines[n], lines[n + 1:end]) for n, end in zip(at, [*at[1:], len(lines)])]
+
+
+def machine():
     with open("/proc/cpuinfo") as f:
         model = re.search(r"model name\s*:\s*(.*)", f.read())
+    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}"
+
+
+def versions(args):
     versions = [first_line("kamailio", "-v"), first_line("rtpengine", "--version"), first_line("sipp", "-v")]
     if args.postern:
         versions.insert(0, first_line(args.postern, "--version"))
-    return [f"- machine: {model[1] if model else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-            *(f"- {v}" for v in versions if v)]
+    return [f"- {v}" for v in versions if v]
 
 
 def first_line(*command):
@@ -112,13 +133,18 @@ def lag_table(relays):
     for name, table in tables.items():
         cells = [f"{value:.0f}" for rate in LAG_RATES for value in (table.get(rate) or [float("nan")] * 3)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines + ["", "Busy relays let packets gather for half a millisecond, very busy ones for a whole one: it saves wake-ups, and nobody hears it."]
+    return lines + ["", "From 10,000 packets a second on a relay lets them gather for half a millisecond, from 64,000 on for a whole one: it saves wake-ups, and nobody hears it."]
+
+
+def pace(r):
+    return f"{r['seconds']:.2f}" if "seconds" in r else ""
 
 
 def held_table(sessions):
     lines = ["## Sessions held", "", f"Offer and answer over ng, {held.WINDOW} commands under way at most, one client; then as many sessions as `nofile` allows, {HELD} at most, while nobody talks,",
-             f"for Postern {held.REST} s after the last command. *Slabs*: what the kernel's memory for objects (sockets, files) grew by meanwhile, of the whole machine.", "",
+             f"for Postern {held.REST} s after the last command. *Slabs*: what the kernel's memory for objects (sockets, files) grew by meanwhile, of the whole machine.",
+             "*rtcp-mux*: offered and answered, so that a session has two ports in place of four; made by and by, as ports that are given back rest.", "",
              "| | set up | in s | held | resident, MiB | empty, MiB | a session, kB | kernel's slabs, MiB | descriptors |", "|---|---|---|---|---|---|---|---|---|"]
-    lines += [f"| {name} | {r['set_up']} | {r['seconds']:.2f} | {r['count']} | {r['resident']:.1f} | {r['before']:.1f} | {(r['resident'] - r['before']) * 1048.576 / r['count']:.1f} | {r['slabs']:.1f} | {r['descriptors']} |"
+    lines += [f"| {name} | {r.get('set_up', '')} | {pace(r)} | {r['count']} | {r['resident']:.1f} | {r['before']:.1f} | {(r['resident'] - r['before']) * 1048.576 / r['count']:.1f} | {r['slabs']:.1f} | {r['descriptors']} |"
               for name, r in sessions.items()]
     return lines + ["", f"Goals: {SET_UP} sessions in at most 2 s; {HELD} in at most 60 MB.", ""]

@@ -240,14 +240,6 @@ fn describe_anew(talk: &mut Talk) {
     talk.a = moved;
 }
 
-/// Of each voice the numbers that never came, from the first to the last that did.
-fn gaps(ears: &Voice, ssrc: u32) -> Vec<u16> {
-    let heard: std::collections::BTreeSet<u16> =
-        ears.heard().iter().filter(|heard| heard.ssrc == ssrc).map(|heard| heard.sequence).collect();
-    let (Some(&first), Some(&last)) = (heard.first(), heard.last()) else { return vec![0] };
-    (first..=last).filter(|number| !heard.contains(number)).collect()
-}
-
 #[test]
 fn a_successor_takes_a_call_over_that_the_kernel_carries_and_no_packet_is_lost() {
     is_taken_over(FOUR);
@@ -274,7 +266,7 @@ fn is_taken_over(family: Family) {
     assert!(talk.both_hear());
     talk.comes_to(2);
     assert!(talk.both_hear(), "in the kernel again");
-    assert_eq!((gaps(&talk.a, 0xb), gaps(&talk.b, 0xa)), (Vec::new(), Vec::new()), "packets that were lost");
+    assert_eq!((talk.a.gaps(0xb), talk.b.gaps(0xa)), (Vec::new(), Vec::new()), "packets that were lost");
     talk.call.hang_up(&mut talk.alice, &mut talk.bob);
     talk.stage.nothing_stays_lent();
 }

@@ -398,6 +398,7 @@ impl Phone {
             | Input::Proven { .. }
             | Input::Passed { .. }
             | Input::Carried(_)
+            | Input::Dropped(_)
             | Input::Undelivered(_)
             | Input::Wake => {}
         }

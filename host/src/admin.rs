@@ -321,6 +321,15 @@ fn status(handle: &Handle) -> Answer {
         if !reflected.is_empty() {
             lines.push(format!("           reflector: {}", reflected.join(", ")));
         }
+        if !lane.media_dropped.is_empty() {
+            let dropped: Vec<String> =
+                lane.media_dropped.iter().map(|(why, count)| format!("{why} {count}")).collect();
+            let flooded = match lane.flooded {
+                0 => String::new(),
+                ports => format!("; {ports} ports are flooded"),
+            };
+            lines.push(format!("           media dropped: {}{flooded}", dropped.join(", ")));
+        }
         if lane.overloaded || lane.turned_away > 0 {
             let state = if lane.overloaded { "overloaded" } else { "was overloaded" };
             lines.push(format!(

@@ -80,6 +80,13 @@ pub fn log(event: &Event) {
             info!(%session, ?leg, ?why, times, "media is not delivered");
             debug!(%session, %to, "where it was sent");
         }
+        Event::Flood { session, leg, over: true, dropped, .. } => {
+            warn!(%session, ?leg, dropped, "the flood at a media port is over");
+        }
+        Event::Flood { session, leg, from, .. } => {
+            warn!(%session, ?leg, "a media port is flooded: what is not its party's is dropped in the kernel");
+            debug!(%session, %from, "one of the sources");
+        }
         Event::Overload { begins: true, .. } => {
             warn!("overload: new calls are told to come back later; those that are up go on")
         }

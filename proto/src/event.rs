@@ -51,6 +51,9 @@ pub enum Event {
     Undelivered { session: Name, leg: Side, to: SocketAddr, why: Unreachable, times: u32 },
     /// Packets from an address the leg does not expect were dropped; raised once per leg and cause.
     StrangerDropped { session: Name, leg: Side, from: SocketAddr, expected: IpAddr, latch: Latch },
+    /// More comes to a port of a leg than any party sends, and not from its party (`from` is one of the sources): it is kept
+    /// out in the kernel from now on. `over`: not any more, and `dropped` packets were.
+    Flood { session: Name, leg: Side, from: SocketAddr, over: bool, dropped: u64 },
     /// A relay session ended; its ports are back.
     RelayReleased { session: Name, why: Release, legs: Box<[LegQuality; 2]> },
     /// The shield did something about a source; not told of for every packet.
@@ -300,6 +303,8 @@ pub struct LegQuality {
     pub jitter_us: u32,
     /// Packets from strangers, dropped.
     pub strangers: u64,
+    /// Of them, those that were kept out in the kernel while a port of it was flooded.
+    pub kept_out: u64,
     /// Packets for the party of which ICMP says that they did not arrive.
     pub undelivered: u32,
     /// Mean opinion score by ITU-T G.107, in hundredths (100–450); 0: unknown.

@@ -18,6 +18,7 @@
 pub mod cidr;
 pub mod control;
 pub mod digest;
+pub mod door;
 pub mod event;
 pub mod g711;
 pub mod hidden;

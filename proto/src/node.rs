@@ -20,6 +20,7 @@ use bytes::Bytes;
 pub use self::dice::Dice;
 pub use self::flow::{Flow, FlowId, Transport, literal};
 pub use self::work::{Job, Work};
+use crate::door::{Door, Dropped};
 use crate::event::Event;
 use crate::icmp::Undelivered;
 use crate::lookup::{Advice, Lookup};
@@ -167,6 +168,8 @@ pub enum Input {
     },
     /// What the path below the relay has carried. See [`Output::Offload`].
     Carried(Vec<Carried>),
+    /// What closed doors have kept out. See [`Output::Door`].
+    Dropped(Vec<Dropped>),
     /// Somebody says that a datagram of a media socket did not arrive (ICMP). Nothing proves it.
     Undelivered(Undelivered),
     /// The answer to an [`Output::Ask`].
@@ -287,6 +290,8 @@ pub enum Output {
     Capture(Box<Captured>),
     /// Something for the path below the relay. `Begin` and `End` are answered by [`Input::Carried`], so is `Count`.
     Offload(Box<Offload>),
+    /// Something for the door of a media socket. `Count` is answered by [`Input::Dropped`], and `Close` if that can't be done.
+    Door(Box<Door>),
 }
 
 impl Output {

@@ -203,6 +203,7 @@ impl Proxy {
             | Input::Bound { .. }
             | Input::BindFailed { .. }
             | Input::Carried(_)
+            | Input::Dropped(_)
             | Input::Undelivered(_) => {}
         }
     }

@@ -237,6 +237,7 @@ impl Node for Redirect {
             | Input::BindFailed { .. }
             | Input::Passed { .. }
             | Input::Carried(_)
+            | Input::Dropped(_)
             | Input::Undelivered(_)
             | Input::Proven { .. }
             | Input::Answer { .. } => {}

@@ -97,6 +97,13 @@ impl Crowd {
         self.seats.range((socket, first)..).next().is_some_and(|(spot, _)| spot.0 == socket)
     }
 
+    /// Every channel at a socket; one that is known by several signs comes several times.
+    pub(crate) fn seats_at(&self, socket: SocketId) -> impl Iterator<Item = Seat> + '_ {
+        let first = Sign::Source(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
+        let here = self.seats.range((socket, first)..).take_while(move |(spot, _)| spot.0 == socket);
+        here.flat_map(|(_, seats)| seats).map(|seat| Seat::from(*seat))
+    }
+
     fn at(&self, socket: SocketId, sign: Sign) -> impl Iterator<Item = Seat> + Clone + '_ {
         self.seats.get(&(socket, sign)).into_iter().flatten().map(|seat| Seat::from(*seat))
     }

@@ -94,6 +94,7 @@ impl Relay {
             }
             Err(why) => {
                 self.traffic.dropped[why as usize] += 1;
+                self.turned_away(now, socket, from, buffer.get(..len).unwrap_or_default());
                 Forward::Drop(why)
             }
         }

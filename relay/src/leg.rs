@@ -95,6 +95,8 @@ pub(crate) struct Leg {
     /// Of the packets, those that were RTCP.
     pub(crate) rtcp_packets: u64,
     pub(crate) strangers: u64,
+    /// Of them, those that never came up; see `doors`.
+    pub(crate) kept_out: u64,
     /// What ICMP says of packets for its party, once it says anything.
     pub(crate) refusals: Option<Box<Refusals>>,
     /// Packets that might have been its party's or another's; see `crowd`.
@@ -148,6 +150,7 @@ impl Leg {
             bytes: 0,
             rtcp_packets: 0,
             strangers: 0,
+            kept_out: 0,
             refusals: None,
             ambiguous: 0,
             rtcp: lease.rtcp.map(Channel::new),
@@ -353,6 +356,11 @@ impl Leg {
         }
     }
 
+    /// Whoever doesn't know its party's streams is kept out from now on.
+    pub(crate) fn forgive(&mut self) {
+        self.guard.iter_mut().for_each(|guard| guard.forgive());
+    }
+
     /// Whether this is the party's stream, by its SSRC: tells two parties apart that share one port.
     pub(crate) fn sends(&self, packet: &Rtp<'_>) -> bool {
         self.tracks.find(packet.ssrc()).is_some()
@@ -391,6 +399,7 @@ impl Leg {
             packets: self.packets,
             bytes: self.bytes,
             strangers: self.strangers,
+            kept_out: self.kept_out,
             undelivered: self.refusals.as_ref().map_or(0, |refusals| refusals.times),
             round_trip_us: reports.round_trip.map_or(0, |trip| trip.as_micros() as u32),
             reported_lost: reports.lost,

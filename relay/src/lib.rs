@@ -17,6 +17,8 @@
 //! unexpected is sent to**: before the latch only the party's own signalling address, or a trusted party's SDP; never
 //! loopback (unless the network is), multicast, an address of the other family, or the relay itself.
 //!
+//! **Floods** (`doors`). A port that gets more from strangers than any party sends is told whom to let in; the rest is dropped below.
+//!
 //! **Ports** (`ports`) are opened ahead of demand, drawn at random, emptied before they are lent and rested after.
 //! Another range, and other networks, may come at any time: who has ports of the former ones keeps them.
 //!
@@ -33,6 +35,7 @@ mod config;
 mod control;
 mod crowd;
 mod describe;
+mod doors;
 pub mod dtls;
 mod ended;
 mod forward;
@@ -48,10 +51,10 @@ mod play;
 mod ports;
 mod quality;
 mod rack;
+mod recent;
 mod relay;
 mod reports;
 mod session;
-mod recent;
 mod silence;
 mod sound;
 mod switches;

@@ -13,6 +13,7 @@ use proto::tables::Tables;
 use crate::config::{Config, Network};
 use crate::control::{Unacked, Waiting};
 use crate::crowd::Crowd;
+use crate::doors::Doors;
 use crate::dtls::Association;
 use crate::ended::Ended;
 use crate::forward::{Forward, Traffic, Use};
@@ -22,9 +23,9 @@ use crate::leg::{Leg, Part};
 use crate::ng::Ng;
 use crate::offload::Offloads;
 use crate::ports::{Pool, Port, Ports};
-use crate::session::{Session, Stream};
 use crate::quality::Clocks;
 use crate::recent::Recent;
+use crate::session::{Session, Stream};
 
 /// One relay lane. See the crate.
 #[derive(Debug)]
@@ -33,9 +34,9 @@ pub struct Relay {
     pub(crate) birth: Birth,
     pub(crate) dice: Dice,
     pub(crate) pool: Pool,
-    /// What each socket is used for, by its number.
     /// What parties' descriptions say of payload types.
     pub(crate) clocks: Recent<Clocks>,
+    /// What each socket is used for, by its number.
     pub(crate) sockets: Vec<Use>,
     pub(crate) legs: Vec<Leg>,
     /// Whose a packet is, where legs share their ports.
@@ -59,6 +60,8 @@ pub struct Relay {
     pub(crate) restoring: Restoring,
     /// Streams that a path below carries.
     pub(crate) offloads: Offloads,
+    /// Sockets that are flooded.
+    pub(crate) doors: Doors,
     /// Handshakes under way, by leg.
     pub(crate) associations: BTreeMap<u32, Association>,
     /// When one of them wants to be woken, at the earliest.
@@ -82,6 +85,8 @@ pub struct Status {
     pub ports: Ports,
     /// Packets by what became of them.
     pub traffic: Traffic,
+    /// Ports whose door is closed, for they are flooded.
+    pub flooded: usize,
 }
 
 impl Relay {
@@ -97,12 +102,12 @@ impl Relay {
         let mut relay = Relay {
             birth,
             pool,
+            clocks: Recent::default(),
             sockets: Vec::new(),
             legs: Vec::new(),
             crowd: Crowd::default(),
             free_legs: Vec::new(),
             sessions: BTreeMap::new(),
-            clocks: Recent::default(),
             watches: BTreeSet::new(),
             transactions: Transactions::new(Timers::default(), TRANSACTIONS, &mut dice),
             dice,
@@ -120,6 +125,7 @@ impl Relay {
             changed: BTreeSet::new(),
             restoring: Restoring::default(),
             offloads: Offloads::default(),
+            doors: Doors::default(),
             associations: BTreeMap::new(),
             next_handshake: None,
             turns: 0,
@@ -175,7 +181,12 @@ impl Relay {
 
     /// What it is doing right now.
     pub fn status(&self) -> Status {
-        Status { sessions: self.sessions.len(), ports: self.pool.count(), traffic: self.traffic }
+        Status {
+            sessions: self.sessions.len(),
+            ports: self.pool.count(),
+            traffic: self.traffic,
+            flooded: self.doors.closed(),
+        }
     }
 
     fn media(&mut self, now: Instant, socket: SocketId, from: std::net::SocketAddr, bytes: &[u8]) {
@@ -218,6 +229,7 @@ impl Relay {
         self.look(now);
         self.delete_due(now);
         self.tend_offloads(now);
+        self.tend_doors(now);
         self.wake_handshakes(now);
         self.speak(now);
         self.try_again(now);
@@ -258,7 +270,9 @@ impl Relay {
             for part in [Part::Media, Part::Rtcp] {
                 let Some(channel) = self.legs[leg as usize].way_in(part) else { continue };
                 let job = if stream.shared { Use::Shared(stream.legs, part) } else { Use::Leg(leg, part) };
-                self.sockets[channel.port.socket.0 as usize] = job;
+                let socket = channel.port.socket;
+                self.sockets[socket.0 as usize] = job;
+                self.doors.has_changed(socket);
             }
         }
     }
@@ -283,6 +297,7 @@ impl Relay {
     }
 
     pub(crate) fn return_port(&mut self, now: Instant, port: Port) {
+        self.doors.has_changed(port.socket);
         match self.config.one_port {
             true if self.crowd.is_in_use(port.socket) => {}
             true => self.pool.give_back_common(port, &mut self.outputs),
@@ -333,6 +348,7 @@ impl Node for Relay {
             }
             Input::Closed { flow } => self.transactions.closed(&flow),
             Input::Carried(counts) => self.carried(now, &counts),
+            Input::Dropped(counts) => self.kept_out(now, &counts),
             Input::Undelivered(undelivered) => self.undelivered(now, &undelivered),
             Input::Wake => self.wake(now),
             Input::Drain => self.draining = true,
@@ -348,8 +364,10 @@ impl Node for Relay {
     fn poll(&mut self, tables: &mut dyn Tables) -> Option<Output> {
         if !self.changed.is_empty() {
             self.take_back_changed();
+            self.doors_changed();
             self.keep_changed(tables);
         }
+        self.renew_doors();
         self.outputs.pop_front().or_else(|| self.transactions.poll())
     }
 
@@ -365,6 +383,7 @@ impl Node for Relay {
             unacked,
             self.commands_deadline(),
             self.offloads.next,
+            self.doors.next,
             self.next_handshake,
             self.speaks_at(),
         ]

@@ -158,6 +158,7 @@ pub(crate) fn sum(a: LegQuality, b: LegQuality) -> LegQuality {
         reordered: a.reordered + b.reordered,
         jitter_us: a.jitter_us.max(b.jitter_us),
         strangers: a.strangers + b.strangers,
+        kept_out: a.kept_out + b.kept_out,
         undelivered: a.undelivered + b.undelivered,
         mos,
         burst: a.burst.max(b.burst),

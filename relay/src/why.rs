@@ -27,11 +27,13 @@ pub enum Why {
     Unwanted,
     /// It came to a port of many calls, and might be of several; see `crowd`.
     Ambiguous,
+    /// Nobody expected it at a port that is flooded: kept out in the kernel; see `doors`.
+    Flood,
 }
 
 impl Why {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Why; 12] = [
+    pub const ALL: [Why; 13] = [
         Why::Unknown,
         Why::Idle,
         Why::Stranger,
@@ -44,6 +46,7 @@ impl Why {
         Why::Unkeyed,
         Why::Unwanted,
         Why::Ambiguous,
+        Why::Flood,
     ];
 
     /// A word for status pages and metrics.
@@ -61,6 +64,7 @@ impl Why {
             Why::Unkeyed => "unkeyed",
             Why::Unwanted => "unwanted",
             Why::Ambiguous => "ambiguous",
+            Why::Flood => "flood",
         }
     }
 }

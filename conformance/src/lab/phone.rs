@@ -346,6 +346,14 @@ impl Voice {
         self.heard.lock().expect("no thread panics with it").clone()
     }
 
+    /// The numbers of a stream that never came, from the first to the last that did.
+    pub fn gaps(&self, ssrc: u32) -> Vec<u16> {
+        let heard: std::collections::BTreeSet<u16> =
+            self.heard().iter().filter(|heard| heard.ssrc == ssrc).map(|heard| heard.sequence).collect();
+        let (Some(&first), Some(&last)) = (heard.first(), heard.last()) else { return vec![0] };
+        (first..=last).filter(|number| !heard.contains(number)).collect()
+    }
+
     /// How many packets of this source it heard since a moment.
     pub fn count(&self, ssrc: u32, since: Instant) -> usize {
         self.heard().iter().filter(|heard| heard.ssrc == ssrc && heard.at >= since).count()

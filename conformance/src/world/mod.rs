@@ -321,6 +321,11 @@ impl World {
         if socket.media.is_none() && self.answers_stun(to, &packet) {
             return;
         }
+        if let Some(socket) = socket.media
+            && self.keeps_out(to, socket, packet.src, &packet.bytes)
+        {
+            return self.drop_packet(&packet, "kept out of a flooded port");
+        }
         let input = match socket.media {
             Some(socket) => Input::Media { socket, from: packet.src, bytes: packet.bytes },
             None => sip_input(Flow::udp(packet.dst, packet.src), packet.bytes),

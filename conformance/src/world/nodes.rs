@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use proto::door::{Door, Dropped, Expected};
 use proto::node::{
     Answer, Birth, Flow, Input, Lane, Node, Output, Question, SendError, SocketId, Ticket, Transport,
 };
@@ -52,6 +53,8 @@ pub(super) struct Attached {
     /// Wakes since time last moved.
     spins: u32,
     media: BTreeMap<SocketId, SocketAddr>,
+    /// Closed doors of media sockets, and how many packets each has kept out.
+    doors: BTreeMap<SocketId, (Expected, u64)>,
     sockets_so_far: u32,
     pub(super) tongue: Option<Tongue>,
     /// When its work takes time.
@@ -103,6 +106,7 @@ impl World {
             wake_at: None,
             spins: 0,
             media: BTreeMap::new(),
+            doors: BTreeMap::new(),
             sockets_so_far: 0,
             tongue: None,
             toil: None,
@@ -259,6 +263,7 @@ impl World {
             }
             Output::Bind { ticket, local } => self.bind(node, ticket, local),
             Output::Release { socket } => {
+                self.nodes[node.0].doors.remove(&socket);
                 if let Some(local) = self.nodes[node.0].media.remove(&socket) {
                     self.sockets.remove(&(self.nodes[node.0].host, local));
                 }
@@ -269,6 +274,7 @@ impl World {
             }
             // Nothing ever waits on a socket here: a packet is handed over as it arrives.
             Output::Empty { .. } | Output::Capture(_) | Output::Offload(_) => {}
+            Output::Door(door) => self.obey_door(node, *door),
             Output::Ask { ticket, question: Question::Work(work) } => {
                 work.run();
                 let answer = Answer::Done(work);
@@ -280,6 +286,38 @@ impl World {
             }
             Output::Event(event) => self.events.push((self.now, node, event)),
         }
+    }
+
+    /// As the kernel does it.
+    fn obey_door(&mut self, node: NodeId, door: Door) {
+        let doors = &mut self.nodes[node.0].doors;
+        match door {
+            Door::Close(socket, expected) => doors.entry(socket).or_default().0 = expected,
+            Door::Open(socket) => drop(doors.remove(&socket)),
+            Door::Count(sockets) => {
+                let count = |socket| Dropped {
+                    socket,
+                    packets: doors.get(&socket).map_or(0, |door| door.1),
+                    over: !doors.contains_key(&socket),
+                };
+                let counts = sockets.into_iter().map(count).collect();
+                self.tell_later(self.now, node, Input::Dropped(counts));
+            }
+        }
+    }
+
+    /// Whether a closed door keeps a packet out.
+    pub(super) fn keeps_out(
+        &mut self,
+        node: NodeId,
+        socket: SocketId,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> bool {
+        let Some((expected, dropped)) = self.nodes[node.0].doors.get_mut(&socket) else { return false };
+        let keeps_out = !expected.lets_in(from, bytes);
+        *dropped += u64::from(keeps_out);
+        keeps_out
     }
 
     fn send(&mut self, node: NodeId, flow: Flow, bytes: Bytes, ticket: Ticket) {

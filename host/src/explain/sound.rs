@@ -30,6 +30,16 @@ pub(super) fn heard(event: &Event) -> Vec<String> {
             name(*leg),
             why.words()
         )],
+        Event::Flood { leg, over: true, dropped, .. } => {
+            vec![format!(
+                "  relay: the flood at the port of the {} is over: {dropped} packets were kept out",
+                name(*leg)
+            )]
+        }
+        Event::Flood { leg, from, .. } => vec![format!(
+            "  relay: the port of the {} is flooded, from {from} for one: what is not its party's is dropped in the kernel",
+            name(*leg)
+        )],
         Event::StrangerDropped { leg, from, expected, latch, .. } => vec![
             format!("  relay: dropped packets from {from}: the {} was expected from {expected}", name(*leg)),
             format!("    {}", may_be(*latch)),
@@ -195,6 +205,7 @@ fn figures(leg: &LegQuality) -> String {
             line += &format!(", {words}")
         }
     };
+    also(format!("{} of them dropped in the kernel", leg.kept_out), leg.kept_out > 0);
     also(leg.codec.to_owned(), !leg.codec.is_empty());
     also(format!("{} lost in a row", leg.burst), leg.burst > 1);
     also(format!("{} digits", leg.digits), leg.digits > 0);
@@ -222,6 +233,7 @@ fn quality_value(leg: &LegQuality) -> Value {
         "codec": leg.codec,
         "digits": leg.digits,
         "strangers": leg.strangers,
+        "dropped_in_kernel": leg.kept_out,
         "undelivered": leg.undelivered,
         "reported_lost": leg.reported_lost,
         "reported_jitter_ms": millis(leg.reported_jitter_us),

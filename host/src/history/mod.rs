@@ -187,6 +187,7 @@ impl Inner {
             | Event::OneWay { ref session, .. }
             | Event::StrangerDropped { ref session, .. }
             | Event::Undelivered { ref session, .. }
+            | Event::Flood { ref session, .. }
             | Event::RelayReleased { ref session, .. } => self.heard(&session.clone(), event),
             _ => {}
         }

@@ -5,6 +5,7 @@
 //! takes the short way: [`MediaPath::turn`] asks the relay for each packet, and nothing else of this file is touched.
 
 mod arriving;
+mod doors;
 mod leaving;
 mod listening;
 mod succeeded;
@@ -21,6 +22,7 @@ use proto::event::Event;
 use proto::lobby::{Arrival, Lobby};
 use proto::node::{Input, Output};
 
+use self::doors::Doors;
 use self::leaving::Outgoing;
 use super::mailbox::Mailbox;
 use super::media::{self, MediaPath, Wait, epoll_timeout};
@@ -95,6 +97,8 @@ pub struct Lane {
     recorder: Option<Recorder>,
     /// What the kernel carries of the relay here.
     handed: Option<Handed>,
+    /// Media ports that are flooded.
+    doors: Doors,
 }
 
 impl Lane {
@@ -144,6 +148,7 @@ impl Lane {
             rest: Some(Instant::now() + REST),
             recorder: None,
             handed: None,
+            doors: Doors::default(),
         })
     }
 

@@ -68,6 +68,8 @@ pub trait MediaPath: Send + std::fmt::Debug {
     fn release(&mut self, socket: SocketId);
     /// Throws away what waits on a port.
     fn empty(&mut self, socket: SocketId);
+    /// A port's socket.
+    fn socket(&self, socket: SocketId) -> Option<&UdpSocket>;
     /// Sends one datagram that did not come through [`MediaPath::turn`].
     fn send(&mut self, socket: SocketId, to: SocketAddr, bytes: &[u8]);
     /// Waits, and carries what is there.
@@ -120,10 +122,6 @@ impl EpollPath {
             sender: Sender::new(BATCH),
             onward: Vec::with_capacity(BATCH),
         })
-    }
-
-    fn socket(&self, socket: SocketId) -> Option<&UdpSocket> {
-        self.sockets.get(socket.0 as usize)?.as_ref()
     }
 
     fn carry(&mut self, now: Instant, from: SocketId, decide: &mut Decide<'_>, turn: &mut Turn) {
@@ -204,6 +202,10 @@ impl MediaPath for EpollPath {
     fn empty(&mut self, socket: SocketId) {
         let Some(socket) = self.sockets.get(socket.0 as usize).and_then(Option::as_ref) else { return };
         while self.receiver.receive(socket.as_fd()).is_ok_and(|taken| taken > 0) {}
+    }
+
+    fn socket(&self, socket: SocketId) -> Option<&UdpSocket> {
+        self.sockets.get(socket.0 as usize)?.as_ref()
     }
 
     fn send(&mut self, socket: SocketId, to: SocketAddr, bytes: &[u8]) {

@@ -155,6 +155,12 @@ pub struct LaneReport {
     /// Media ports that are gone from the file, and still in use.
     #[serde(default)]
     pub lingering: usize,
+    /// Media ports that are flooded: what nobody expects there is dropped in the kernel.
+    #[serde(default)]
+    pub flooded: usize,
+    /// Media packets that its relay turned away, by the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub media_dropped: BTreeMap<String, u64>,
     /// Its relay's streams that the kernel path can't take, by what keeps them here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kept_above: BTreeMap<String, usize>,
@@ -387,6 +393,10 @@ impl Seat {
                 report.sessions += status.sessions;
                 report.ports += status.ports.leased;
                 report.lingering += relay.lingering();
+                report.flooded += status.flooded;
+                let dropped =
+                    relay::Why::ALL.iter().zip(status.traffic.dropped).filter(|(_, count)| *count > 0);
+                report.media_dropped = dropped.map(|(why, count)| (why.as_str().to_owned(), count)).collect();
                 let kept = relay.kept_above().into_iter();
                 report.kept_above = kept.map(|(why, count)| (why.to_owned(), count)).collect();
             }

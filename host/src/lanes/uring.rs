@@ -357,6 +357,10 @@ impl MediaPath for UringPath {
             }
         }
     }
+    fn socket(&self, socket: SocketId) -> Option<&UdpSocket> {
+        Some(&self.ports.get(socket.0 as usize)?.as_ref()?.socket)
+    }
+
 
     fn send(&mut self, socket: SocketId, to: SocketAddr, bytes: &[u8]) {
         if let Some(port) = self.ports.get(socket.0 as usize).and_then(Option::as_ref) {

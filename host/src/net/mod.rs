@@ -1,6 +1,7 @@
-//! Sockets: many datagrams per system call ([`batch`]), listeners ([`udp`]), the network's complaints ([`icmp`]), connections ([`streams`], driven by the runtime in [`outside`]).
+//! Sockets: many datagrams per system call ([`batch`]), listeners ([`udp`]), doors of flooded media ports ([`door`]), the network's complaints ([`icmp`]), connections ([`streams`], driven by the runtime in [`outside`]).
 
 pub mod batch;
+pub mod door;
 pub mod icmp;
 pub mod outside;
 pub mod probe;

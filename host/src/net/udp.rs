@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use proto::node::SendError;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::door;
 use crate::succession::inherited;
 
 /// What the kernel may queue for a SIP listener: bursts of registrations after a power cut are long.
@@ -28,6 +29,8 @@ pub fn listen(local: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
 /// Opens a media port, and says where: the kernel is only asked when it was to choose.
 pub fn media(local: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     if let Some(socket) = inherited::media(local) {
+        // It may have been flooded; if it still is, its door will be closed again.
+        door::open(socket.as_fd())?;
         return Ok((socket, local));
     }
     let socket = open(local)?;

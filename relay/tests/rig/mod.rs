@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use proto::control::{Ask, Keying, Mode, Session, tag};
+use proto::door::{Door, Dropped, Expected};
 use proto::event::{Event, Side};
 use proto::node::{Answer, Birth, Flow, Input, Lane, Node, Output, Question, SocketId, Ticket, Work};
 use proto::node_auth::NodeKey;
@@ -128,6 +129,14 @@ pub struct Rig {
     pub captured: Vec<proto::node::Captured>,
     /// What the path below was told, since last asked.
     pub offloads: Vec<proto::offload::Offload>,
+    /// Closed doors, and how many each has kept out.
+    pub doors: BTreeMap<SocketId, (Expected, u64)>,
+    /// Whether doors can be closed.
+    pub has_doors: bool,
+    /// How often one was closed, or told whom to let in.
+    pub doors_closed: usize,
+    /// Counts of doors that nobody has been told yet.
+    kept_out: Vec<Dropped>,
     /// Whether work waits for [`Rig::do_work`]; else it is done at once.
     pub holds_work: bool,
     /// Work nobody has done yet.
@@ -177,6 +186,10 @@ impl Rig {
             closed: Vec::new(),
             captured: Vec::new(),
             offloads: Vec::new(),
+            doors: BTreeMap::new(),
+            has_doors: true,
+            doors_closed: 0,
+            kept_out: Vec::new(),
             holds_work: false,
             work: Vec::new(),
             sockets: BTreeMap::new(),
@@ -194,6 +207,11 @@ impl Rig {
     pub fn tell(&mut self, input: Input) {
         self.relay.handle(self.now, input, &mut self.tables);
         self.drain();
+        while !self.kept_out.is_empty() {
+            let kept_out = std::mem::take(&mut self.kept_out);
+            self.relay.handle(self.now, Input::Dropped(kept_out), &mut self.tables);
+            self.drain();
+        }
         if !self.holds_work {
             self.do_work();
         }
@@ -221,9 +239,29 @@ impl Rig {
                 Output::Event(event) => self.events.push(event),
                 Output::Capture(captured) => self.captured.push(*captured),
                 Output::Offload(offload) => self.offloads.push(*offload),
+                Output::Door(door) => self.obey_door(*door),
                 Output::Ask { ticket, question: Question::Work(work) } => self.work.push((ticket, work)),
                 other => panic!("unexpected: {other:?}"),
             }
+        }
+    }
+
+    fn obey_door(&mut self, door: Door) {
+        match door {
+            Door::Close(socket, _) if !self.has_doors => {
+                self.kept_out.push(Dropped { socket, packets: 0, over: true });
+            }
+            Door::Close(socket, expected) => {
+                self.doors_closed += 1;
+                self.doors.entry(socket).or_default().0 = expected;
+            }
+            Door::Count(sockets) => {
+                for socket in sockets {
+                    let packets = self.doors[&socket].1;
+                    self.kept_out.push(Dropped { socket, packets, over: false });
+                }
+            }
+            Door::Open(socket) => drop(self.doors.remove(&socket).expect("it is closed")),
         }
     }
 
@@ -272,9 +310,23 @@ impl Rig {
     /// A packet arrives at one of the relay's ports; what leaves for it.
     pub fn packet(&mut self, from: &str, at: SocketAddr, bytes: &[u8]) -> Option<Sent> {
         let socket = *self.sockets.get(&at).unwrap_or_else(|| panic!("{at} is not open"));
-        let before = self.sent.len();
+        if let Some((expected, dropped)) = self.doors.get_mut(&socket)
+            && !expected.lets_in(address(from), bytes)
+        {
+            *dropped += 1;
+            return None;
+        }
+        let (before, expected, turned_away) =
+            (self.sent.len(), self.relay.expected_at(socket), self.turned_away());
         self.tell(Input::Media { socket, from: address(from), bytes: bytes.to_vec().into() });
+        // A door never keeps out what would have been let pass.
+        let is_expected = expected.is_none_or(|expected| expected.lets_in(address(from), bytes));
+        assert!(is_expected || self.turned_away() > turned_away, "{from} was heard at {at}, unexpected");
         self.sent.get(before).cloned()
+    }
+
+    fn turned_away(&self) -> u64 {
+        self.relay.status().traffic.dropped.iter().sum()
     }
 
     fn unix(&self) -> u64 {

@@ -49,9 +49,13 @@ impl Lane {
                 }
             }
             Output::Offload(wish) => self.hand_down(seat, &wish),
+            Output::Door(wish) => self.obey_door(seat, &wish),
             Output::Bind { ticket, local } => self.bind(seat, ticket, local),
             Output::SendMedia { socket, to, bytes } => self.on_media(|path| path.send(socket, to, &bytes)),
-            Output::Release { socket } => self.on_media(|path| path.release(socket)),
+            Output::Release { socket } => {
+                self.doors.forget(socket);
+                self.on_media(|path| path.release(socket));
+            }
             Output::Empty { socket } => self.on_media(|path| path.empty(socket)),
         }
     }
