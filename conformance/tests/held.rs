@@ -115,9 +115,9 @@ fn idle_session(one_port: bool) -> isize {
 }
 
 #[test]
-fn an_idle_session_takes_less_than_three_kilobytes() {
+fn an_idle_session_takes_less_than_two_and_a_half_kilobytes() {
     for one_port in [false, true] {
         let idle = idle_session(one_port);
-        assert!(idle < 3_000, "{idle} bytes a session, one port: {one_port}");
+        assert!(idle < 2_500, "{idle} bytes a session, one port: {one_port}");
     }
 }

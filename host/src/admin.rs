@@ -326,7 +326,7 @@ fn status(handle: &Handle) -> Answer {
                 lane.media_dropped.iter().map(|(why, count)| format!("{why} {count}")).collect();
             let flooded = match lane.flooded {
                 0 => String::new(),
-                ports => format!("; {ports} ports are flooded"),
+                ports => format!("; ports flooded now: {ports}"),
             };
             lines.push(format!("           media dropped: {}{flooded}", dropped.join(", ")));
         }

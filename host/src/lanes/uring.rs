@@ -2,11 +2,12 @@
 //! that a turn is one system call to wait and one to send, however many ports were ready.
 //!
 //! Packets leave from the buffer they came in ([`leaving`]): a send does not wait, and the kernel carries it out while it
-//! takes the submission, so the buffer is free when [`IoUring::submit`] returns. Batches fill by waiting for a number of
-//! packets or a moment, whichever is first ([`CALM`], [`RUSH`]; kernels before 6.12 wake for each packet).
+//! takes the submission, so the buffer is free when [`IoUring::submit`] returns. Where many come, batches fill by waiting for a
+//! number of packets or a moment, whichever is first ([`gathering`]; kernels before 6.12 wake for each packet).
 #![allow(unsafe_code)]
 
 mod buffers;
+mod gathering;
 mod leaving;
 mod trial;
 
@@ -24,16 +25,12 @@ use proto::node::SocketId;
 use relay::Forward;
 
 use self::buffers::{BUFFERS, Buffers, NAME};
+use self::gathering::Gathering;
 use self::leaving::Leaving;
 pub use self::leaving::Means;
 use super::media::{Decide, MediaPath, Turn, Wait};
 use crate::net::udp;
 
-/// Packets a turn waits for, unless so many microseconds pass first …
-const CALM: (usize, u32) = (64, 500);
-/// … and when the last one brought [`MANY`].
-const RUSH: (usize, u32) = (256, 1_000);
-const MANY: u64 = 32;
 /// Submissions at a time.
 const ENTRIES: u32 = 1024;
 const GROUP: u16 = 0;
@@ -67,8 +64,7 @@ pub struct UringPath {
     /// Buffers whose packets wait to be submitted.
     pushed: Vec<u16>,
     turns: u64,
-    /// The last turn brought many packets.
-    rush: bool,
+    gathering: Gathering,
     control: OwnedFd,
     control_armed: bool,
     started: bool,
@@ -116,7 +112,7 @@ impl UringPath {
             leaving: Leaving::new(),
             pushed: Vec::with_capacity(usize::from(BUFFERS)),
             turns: 0,
-            rush: false,
+            gathering: Gathering::new(Instant::now()),
             control: control.0.try_clone()?,
             control_armed: false,
             started: false,
@@ -203,9 +199,12 @@ impl UringPath {
         let limit = wait.limit.unwrap_or(Duration::from_secs(60));
         let limit = Timespec::new().sec(limit.as_secs()).nsec(limit.subsec_nanos());
         let args = SubmitArgs::new().timespec(&limit);
-        let (packets, micros) = if self.rush { RUSH } else { CALM };
-        let micros = micros.max(wait.gather.as_micros() as u32);
-        let waited = match self.fills {
+        let (packets, micros) = self.gathering.wait();
+        let (packets, micros) = match wait.gather.as_micros() as u32 {
+            0 => (packets, micros),
+            gather => (packets.max(64), micros.max(gather)),
+        };
+        let waited = match self.fills && micros > 0 {
             true => self.ring.submitter().submit_with_args(packets, &args.min_wait_usec(micros)),
             false => self.ring.submitter().submit_with_args(1, &args),
         };
@@ -357,10 +356,10 @@ impl MediaPath for UringPath {
             }
         }
     }
+
     fn socket(&self, socket: SocketId) -> Option<&UdpSocket> {
         Some(&self.ports.get(socket.0 as usize)?.as_ref()?.socket)
     }
-
 
     fn send(&mut self, socket: SocketId, to: SocketAddr, bytes: &[u8]) {
         if let Some(port) = self.ports.get(socket.0 as usize).and_then(Option::as_ref) {
@@ -385,7 +384,7 @@ impl MediaPath for UringPath {
             }
         }
         self.depart()?;
-        self.rush = turn.received >= MANY;
+        self.gathering.took(now, turn.received);
         Ok(turn)
     }
 
