@@ -52,7 +52,7 @@ def measure(wire, stream):
     took, used = time.monotonic() - began, stream.server.cpu() - cpu
     each = sent / len(stream.flows)
     return {"bad": int(re.search(r"= (\d+) pps", text)[1]), "lost": 100 * (1 - arrived["flooded"] / (each * len(flooded))), "calm": 100 * (1 - arrived["calm"] / (each * len(calm))),
-            "strangers": arrived["strangers"], "cpu": 100 * used / took, "before": before, "after": resident(stream.server), "answers": asker.stop()}
+            "strangers": arrived["strangers"], "passed": arrived["passed"], "cpu": 100 * used / took, "before": before, "after": resident(stream.server), "answers": asker.stop()}
 
 
 def offer_beside(wire, stream):
@@ -66,11 +66,13 @@ def offer_beside(wire, stream):
 
 
 def count():
-    """What comes back, by whom it is for. A call's ports are 20000 + 4n and 20002 + 4n."""
-    last = 20000 + 4 * CALLS - 1
-    spaces.feed("flush ruleset\ntable ip sink { counter flooded {}; counter calm {}; counter strangers {}; chain in { type filter hook prerouting priority -300; "
+    """What comes back, by whom it is for. A call's ports are 20000 + 4n and 20002 + 4n; those who have not spoken come last, and what
+    they get is a stranger's."""
+    first, second = 20000 + 4 * CALLS, 20000 + 4 * SESSIONS
+    spaces.feed("flush ruleset\ntable ip sink { counter flooded {}; counter calm {}; counter strangers {}; counter passed {}; chain in { type filter hook prerouting priority -300; "
                 f"ip saddr {RELAY} ip daddr {STRANGERS} udp sport 12000-39999 counter name strangers drop; "
-                f"ip saddr {RELAY} udp dport 20000-{last} counter name flooded drop; ip saddr {RELAY} udp dport {last + 1}-29999 counter name calm drop; }}; }}\n", "nft", "-f", "-")
+                f"ip saddr {RELAY} udp dport 20000-{first - 1} counter name flooded drop; ip saddr {RELAY} udp dport {first}-{second - 1} counter name calm drop; "
+                f"ip saddr {RELAY} udp dport {second}-29999 counter name passed drop; }}; }}\n", "nft", "-f", "-")
 
 
 def counted():
@@ -125,10 +127,10 @@ class Asker(threading.Thread):
 
 def flood_table(floods):
     lines = ["## Flooded ports", "", f"{SESSIONS} calls that talk (50 packets a second each way), {CALLS} of them flooded, and {CALLS} whose parties have not spoken, flooded as well: noise, RTP of",
-             f"strangers, STUN with forged names, large, empty and oversized packets from 8 addresses, as many as one core makes, for {FLOOD_SECONDS} s. *Sent to strangers*: packets they got back.",
+             f"strangers, STUN with forged names, large, empty and oversized packets from 8 addresses, as many as one core makes, for {FLOOD_SECONDS} s. *Sent to strangers*: packets they got back; *passed on*: what parties got of them.",
              "*CPU*: the relay's, of one core, over the run; what the kernel drops before the relay reads it is spent on the flood's core.", "",
-             "| | bad packets/s offered | loss of flooded calls, % | of the others, % | sent to strangers | CPU, % | resident before, MiB | after | slowest answer of signalling, ms |", "|---" * 9 + "|"]
+             "| | bad packets/s offered | loss of flooded calls, % | of the others, % | sent to strangers | passed on | CPU, % | resident before, MiB | after | slowest answer of signalling, ms |", "|---" * 10 + "|"]
     for name, r in floods.items():
         if r:
-            lines.append(f"| {name} | {r['bad']} | {r['lost']:.2f} | {r['calm']:.2f} | {r['strangers']} | {r['cpu']:.0f} | {r['before']:.1f} | {r['after']:.1f} | {r['answers'][1]:.1f} of {r['answers'][0]} |")
+            lines.append(f"| {name} | {r['bad']} | {r['lost']:.2f} | {r['calm']:.2f} | {r['strangers']} | {r['passed']} | {r['cpu']:.0f} | {r['before']:.1f} | {r['after']:.1f} | {r['answers'][1]:.1f} of {r['answers'][0]} |")
     return lines + ["", f"Goal: no loss at {FLOODED} bad packets a second, nothing for strangers, and memory as before.", ""]

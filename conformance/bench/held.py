@@ -6,7 +6,7 @@ WINDOW = 32
 # Answers are remembered for repetitions for a while; nobody counts what has just happened as idle.
 REST = 40
 # How long ports rest that calls with rtcp-mux give back once they are answered.
-QUARANTINE = 6
+QUARANTINE, AT_ONCE = 6, 800
 
 
 def commands(numbers, lines=""):
@@ -30,13 +30,11 @@ def set_up(address, numbers, lines=""):
     return time.monotonic() - began
 
 
-def set_up_muxed(address, count, ports):
-    """Sessions with rtcp-mux: until it is answered one has a port more than the two it keeps, so the last ones come by and by."""
-    done = 0
-    while done < count:
-        some = min(count - done, max((ports - 2 * done) // 3 - 50, 50))
-        set_up(address, range(done, done + some), "a=rtcp-mux\r\n")
-        done += some
+def set_up_muxed(address, count):
+    """Sessions with rtcp-mux, by and by: until it is answered one has a port more than the two it keeps, which then rests and serves the
+    next ones."""
+    for first in range(0, count, AT_ONCE):
+        set_up(address, range(first, min(first + AT_ONCE, count)), "a=rtcp-mux\r\n")
         time.sleep(QUARANTINE)
 
 
