@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use conformance::lab::domains::{Call, P1, P2, REDIRECT, RELAY, TwoDomains, ip, told};
-use conformance::lab::phone::Voice;
+use conformance::lab::phone::{Phone, Voice};
 use conformance::lab::story::in_order;
 use conformance::lab::wire::Wire;
 
@@ -17,13 +17,41 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// Both speak to where the signalling told them for a while; returns how many packets A and B heard of each other.
-fn talk(a: &Voice, b: &Voice, call: &Call) -> (usize, usize) {
-    let began = Instant::now();
-    a.speak_to(Some(told(&call.ok)));
-    b.speak_to(Some(told(&call.invite)));
-    std::thread::sleep(TALK);
-    (a.count(b.ssrc, began), b.count(a.ssrc, began))
+/// A phone each for alice and bob, and where they speak and hear.
+struct Parties {
+    alice: Phone,
+    bob: Phone,
+    a: SocketAddr,
+    b: SocketAddr,
+    ears_a: Voice,
+    ears_b: Voice,
+}
+
+impl Parties {
+    fn at(stage: &TwoDomains, alice: &str, bob: &str) -> Parties {
+        let (a, b) = (format!("{alice}:4000"), format!("{bob}:4000"));
+        Parties {
+            alice: stage.phone("alice", &format!("{alice}:5060")),
+            bob: stage.phone("bob", &format!("{bob}:5060")),
+            ears_a: stage.voice("alice", &a, 0xa),
+            ears_b: stage.voice("bob", &b, 0xb),
+            a: address(&a),
+            b: address(&b),
+        }
+    }
+
+    /// Alice calls; both speak to where the signalling told them for a while, and the call is ended. Returns how many
+    /// packets A and B heard of each other.
+    fn call_and_talk(&mut self) -> (Call, (usize, usize)) {
+        let mut call = Call::place(&mut self.alice, &mut self.bob, self.a, self.b);
+        let began = Instant::now();
+        self.ears_a.speak_to(Some(told(&call.ok)));
+        self.ears_b.speak_to(Some(told(&call.invite)));
+        std::thread::sleep(TALK);
+        let heard = (self.ears_a.count(self.ears_b.ssrc, began), self.ears_b.count(self.ears_a.ssrc, began));
+        call.hang_up(&mut self.alice, &mut self.bob);
+        (call, heard)
+    }
 }
 
 /// At least nine of ten packets came through, from the first second on.
@@ -42,15 +70,8 @@ fn whoever_heard(voice: &Voice, ssrc: u32) -> Vec<SocketAddr> {
 fn scenario_1a_a_caller_behind_a_nat_reaches_a_public_callee_by_the_claims_steps() {
     let Some(stage) = TwoDomains::up("-s home:port-restricted:alice -p bob=203.0.113.10") else { return };
     let recorder = stage.lab.capture(&["alice", "p1", "p2", "relay", "redirect", "bob"]);
-    let mut alice = stage.phone("alice", "192.168.1.10:5060");
-    let mut bob = stage.phone("bob", "203.0.113.10:5060");
-    let (a, b) = (address("192.168.1.10:4000"), address("203.0.113.10:4000"));
-    let (ears_a, ears_b) =
-        (stage.voice("alice", "192.168.1.10:4000", 0xa), stage.voice("bob", "203.0.113.10:4000", 0xb));
-
-    let mut call = Call::place(&mut alice, &mut bob, a, b);
-    let heard = talk(&ears_a, &ears_b, &call);
-    call.hang_up(&mut alice, &mut bob);
+    let mut parties = Parties::at(&stage, "192.168.1.10", "203.0.113.10");
+    let (call, heard) = parties.call_and_talk();
     stage.nothing_stays_lent();
 
     let wire = recorder.stop();
@@ -66,7 +87,7 @@ fn scenario_1a_a_caller_behind_a_nat_reaches_a_public_callee_by_the_claims_steps
                 s.is("REGISTER", P1, REDIRECT) && s.message.0.contains("alice@one.test")
             }),
             ("step 2: A's INVITE with the address assigned to A", &|s| {
-                s.is("INVITE", nat, P1) && s.message.audio() == Some(a)
+                s.is("INVITE", nat, P1) && s.message.audio() == Some(parties.a)
             }),
             ("step 5: P1's relay INVITE", &|s| s.is("INVITE", P1, RELAY)),
             ("step 6: the relay's address and port", &|s| {
@@ -110,8 +131,8 @@ fn scenario_1a_a_caller_behind_a_nat_reaches_a_public_callee_by_the_claims_steps
 {}",
         call.invite.0
     );
-    assert_eq!(whoever_heard(&ears_a, 0xb), [told(&call.ok)]);
-    assert_eq!(whoever_heard(&ears_b, 0xa), [told(&call.invite)]);
+    assert_eq!(whoever_heard(&parties.ears_a, 0xb), [told(&call.ok)]);
+    assert_eq!(whoever_heard(&parties.ears_b, 0xa), [told(&call.invite)]);
 }
 
 #[test]
@@ -120,15 +141,8 @@ fn scenario_1b_two_symmetric_nats_are_bridged_by_the_relay_and_keep_their_secret
     let parties = "-s home:symmetric:neighbour,alice -s office:symmetric:bob";
     let Some(stage) = TwoDomains::up(parties) else { return };
     let recorder = stage.lab.capture(&["alice", "p1", "p2", "relay", "bob"]);
-    let mut alice = stage.phone("alice", "192.168.1.11:5060");
-    let mut bob = stage.phone("bob", "192.168.1.10:5060");
-    let (a, b) = (address("192.168.1.11:4000"), address("192.168.1.10:4000"));
-    let (ears_a, ears_b) =
-        (stage.voice("alice", "192.168.1.11:4000", 0xa), stage.voice("bob", "192.168.1.10:4000", 0xb));
-
-    let mut call = Call::place(&mut alice, &mut bob, a, b);
-    let heard = talk(&ears_a, &ears_b, &call);
-    call.hang_up(&mut alice, &mut bob);
+    let mut parties = Parties::at(&stage, "192.168.1.11", "192.168.1.10");
+    let (call, heard) = parties.call_and_talk();
     stage.nothing_stays_lent();
 
     let wire = recorder.stop();
@@ -169,21 +183,17 @@ fn scenario_1b_two_symmetric_nats_are_bridged_by_the_relay_and_keep_their_secret
 fn scenario_1c_two_public_parties_talk_directly_and_no_relay_hears_of_it() {
     let Some(stage) = TwoDomains::up("-p alice=203.0.113.11 -p bob=203.0.113.10") else { return };
     let recorder = stage.lab.capture(&["alice", "p1", "p2", "relay", "bob"]);
-    let mut alice = stage.phone("alice", "203.0.113.11:5060");
-    let mut bob = stage.phone("bob", "203.0.113.10:5060");
-    let (a, b) = (address("203.0.113.11:4000"), address("203.0.113.10:4000"));
-    let (ears_a, ears_b) =
-        (stage.voice("alice", "203.0.113.11:4000", 0xa), stage.voice("bob", "203.0.113.10:4000", 0xb));
-
-    let mut call = Call::place(&mut alice, &mut bob, a, b);
-    let heard = talk(&ears_a, &ears_b, &call);
-    call.hang_up(&mut alice, &mut bob);
+    let mut parties = Parties::at(&stage, "203.0.113.11", "203.0.113.10");
+    let (call, heard) = parties.call_and_talk();
 
     let wire = recorder.stop();
     heard_well(heard, &wire);
     assert!(wire.at("relay").is_empty(), "the relay heard of it:\n{}", wire.at("relay").ladder());
-    assert_eq!((told(&call.ok), told(&call.invite)), (b, a));
-    assert_eq!((whoever_heard(&ears_a, 0xb), whoever_heard(&ears_b, 0xa)), (vec![b], vec![a]));
+    assert_eq!((told(&call.ok), told(&call.invite)), (parties.b, parties.a));
+    assert_eq!(
+        (whoever_heard(&parties.ears_a, 0xb), whoever_heard(&parties.ears_b, 0xa)),
+        (vec![parties.b], vec![parties.a])
+    );
     let offered =
         wire.at("alice").sip().iter().find(|s| s.is("INVITE", "", P1)).unwrap().message.body().to_owned();
     assert_eq!(call.invite.body(), offered, "an SDP that needs no change leaves byte for byte");
@@ -193,15 +203,8 @@ fn scenario_1c_two_public_parties_talk_directly_and_no_relay_hears_of_it() {
 fn scenario_1d_when_only_the_callee_is_behind_a_nat_its_own_proxy_anchors() {
     let Some(stage) = TwoDomains::up("-p alice=203.0.113.11 -s office:port-restricted:bob") else { return };
     let recorder = stage.lab.capture(&["alice", "p1", "p2", "relay", "bob"]);
-    let mut alice = stage.phone("alice", "203.0.113.11:5060");
-    let mut bob = stage.phone("bob", "192.168.1.10:5060");
-    let (a, b) = (address("203.0.113.11:4000"), address("192.168.1.10:4000"));
-    let (ears_a, ears_b) =
-        (stage.voice("alice", "203.0.113.11:4000", 0xa), stage.voice("bob", "192.168.1.10:4000", 0xb));
-
-    let mut call = Call::place(&mut alice, &mut bob, a, b);
-    let heard = talk(&ears_a, &ears_b, &call);
-    call.hang_up(&mut alice, &mut bob);
+    let mut parties = Parties::at(&stage, "203.0.113.11", "192.168.1.10");
+    let (call, heard) = parties.call_and_talk();
     stage.nothing_stays_lent();
 
     let wire = recorder.stop();

@@ -8,11 +8,32 @@ use conformance::lab::domains::{Call, P1, RELAY, TwoDomains};
 use conformance::lab::phone::{Phone, audio_at};
 use conformance::lab::sbc::{Sbc, is_final};
 use conformance::lab::story::{Message, in_order};
+use conformance::lab::wire::Wire;
 
 /// A's call to somebody, to its final answer.
 fn answer_to(alice: &mut Phone, callee: &str, patience: Duration) -> Message {
     alice.invite(callee, &audio_at("192.168.1.10:4000".parse().unwrap()));
     alice.within(patience, is_final).unwrap_or_else(|| panic!("no final answer in {patience:?}"))
+}
+
+/// A relay is asked only if the callee's side is answered in time; then it is told that the call came to nothing.
+fn what_was_lent_is_given_back(wire: &Wire) {
+    let relay = wire.at("relay").sip();
+    if relay.iter().any(|s| s.is("200 INVITE", RELAY, P1)) {
+        in_order(
+            wire,
+            &relay,
+            &[
+                ("what was lent", &|s| s.is("200 INVITE", RELAY, P1)),
+                ("is given back", &|s| s.is("BYE", P1, RELAY)),
+                ("and taken", &|s| s.is("200 BYE", RELAY, P1)),
+            ],
+        );
+    }
+}
+
+fn signal(which: &str, pid: u32) {
+    assert!(Command::new("kill").args([which, &pid.to_string()]).status().unwrap().success());
 }
 
 #[test]
@@ -25,18 +46,7 @@ fn scenario_1f_whom_the_redirect_server_does_not_know_is_404_and_the_relay_is_le
     let wire = recorder.stop();
     assert_eq!(answer.status(), Some(404), "{}\n{}", answer.0, wire.ladder());
     stage.nothing_stays_lent();
-    let relay = wire.at("relay").sip();
-    if relay.iter().any(|s| s.is("200 INVITE", RELAY, P1)) {
-        in_order(
-            &wire,
-            &relay,
-            &[
-                ("what was lent", &|s| s.is("200 INVITE", RELAY, P1)),
-                ("is given back", &|s| s.is("BYE", P1, RELAY)),
-                ("and taken", &|s| s.is("200 BYE", RELAY, P1)),
-            ],
-        );
-    }
+    what_was_lent_is_given_back(&wire);
 }
 
 #[test]
@@ -45,29 +55,14 @@ fn scenario_1f_a_silent_redirect_server_means_408_and_the_relay_is_let_go() {
     let mut alice = stage.phone("alice", "192.168.1.10:5060");
     alice.idle(Duration::from_millis(500));
     let recorder = stage.lab.capture(&["p1", "relay"]);
-    assert!(
-        Command::new("kill").args(["-STOP", &stage.redirect.pid().to_string()]).status().unwrap().success()
-    );
+    signal("-STOP", stage.redirect.pid());
     let answer = answer_to(&mut alice, "bob@two.test", Duration::from_secs(40));
     alice.idle(Duration::from_millis(500));
     let wire = recorder.stop();
-    assert!(
-        Command::new("kill").args(["-CONT", &stage.redirect.pid().to_string()]).status().unwrap().success()
-    );
+    signal("-CONT", stage.redirect.pid());
     assert!(matches!(answer.status(), Some(408 | 504)), "{}\n{}", answer.0, wire.ladder());
     stage.nothing_stays_lent();
-    let relay = wire.at("relay").sip();
-    if relay.iter().any(|s| s.is("200 INVITE", RELAY, P1)) {
-        in_order(
-            &wire,
-            &relay,
-            &[
-                ("what was lent", &|s| s.is("200 INVITE", RELAY, P1)),
-                ("is given back", &|s| s.is("BYE", P1, RELAY)),
-                ("and taken", &|s| s.is("200 BYE", RELAY, P1)),
-            ],
-        );
-    }
+    what_was_lent_is_given_back(&wire);
 }
 
 #[test]

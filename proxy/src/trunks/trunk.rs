@@ -123,9 +123,14 @@ impl Trunk {
 
     /// Whether this is the address and port of one of its servers.
     pub fn has_server_at(&self, at: SocketAddr) -> bool {
-        self.servers.iter().map(|server| &server.next).any(|next| {
+        self.addresses().any(|server| server == at)
+    }
+
+    /// Where its servers are, of those that are written by address.
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.servers.iter().map(|server| &server.next).filter_map(|next| {
             let port = next.port.unwrap_or(next.transport.unwrap_or(Transport::Udp).default_port());
-            proto::node::literal(&next.host) == Some(at.ip()) && port == at.port()
+            Some(SocketAddr::new(proto::node::literal(&next.host)?, port))
         })
     }
 
@@ -141,8 +146,7 @@ impl Trunk {
 
     /// Whether this is an address of it: its requests come from there, or a server of it is there.
     pub fn is_at(&self, ip: IpAddr) -> bool {
-        let is = |server: &Server| proto::node::literal(&server.next.host) == Some(ip);
-        self.sends_from(ip) || self.servers.iter().any(is)
+        self.sends_from(ip) || self.addresses().any(|server| server.ip() == ip)
     }
 
     /// Whether it matters how its servers are doing: they are asked, or there is another one to go to.
