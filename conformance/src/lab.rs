@@ -22,7 +22,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,6 +29,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 pub mod apart;
 pub mod asterisk;
+mod binary;
 pub mod browser;
 pub mod choir;
 pub mod crew;
@@ -41,6 +41,8 @@ pub mod sbc;
 pub mod storm;
 pub mod story;
 pub mod wire;
+
+pub use self::binary::postern;
 
 /// The exit code by which natlab says that this machine can't have a lab.
 const IMPOSSIBLE: i32 = 77;
@@ -361,41 +363,6 @@ impl Recorder {
         self.process.wait(Duration::from_secs(5));
         wire::Wire::read(&self.folder, &self.hosts)
     }
-}
-
-/// The `postern` binary of this very source, built when it is first asked for; or the one POSTERN_BINARY names.
-pub fn postern() -> &'static str {
-    static BUILT: OnceLock<String> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        if let Ok(named) = std::env::var("POSTERN_BINARY") {
-            return named;
-        }
-        let folder = std::env::current_exe()
-            .expect("a test has a path")
-            .parent()
-            .and_then(Path::parent)
-            .map(Path::to_path_buf);
-        let folder = folder.expect("tests live in TARGET/PROFILE/deps");
-        let profile = if folder.ends_with("release") { "release" } else { "dev" };
-        let target = folder.parent().expect("PROFILE lies in TARGET");
-        let built = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "host",
-                "--bin",
-                "postern",
-                "--profile",
-                profile,
-                "--target-dir",
-            ])
-            .arg(target)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "the postern binary does not build");
-        folder.join("postern").to_string_lossy().into_owned()
-    })
 }
 
 /// A program of `conformance/peers`.

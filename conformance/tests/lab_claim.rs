@@ -151,7 +151,7 @@ fn scenario_1b_two_symmetric_nats_are_bridged_by_the_relay_and_keep_their_secret
     let media = wire
         .at("bob")
         .filter(|packet| !packet.payload.starts_with(b"SIP") && !packet.payload.ends_with(b"\n"));
-    assert!(!media.mentions(a.ip()), "A's private address reached B by media");
+    assert!(!media.mentions(parties.a.ip()), "A's private address reached B by media");
     for story in wire.at("bob").sip() {
         // Via is the way back for responses, and stays (DEVIATIONS, RFC 3261 §16.12).
         let mut lines = story.message.0.lines().filter(|line| !line.starts_with("Via:"));

@@ -6,9 +6,7 @@ use proto::node::{SendError, Transport};
 use proto::sip::Name;
 
 use super::{answered, branch, forked};
-use crate::desk::{
-    A, B, C, Desk, Draft, PROXY, in_dialog, invite, open, request, requests, response, statuses, tcp,
-};
+use crate::desk::{A, B, C, Desk, Draft, PROXY, in_dialog, invite, request, requests, response, statuses};
 
 /// The status of the final answer to a request that is refused at once.
 fn refused(desk: &mut Desk, draft: Draft) -> u16 {

@@ -7,7 +7,7 @@ use proto::sip::{Message, Method, Name};
 
 use super::{answered, branch, forked};
 use crate::desk::{
-    A, B, C, Desk, PROXY, Sent, T1, in_dialog, invite, open, request, requests, response, statuses, tcp,
+    A, B, Desk, PROXY, Sent, T1, in_dialog, invite, open, request, requests, response, statuses, tcp,
 };
 
 /// §16.7 step 1: a response goes to the context that its transaction belongs to; one that belongs to none is not forwarded.
