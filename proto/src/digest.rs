@@ -10,6 +10,8 @@
 //! §22.4 item 8 keeps them welcome), never for SHA-256; their nonce has no count, so it should serve once. The `-sess`
 //! variants are neither offered nor answered.
 
+use sha2::Digest as _;
+
 use crate::sip::Auth;
 use crate::tables::Secret;
 
@@ -47,22 +49,13 @@ impl Algorithm {
 
     /// The hash of the parts joined by colons.
     fn hash(self, parts: &[&[u8]]) -> Hex {
+        // A hasher takes one piece in fewer steps than a dozen.
+        let joined = parts.join(&b':');
         match self {
-            Algorithm::Sha256 => Hex::of(&joined::<sha2::Sha256>(parts)),
-            Algorithm::Md5 => Hex::of(&joined::<md5::Md5>(parts)),
+            Algorithm::Sha256 => Hex::of(&sha2::Sha256::digest(joined)),
+            Algorithm::Md5 => Hex::of(&md5::Md5::digest(joined)),
         }
     }
-}
-
-fn joined<D: sha2::Digest>(parts: &[&[u8]]) -> impl AsRef<[u8]> {
-    let mut hasher = D::new();
-    for (index, part) in parts.iter().enumerate() {
-        if index > 0 {
-            hasher.update(b":");
-        }
-        hasher.update(part);
-    }
-    hasher.finalize()
 }
 
 /// A hash in lower-case hex.
@@ -76,10 +69,10 @@ impl Hex {
     fn of(hash: &impl AsRef<[u8]>) -> Hex {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut hex = Hex { digits: [b'0'; 64], length: 0 };
-        for (pair, byte) in hex.digits.chunks_exact_mut(2).zip(hash.as_ref()) {
-            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-            hex.length += 2;
+        for (pair, byte) in hex.digits.as_chunks_mut::<2>().0.iter_mut().zip(hash.as_ref()) {
+            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
         }
+        hex.length = (2 * hash.as_ref().len()).min(hex.digits.len());
         hex
     }
 

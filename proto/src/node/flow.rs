@@ -127,7 +127,7 @@ pub fn literal(host: &str) -> Option<IpAddr> {
     match host.as_bytes().first()? {
         b'0'..=b'9' => dotted(host).map(IpAddr::V4).or_else(|| host.parse().ok()),
         b'[' => host.strip_prefix('[').and_then(|h| h.strip_suffix(']'))?.parse().ok(),
-        b':' | b'a'..=b'f' | b'A'..=b'F' => host.parse().ok(),
+        b':' | b'a'..=b'f' | b'A'..=b'F' if host.contains(':') => host.parse().ok(),
         _ => None,
     }
 }

@@ -43,6 +43,7 @@ fn without_leading_breaks(bytes: &Bytes) -> Bytes {
 
 fn check(message: &mut Message) -> Result<(), Malformed> {
     check_counts(message)?;
+    message.read_early();
     check_request_uri(message)?;
     if !message.via()?.is_well_formed {
         return Err(Malformed::bad("a Via with an empty parameter"));

@@ -93,7 +93,9 @@ pub(super) fn scan(bytes: &[u8]) -> (Index, Option<Malformed>) {
         }
         let (last, folds) = fold(bytes, line, &mut returns);
         let (entry, wrong) = header_line(bytes, at, line, (last, folds));
-        flaw = flaw.or(wrong).or((lines.len() >= MAX_LINES).then_some(TOO_MANY));
+        if wrong.is_some() || lines.len() >= MAX_LINES {
+            flaw = flaw.or(wrong).or((lines.len() >= MAX_LINES).then_some(TOO_MANY));
+        }
         lines.push(entry);
         at = last.next;
     }
@@ -170,6 +172,13 @@ fn fold(bytes: &[u8], first: TextLine, returns: &mut usize) -> (TextLine, usize)
 /// `from..to` without surrounding white space; empty at `from` when there is nothing else.
 fn trimmed(bytes: &[u8], from: usize, to: usize) -> (u32, u32) {
     let value = &bytes[from.min(to)..to];
+    // As nearly all are written: one space before it, none behind it.
+    if let [b' ', first, .., last] = value
+        && !is_lws(*first)
+        && !is_lws(*last)
+    {
+        return (from as u32 + 1, to as u32);
+    }
     let Some(first) = value.iter().position(|&b| !is_lws(b)) else { return (from as u32, from as u32) };
     let last = value.iter().rposition(|&b| !is_lws(b)).unwrap_or(first);
     ((from + first) as u32, (from + last + 1) as u32)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::index::{Index, Line, scan};
-use super::reads::{AddressAt, UriAt, ViaAt, readable};
+use super::reads::{AddressAt, Once, Reads, UriAt, ViaAt, readable};
 use super::{CSeq, Edit, Method, Name, NameAddr, Uri, Via, check, lex, multipart};
 
 /// Why bytes are not a SIP message. Knows the status to answer a request with.
@@ -125,9 +125,7 @@ impl Message {
 
     /// The request URI, read.
     pub fn uri(&self) -> Result<Uri<'_>, Malformed> {
-        let read = || Uri::parse(self.request_uri()).map(|uri| UriAt::of(&self.bytes, &uri));
-        let at = self.index.reads.uri.get_or_init(read);
-        at.map(|at| at.over(self))
+        self.index.reads.uri.get_or_read(|| self.read_uri()).map(|at| at.over(self))
     }
 
     /// All header lines in order.
@@ -149,6 +147,11 @@ impl Message {
         self.line_text(self.lines(name).next()?)
     }
 
+    /// The value of every header line of this name, as text; lines that are not UTF-8 are left out.
+    pub fn texts(&self, name: Name) -> impl Iterator<Item = &str> {
+        self.lines(name).filter_map(|line| self.line_text(line))
+    }
+
     /// Every value of a header whose values are comma-separated (RFC 3261 §7.3.1), over all its lines, in order.
     /// Lines that are not UTF-8 are left out.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
@@ -158,7 +161,7 @@ impl Message {
 
     /// Whether a comma-separated header lists this token (any case): `has_token(Name::Supported, "timer")`.
     pub fn has_token(&self, name: Name, token: &str) -> bool {
-        self.values(name).any(|value| value.eq_ignore_ascii_case(token))
+        self.has(name) && self.values(name).any(|value| value.eq_ignore_ascii_case(token))
     }
 
     /// The body.
@@ -168,10 +171,7 @@ impl Message {
 
     /// The topmost Via.
     pub fn via(&self) -> Result<Via<'_>, Malformed> {
-        let first = || self.addresses(Name::Via).next().unwrap_or(Err(Malformed::bad("Via is missing")));
-        let read = || first().and_then(Via::parse).map(|via| ViaAt::of(&self.bytes, &via));
-        let at = self.index.reads.via.get_or_init(read);
-        at.map(|at| at.over(self))
+        self.index.reads.via.get_or_read(|| self.read_via()).map(|at| at.over(self))
     }
 
     /// All Vias, topmost first.
@@ -274,15 +274,35 @@ impl Message {
     }
 
     fn address_in_from(&self) -> Result<AddressAt, Malformed> {
-        *self.index.reads.from.get_or_init(|| self.read_address(Name::From, "From is missing"))
+        self.index.reads.from.get_or_read(|| self.read_address(Name::From))
     }
 
     fn address_in_to(&self) -> Result<AddressAt, Malformed> {
-        *self.index.reads.to.get_or_init(|| self.read_address(Name::To, "To is missing"))
+        self.index.reads.to.get_or_read(|| self.read_address(Name::To))
+    }
+
+    /// Reads what everybody asks for, in a message that nobody else has yet.
+    pub(super) fn read_early(&mut self) {
+        let (from, to) = (self.read_address(Name::From), self.read_address(Name::To));
+        let (uri, via) = (self.read_uri(), self.read_via());
+        if let Some(index) = Arc::get_mut(&mut self.index) {
+            index.reads =
+                Reads { uri: Once::of(uri), from: Once::of(from), to: Once::of(to), via: Once::of(via) };
+        }
+    }
+
+    fn read_uri(&self) -> Result<UriAt, Malformed> {
+        Uri::parse(self.request_uri()).map(|uri| UriAt::of(&self.bytes, &uri))
+    }
+
+    fn read_via(&self) -> Result<ViaAt, Malformed> {
+        let first = self.addresses(Name::Via).next().unwrap_or(Err(Malformed::bad("Via is missing")));
+        first.and_then(Via::parse).map(|via| ViaAt::of(&self.bytes, &via))
     }
 
     /// The one address of From or To.
-    fn read_address(&self, name: Name, missing: &'static str) -> Result<AddressAt, Malformed> {
+    fn read_address(&self, name: Name) -> Result<AddressAt, Malformed> {
+        let missing = if name == Name::To { "To is missing" } else { "From is missing" };
         let line = self.lines(name).next().ok_or(Malformed::bad(missing))?;
         Ok(AddressAt::of(&self.bytes, &NameAddr::parse(self.readable(line)?)?))
     }
@@ -316,15 +336,15 @@ impl Message {
 fn list_values<'a, E>(
     mut texts: impl Iterator<Item = Result<&'a str, E>>,
 ) -> impl Iterator<Item = Result<&'a str, E>> {
-    let mut values = lex::list("");
+    let mut values = None;
     std::iter::from_fn(move || {
         loop {
-            match values.next() {
-                Some(value) => return Some(Ok(value)),
-                None => match texts.next()? {
-                    Ok(text) => values = lex::list(text),
-                    Err(bad) => return Some(Err(bad)),
-                },
+            if let Some(value) = values.as_mut().and_then(Iterator::next) {
+                return Some(Ok(value));
+            }
+            match texts.next()? {
+                Ok(text) => values = Some(lex::list(text)),
+                Err(bad) => return Some(Err(bad)),
             }
         }
     })

@@ -9,10 +9,44 @@ use super::{Malformed, Message, NameAddr, Params, Scheme, Uri, Via, lex};
 /// Places by header, relative to the message's first byte; or why it can't be read.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    pub(super) uri: OnceLock<Result<UriAt, Malformed>>,
-    pub(super) from: OnceLock<Result<AddressAt, Malformed>>,
-    pub(super) to: OnceLock<Result<AddressAt, Malformed>>,
-    pub(super) via: OnceLock<Result<ViaAt, Malformed>>,
+    pub(super) uri: Once<UriAt>,
+    pub(super) from: Once<AddressAt>,
+    pub(super) to: Once<AddressAt>,
+    pub(super) via: Once<ViaAt>,
+}
+
+/// Something that is read once: when the message is made, by whoever has it for himself alone, or when it is asked for.
+#[derive(Debug)]
+pub(super) struct Once<At> {
+    early: Option<Read<At>>,
+    late: OnceLock<Read<At>>,
+}
+
+type Read<At> = Result<At, Malformed>;
+
+impl<At> Default for Once<At> {
+    fn default() -> Once<At> {
+        Once { early: None, late: OnceLock::new() }
+    }
+}
+
+impl<At: Copy> Once<At> {
+    pub(super) fn of(read: Read<At>) -> Once<At> {
+        Once { early: Some(read), late: OnceLock::new() }
+    }
+
+    pub(super) fn get_or_read(&self, read: impl FnOnce() -> Read<At>) -> Read<At> {
+        self.early.unwrap_or_else(|| *self.late.get_or_init(read))
+    }
+
+    /// What was read, where it is now; forgotten if it is nowhere.
+    fn moved(&mut self, to: impl FnOnce(&At) -> Option<At>) {
+        let read = self.early.take().or_else(|| self.late.take());
+        self.early = match read {
+            Some(Ok(at)) => to(&at).map(Ok),
+            other => other,
+        };
+    }
 }
 
 impl Clone for Reads {
@@ -25,22 +59,11 @@ impl Reads {
     /// A piece of a header has grown: what was read is further on, if it stands behind it. What was read of the piece
     /// itself is forgotten, but for parameters that end with it.
     pub(super) fn moved(&mut self, cut: &Range<usize>, by: i64) {
-        for address in [&mut self.from, &mut self.to] {
-            *address = moved(address.take(), |at| at.moved(cut, by));
-        }
-        self.uri = moved(self.uri.take(), |at| at.moved(cut, by));
-        self.via = moved(self.via.take(), |at| at.moved(cut, by));
+        self.from.moved(|at| at.moved(cut, by));
+        self.to.moved(|at| at.moved(cut, by));
+        self.uri.moved(|at| at.moved(cut, by));
+        self.via.moved(|at| at.moved(cut, by));
     }
-}
-
-type Read<At> = Result<At, Malformed>;
-
-fn moved<At>(read: Option<Read<At>>, to: impl FnOnce(&At) -> Option<At>) -> OnceLock<Read<At>> {
-    let still = read.and_then(|read| match read {
-        Ok(at) => to(&at).map(Ok),
-        Err(bad) => Some(Err(bad)),
-    });
-    still.map_or_else(OnceLock::new, OnceLock::from)
 }
 
 /// What somebody has read says nothing about where things are.
