@@ -13,6 +13,13 @@ const MONTHS: [&str; 12] =
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl Date {
+    /// As it is written.
+    pub fn text(&self) -> String {
         let unix = self.0.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let (days, second) = (unix / 86_400, unix % 86_400);
         let (year, month, day) = civil(days);
@@ -24,7 +31,7 @@ impl fmt::Display for Date {
         numbers.into_iter().for_each(|(at, number)| text[at..at + 2].copy_from_slice(&pair(number)));
         text[..3].copy_from_slice(weekday.as_bytes());
         text[8..11].copy_from_slice(month.as_bytes());
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        std::str::from_utf8(&text).unwrap_or_default().to_owned()
     }
 }
 

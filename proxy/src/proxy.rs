@@ -217,6 +217,11 @@ impl Proxy {
     }
 
     fn receive(&mut self, cx: &mut Cx<'_>, flow: Flow, message: Message) {
+        if self.registers_at_once(&flow, &message)
+            && let Some(at_once) = self.transactions.at_once(cx.now.at, &message)
+        {
+            return self.register_at_once(cx, &flow, message, at_once);
+        }
         match self.transactions.receive(cx.now.at, flow, message) {
             Received::Request { id, flow, message } => self.request(cx, id, flow, message),
             Received::Cancel { id, invite, flow, message } => self.cancel(cx, id, invite, flow, &message),

@@ -1,12 +1,14 @@
 //! Messages of our own: responses made from requests, and requests made from nothing.
 
 use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::edit::push_flat;
 use super::index::{Index, Line, ROOM, start_line};
-use super::{Header, Message, Method, Name, lex, reason_phrase, reindex};
+use super::transaction::stamp_of;
+use super::{Header, Message, Method, Name, Short, lex, reason_phrase, reindex};
 
 /// A response to `request` (RFC 3261 §8.2.6): Via, From, To, Call-ID and CSeq copied byte for byte, all Record-Route
 /// too when it may make a dialog (2xx and 101–199 to INVITE …), Timestamp in a 100. `to_tag` is added to To when it
@@ -107,15 +109,40 @@ impl Builder {
         self.header(Name::ContentType, content_type)
     }
 
-    /// The message. Line breaks in values are replaced by spaces, so that no value can forge a header.
-    pub fn finish(self) -> Message {
-        let mut length = String::with_capacity(10);
-        lex::push_decimal(&mut length, self.body.len() as u32);
+    /// The same with the place its request came from in the topmost Via (RFC 3261 §18.2.1, RFC 3581 §4): for the answer to
+    /// a request that was left as it came. Nothing happens where that Via says all there is to say.
+    pub fn stamped_for(mut self, request: &Message, source: SocketAddr) -> Builder {
+        let from = request.lines(Name::Via).next();
+        let to = self.lines.iter().find(|line| line.name == Name::Via);
+        let Some((from, to)) = from.zip(to) else { return self };
+        let Some((cut, text)) = stamp_of(request, source) else { return self };
+        let (from, to) = (from.value as usize, to.value as usize);
+        let cut = cut.start - from + to..cut.end - from + to;
+        reindex::grow(&mut self.lines, &cut, text.len() as i64 - cut.len() as i64);
+        self.head.splice(cut, text.into_bytes());
+        self
+    }
+
+    /// The message as it goes on the wire. Line breaks in values are replaced by spaces, so that no value can forge a header.
+    pub fn into_bytes(self) -> Bytes {
+        let (head, _, _) = self.whole();
+        Bytes::from(head.head)
+    }
+
+    /// Head and body in one, and where the head ends and the body begins.
+    fn whole(self) -> (Builder, usize, usize) {
+        let length = Short::from(self.body.len() as u32);
         let mut done = self.text(Name::ContentLength, &length);
         let head_end = done.head.len();
         done.head.extend_from_slice(b"\r\n");
         let body = done.head.len();
         done.head.append(&mut done.body);
+        (done, head_end, body)
+    }
+
+    /// The same with its index.
+    pub fn finish(self) -> Message {
+        let (done, head_end, body) = self.whole();
         let first = memchr::memchr(b'\r', &done.head).unwrap_or(0);
         let start = start_line(&done.head[..first]).0;
         let (head_end, body) = (head_end as u32, body as u32);

@@ -6,6 +6,8 @@
 //! overlapping splices, a head that never ended), the answer is `None` and the message is read anew. Debug builds,
 //! hence all tests, compare the two.
 
+use std::ops::Range;
+
 use super::Name;
 use super::edit::Splice;
 use super::index::{Index, Line, scan};
@@ -105,4 +107,17 @@ impl Way<'_> {
 
 fn shifted(place: u32, by: i64) -> Option<u32> {
     u32::try_from(i64::from(place) + by).ok()
+}
+
+/// What stands behind `cut` is further on by so much.
+pub(super) fn grow(lines: &mut [Line], cut: &Range<usize>, by: i64) {
+    let places = lines.iter_mut().flat_map(|line| [&mut line.at, &mut line.value, &mut line.value_end]);
+    places.for_each(|place| move_on(place, cut, by));
+}
+
+/// The same of one place.
+pub(super) fn move_on(place: &mut u32, cut: &Range<usize>, by: i64) {
+    if *place as usize >= cut.end {
+        *place = (i64::from(*place) + by) as u32;
+    }
 }

@@ -36,15 +36,8 @@ impl Message {
 impl Index {
     /// What stands behind `cut` is further on by so much.
     fn grow(&mut self, cut: &Range<usize>, by: i64) {
-        let moved = |place: &mut u32| {
-            if *place as usize >= cut.end {
-                *place = (i64::from(*place) + by) as u32;
-            }
-        };
-        for line in &mut self.lines {
-            [&mut line.at, &mut line.value, &mut line.value_end].into_iter().for_each(moved);
-        }
-        [&mut self.head_end, &mut self.body].into_iter().for_each(moved);
+        reindex::grow(&mut self.lines, cut, by);
+        [&mut self.head_end, &mut self.body].into_iter().for_each(|place| reindex::move_on(place, cut, by));
         self.reads.moved(cut, by);
     }
 }

@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 use proto::event::{EndedBy, Event, Side};
 use proto::node::Flow;
 use proto::sip::transaction::ServerId;
-use proto::sip::{Message, Method, reply};
+use proto::sip::{Builder, Message, Method, reply};
 
 use crate::alarms::Alarm;
 use crate::dialogs::calls::{Call, End, Peer};
@@ -192,7 +192,7 @@ impl Proxy {
         self.try_targets(cx, context, found);
     }
 
-    /// Answers with a refusal of our own, and tells why. Status 0 is silence.
+    /// Answers with a refusal of our own.
     pub(crate) fn refuse(
         &mut self,
         cx: &mut Cx<'_>,
@@ -201,6 +201,22 @@ impl Proxy {
         request: &Message,
         refusal: Refusal,
     ) {
+        let (kept, tag) = (refusal.kept, self.transactions.stateless_tag(id));
+        match self.refusal(flow, request, refusal, &tag) {
+            None => self.transactions.forget_request(id),
+            Some(response) if kept => self.transactions.respond(cx.now.at, id, response.finish()),
+            Some(response) => self.transactions.answer_and_forget(id, response.finish()),
+        }
+    }
+
+    /// Tells why a request is refused, and with what; status 0 is silence.
+    pub(crate) fn refusal(
+        &mut self,
+        flow: &Flow,
+        request: &Message,
+        refusal: Refusal,
+        tag: &str,
+    ) -> Option<Builder> {
         self.tell(Event::Refused {
             call: request.call_id().into(),
             method: request.method().as_str().into(),
@@ -208,17 +224,11 @@ impl Proxy {
             status: refusal.status,
             why: refusal.why,
         });
-        if refusal.status == 0 {
-            return self.transactions.forget_request(id);
-        }
-        let mut response = reply(request, refusal.status, &self.transactions.stateless_tag(id));
-        if let Some((name, value)) = refusal.header {
-            response = response.header(name, value);
-        }
-        match refusal.kept {
-            true => self.transactions.respond(cx.now.at, id, response.finish()),
-            false => self.transactions.answer_and_forget(id, response.finish()),
-        }
+        let response = (refusal.status != 0).then(|| reply(request, refusal.status, tag))?;
+        Some(match refusal.header {
+            Some((name, value)) => response.header(name, value),
+            None => response,
+        })
     }
 
     /// A call lived as long as one may, or its session timer was not refreshed: recorded, and its relay sessions ended.

@@ -14,10 +14,11 @@ use proto::event::Event;
 use proto::node::Flow;
 use proto::node_auth::Proof;
 use proto::shield::{Deed, Outcome, Ruling, What};
-use proto::sip::{Message, Method, Name, NameAddr, Uri, reply};
+use proto::sip::{Builder, Message, Method, Name, NameAddr, Uri, reply};
 use proto::tables::{Secret, Tables, User};
 
 use crate::config::{Config, Listener};
+use crate::gate::scanners::Scanners;
 use crate::gate::{beside, validate};
 use crate::moment::Moment;
 use crate::registrar::aor;
@@ -40,7 +41,7 @@ pub enum Verdict {
     /// Go on; the account, when it is one of ours.
     Accepted(Option<Arc<User>>),
     /// Answer with this: 401 or 407.
-    Challenge(Message),
+    Challenge(Builder),
     /// Answer with this status, and an event that says why.
     Refuse {
         /// Status.
@@ -65,6 +66,7 @@ pub struct Gate {
     nonces: Nonces,
     /// What an unknown user's credentials are checked against: as much work as a known one's.
     nobody: Secret,
+    scanners: Scanners,
 }
 
 /// One request at the gate.
@@ -99,7 +101,8 @@ impl Gate {
     pub fn new(config: &Config, lane: u16) -> Gate {
         let hash = |algorithm| Some(digest::hashed(algorithm, "", "", ""));
         let nobody = Secret::Hashed { md5: hash(Algorithm::Md5), sha256: hash(Algorithm::Sha256) };
-        Gate { nonces: Nonces::new(config.nonce_key).of_lane(lane), nobody }
+        let nonces = Nonces::new(config.nonce_key).of_lane(lane);
+        Gate { nonces, nobody, scanners: Scanners::new(&config.scanners) }
     }
 
     /// Whether this request may be served. Trusted trunks and proven siblings need no credentials and have no limit; a
@@ -127,7 +130,7 @@ impl Gate {
                 _ => Verdict::Accepted(None),
             };
         }
-        let first = if visit.is_scanner() {
+        let first = if self.scanners.are_named_in(visit.request) {
             Some(What::Scans)
         } else {
             (visit.is_open_listener() || visit.is_probe()).then_some(What::Uses)
@@ -208,7 +211,7 @@ impl Gate {
         let response = offered.fold(reply(visit.request, status, to_tag), |response, algorithm| {
             response.text(name, &digest::challenge(realm, &nonce, algorithm, stale))
         });
-        Verdict::Challenge(response.finish())
+        Verdict::Challenge(response)
     }
 }
 
@@ -245,18 +248,6 @@ impl<'a> Visit<'a> {
         let request = digest::Request { method: method.as_str(), body };
         let proven = credentials.prove(secret, request);
         user.filter(|user| proven && self.offers(credentials, Some(user)))
-    }
-
-    /// Programs that look for victims mostly say so.
-    fn is_scanner(&self) -> bool {
-        let agent = self.request.text(Name::UserAgent).unwrap_or_default().as_bytes();
-        let stands_at = |at: usize, first: u8, scanner: &[u8]| {
-            scanner.first() == Some(&first)
-                && agent[at..].get(..scanner.len()).is_some_and(|part| part.eq_ignore_ascii_case(scanner))
-        };
-        agent.iter().map(u8::to_ascii_lowercase).enumerate().any(|(at, first)| {
-            self.config.scanners.iter().any(|scanner| stands_at(at, first, scanner.as_bytes()))
-        })
     }
 
     /// ACK and CANCEL can't be answered with a challenge (RFC 3261 §22.1); the others here are known by other means.
@@ -298,9 +289,7 @@ impl<'a> Visit<'a> {
             Face::Registrar => Name::Authorization,
         };
         let realm = self.config.realm.as_str();
-        let lines = self.request.headers().filter(move |header| header.name == name);
-        let texts = lines.filter_map(|header| std::str::from_utf8(header.value).ok());
-        let all = texts.map(digest::Credentials::read);
+        let all = self.request.texts(name).map(digest::Credentials::read);
         all.filter(move |credentials| credentials.is_digest && credentials.realm == Some(realm))
     }
 
@@ -336,9 +325,9 @@ impl<'a> Visit<'a> {
         }
         let (Ok(written), Ok(actual)) = (Uri::parse(written), self.request.uri()) else { return false };
         let same_host = written.host.eq_ignore_ascii_case(actual.host);
-        written.is_equivalent(&actual)
-            || ((written.user.is_empty() || written.user == actual.user)
-                && (same_host || self.config.is_ours(written.host, None)))
+        ((written.user.is_empty() || written.user == actual.user)
+            && (same_host || self.config.is_ours(written.host, None)))
+            || written.is_equivalent(&actual)
     }
 
     /// The account is proven; now what it calls itself (From), and whom it registers (To), must be its own. Nobody

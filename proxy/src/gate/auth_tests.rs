@@ -94,6 +94,7 @@ fn register(from: &str, to: &str, authorization: Option<&str>) -> Message {
 
 fn challenge_of(verdict: Verdict, name: Name) -> String {
     let Verdict::Challenge(response) = verdict else { panic!("{verdict:?} is no challenge") };
+    let response = response.finish();
     response.text(name).unwrap().to_string()
 }
 
@@ -135,6 +136,7 @@ fn is_stale(verdict: Verdict) -> bool {
 #[test]
 fn a_register_without_credentials_is_answered_401() {
     let Verdict::Challenge(response) = scene().register("alice", None) else { panic!() };
+    let response = response.finish();
     assert_eq!(response.status(), Some(401));
     assert!(response.text(Name::WwwAuthenticate).is_some());
     assert!(response.text(Name::ProxyAuthenticate).is_none());
@@ -177,6 +179,7 @@ fn an_account_with_permission_registers_for_a_third_party() {
 #[test]
 fn an_invite_without_credentials_is_answered_407() {
     let Verdict::Challenge(response) = scene().invite(None) else { panic!() };
+    let response = response.finish();
     assert_eq!((response.status(), response.to_tag()), (Some(407), "totag"));
     assert!(response.text(Name::ProxyAuthenticate).is_some());
 }
@@ -287,6 +290,7 @@ fn each_algorithm_is_offered_in_the_configured_order() {
     let mut scene = scene();
     scene.config.algorithms = vec![Algorithm::Sha256, Algorithm::Md5];
     let Verdict::Challenge(response) = scene.invite(None) else { panic!() };
+    let response = response.finish();
     let offered: Vec<_> = response
         .headers()
         .filter(|header| header.name == Name::ProxyAuthenticate)
@@ -335,6 +339,7 @@ fn an_unknown_user_and_a_wrong_password_get_the_same_answer() {
     let mut answer_to = |name, password| {
         let wrong = credentials(&challenge, name, password, "sip:bob@example.com", "INVITE", 1);
         let Verdict::Challenge(response) = scene.invite(Some(&wrong)) else { panic!() };
+        let response = response.finish();
         let text = String::from_utf8_lossy(response.bytes()).into_owned();
         let nonce = Auth(response.text(Name::ProxyAuthenticate).unwrap()).get("nonce").unwrap();
         text.replace(nonce, "")
@@ -368,6 +373,7 @@ fn garbage_in_credentials_is_challenged_like_a_wrong_password() {
 /// The algorithms of a challenge to Alice, in order.
 fn offered(scene: &mut Scene) -> Vec<String> {
     let Verdict::Challenge(response) = scene.invite(None) else { panic!() };
+    let response = response.finish();
     let offers = response.headers().filter(|header| header.name == Name::ProxyAuthenticate);
     offers.map(|h| Auth(std::str::from_utf8(h.value).unwrap()).get("algorithm").unwrap().to_owned()).collect()
 }

@@ -4,4 +4,5 @@ pub mod auth;
 pub(crate) mod beside;
 pub(crate) mod identity;
 pub(crate) mod proven;
+mod scanners;
 pub(crate) mod validate;

@@ -4,12 +4,11 @@
 //! table does all of it or nothing. Bindings keep the flow they were made by, for that is where the device is reached
 //! whatever its Contact says, and a connection that closes takes its bindings with it (DESIGN §4).
 
-use std::fmt;
 use std::time::Duration;
 
 use proto::event::{Event, Registration};
 use proto::node::Flow;
-use proto::sip::{Builder, Message, Name, NameAddr, Scheme, Uri, reply};
+use proto::sip::{Builder, Message, Name, NameAddr, Scheme, Short, Uri, reply};
 use proto::tables::{Binding, Tables, User};
 
 use crate::config::Config;
@@ -29,8 +28,10 @@ const HOUR: u32 = 3600;
 /// What a REGISTER did.
 #[derive(Debug)]
 pub struct Registered {
+    /// The answer's status.
+    pub status: u16,
     /// The answer.
-    pub response: Message,
+    pub response: Builder,
     /// What to tell.
     pub events: Vec<Event>,
     /// The address of record whose bindings changed, and what they are now, so that keep-alives and the redirect server hear
@@ -72,7 +73,7 @@ pub fn register_again(
     to_tag: &str,
     config: &Config,
     tables: &dyn Tables,
-) -> Message {
+) -> Builder {
     let visit = Visit { now, flow, request, config, by_outbound: outbound::is_asked(request) };
     let aor = visit.address_of_record(None);
     let done = aor.map(|aor| Done {
@@ -344,7 +345,7 @@ impl Visit<'_> {
     fn accept(&self, done: Done, to_tag: &str) -> Registered {
         let mut response = reply(self.request, 200, to_tag);
         for binding in &done.bindings {
-            response = response.header(Name::Contact, self.listed(&done.aor, binding));
+            response = response.text(Name::Contact, &self.listed(&done.aor, binding));
         }
         let path: Vec<_> = self.request.values(Name::Path).collect();
         let path = (!path.is_empty()).then(|| (Name::Path, path.join(", ")));
@@ -354,23 +355,35 @@ impl Visit<'_> {
             self.config,
         ));
         let response = with(response, path.into_iter().chain(more));
-        let response = response.header(Name::Date, Date(self.now.wall)).finish();
+        let response = response.text(Name::Date, &Date(self.now.wall).text());
         let changed = done.changed.then_some((done.aor, done.bindings));
-        Registered { response, events: done.events, changed }
+        Registered { status: 200, response, events: done.events, changed }
     }
 
     /// A binding as the response lists it, with its GRUUs (RFC 5627 §5.1).
-    fn listed<'a>(&self, aor: &str, binding: &'a Binding) -> Listed<'a> {
-        let gruus = gruu::parameters(self.request, aor, binding, self.now.unix(), &self.config.token_keys);
-        Listed { binding, left: binding.expires.duration_since(self.now.wall).unwrap_or_default(), gruus }
+    fn listed(&self, aor: &str, binding: &Binding) -> String {
+        let Binding { contact, q, instance, reg_id, expires, .. } = binding;
+        let left = expires.duration_since(self.now.wall).unwrap_or_default().as_secs();
+        let left = Short::from(u32::try_from(left).unwrap_or(u32::MAX));
+        let mut listed = ["<", contact, ">;expires=", &left].concat();
+        if *q < 1000 {
+            listed += &format!(";q={}.{:03}", q / 1000, q % 1000);
+        }
+        if let Some(instance) = instance {
+            listed += &format!(";+sip.instance=\"{instance}\"");
+        }
+        if let Some(reg_id) = reg_id {
+            listed += &format!(";reg-id={reg_id}");
+        }
+        listed + &gruu::parameters(self.request, aor, binding, self.now.unix(), &self.config.token_keys)
     }
 
     fn refuse(&self, refusal: Refusal, to_tag: &str) -> Registered {
-        let response = with(reply(self.request, refusal.status, to_tag), refusal.header).finish();
+        let response = with(reply(self.request, refusal.status, to_tag), refusal.header);
         let (call, method) = (self.request.call_id().into(), "REGISTER".into());
         let event =
             Event::Refused { call, method, flow: *self.flow, status: refusal.status, why: refusal.why };
-        Registered { response, events: vec![event], changed: None }
+        Registered { status: refusal.status, response, events: vec![event], changed: None }
     }
 }
 
@@ -383,10 +396,9 @@ fn is_same_device(a: &Binding, b: &Binding) -> bool {
     {
         return b.instance.as_ref() == Some(instance) && b.reg_id == Some(reg_id);
     }
-    match (Uri::parse(&a.contact), Uri::parse(&b.contact)) {
-        (Ok(a), Ok(b)) => a.is_equivalent(&b),
-        _ => a.contact == b.contact,
-    }
+    // Nearly every device writes its Contact as it did before.
+    a.contact == b.contact
+        || matches!((Uri::parse(&a.contact), Uri::parse(&b.contact)), (Ok(a), Ok(b)) if a.is_equivalent(&b))
 }
 
 fn is_supported(tag: &str) -> bool {
@@ -395,30 +407,6 @@ fn is_supported(tag: &str) -> bool {
 
 fn with(response: Builder, headers: impl IntoIterator<Item = (Name, String)>) -> Builder {
     headers.into_iter().fold(response, |response, (name, value)| response.header(name, value))
-}
-
-/// A binding as the response lists it.
-struct Listed<'a> {
-    binding: &'a Binding,
-    left: Duration,
-    gruus: String,
-}
-
-impl fmt::Display for Listed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Binding { contact, q, instance, reg_id, .. } = self.binding;
-        write!(f, "<{contact}>;expires={}", self.left.as_secs())?;
-        if *q < 1000 {
-            write!(f, ";q={}.{:03}", q / 1000, q % 1000)?;
-        }
-        if let Some(instance) = instance {
-            write!(f, ";+sip.instance=\"{instance}\"")?;
-        }
-        if let Some(reg_id) = reg_id {
-            write!(f, ";reg-id={reg_id}")?;
-        }
-        f.write_str(&self.gruus)
-    }
 }
 
 fn told(aor: &str, binding: &Binding, change: Registration) -> Event {

@@ -157,7 +157,7 @@ impl Proxy {
         if let Some((aor, bindings)) = done.changed {
             self.bindings_changed_to(cx, &aor, &bindings);
         }
-        Some(done.response)
+        Some(done.response.finish())
     }
 
     /// A server of a trunk answers again: if that is the PBX, it may have forgotten its phones meanwhile.

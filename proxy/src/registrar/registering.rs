@@ -1,21 +1,33 @@
 //! A REGISTER at the registrar that we are (RFC 3261 §10.3): past the gate, into the table of bindings, and answered, one
 //! straight way.
 //!
-//! It belongs to no dialog and goes nowhere, so nothing is made for it that forwarding would need. A challenge leaves nothing
-//! behind, and a 200 a hash: retransmissions of both are answered anew (§8.2.7).
+//! It belongs to no dialog and goes nowhere, so nothing is made for it that forwarding would need, not even a transaction. A
+//! challenge leaves nothing behind, and a 200 a hash: retransmissions of both are answered anew (§8.2.7).
 
 use std::sync::Arc;
 
-use proto::node::Flow;
-use proto::sip::transaction::ServerId;
-use proto::sip::{Message, Method};
-use proto::tables::User;
+use proto::event::Event;
+use proto::node::{Flow, Output, Ticket};
+use proto::sip::transaction::{AtOnce, ServerId};
+use proto::sip::{Builder, Message, Method};
+use proto::tables::{Binding, User};
 
 use crate::forwarding::contexts::Context;
+use crate::forwarding::faces::loop_mark;
 use crate::gate::auth::{Face, Verdict};
-use crate::gate::validate::Refusal;
+use crate::gate::validate::{self, Refusal};
 use crate::proxy::{Cx, Proxy};
-use crate::registrar::bindings;
+use crate::registrar::bindings::{self, Registered};
+
+/// What somebody at the gate meets with.
+enum Entry<W> {
+    /// It is let in.
+    Welcome(W),
+    /// It is answered so, and that is all for now.
+    Challenged(Builder),
+    /// It gets no answer.
+    Unheard,
+}
 
 /// A request and where it came from, as its transaction knows it.
 #[derive(Clone, Copy)]
@@ -38,7 +50,7 @@ impl Context {
 impl Proxy {
     /// Whether a request outside of dialogs ends at the registrar here: it names a domain of ours, no Route leads on, and no
     /// PBX keeps the accounts.
-    pub(crate) fn registers_here(&self, request: &Message) -> bool {
+    pub fn registers_here(&self, request: &Message) -> bool {
         request.method() == Method::Register
             && self.config.pbx().is_none()
             && request.to_tag().is_empty()
@@ -46,31 +58,119 @@ impl Proxy {
             && request.uri().is_ok_and(|uri| self.config.is_ours(uri.host, uri.port))
     }
 
-    /// Serves a REGISTER.
-    pub(crate) fn register(&mut self, cx: &mut Cx<'_>, visitor: Visitor<'_>) -> Result<(), Refusal> {
-        if self.is_closing(visitor.flow) {
+    /// Whether nothing about a request that came by this path needs more than its answer: a REGISTER for the registrar here, as
+    /// it is written.
+    pub(crate) fn registers_at_once(&self, flow: &Flow, request: &Message) -> bool {
+        self.registers_here(request) && !self.is_rewritten(flow) && !self.is_from_relay(request, flow)
+    }
+
+    /// Serves a REGISTER without a transaction.
+    pub(crate) fn register_at_once(&mut self, cx: &mut Cx<'_>, flow: &Flow, request: Message, at: AtOnce) {
+        let tag = self.transactions.tag_at_once(at);
+        let answer = match self.transactions.was_answered(at, flow, &request) {
+            true => bindings::register_again(cx.now, flow, &request, &tag, &self.config, cx.tables),
+            false => match self.registered(cx, flow, &request, &tag) {
+                Ok(Entry::Welcome(done)) => return self.welcome(cx, flow, request, at, done),
+                Ok(Entry::Challenged(challenge)) => challenge,
+                Ok(Entry::Unheard) => return,
+                Err(refusal) => match self.refusal(flow, &request, refusal, &tag) {
+                    Some(answer) => answer,
+                    None => return,
+                },
+            },
+        };
+        self.answer(flow, &request, answer);
+    }
+
+    fn answer(&mut self, flow: &Flow, request: &Message, answer: Builder) {
+        let bytes = answer.stamped_for(request, flow.remote).into_bytes();
+        self.put(Output::Send { flow: *flow, bytes, ticket: Ticket(0) });
+    }
+
+    /// What becomes of a REGISTER that nobody has looked at yet.
+    fn registered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        flow: &Flow,
+        request: &Message,
+        tag: &str,
+    ) -> Result<Entry<Registered>, Refusal> {
+        validate::check(request, &self.config, &self.faces, || loop_mark(request, &self.keyed))?;
+        self.refuse_forged(request)?;
+        self.bound(cx, flow, request, tag)
+    }
+
+    fn bound(
+        &mut self,
+        cx: &mut Cx<'_>,
+        flow: &Flow,
+        request: &Message,
+        tag: &str,
+    ) -> Result<Entry<Registered>, Refusal> {
+        if self.is_closing(flow) {
             return Err(Refusal::being_given_up());
         }
-        let tag = self.transactions.stateless_tag(visitor.server);
-        let Some(user) = self.pass_gate(cx, visitor, Face::Registrar, &tag)? else { return Ok(()) };
-        let (flow, request) = (visitor.flow, visitor.request);
-        let done = bindings::register(cx.now, flow, request, user.as_deref(), &tag, &self.config, cx.tables);
-        match done.response.status() {
-            Some(200) => self.transactions.answer_and_recall(cx.now.at, visitor.server, done.response),
-            _ => self.transactions.respond(cx.now.at, visitor.server, done.response),
+        Ok(match self.ask_gate(cx, flow, request, Face::Registrar, tag)? {
+            Entry::Welcome(user) => {
+                let user = user.as_deref();
+                Entry::Welcome(bindings::register(cx.now, flow, request, user, tag, &self.config, cx.tables))
+            }
+            Entry::Challenged(challenge) => Entry::Challenged(challenge),
+            Entry::Unheard => Entry::Unheard,
+        })
+    }
+
+    /// Answers who passed the gate. A 200 can be given again; what else the registrar says is kept.
+    fn welcome(&mut self, cx: &mut Cx<'_>, flow: &Flow, request: Message, at: AtOnce, done: Registered) {
+        let Registered { status, response, events, changed } = done;
+        if status == 200 {
+            self.answer(flow, &request, response);
+            self.transactions.recall(cx.now.at, at, flow, &request);
+        } else {
+            let response = response.stamped_for(&request, flow.remote).finish();
+            match self.transactions.keep(cx.now.at, at, *flow, request) {
+                Some(server) => self.transactions.respond(cx.now.at, server, response),
+                None => self.transactions.send(*flow, response),
+            }
         }
-        done.events.into_iter().for_each(|event| self.tell(event));
-        if let Some((aor, bindings)) = done.changed {
+        self.registration_changed(cx, events, changed);
+    }
+
+    fn registration_changed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        events: Vec<Event>,
+        changed: Option<(String, Vec<Binding>)>,
+    ) {
+        events.into_iter().for_each(|event| self.tell(event));
+        if let Some((aor, bindings)) = changed {
             self.bindings_changed_to(cx, &aor, &bindings);
+        }
+    }
+
+    /// Serves a REGISTER that has a transaction: whose Routes were read, or that a trunk's rules may have rewritten.
+    pub(crate) fn register(&mut self, cx: &mut Cx<'_>, visitor: Visitor<'_>) -> Result<(), Refusal> {
+        let tag = self.transactions.stateless_tag(visitor.server);
+        match self.bound(cx, visitor.flow, visitor.request, &tag)? {
+            Entry::Welcome(Registered { status, response, events, changed }) => {
+                let response = response.finish();
+                match status {
+                    200 => self.transactions.answer_and_recall(cx.now.at, visitor.server, response),
+                    _ => self.transactions.respond(cx.now.at, visitor.server, response),
+                }
+                self.registration_changed(cx, events, changed);
+            }
+            Entry::Challenged(answer) => self.transactions.answer_and_forget(visitor.server, answer.finish()),
+            Entry::Unheard => self.transactions.forget_request(visitor.server),
         }
         Ok(())
     }
 
-    /// The retransmission of a REGISTER that was answered 200: the same again, by what is bound now.
+    /// The retransmission of one that was answered 200: the same again, by what is bound now.
     pub(crate) fn register_again(&mut self, cx: &mut Cx<'_>, flow: Flow, request: Message, tag: &str) {
         let request = self.as_routes_see_it(cx, &flow, request);
         let response = bindings::register_again(cx.now, &flow, &request, tag, &self.config, cx.tables);
-        self.transactions.send(flow, response);
+        self.transactions.send(flow, response.finish());
     }
 
     /// The PBX behind us keeps the accounts: it hears of what it must.
@@ -98,15 +198,29 @@ impl Proxy {
         tag: &str,
     ) -> Result<Option<Option<Arc<User>>>, Refusal> {
         let Visitor { server, flow, request } = visitor;
+        match self.ask_gate(cx, flow, request, face, tag)? {
+            Entry::Welcome(user) => return Ok(Some(user)),
+            Entry::Challenged(challenge) => self.transactions.answer_and_forget(server, challenge.finish()),
+            Entry::Unheard => self.transactions.forget_request(server),
+        }
+        Ok(None)
+    }
+
+    /// What the gate says to somebody; the account, if it is one of ours.
+    fn ask_gate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        flow: &Flow,
+        request: &Message,
+        face: Face,
+        tag: &str,
+    ) -> Result<Entry<Option<Arc<User>>>, Refusal> {
         if self.is_proven_trunk(flow) {
-            return Ok(Some(None));
+            return Ok(Entry::Welcome(None));
         }
         match self.gate.check(cx.now, flow, request, face, tag, &self.config, cx.tables) {
-            Verdict::Accepted(user) => Ok(Some(user)),
-            Verdict::Challenge(response) => {
-                self.transactions.answer_and_forget(server, response);
-                Ok(None)
-            }
+            Verdict::Accepted(user) => Ok(Entry::Welcome(user)),
+            Verdict::Challenge(response) => Ok(Entry::Challenged(response)),
             Verdict::Refuse { status, why } => Err(Refusal::new(status, why)),
             Verdict::Shielded { later, why, event } => {
                 let news = event.is_some();
@@ -114,10 +228,7 @@ impl Proxy {
                 match (later, news) {
                     (true, _) => Err(Refusal::later(why, 1)),
                     (false, true) => Err(Refusal::new(0, why)),
-                    (false, false) => {
-                        self.transactions.forget_request(server);
-                        Ok(None)
-                    }
+                    (false, false) => Ok(Entry::Unheard),
                 }
             }
         }

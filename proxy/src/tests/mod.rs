@@ -16,6 +16,7 @@ pub(crate) mod net;
 mod outbound;
 mod plain;
 mod privacy;
+mod registering;
 mod siblings;
 mod stories;
 pub(crate) mod testing;

@@ -19,6 +19,7 @@
 //! Memory: a transaction keeps its request only until the final response, then the bytes to repeat. Their number is
 //! bounded; beyond the bound a request is refused by a 503 that leaves nothing behind.
 
+mod at_once;
 mod client;
 mod client_invite;
 mod client_non_invite;
@@ -41,10 +42,12 @@ use slotmap::{Key as _, KeyData, SlotMap, new_key_type};
 use super::Message;
 use crate::node::{Dice, Flow, FlowId, Output, SendError, Ticket, Transport};
 use crate::timers::Queue;
+pub use at_once::AtOnce;
 use client::Client;
 use matching::{Key, Keys};
 use recalled::Recalled;
 use server::Server;
+pub(super) use stamp::stamp_of;
 use timer::Timer;
 
 /// A server transaction.

@@ -26,10 +26,14 @@ impl Transactions {
         let mark = server.request().map(|request| self.keys.mark(&flow, request.bytes()));
         self.answer_and_forget(id, response);
         if let Some(mark) = mark.filter(|_| !flow.transport.is_reliable()) {
-            self.index.insert(key, Place::Answered(mark));
-            self.recalled.push_back((now + 64 * self.timers.t1, key));
-            self.forget_recalled(now);
+            self.note_answered(now, key, mark);
         }
+    }
+
+    pub(super) fn note_answered(&mut self, now: Instant, key: Key, mark: u64) {
+        self.index.insert(key, Place::Answered(mark));
+        self.recalled.push_back((now + 64 * self.timers.t1, key));
+        self.forget_recalled(now);
     }
 
     /// The retransmission of a request that was answered so.

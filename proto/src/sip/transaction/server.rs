@@ -221,7 +221,7 @@ impl Transactions {
         }
     }
 
-    fn receive_first(&mut self, now: Instant, flow: Flow, key: Key, message: Message) -> Received {
+    pub(super) fn receive_first(&mut self, now: Instant, flow: Flow, key: Key, message: Message) -> Received {
         if self.is_full(&message) {
             self.refuse(flow, key, &message);
             return Received::Absorbed;

@@ -1,6 +1,7 @@
 //! `received` and `rport` in the topmost Via of a request: where it really came from (RFC 3261 §18.2.1, RFC 3581 §4).
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use crate::node::literal;
 use crate::sip::headers::without_comment;
@@ -9,19 +10,28 @@ use crate::sip::{Message, Name, Via, lex};
 
 /// The request with its topmost Via stamped; as it came when the Via tells the truth and asks for nothing.
 pub(super) fn stamped(request: Message, source: SocketAddr) -> Message {
-    let Ok(via) = request.via() else { return request };
+    match stamp_of(&request, source) {
+        Some((cut, text)) => request.rewritten(cut, &text),
+        None => request,
+    }
+}
+
+/// Which bytes of the request to replace, and what by; `None`: none.
+pub(in crate::sip) fn stamp_of(request: &Message, source: SocketAddr) -> Option<(Range<usize>, String)> {
+    let via = request.via().ok()?;
     if let Some(tail) = plain_stamp(&via, source) {
         let params = Span::of(request.bytes(), via.params.0);
         let from = params.to as usize - tail.from_end;
-        return request.rewritten(from..params.to as usize, &tail.text);
+        return Some((from..params.to as usize, tail.text));
     }
-    let Some(written) = request.values(Name::Via).next() else { return request };
-    let Some(stamp) = stamp(written, &via, source) else { return request };
+    let written = request.values(Name::Via).next()?;
+    let mut stamp = stamp(written, &via, source)?;
     let cut = Span::of(request.bytes(), written);
     // What is the same at the begin is left alone, and so is what was read of it.
     let same = written.bytes().zip(stamp.bytes()).take_while(|(before, after)| before == after).count();
     let same = stamp.floor_char_boundary(same);
-    request.rewritten(cut.from as usize + same..cut.to as usize, &stamp[same..])
+    stamp.drain(..same);
+    Some((cut.from as usize + same..cut.to as usize, stamp))
 }
 
 /// What is to stand in the place of so many bytes at the end of a Via's parameters.
@@ -104,6 +114,7 @@ fn names(param: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sip::reply;
 
     fn stamp_from(via: &str, source: &str) -> Option<String> {
         stamp(via, &Via::parse(via).unwrap(), source.parse().unwrap())
@@ -186,6 +197,28 @@ mod tests {
             };
             assert_eq!(read(&stamped), read(&afresh), "{via}");
             assert_eq!(stamped.via().unwrap().params.get("received"), Some("198.51.100.7"), "{via}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_stamped_as_if_its_request_had_been() {
+        for via in [
+            "SIP/2.0/UDP 198.51.100.7:40000;branch=z9hG4bK1",
+            "SIP/2.0/UDP 10.0.0.2",
+            "SIP/2.0/UDP 10.0.0.2:5070;branch=z9hG4bK1;rport",
+            "SIP/2.0/UDP 10.0.0.2;rport;branch=z9hG4bK1, SIP/2.0/TCP b;branch=z9hG4bK2",
+            "SIP/2.0/UDP 10.0.0.2 ; received=2001:db8::1:2:3:4 ; branch=z9hG4bK1",
+        ] {
+            let text = format!(
+                "REGISTER sip:x SIP/2.0\r\nFrom: <sip:a@x>;tag=1\r\nv:  {via}\r\nVia: SIP/2.0/TCP c\r\nTo: <sip:a@x>\r\n\
+                 Call-ID: i\r\nCSeq: 1 REGISTER\r\nContent-Length: 0\r\n\r\n"
+            );
+            let (request, source) =
+                (Message::parse(text.into()).unwrap(), "198.51.100.7:40000".parse().unwrap());
+            let late = reply(&request, 200, "t").stamped_for(&request, source).header(Name::Expires, 1);
+            let soon = reply(&stamped(request, source), 200, "t").header(Name::Expires, 1);
+            assert_eq!(late.clone().into_bytes(), soon.into_bytes(), "{via}");
+            assert_eq!(late.finish().expires(), Some(1));
         }
     }
 

@@ -270,3 +270,55 @@ fn nothing_but_the_same_bytes_from_the_same_place_is_recalled() {
 fn over_tcp_nothing_is_recalled() {
     assert_eq!(word(&recalling(Bench::tcp()).receive(1, &options())), "request");
 }
+
+/// Takes OPTIONS to be answered at once, `ms` after the first.
+fn at_once(bench: &mut Bench, ms: u32) -> Option<super::super::AtOnce> {
+    let now = bench.at(ms);
+    bench.layer.at_once(now, &options())
+}
+
+/// A layer that answered OPTIONS at once and recalls it.
+fn answered_at_once(mut bench: Bench) -> Bench {
+    let (now, flow) = (bench.at(0), bench.flow);
+    let first = at_once(&mut bench, 0).unwrap();
+    assert!(!bench.layer.was_answered(first, &flow, &options()));
+    bench.layer.recall(now, first, &flow, &options());
+    assert!(bench.layer.is_empty(), "there is no transaction");
+    bench
+}
+
+#[test]
+fn what_was_answered_at_once_is_known_again_for_64_t1() {
+    for (ms, known) in [(1, true), (31_999, true), (32_000, false)] {
+        let mut bench = answered_at_once(Bench::udp());
+        let (flow, again) = (bench.flow, at_once(&mut bench, ms).unwrap());
+        assert_eq!(bench.layer.was_answered(again, &flow, &options()), known, "{ms} ms");
+    }
+}
+
+#[test]
+fn nothing_but_the_same_bytes_by_the_same_path_was_answered_at_once() {
+    let mut bench = answered_at_once(Bench::udp());
+    let (mut flow, again) = (bench.flow, at_once(&mut bench, 1).unwrap());
+    let other = options().edit().set(Name::To, "<sip:carol@example.com>").finish();
+    assert!(!bench.layer.was_answered(again, &flow, &other));
+    flow.remote.set_port(1);
+    assert!(!bench.layer.was_answered(again, &flow, &options()));
+    let mut bench = answered_at_once(Bench::tcp());
+    let (flow, again) = (bench.flow, at_once(&mut bench, 1).unwrap());
+    assert!(!bench.layer.was_answered(again, &flow, &options()), "over TCP nothing is repeated");
+}
+
+#[test]
+fn what_has_a_transaction_is_not_answered_at_once() {
+    let mut bench = Bench::udp();
+    let (now, flow) = (bench.at(0), bench.flow);
+    let first = at_once(&mut bench, 0).unwrap();
+    let id = bench.layer.keep(now, first, flow, options()).unwrap();
+    assert!(at_once(&mut bench, 1).is_none());
+    let response = reply(&options(), 403, &bench.layer.tag_at_once(first)).finish();
+    bench.respond(1, id, &response);
+    bench.sends();
+    assert_eq!(word(&bench.receive(2, &options())), "absorbed");
+    assert_eq!(bench.sends().len(), 1, "the answer that is kept is sent again");
+}
