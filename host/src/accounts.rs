@@ -169,11 +169,10 @@ fn unpack(packed: &ByteSlice) -> String {
     match packed.split_first() {
         Some((&AS_BYTES, bytes)) => {
             const DIGITS: &[u8; 16] = b"0123456789abcdef";
-            let mut hex = String::with_capacity(2 * bytes.len());
-            for byte in bytes {
-                hex.extend([byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)])));
-            }
-            hex
+            let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+            let mut hex = Vec::with_capacity(2 * bytes.len());
+            digits.for_each(|digit| hex.push(DIGITS[usize::from(digit)]));
+            String::from_utf8(hex).unwrap_or_default()
         }
         Some((_, text)) => String::from_utf8_lossy(text).into_owned(),
         None => String::new(),

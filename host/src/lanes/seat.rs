@@ -15,6 +15,7 @@ use proto::event::Live;
 use proto::lobby::Before;
 use proto::node::{Input, Node, Output};
 use proto::peer::ticket::Why;
+use proto::sip::Message;
 use proxy::Proxy;
 use proxy::routing::dry_run::Plan;
 use redirect::Redirect;
@@ -325,6 +326,11 @@ impl Seat {
     pub fn speaks_stun(&self) -> bool {
         use Service::{Access, Peer, Phone, Reflector};
         matches!(self.service, Access(_) | Reflector(_) | Peer(_) | Phone(_))
+    }
+
+    /// Whether this needs nothing that another lane of the service may know.
+    pub fn does_alone(&self, message: &Message) -> bool {
+        matches!(&self.service, Service::Proxy(proxy) if proxy.registers_here(message))
     }
 
     /// When it wants to be woken.

@@ -131,7 +131,8 @@ impl Lane {
     fn receive(&mut self, now: Instant, seats: &Seats, flow: Flow, bytes: Bytes) {
         match Message::parse(bytes.clone()) {
             Ok(message) => {
-                let to = self.post.owner(seats, &message);
+                let to = self.if_done_here(seats, &message);
+                let to = to.unwrap_or_else(|| self.post.owner(seats, &message));
                 self.hand_over(now, to, Input::Message { flow, message });
             }
             Err(_) => {
@@ -139,6 +140,14 @@ impl Lane {
                 self.hand_over(now, to, Input::Other { flow, bytes });
             }
         }
+    }
+
+    /// This lane's own seat, for what any of them may do: a REGISTER at our registrar belongs to no call, and bindings are
+    /// everybody's. Handing it to another lane would cost as much as serving it. The kernel gives what comes by one path to
+    /// one lane, so its retransmissions are met here, too.
+    fn if_done_here(&self, seats: &Seats, message: &Message) -> Option<Address> {
+        let here = *seats.iter().find(|address| address.lane == self.index)?;
+        self.seats[here.seat].does_alone(message).then_some(here)
     }
 
     fn hand_over(&mut self, now: Instant, to: Address, input: Input) {
