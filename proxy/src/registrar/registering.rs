@@ -100,6 +100,7 @@ impl Proxy {
         self.bound(cx, flow, request, tag)
     }
 
+    /// Past the gate, and into the table of bindings.
     fn bound(
         &mut self,
         cx: &mut Cx<'_>,

@@ -49,7 +49,10 @@ impl Transactions {
 
     /// Makes a transaction after all, for an answer that is to be kept. `None`: there are too many.
     pub fn keep(&mut self, now: Instant, at_once: AtOnce, flow: Flow, request: Message) -> Option<ServerId> {
-        match self.receive_first(now, flow, at_once.key, request) {
+        if self.is_full(&request) {
+            return None;
+        }
+        match self.accept(now, flow, at_once.key, request) {
             Received::Request { id, .. } => Some(id),
             _ => None,
         }

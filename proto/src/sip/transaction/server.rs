@@ -221,7 +221,7 @@ impl Transactions {
         }
     }
 
-    pub(super) fn receive_first(&mut self, now: Instant, flow: Flow, key: Key, message: Message) -> Received {
+    fn receive_first(&mut self, now: Instant, flow: Flow, key: Key, message: Message) -> Received {
         if self.is_full(&message) {
             self.refuse(flow, key, &message);
             return Received::Absorbed;
@@ -238,7 +238,7 @@ impl Transactions {
         }
     }
 
-    fn accept(&mut self, now: Instant, flow: Flow, index_key: Key, message: Message) -> Received {
+    pub(super) fn accept(&mut self, now: Instant, flow: Flow, index_key: Key, message: Message) -> Received {
         let (machine, actions) = if message.method() == Method::Invite {
             (Machine::Invite(server_invite::START.0), server_invite::START.1)
         } else {
@@ -263,7 +263,7 @@ impl Transactions {
     }
 
     /// Full for new dialogs an eighth earlier than for what ends or changes old ones.
-    fn is_full(&self, request: &Message) -> bool {
+    pub(super) fn is_full(&self, request: &Message) -> bool {
         let is_new = request.to_tag().is_empty() && request.method() != Method::Cancel;
         self.len() >= if is_new { self.limit - self.limit / 8 } else { self.limit }
     }
