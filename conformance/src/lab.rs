@@ -186,15 +186,12 @@ impl Lab {
         self.command(&["set", site, option]);
     }
 
-    /// Has a site's router drop what comes from this IPv4 address, or from this UDP port of it alone; its NAT stays as it is.
+    /// Has a site's router drop what comes from this IPv4 address and UDP port; its NAT stays as it is.
     pub fn deafen(&self, site: &str, source: &str) {
-        let of = match source.split_once(':') {
-            Some((ip, port)) => format!("ip saddr {ip} udp sport {port}"),
-            None => format!("ip saddr {source}"),
-        };
+        let (ip, port) = source.split_once(':').expect("IP:PORT");
         let rules = format!(
             "add table ip deaf; add chain ip deaf come {{ type filter hook prerouting priority -500; }}; \
-             add rule ip deaf come iifname wan0 {of} drop"
+             add rule ip deaf come iifname wan0 ip saddr {ip} udp sport {port} drop"
         );
         let (ended, said) = self.run(&format!("r-{site}"), &["nft", &rules], Duration::from_secs(10));
         assert!(ended.success(), "nft: {said}");

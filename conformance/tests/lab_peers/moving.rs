@@ -33,7 +33,7 @@ pub(crate) fn heard<'a>(wire: &'a Wire, host: &'a str) -> impl Iterator<Item = &
 }
 
 /// The longest time nothing came, from a moment on.
-pub(crate) fn silence(wire: &Wire, host: &str, since: Duration) -> Duration {
+fn silence(wire: &Wire, host: &str, since: Duration) -> Duration {
     let at: Vec<Duration> = heard(wire, host).map(|packet| packet.at).filter(|at| *at >= since).collect();
     at.windows(2).map(|two| two[1] - two[0]).max().unwrap_or(Duration::MAX)
 }
@@ -97,10 +97,9 @@ fn a_call_goes_on_within_a_round_trip_and_20_ms_when_a_nat_binds_anew_with_a_pro
         direct.retain(|(from, _)| *from != now);
         let (_, moved) = direct.last().expect("and the first from another");
         let rtt = round_trip(&wire, mover, external(other).ip());
-        // Three round trips to the servers, each half of one to the buddy, and half of that: 3.5 if all were as far.
         let took = notified(&wire, mover, stayer);
         println!("{stayer} was notified {took:?} after the first word of {mover}");
-        assert!(took <= rtt * 2 + 5 * PACKET, "{took:?}");
+        assert!(took <= rtt * 7 / 2, "{took:?}");
         let longest = silence(&wire, stayer, *moved);
         println!("{mover} was not heard for {longest:?}; a round trip takes {rtt:?}");
         assert!((400..1000).contains(&rtt.as_millis()), "{rtt:?}");
