@@ -344,8 +344,8 @@ pub struct Claim<'a> {
     pub call_id: &'a str,
 }
 
-/// Which of these logins their devices have signed. All at once they take half the time of one after the other, and when one is
-/// wrong, one and a half.
+/// Which of these logins their devices have signed. Ten at once take two thirds of the time of one after the other, and when one is
+/// wrong, as much more.
 ///
 /// The sum of all is looked at, each signature weighted with a number that follows from all of them. So no wrong one passes but of a
 /// key that its owner has made so: with a part of small order beside the ordinary one, whose signatures are its own all the same.
