@@ -20,6 +20,15 @@ pub(crate) struct Story {
     pub(crate) steps: Vec<Step>,
 }
 
+impl Story {
+    /// Whether this step tells somebody who offered rtcp-mux that it was declined: the RTCP port need not be the next one
+    /// then (DEVIATIONS).
+    pub(crate) fn declines_mux(&self, at: usize) -> bool {
+        let offered = self.steps[..at].iter().any(|step| step.sdp.contains("a=rtcp-mux"));
+        offered && self.steps[at].command == "answer"
+    }
+}
+
 pub(crate) fn story(name: &'static str, steps: Vec<Step>) -> Story {
     Story { name, steps }
 }
