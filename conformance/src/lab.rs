@@ -137,7 +137,7 @@ impl Lab {
     pub(crate) fn of_lanes(&self, host: &str, config: &Path, what: &str) -> u64 {
         let argv = [postern(), "status", "--json", "-c", &config.to_string_lossy()];
         let mut asked = self.spawn(host, &argv);
-        let status = asked.wait(Duration::from_secs(10));
+        let status = asked.wait(Duration::from_secs(30));
         assert!(status.success(), "postern status in {host}: {}", asked.output());
         let report = asked.report();
         let lanes = report["lanes"].as_array().unwrap_or_else(|| panic!("no lanes in {report}"));
@@ -146,7 +146,7 @@ impl Lab {
 
     /// Waits until nothing is lent any more: what was given back rests for a while.
     pub fn nothing_stays_lent(&self, host: &str, config: &Path) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let lent = self.lent_ports(host, config);
             if lent == 0 {

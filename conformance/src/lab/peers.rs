@@ -134,7 +134,7 @@ impl Hub {
         let path = self.config.to_string_lossy();
         loop {
             let mut asked = self.lab.spawn("hub", &[postern(), "status", "--json", "-c", &path]);
-            asked.wait(Duration::from_secs(10));
+            asked.wait(Duration::from_secs(30));
             if asked.report()["registered"]["proxy"] == count {
                 return;
             }
