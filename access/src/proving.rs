@@ -1,5 +1,5 @@
-//! Logins wait a millisecond for one another: ten devices' signatures are checked in two thirds of the time when they are checked together,
-//! and that is most of what a login costs. Who comes alone is not kept waiting.
+//! Logins wait a millisecond for one another: ten devices' signatures are checked in two thirds of the time when they are
+//! checked together, and that is most of what a login costs. Who comes alone is not kept waiting.
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ import os, re, subprocess, tempfile, threading, time
 import spaces
 from calls import End
 from ng import Ng
-from relaying import LOAD, RELAY, on_last_core, relay_candidates, warm, with_sessions
+from relaying import LOAD, RELAY, loss, on_last_core, relay_candidates, warm, with_sessions
 from scale import FLOODED, FLOOD_SECONDS, SESSIONS
 
 # Live calls that are flooded, live ones that are not, and ones whose parties have not spoken yet, flooded as well.
@@ -36,7 +36,7 @@ def measure(wire, stream):
     flooded, calm, waiting = stream.flows[:2 * CALLS], stream.flows[2 * CALLS:2 * SESSIONS], stream.flows[2 * SESSIONS:]
     stream.flows = flooded + calm
     warm(wire, stream, RATE)
-    before, cpu, began = resident(stream.server), stream.server.cpu(), time.monotonic()
+    before, cpu, began = stream.server.memory("Rss"), stream.server.cpu(), time.monotonic()
     asker = Asker(stream.server)
     asker.start()
     with spaces.inside("load"), tempfile.NamedTemporaryFile("w", suffix=".targets") as targets:
@@ -51,8 +51,8 @@ def measure(wire, stream):
         arrived = counted()
     took, used = time.monotonic() - began, stream.server.cpu() - cpu
     each = sent / len(stream.flows)
-    return {"bad": int(re.search(r"= (\d+) pps", text)[1]), "lost": 100 * (1 - arrived["flooded"] / (each * len(flooded))), "calm": 100 * (1 - arrived["calm"] / (each * len(calm))),
-            "strangers": arrived["strangers"], "passed": arrived["passed"], "cpu": 100 * used / took, "before": before, "after": resident(stream.server), "answers": asker.stop()}
+    return {"bad": int(re.search(r"= (\d+) pps", text)[1]), "lost": loss(each * len(flooded), arrived["flooded"]), "calm": loss(each * len(calm), arrived["calm"]),
+            "strangers": arrived["strangers"], "passed": arrived["passed"], "cpu": 100 * used / took, "before": before, "after": stream.server.memory("Rss"), "answers": asker.stop()}
 
 
 def offer_beside(wire, stream):
@@ -78,15 +78,6 @@ def count():
 def counted():
     listing = subprocess.run(["nft", "list", "counters"], capture_output=True, text=True).stdout
     return {name: int(packets) for name, packets in re.findall(r"counter (\w+) {\s+packets (\d+)", listing)}
-
-
-def resident(server):
-    """MiB of all its processes."""
-    total = 0
-    for pid in server.family():
-        with open(f"/proc/{pid}/smaps_rollup") as f:
-            total += int(re.search(r"^Rss:\s+(\d+)", f.read(), re.M)[1])
-    return total / 1024
 
 
 class Asker(threading.Thread):

@@ -51,12 +51,12 @@ class Server:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / TICK
 
-    def memory(self):
-        """MiB of proportional set size."""
+    def memory(self, kind="Pss"):
+        """MiB of all its processes: of proportional set size, or of another line of the kernel's account."""
         total = 0
         for pid in self.family():
             with open(f"/proc/{pid}/smaps_rollup") as f:
-                total += int(re.search(r"^Pss:\s+(\d+)", f.read(), re.M)[1])
+                total += int(re.search(rf"^{kind}:\s+(\d+)", f.read(), re.M)[1])
         return total / 1024
 
     def stop(self):

@@ -344,11 +344,12 @@ pub struct Claim<'a> {
     pub call_id: &'a str,
 }
 
-/// Which of these logins their devices have signed. Ten at once take two thirds of the time of one after the other, and when one is
-/// wrong, as much more.
+/// Which of these logins their devices have signed. Ten at once take two thirds of the time of one after the other, and when
+/// one is wrong, as much more.
 ///
-/// The sum of all is looked at, each signature weighted with a number that follows from all of them. So no wrong one passes but of a
-/// key that its owner has made so: with a part of small order beside the ordinary one, whose signatures are its own all the same.
+/// The sum of all is looked at, each signature weighted with a number that follows from all of them. So no wrong one passes
+/// but of a key that its owner has made so: with a part of small order beside the ordinary one, whose signatures are its own
+/// all the same.
 pub fn proven(claims: &[Claim<'_>]) -> Vec<bool> {
     let together = claims.len() > 1 && are_all_proven(claims);
     claims.iter().map(|claim| together || claim.login.is_proven(claim.aor, claim.call_id)).collect()
