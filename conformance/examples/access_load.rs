@@ -5,14 +5,18 @@
 //! ```
 //!
 //! Everybody logs in once, then everybody once more (a restart: the server knows nobody). A login is a REGISTER with digest
-//! SHA-256 and a device signature, the profile of 20 buddies, and up to 5 who are told to punch and answer. A message of theirs comes
-//! every 100 µs, and 100 logins are under way at a time.
+//! SHA-256 and a device signature, the profile of 20 buddies, and up to 5 who are told to punch and answer. A message of
+//! theirs comes every 100 µs, and 100 logins are under way at a time. What the crowd does, signing above all, is not counted.
 #![allow(clippy::disallowed_methods)]
 
 use std::time::Instant;
 
 use conformance::crowd::{Crowd, user};
 use conformance::world::WorldTables;
+
+/// The command's own.
+#[global_allocator]
+static ALLOCATOR: host::allocator::Allocator = host::allocator::Allocator;
 
 const UNDER_WAY: usize = 100;
 
