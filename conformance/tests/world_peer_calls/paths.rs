@@ -20,27 +20,35 @@ const DUE_THERE: Duration = Duration::from_millis(28);
 /// Two packets that are not there.
 const TWO: Duration = Duration::from_millis(60);
 
+/// Soon, and also when it was gone for so long that it had been given up.
 #[test]
 fn a_path_that_comes_back_is_taken_again() {
-    let sites = [Some(Rules::PORT_RESTRICTED); 2];
-    let (mut company, guests) = meet(Company::with_proxy(1, &[("e1", "e2")]), sites);
-    call(&mut company, guests[0], NAMES[1]);
-    company.world.run_for(4 * SECOND);
-    cut(&mut company, guests, true);
-    company.world.run_for(SECOND / 4);
-    cut(&mut company, guests, false);
-    company.world.run_for(30 * SECOND);
-    for call in calls(&company, guests) {
-        assert_eq!((call.path, call.falls), ("direct", 1), "{call:#?}");
-        assert!(call.upgrades == 2);
+    for gone in [250, 2000, 20_000].map(Duration::from_millis) {
+        for which in [&[[0, 1]][..], &[[1, 0]], &[[0, 1], [1, 0]]] {
+            let what = format!("{which:?} cut for {gone:?}");
+            let (mut company, guests) = meet(Company::with_proxy(1, &[("e1", "e2")]), CLOSED);
+            call(&mut company, guests[0], NAMES[1]);
+            company.world.run_for(4 * SECOND);
+            which.iter().for_each(|direction| cut_one_way(&mut company, guests, *direction, true));
+            company.world.run_for(gone);
+            assert_eq!(calls(&company, guests).map(|call| call.path), ["relay"; 2], "{what}");
+            which.iter().for_each(|direction| cut_one_way(&mut company, guests, *direction, false));
+            company.world.run_for(30 * SECOND);
+            for call in calls(&company, guests) {
+                assert_eq!((call.path, call.upgrades, call.falls), ("direct", 2, 1), "{what}: {call:#?}");
+                assert_eq!(call.phone.lost, 0, "{what}: {call:#?}");
+            }
+            if which.len() == 2 {
+                assert_no_gap(&company, guests, &what);
+            }
+        }
     }
-    assert_no_gap(&company, guests, "back and forth");
 }
 
-/// Nothing passes from one to the other any more.
-fn cut_one_way(company: &mut Company, guests: [Guest; 2], [from, to]: [usize; 2]) {
+/// Nothing passes from one to the other any more, or again.
+fn cut_one_way(company: &mut Company, guests: [Guest; 2], [from, to]: [usize; 2], is_cut: bool) {
     let outside = guests.map(|guest| company.report(guest).external.expect("logged in").ip().to_string());
-    company.world.cut(&outside[from], &outside[to], true);
+    company.world.cut(&outside[from], &outside[to], is_cut);
 }
 
 /// For each packet of one's since a moment, by its number, but what may still be under way: how long after it was said the other heard it first. `None`: never.
@@ -86,7 +94,7 @@ fn dies(rtt: Duration, one_way: bool, direction: [usize; 2]) -> (Duration, usize
         company.world.run_for(Duration::from_millis(phase));
         let since = company.world.packets().len();
         match one_way {
-            true => cut_one_way(&mut company, guests, direction),
+            true => cut_one_way(&mut company, guests, direction, true),
             false => cut(&mut company, guests, true),
         }
         company.world.run_for(3 * SECOND);
@@ -134,7 +142,7 @@ fn the_hearers_word_is_heard_by_the_relay_too() {
     call(&mut company, guests[0], NAMES[1]);
     company.world.run_for(4 * SECOND);
     let since = company.world.packets().len();
-    cut_one_way(&mut company, guests, [0, 1]);
+    cut_one_way(&mut company, guests, [0, 1], true);
     company.world.run_for(SECOND);
     let words = company.world.packets()[since..]
         .iter()

@@ -15,7 +15,7 @@ use proto::rtcp;
 use proto::rtp::{Packet, Rtp, classify};
 
 use super::carrier::{By, Carrier};
-use super::link::channel_at;
+use super::link::{Link, channel_at};
 use super::node::Peer;
 use super::opening::Way;
 
@@ -44,6 +44,16 @@ pub(super) struct Knocking {
     until: Instant,
 }
 
+/// A call that takes the relay looks for a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seeking {
+    pub(super) next: Instant,
+    wait: Duration,
+}
+
+/// Until a path is looked for first, or again after an opening that found none; twice as long each time, up to the second.
+const SEEK: Duration = Duration::from_secs(5);
+const SEEK_AT_LEAST: Duration = Duration::from_secs(60);
 /// The server is asked where we are so often, at most: a path may be late again and again.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// Between two knocks, and how long they go on: the server's answer takes a round trip.
@@ -109,6 +119,31 @@ impl Peer {
                 self.voice.carrier.proven();
             }
         }
+    }
+
+    /// Of two who talk by the relay though there may be a path, one asks the server now and then to have both open it: what was in its
+    /// way may be gone.
+    pub(super) fn seek_due(&mut self) {
+        let lacking = self.voice.buddy.filter(|_| self.voice.way.is_none() && !self.voice.by_pair);
+        let Some(link) = lacking.map(|link| &self.links[link]).filter(|link| self.is_to_seek(link)) else {
+            self.voice.seeking = None;
+            return;
+        };
+        let first = Seeking { next: self.now + SEEK, wait: SEEK };
+        let seeking = self.voice.seeking.get_or_insert(first);
+        if link.opening.is_some() {
+            seeking.next = seeking.next.max(first.next);
+        } else if seeking.next <= self.now {
+            seeking.wait = (seeking.wait * 2).min(SEEK_AT_LEAST);
+            seeking.next = self.now + self.dice.jitter(seeking.wait, 10);
+            let whom = link.aor.clone();
+            self.wish_open(&whom);
+        }
+    }
+
+    /// One of the two is enough.
+    fn is_to_seek(&self, link: &Link) -> bool {
+        (link.reach.is_direct() || link.reach.neighbours) && self.config.aor() < link.aor
     }
 
     /// While a path is opened anew, and no relay stands ready, the old one is as good as any.

@@ -17,7 +17,7 @@ use proto::sip::{Message, Method};
 use super::carrier::Carrier;
 use super::config::{CallReport, PeerConfig};
 use super::link::{Link, channel_at, stand_in, stands_for};
-use super::media::{Knocking, Newest};
+use super::media::{Knocking, Newest, Seeking};
 use super::node::Peer;
 use super::opening::Way;
 use crate::{Act, After, Answer, Phone, PhoneConfig, Script, Step};
@@ -39,6 +39,8 @@ pub(super) struct Voice {
     pub(super) newest: Option<Newest>,
     /// When the server was asked last whether we have moved.
     pub(super) asked: Option<Instant>,
+    /// When the server is asked again to have a path opened.
+    pub(super) seeking: Option<Seeking>,
     /// What is said again and again while the other side has its NAT opened for us.
     pub(super) knocking: Option<Knocking>,
     /// What was said last on the direct path, without a proxy.
@@ -72,6 +74,7 @@ impl Voice {
             way: None,
             newest: None,
             asked: None,
+            seeking: None,
             knocking: None,
             last: Bytes::new(),
             relay: None,
@@ -80,7 +83,8 @@ impl Voice {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let knock = self.knocking.map(|knocking| knocking.next);
-        [self.phone.due(), self.carrier.deadline(), knock].into_iter().flatten().min()
+        let seek = self.seeking.map(|seeking| seeking.next);
+        [self.phone.due(), self.carrier.deadline(), knock, seek].into_iter().flatten().min()
     }
 
     /// Which way media goes.
@@ -199,6 +203,7 @@ impl Peer {
         self.follow_call();
         self.fall_back();
         self.knock_due();
+        self.seek_due();
         self.beat_due();
         while let Some(output) = self.voice.phone.take_out() {
             match output.on_the_wire() {
