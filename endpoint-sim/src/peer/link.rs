@@ -244,9 +244,11 @@ impl Link {
     pub(crate) fn why(&self, path: &str) -> String {
         let nat = self.verdict.map(|verdict| verdict.to_string()).unwrap_or_default();
         match (self.reach.path, path) {
-            (Path::Tunnel, _) | (_, "tunnel") => {
-                "UDP does not pass: through the access server, by TLS".to_owned()
-            }
+            (Path::Tunnel, _) | (_, "tunnel") => match self.verdict {
+                Some(verdict) if verdict.udp => format!("{nat}, but no UDP passes from here"),
+                Some(_) => "no UDP passes to it".to_owned(),
+                None => "no UDP passes between the two".to_owned(),
+            },
             (_, "direct") if self.verdict.is_none() => {
                 "it spoke first, and what we say goes back there".to_owned()
             }

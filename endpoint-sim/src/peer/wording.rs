@@ -25,5 +25,6 @@ pub fn line(path: &str) -> &'static str {
 
 /// What was heard of a call.
 pub fn heard(received: u64, lost: u64, silence_ms: u64) -> String {
-    format!("{received} packets heard, {lost} lost, longest silence {silence_ms} ms")
+    let packets = if received == 1 { "packet" } else { "packets" };
+    format!("{received} {packets} heard, {lost} lost, longest silence {silence_ms} ms")
 }

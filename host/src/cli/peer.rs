@@ -210,14 +210,14 @@ fn told_call(call: &CallReport) -> Option<String> {
         return Some(format!("  call: not answered ({status})"));
     }
     let others: Vec<&str> = call.phone.heard.keys().map(String::as_str).collect();
+    let with = if others.is_empty() { String::new() } else { format!(" with {}", others.join(" and ")) };
     let audio = if call.phone.audio_both_ways { "audio both ways" } else { "NO AUDIO both ways" };
     let moves = match (call.upgrades, call.falls) {
         (0, 0) => String::new(),
         (up, down) => format!(", {} from the relay to the direct path, {} back", times(up), times(down)),
     };
     let what = heard(call.phone.received, call.phone.lost, call.phone.largest_gap_ms);
-    let (with, path) = (others.join(" and "), line(call.path));
-    Some(format!("  call with {with}: {audio}, media goes {path}{moves}; {what}"))
+    Some(format!("  call{with}: {audio}, media goes {}{moves}; {what}", line(call.path)))
 }
 
 fn times(count: u32) -> String {

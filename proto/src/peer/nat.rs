@@ -118,6 +118,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.udp, self.class(), self.translated) {
             (false, ..) => f.write_str("no UDP"),
+            (_, class, true) if self.poisons => write!(f, "{class}, spoilt by what comes early"),
             (_, class, true) => write!(f, "{class}"),
             (_, Class::None, false) => f.write_str("no NAT"),
             (_, _, false) => f.write_str("a firewall"),
