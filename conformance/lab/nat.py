@@ -42,19 +42,22 @@ def flush_conntrack():
 
 
 def ruleset(site):
-    return "\n".join(["flush ruleset", *lossy_wire(site), *firewall6(site), *nat4(site)]) + "\n"
+    return "\n".join(["flush ruleset", *wire(site), *firewall6(site), *nat4(site)]) + "\n"
 
 
 def chain(name, hook, *rules, policy="accept"):
     return [f" chain {name} {{ type {hook}; policy {policy};", *(f"  {r}" for r in rules if r), " }"]
 
 
-def lossy_wire(site):
-    if not site["loss"]:
+def wire(site):
+    """What happens to packets before a NAT sees them: some are lost, some had too short a life for the way."""
+    loss = site["loss"] and f"numgen random mod 10000 < {round(site['loss'] * 100)} drop"
+    far = site["hops"] and f"iifname wan0 ip ttl <= {site['hops']} drop"
+    if not (loss or far):
         return []
-    drop = f"numgen random mod 10000 < {round(site['loss'] * 100)} drop"
-    return ["table inet wire {", *chain("come", "filter hook prerouting priority -500", f"iifname wan0 {drop}"),
-            *chain("go", "filter hook postrouting priority 500", f"oifname wan0 {drop}"), "}"]
+    come, go = (loss and f"{way} wan0 {loss}" for way in ("iifname", "oifname"))
+    return ["table inet wire {", *chain("come", "filter hook prerouting priority -500", far, come),
+            *chain("go", "filter hook postrouting priority 500", go), "}"]
 
 
 def firewall6(site):

@@ -186,14 +186,28 @@ impl Lab {
         self.command(&["set", site, option]);
     }
 
-    /// Has a site's router drop what comes from this IPv4 address and UDP port; its NAT stays as it is.
+    /// Has a site's router drop what comes from this IPv4 address, or from one UDP port of it; its NAT stays as it is.
     pub fn deafen(&self, site: &str, source: &str) {
-        let (ip, port) = source.split_once(':').expect("IP:PORT");
-        let rules = format!(
-            "add table ip deaf; add chain ip deaf come {{ type filter hook prerouting priority -500; }}; \
-             add rule ip deaf come iifname wan0 ip saddr {ip} udp sport {port} drop"
+        let of = match source.split_once(':') {
+            Some((ip, port)) => format!("ip saddr {ip} udp sport {port}"),
+            None => format!("ip saddr {source}"),
+        };
+        self.nft(
+            site,
+            &format!(
+                "add table ip deaf; add chain ip deaf come {{ type filter hook prerouting priority -500; }}; \
+                 add rule ip deaf come iifname wan0 {of} drop"
+            ),
         );
-        let (ended, said) = self.run(&format!("r-{site}"), &["nft", &rules], Duration::from_secs(10));
+    }
+
+    /// Lets in again whatever [`Lab::deafen`] kept out.
+    pub fn undeafen(&self, site: &str) {
+        self.nft(site, "delete table ip deaf");
+    }
+
+    fn nft(&self, site: &str, rules: &str) {
+        let (ended, said) = self.run(&format!("r-{site}"), &["nft", rules], Duration::from_secs(10));
         assert!(ended.success(), "nft: {said}");
     }
 
