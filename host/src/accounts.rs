@@ -1,11 +1,12 @@
 //! The accounts of a process, kept small: a hundred thousand of them are a few megabytes, once for all services.
 //!
 //! What an account says is written down in one row of bytes, one account behind the other; two tables of places lead to it, by
-//! digest name and by those addresses of record that are not just the name. A [`User`] is made when somebody asks for one.
-//! Accounts change as a whole, by a reload, so nothing here ever grows or moves.
+//! digest name and by those addresses of record that are not just the name. A [`User`] is made when somebody asks for one, and
+//! a few stay at hand: who was challenged comes back with an answer. Accounts change as a whole, by a reload, so nothing here ever grows or moves.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
@@ -19,6 +20,7 @@ pub struct Accounts {
     by_name: Places,
     /// Where the account is said to have this one, and which of its own it is.
     by_aor: Places,
+    lately: Lately,
 }
 
 /// An account as it is written down.
@@ -47,6 +49,9 @@ struct Written<'a> {
     srtp: Option<u8>,
 }
 
+/// How many stay at hand: a phone's answer to a challenge takes some milliseconds. A prime, so that accounts of one length spread.
+const LATELY: usize = 127;
+
 const ANCHORS: [Anchor; 3] = [Anchor::Never, Anchor::Auto, Anchor::Always];
 const LATCHES: [Latch; 3] = [Latch::Strict, Latch::Prefix, Latch::Any];
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Md5];
@@ -72,14 +77,17 @@ impl Accounts {
     }
 
     /// The account with this digest name.
-    pub fn named(&self, name: &str) -> Option<User> {
+    pub fn named(&self, name: &str) -> Option<Arc<User>> {
         self.read(self.by_name.find(name, |place| self.name(place))?.at)
     }
 
     /// The account this is an address of record of, as it was written.
-    pub fn owner(&self, aor: &str) -> Option<User> {
+    pub fn owner(&self, aor: &str) -> Option<Arc<User>> {
         let said = self.by_aor.find(aor, |place| self.aor(place));
-        said.map_or_else(|| self.named(aor.strip_suffix('@')?).filter(is_usual), |place| self.read(place.at))
+        said.map_or_else(
+            || self.named(aor.strip_suffix('@')?).filter(|user| is_usual(user)),
+            |place| self.read(place.at),
+        )
     }
 
     fn line(&self, at: u32) -> Option<Written<'_>> {
@@ -97,7 +105,11 @@ impl Accounts {
         self.line(place.at)?.aors?.get(place.which as usize).copied()
     }
 
-    fn read(&self, at: u32) -> Option<User> {
+    fn read(&self, at: u32) -> Option<Arc<User>> {
+        self.lately.get_or_make(at, || self.make(at))
+    }
+
+    fn make(&self, at: u32) -> Option<User> {
         let line = self.line(at)?;
         let secret = match line.password {
             Some(password) => Secret::Password(password.to_owned()),
@@ -117,6 +129,30 @@ impl Accounts {
             srtp: line.srtp.and_then(|index| Srtp::WORDS.get(usize::from(index))).map(|(_, srtp)| *srtp),
             algorithms: algorithms.iter().filter_map(|i| ALGORITHMS.get(usize::from(*i)).copied()).collect(),
         })
+    }
+}
+
+/// Accounts that were asked for lately, each where the last one of its kind was.
+#[derive(Debug)]
+struct Lately(Box<[Mutex<Option<(u32, Arc<User>)>>]>);
+
+impl Default for Lately {
+    fn default() -> Lately {
+        Lately((0..LATELY).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Lately {
+    fn get_or_make(&self, at: u32, make: impl FnOnce() -> Option<User>) -> Option<Arc<User>> {
+        let mut there = self.0[at as usize % LATELY].lock().unwrap_or_else(PoisonError::into_inner);
+        match &*there {
+            Some((place, user)) if *place == at => Some(user.clone()),
+            _ => {
+                let user = Arc::new(make()?);
+                *there = Some((at, user.clone()));
+                Some(user)
+            }
+        }
     }
 }
 
@@ -246,12 +282,12 @@ mod tests {
         };
         let open = User { secret: Secret::Password("pass word".into()), ..user("", &[]) };
         let all = Accounts::new([plain.clone(), odd.clone(), open.clone()].into_iter());
-        assert_eq!(all.named("alice"), Some(plain.clone()));
+        assert_eq!(all.named("alice").as_deref(), Some(&plain));
         let lower = Secret::Hashed { md5: Some("no hash".into()), sha256: Some("abcdef".into()) };
-        assert_eq!(all.named("bob"), Some(User { secret: lower, ..odd.clone() }));
-        assert_eq!(all.named(""), Some(open));
-        assert_eq!(all.owner("alice@"), Some(plain));
-        assert_eq!(all.owner("boss@").map(|user| user.name), Some("bob".into()));
+        assert_eq!(all.named("bob").as_deref(), Some(&User { secret: lower, ..odd.clone() }));
+        assert_eq!(all.named("").as_deref(), Some(&open));
+        assert_eq!(all.owner("alice@").as_deref(), Some(&plain));
+        assert_eq!(all.owner("boss@").map(|user| user.name.clone()), Some("bob".into()));
         assert_eq!((all.owner("bob@"), all.named("carol")), (None, None));
         assert_eq!(Accounts::default().named("alice"), None);
     }
@@ -261,9 +297,9 @@ mod tests {
         let later = User { anchor: Some(Anchor::Never), ..user("alice", &["a@", "b@", "carol@"]) };
         let others = [user("bob", &["b@"]), user("carol", &["carol@"])];
         let all = Accounts::new([user("alice", &["a@"]), later.clone()].into_iter().chain(others));
-        assert_eq!(all.named("alice"), Some(later.clone()));
-        assert_eq!(all.owner("a@"), Some(later));
-        let owner = |aor| all.owner(aor).map(|user| user.name);
+        assert_eq!(all.named("alice").as_deref(), Some(&later));
+        assert_eq!(all.owner("a@").as_deref(), Some(&later));
+        let owner = |aor| all.owner(aor).map(|user| user.name.clone());
         assert_eq!(owner("b@").as_deref(), Some("bob"));
         assert_eq!(owner("carol@").as_deref(), Some("alice"), "what is said goes before what is usual");
     }
@@ -277,5 +313,12 @@ mod tests {
             (0..5000).all(|n| all.owner(&format!("{}@", name(n))).is_some_and(|user| user.name == name(n)))
         );
         assert_eq!(all.named("phone5000"), None);
+    }
+
+    #[test]
+    fn who_was_asked_for_lately_is_made_once() {
+        let all = Accounts::new([user("alice", &["alice@"])].into_iter());
+        let (owner, named) = (all.owner("alice@").unwrap(), all.named("alice").unwrap());
+        assert!(Arc::ptr_eq(&owner, &named));
     }
 }

@@ -152,13 +152,13 @@ impl Tables for LaneTables {
     }
 
     fn user(&self, name: &str) -> Option<Arc<User>> {
-        self.0.accounts().named(name).map(Arc::new)
+        self.0.accounts().named(name)
     }
 
     fn owner(&self, aor: &str) -> Option<Arc<User>> {
         let accounts = self.0.accounts();
         let anywhere = || accounts.owner(&aor[..=aor.rfind('@')?]);
-        accounts.owner(aor).or_else(anywhere).map(Arc::new)
+        accounts.owner(aor).or_else(anywhere)
     }
 
     fn admit(&mut self, now: Instant, kind: Limit, source: IpAddr) -> bool {
