@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -119,7 +120,7 @@ impl Builder {
         let (from, to) = (from.value as usize, to.value as usize);
         let cut = cut.start - from + to..cut.end - from + to;
         reindex::grow(&mut self.lines, &cut, text.len() as i64 - cut.len() as i64);
-        self.head.splice(cut, text.into_bytes());
+        overwrite(&mut self.head, &cut, text.as_bytes());
         self
     }
 
@@ -199,6 +200,15 @@ impl Builder {
             false => self.copy(to, &[";tag=", tag]),
         }
     }
+}
+
+/// Puts these bytes in the place of others.
+fn overwrite(bytes: &mut Vec<u8>, cut: &Range<usize>, by: &[u8]) {
+    let (end, behind) = (bytes.len(), cut.start + by.len());
+    bytes.extend_from_slice(by);
+    bytes.copy_within(cut.end..end, behind);
+    bytes[cut.start..behind].copy_from_slice(by);
+    bytes.truncate(end - cut.len() + by.len());
 }
 
 /// Writes text with its line breaks as spaces.
