@@ -42,21 +42,27 @@ impl Bindings {
     }
 
     /// Changes those of an address of record as one step. What changed is told while nobody else can change it; an empty
-    /// record: there are none any more.
-    pub fn edit(&self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>), tell: impl FnOnce(&[u8])) {
+    /// record: there are none any more. Gives back those that are there now.
+    pub fn edit(
+        &self,
+        aor: &str,
+        edit: &mut dyn FnMut(&mut Vec<Binding>),
+        tell: impl FnOnce(&[u8]),
+    ) -> Vec<Binding> {
         let mut part = self.part(aor).write().unwrap_or_else(PoisonError::into_inner);
         let before = part.get(aor.as_bytes());
         let mut bindings = before.map(Kept::bindings).unwrap_or_default();
         edit(&mut bindings);
         let after = (!bindings.is_empty()).then(|| Kept::new(aor, &bindings));
         if before == after.as_ref() && before.map(Kept::record) == after.as_ref().map(Kept::record) {
-            return;
+            return bindings;
         }
         tell(after.as_ref().map_or(&[], Kept::record));
         match after {
             Some(kept) => drop(part.replace(kept)),
             None => drop(part.take(aor.as_bytes())),
         }
+        bindings
     }
 
     /// Takes back what was told in a former life; `false`: it can't be read. Whoever registered by a connection is

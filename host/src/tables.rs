@@ -142,9 +142,9 @@ impl Tables for LaneTables {
         self.0.left_behind.clone()
     }
 
-    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) {
+    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) -> Vec<Binding> {
         let tell = |record: &[u8]| self.0.writer.iter().for_each(|writer| writer.bindings(aor, record));
-        self.0.bindings.edit(aor, edit, tell);
+        self.0.bindings.edit(aor, edit, tell)
     }
 
     fn aors(&self) -> Vec<String> {

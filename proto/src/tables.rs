@@ -18,8 +18,8 @@ pub trait Tables {
     fn bindings(&self, aor: &str) -> Vec<Binding>;
 
     /// Changes the bindings of one address of record as a single step: no other lane sees or makes a change in
-    /// between. An empty list removes it. Durable.
-    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>));
+    /// between. An empty list removes it. Durable. Gives back those that are there now.
+    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) -> Vec<Binding>;
 
     /// Every address of record with a binding: what a restarted lane walks through once.
     fn aors(&self) -> Vec<String>;

@@ -56,12 +56,14 @@ impl Tables for WorldTables {
         self.bindings.get(aor).cloned().unwrap_or_default()
     }
 
-    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) {
+    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) -> Vec<Binding> {
         let bindings = self.bindings.entry(aor.to_owned()).or_default();
         edit(bindings);
-        if bindings.is_empty() {
+        let now = bindings.clone();
+        if now.is_empty() {
             self.bindings.remove(aor);
         }
+        now
     }
 
     fn aors(&self) -> Vec<String> {

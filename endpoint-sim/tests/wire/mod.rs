@@ -226,7 +226,7 @@ impl Tables for NoTables {
     fn bindings(&self, _: &str) -> Vec<Binding> {
         unreachable!()
     }
-    fn edit_bindings(&mut self, _: &str, _: &mut dyn FnMut(&mut Vec<Binding>)) {
+    fn edit_bindings(&mut self, _: &str, _: &mut dyn FnMut(&mut Vec<Binding>)) -> Vec<Binding> {
         unreachable!()
     }
     fn aors(&self) -> Vec<String> {

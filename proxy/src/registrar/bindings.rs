@@ -172,13 +172,11 @@ impl Visit<'_> {
         }
         let (mut asked, mut outcome) =
             (Some(asked), Err(refusal(500, "the table of bindings did not answer")));
-        tables.edit_bindings(&aor, &mut |bindings| {
+        let bindings = tables.edit_bindings(&aor, &mut |bindings| {
             let Some(asked) = asked.take() else { return };
-            let changed = self.change(&aor, bindings, asked);
-            outcome = changed.map(|events| (events, bindings.clone()));
+            outcome = self.change(&aor, bindings, asked);
         });
-        let (events, bindings) = outcome?;
-        Ok(Done { aor, bindings, events, changed: true })
+        Ok(Done { aor, bindings, events: outcome?, changed: true })
     }
 
     /// §10.3 step 2, and RFC 3327 §5.3: a Path that the device doesn't know of is refused, for it would never learn

@@ -148,13 +148,15 @@ impl Tables for Maps {
         self.bindings.get(aor).cloned().unwrap_or_default()
     }
 
-    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) {
+    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) -> Vec<Binding> {
         self.edits += 1;
         let list = self.bindings.entry(aor.to_string()).or_default();
         edit(list);
-        if list.is_empty() {
+        let now = list.clone();
+        if now.is_empty() {
             self.bindings.remove(aor);
         }
+        now
     }
 
     fn aors(&self) -> Vec<String> {

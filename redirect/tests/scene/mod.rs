@@ -207,12 +207,14 @@ impl Tables for Maps {
         self.bindings.get(aor).cloned().unwrap_or_default()
     }
 
-    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) {
+    fn edit_bindings(&mut self, aor: &str, edit: &mut dyn FnMut(&mut Vec<Binding>)) -> Vec<Binding> {
         let list = self.bindings.entry(aor.to_owned()).or_default();
         edit(list);
-        if list.is_empty() {
+        let now = list.clone();
+        if now.is_empty() {
             self.bindings.remove(aor);
         }
+        now
     }
 
     fn aors(&self) -> Vec<String> {

@@ -58,7 +58,9 @@ impl Tables for KeptTables {
     fn bindings(&self, _: &str) -> Vec<Binding> {
         Vec::new()
     }
-    fn edit_bindings(&mut self, _: &str, _: &mut dyn FnMut(&mut Vec<Binding>)) {}
+    fn edit_bindings(&mut self, _: &str, _: &mut dyn FnMut(&mut Vec<Binding>)) -> Vec<Binding> {
+        Vec::new()
+    }
     fn aors(&self) -> Vec<String> {
         Vec::new()
     }
