@@ -12,6 +12,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::node::SocketId;
+use crate::stun;
 
 /// What the relay wants done with the door of a media socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +64,6 @@ pub const RTP_SSRC: usize = 8;
 pub const RTCP_SSRC: usize = 4;
 /// Attributes of a check that are looked through for its USERNAME (RFC 8489 §14).
 pub const ATTRIBUTES: usize = 8;
-/// STUN's magic cookie, and where it is (RFC 8489 §5).
-pub const COOKIE: (usize, u32) = (4, 0x2112_a442);
-/// Where attributes begin.
-pub const HEADER: usize = 20;
-/// USERNAME's type.
-pub const USERNAME: u16 = 6;
 
 impl Source {
     /// One address and port.
@@ -117,13 +112,13 @@ impl Expected {
 
 /// The first bytes of a check's USERNAME.
 fn name_of(bytes: &[u8]) -> Option<[u8; 4]> {
-    if word(bytes, COOKIE.0)? != COOKIE.1.to_be_bytes() {
+    if word(bytes, stun::COOKIE_AT)? != stun::COOKIE.to_be_bytes() {
         return None;
     }
-    let mut at = HEADER;
+    let mut at = stun::HEADER_LEN;
     for _ in 0..ATTRIBUTES {
         let [kind, length] = [at, at + 2].map(|at| half(bytes, at));
-        if kind? == USERNAME {
+        if kind? == stun::attribute::USERNAME {
             return word(bytes, at + 4);
         }
         at += 4 + usize::from(length?).next_multiple_of(4);

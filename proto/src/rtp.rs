@@ -14,6 +14,8 @@
 mod statistics;
 mod write;
 
+use crate::stun::is_stun;
+
 pub use statistics::{Progress, Seen, Statistics, Summary};
 pub use write::{Header, write};
 
@@ -104,7 +106,7 @@ impl<'a> Rtp<'a> {
 /// Tells what a datagram is. No allocation, no copy.
 pub fn classify(bytes: &[u8]) -> Packet<'_> {
     match bytes.first() {
-        Some(0..=3) if bytes.len() >= STUN_HEADER_LEN && bytes[4..8] == STUN_COOKIE => Packet::Stun,
+        Some(0..=3) if is_stun(bytes) => Packet::Stun,
         Some(20..=63) => Packet::Dtls,
         Some(64..=79) => Packet::Channel,
         Some(128..=191) => real_time(bytes),
@@ -122,9 +124,6 @@ fn real_time(bytes: &[u8]) -> Packet<'_> {
     }
 }
 
-/// RFC 8489 §5.
-const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
-const STUN_HEADER_LEN: usize = 20;
 /// RFC 3550 §5.1.
 const HEADER_LEN: usize = 12;
 /// An RTCP header and the SSRC every report begins with.

@@ -27,8 +27,12 @@ use sha2::Sha256;
 pub use server::{Answer, Server};
 pub use write::Writer;
 
-/// The magic cookie (RFC 8489 §5), at bytes 4 to 7.
+/// The magic cookie (RFC 8489 §5).
 pub const COOKIE: u32 = 0x2112_a442;
+/// Where it begins.
+pub const COOKIE_AT: usize = 4;
+/// A message's length without its attributes (RFC 8489 §5).
+pub const HEADER_LEN: usize = 20;
 /// More attributes than this are nobody's honest message.
 pub const MAX_ATTRIBUTES: usize = 24;
 /// A message is not longer.
@@ -77,12 +81,11 @@ pub mod attribute {
 
 /// Method Binding.
 const BINDING: u16 = 0x001;
-const HEADER: usize = 20;
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
 
 /// Whether bytes are STUN, by first bits and cookie (RFC 7983).
 pub fn is_stun(bytes: &[u8]) -> bool {
-    bytes.len() >= HEADER && bytes[0] < 4 && bytes[4..8] == COOKIE.to_be_bytes()
+    bytes.len() >= HEADER_LEN && bytes[0] < 4 && bytes[4..8] == COOKIE.to_be_bytes()
 }
 
 /// How long the STUN message that begins so is in a stream (RFC 8489 §6.2.2); `None`: too little is there, or it is something
@@ -90,7 +93,7 @@ pub fn is_stun(bytes: &[u8]) -> bool {
 pub fn length_in_stream(bytes: &[u8]) -> Option<usize> {
     let begins =
         bytes.first().is_some_and(|first| *first < 4) && bytes.get(4..8) == Some(&COOKIE.to_be_bytes());
-    begins.then(|| HEADER + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])))
+    begins.then(|| HEADER_LEN + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])))
 }
 
 /// Whether these few bytes may be the beginning of a STUN message in a stream, whose length they don't tell yet.
@@ -114,7 +117,7 @@ impl<'a> Message<'a> {
         let fits = is_stun(bytes) && bytes.len() <= MAX_LEN && bytes.len().is_multiple_of(4);
         let kind = u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]);
         let length = usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]));
-        let class = class_of(kind).filter(|_| fits && length + HEADER == bytes.len())?;
+        let class = class_of(kind).filter(|_| fits && length + HEADER_LEN == bytes.len())?;
         let message = Message { bytes, class };
         (message.is_whole() && message.fingerprint_fits()).then_some(message)
     }
@@ -127,7 +130,7 @@ impl<'a> Message<'a> {
     /// The transaction's identity.
     pub fn transaction(&self) -> TransactionId {
         let mut id = [0; 12];
-        id.copy_from_slice(&self.bytes[8..HEADER]);
+        id.copy_from_slice(&self.bytes[8..HEADER_LEN]);
         id
     }
 
@@ -225,7 +228,7 @@ impl<'a> Message<'a> {
     }
 
     fn attributes(&self) -> Attributes<'a> {
-        Attributes { bytes: self.bytes, at: HEADER }
+        Attributes { bytes: self.bytes, at: HEADER_LEN }
     }
 
     /// Whether the attributes fill the message exactly.
@@ -349,7 +352,7 @@ fn fingerprint(before: &[u8]) -> u32 {
 
 /// The bytes with the length they will have once an attribute of `more` bytes stands behind them.
 fn update_with_length(before: &[u8], more: usize, mut update: impl FnMut(&[u8])) {
-    let length = (before.len() - HEADER + 4 + more) as u16;
+    let length = (before.len() - HEADER_LEN + 4 + more) as u16;
     update(&before[..2]);
     update(&length.to_be_bytes());
     update(&before[4..]);

@@ -17,7 +17,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_void, sock_filter, sock_fprog, socklen_t};
-use proto::door::{ATTRIBUTES, COOKIE, Expected, HEADER, RTCP_SSRC, RTP_SSRC, Source, USERNAME};
+use proto::door::{ATTRIBUTES, Expected, RTCP_SSRC, RTP_SSRC, Source};
+use proto::stun::{COOKIE, COOKIE_AT, HEADER_LEN, attribute};
 
 /// The kernel's longest program (`BPF_MAXINSNS`).
 const LONGEST: usize = 4096;
@@ -165,15 +166,15 @@ impl Program {
 
     /// Goes from attribute to attribute, X being where one begins.
     fn names(&mut self, names: &[[u8; 4]]) {
-        self.add(LOAD_WORD, UDP + COOKIE.0 as u32);
-        self.unless(COOKIE.1, 1);
+        self.add(LOAD_WORD, UDP + COOKIE_AT as u32);
+        self.unless(COOKIE, 1);
         self.add(JUMP, 1);
         self.add(RETURN, 0);
-        self.add(SET_X, UDP + HEADER as u32);
+        self.add(SET_X, UDP + HEADER_LEN as u32);
         let mut found = Vec::new();
         for _ in 0..ATTRIBUTES {
             self.add(LOAD_HALF_AT_X, 0);
-            self.unless(USERNAME.into(), 2);
+            self.unless(attribute::USERNAME.into(), 2);
             self.add(LOAD_WORD_AT_X, 4);
             found.push(self.0.len());
             self.add(JUMP, 0);

@@ -149,9 +149,9 @@ proptest! {
         mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
         length in 0u16..60,
     ) {
-        if bytes.len() >= HEADER {
-            bytes.truncate(HEADER + usize::from(length) * 4);
-            let length = (bytes.len() - HEADER) as u16;
+        if bytes.len() >= HEADER_LEN {
+            bytes.truncate(HEADER_LEN + usize::from(length) * 4);
+            let length = (bytes.len() - HEADER_LEN) as u16;
             bytes[..2].copy_from_slice(&[0, 1]);
             bytes[2..4].copy_from_slice(&length.to_be_bytes());
             bytes[4..8].copy_from_slice(&COOKIE.to_be_bytes());

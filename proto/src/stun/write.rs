@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    Change, Class, HEADER, SEAL, SIGNATURE, TransactionId, attribute, fingerprint, mask, seal_of,
+    Change, Class, HEADER_LEN, SEAL, SIGNATURE, TransactionId, attribute, fingerprint, mask, seal_of,
     signature_of, type_of,
 };
 
@@ -81,7 +81,7 @@ impl Writer {
     pub fn finish(self) -> Vec<u8> {
         let sum = fingerprint(&self.bytes).to_be_bytes();
         let mut bytes = self.attribute(attribute::FINGERPRINT, &sum).bytes;
-        let length = ((bytes.len() - HEADER) as u16).to_be_bytes();
+        let length = ((bytes.len() - HEADER_LEN) as u16).to_be_bytes();
         bytes[2..4].copy_from_slice(&length);
         bytes
     }
