@@ -78,12 +78,12 @@ impl Proxy {
         }
     }
 
-    /// The first trunk with rules of which this is so.
     /// Whether some trunk's rules may change what comes by this path.
     pub(crate) fn is_rewritten(&self, flow: &Flow) -> bool {
         self.ruled(|trunk| trunk.sends_from(flow.remote.ip())).is_some()
     }
 
+    /// The first trunk with rules of which this is so.
     fn ruled(&self, is: impl Fn(&Trunk) -> bool) -> Option<&Arc<Trunk>> {
         self.config.trunks.iter().find(|trunk| !trunk.rules.is_empty() && is(trunk))
     }

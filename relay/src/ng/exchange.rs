@@ -246,6 +246,7 @@ impl Relay {
 
     /// Keeps what the second half, and later offers, will be held against.
     fn remember(&mut self, now: Instant, id: SessionId, side: Side, describe: &Describe, sdp: &Sdp<'_>) {
+        let Some(call) = self.ng.calls.of(id) else { return };
         let flags = &describe.flags;
         let said: Vec<Said> = sdp
             .media
@@ -261,7 +262,6 @@ impl Relay {
             })
             .collect();
         let said = self.ng.said.share(said);
-        let Some(call) = self.ng.calls.of(id) else { return };
         call.signalled = now;
         call.metadata = flags.metadata.clone().or(call.metadata.take());
         let Some(dialog) = call.dialogs.iter_mut().find(|dialog| dialog.session == id) else { return };
