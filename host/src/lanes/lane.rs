@@ -44,6 +44,8 @@ const DATAGRAM: usize = 65_535;
 const ROUNDS: usize = 4;
 /// New requests that are served before the sockets are read again: twice what a busy lane lets gather.
 const TURNS: usize = 24;
+/// The same while a socket has more to read than was read.
+const TURNS_BEHIND: usize = 1;
 /// What a burst of work took goes back to the system after so long without any.
 const REST: Duration = Duration::from_secs(36);
 /// What the mailbox is called in epoll's answers.
@@ -81,6 +83,8 @@ pub struct Lane {
     media: Option<(usize, Box<dyn MediaPath>)>,
     /// What a reflector's packets pass through, and its seat.
     mirror: Option<(usize, Mirror)>,
+    /// A listener has more than this round has read.
+    behind: bool,
     /// Where new work waits, and the seat of the proxy or access server it is for.
     lobby: Option<(usize, Lobby)>,
     /// What this round still has to hand to services.
@@ -139,6 +143,7 @@ impl Lane {
             ring,
             receiver: Receiver::new(BATCH, DATAGRAM),
             sender: Sender::new(BATCH),
+            behind: false,
             inbox: VecDeque::new(),
             wanted: Vec::new(),
             pace: Pace::new(Instant::now()),
@@ -291,7 +296,8 @@ impl Lane {
     /// Some of those who wait, then the sockets are read again: what belongs to a call goes first.
     fn serve_waiting(&mut self) {
         let now = Instant::now();
-        for _ in 0..TURNS {
+        let turns = if std::mem::take(&mut self.behind) { TURNS_BEHIND } else { TURNS };
+        for _ in 0..turns {
             let Some((seat, lobby)) = &mut self.lobby else { return };
             let (seat, Some(Arrival { flow, message })) = (*seat, lobby.next(now)) else { break };
             self.deliver(now, seat, Input::Message { flow, message });

@@ -80,9 +80,10 @@ impl Lane {
                 self.read_datagram(now, number, index);
             }
             if !self.receiver.may_have_more() {
-                break;
+                return found;
             }
         }
+        self.behind = true;
         found
     }
 
