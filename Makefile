@@ -2,6 +2,8 @@
 CARGO ?= cargo
 CALLER ?= port
 CALLEE ?= port
+# The laboratory waits more than it works: two tests for each processor at a time.
+TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 
 .PHONY: help
 help: ## this list
@@ -26,7 +28,7 @@ run: build ## everything in one process on loopback, with two demo users
 
 .PHONY: test
 test: deps ## everything: units, world, sockets, laboratory (POSTERN_LONG=1: 3 idle minutes for scenarios 1k and 2c instead of 70 and 45 s, and a restart storm of 100,000 peers)
-	$(CARGO) test --workspace
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace
 
 .PHONY: load
 load: deps build ## sipp's 10,000 calls at 500 a second through both load-test files, nothing failed, nothing sent twice
