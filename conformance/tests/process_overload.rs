@@ -38,7 +38,9 @@ fn who_hangs_up_is_heard_before_the_calls_that_wait_ahead_of_it() {
     p1.freeze(true);
     let crowd = udp(&format!("{STRANGER}:5060"));
     let source = crowd.local_addr().unwrap();
-    spray(&crowd, CROWD, |number| (request("INVITE", &format!("crowd{number}"), proxy, source).into(), proxy));
+    spray(&crowd, CROWD, |number| {
+        (request("INVITE", &format!("crowd{number}"), proxy, source).into(), proxy)
+    });
     alice.ask(&mut call.caller, "BYE", "", "");
     p1.freeze(false);
 
