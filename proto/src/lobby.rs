@@ -209,8 +209,7 @@ impl Lobby {
         self.overload = Some((before, now));
         self.refused += 1;
         let seconds = 1 + self.mark(message) % RETRY_AFTER;
-        let response = reply(message, 503, TAG).header(Name::RetryAfter, seconds).finish();
-        Entry::Refused(response.bytes().clone())
+        Entry::Refused(reply(message, 503, TAG).header(Name::RetryAfter, seconds).into_bytes())
     }
 
     /// Who is next, when there is nothing to do at once.
