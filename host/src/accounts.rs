@@ -2,7 +2,8 @@
 //!
 //! What an account says is written down in one row of bytes, one account behind the other; two tables of places lead to it, by
 //! digest name and by those addresses of record that are not just the name. A [`User`] is made when somebody asks for one, and
-//! a few stay at hand: who was challenged comes back with an answer. Accounts change as a whole, by a reload, so nothing here ever grows or moves.
+//! a few stay at hand: who was challenged comes back with an answer. Accounts change as a whole, by a reload, so nothing here
+//! ever grows or moves.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -49,7 +50,8 @@ struct Written<'a> {
     srtp: Option<u8>,
 }
 
-/// How many stay at hand: a phone's answer to a challenge takes some milliseconds. A prime, so that accounts of one length spread.
+/// How many stay at hand: a phone's answer to a challenge takes some milliseconds. A prime, so that accounts of one length
+/// spread.
 const LATELY: usize = 127;
 
 const ANCHORS: [Anchor; 3] = [Anchor::Never, Anchor::Auto, Anchor::Always];

@@ -121,8 +121,8 @@ impl Peer {
         }
     }
 
-    /// Of two who talk by the relay though there may be a path, one asks the server now and then to have both open it: what was in its
-    /// way may be gone.
+    /// Of two who talk by the relay though there may be a path, one asks the server now and then to have both open it: what was
+    /// in its way may be gone.
     pub(super) fn seek_due(&mut self) {
         let lacking = self.voice.buddy.filter(|_| self.voice.way.is_none() && !self.voice.by_pair);
         let Some(link) = lacking.map(|link| &self.links[link]).filter(|link| self.is_to_seek(link)) else {
