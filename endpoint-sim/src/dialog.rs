@@ -67,7 +67,8 @@ impl Dialog {
 
     /// The other party's address of record.
     pub(crate) fn party(&self) -> Option<&str> {
-        let (_, address) = self.remote.split_once("sip:")?;
+        let after = |scheme| Some(self.remote.split_once(scheme)?.1);
+        let address = ["sip:", "sips:", "tel:"].into_iter().find_map(after)?;
         address.split(['>', ';', '?']).next()
     }
 

@@ -33,6 +33,7 @@ mod dialog;
 mod keys;
 mod marker;
 mod media;
+mod news;
 mod offer;
 mod outbound;
 pub mod peer;

@@ -1,5 +1,6 @@
 //! The phone: what it is told, what it wants, and when it wants to be woken.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub struct Phone {
     pub(crate) next_ticket: u64,
     pending: BTreeMap<ClientId, Pending>,
     pub(crate) report: Report,
+    /// Whether it is registered, and the status, as it was told last.
+    pub(crate) told_registered: Option<(bool, u16)>,
 }
 
 /// A request that waits for its final response.
@@ -109,6 +112,7 @@ impl Phone {
             dice,
             registrations,
             report,
+            told_registered: None,
         }
     }
 
@@ -174,7 +178,10 @@ impl Phone {
     }
 
     pub(crate) fn reached(&mut self, milestone: After) {
-        self.milestones.entry(milestone).or_insert(self.now);
+        if let Entry::Vacant(entry) = self.milestones.entry(milestone) {
+            entry.insert(self.now);
+            self.tell_call(milestone);
+        }
     }
 
     fn receive(&mut self, received: Received) {
@@ -288,6 +295,7 @@ impl Phone {
             media::release(old, &mut self.out);
         }
         call.media.end(&mut self.out);
+        self.tell_end(&call, by);
         self.report.ended_by = Some(by);
         self.reached(After::Ended);
     }

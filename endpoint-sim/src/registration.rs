@@ -127,7 +127,7 @@ impl Phone {
             },
             _ => {}
         }
-        self.count_flows();
+        self.count_flows(status);
     }
 
     fn granted(&mut self, way: usize, response: &Message, flow: Flow) {
@@ -241,13 +241,14 @@ impl Phone {
             // It did stand, so no registration has failed yet: the first wait is the shortest (§4.5).
             self.registrations[way].failures = 0;
             self.lost(way, 503);
-            self.count_flows();
+            self.count_flows(503);
         }
     }
 
-    fn count_flows(&mut self) {
+    fn count_flows(&mut self, status: u16) {
         self.report.flows = self.registrations.iter().filter(|registration| registration.stands).count();
         self.report.registered = self.report.flows > 0;
+        self.tell_registration(status);
     }
 
     /// What is no SIP: the answer to a keep-alive.

@@ -63,6 +63,7 @@ impl Phone {
         let via = self.via();
         let Some(mut parked) = self.parked.take() else { return };
         parked.media.end(&mut self.out);
+        self.tell_end(&parked, if with_bye { EndedBy::Us } else { EndedBy::Them });
         if with_bye {
             let bye = parked.dialog.request(Method::Bye, &via).finish();
             self.request(Purpose::Other, bye);

@@ -259,3 +259,69 @@ fn the_script_ends_a_call_that_nobody_ends() {
     wire.run(seconds(3));
     assert!(wire.is_done(ALICE) && wire.is_done(BOB) && wire.open_ports() == 0);
 }
+
+#[test]
+fn a_registration_is_told_of_once_for_each_change() {
+    let mut wire = Wire::new();
+    wire.secret = Some((Algorithm::Md5, "secret"));
+    let steps =
+        || [Step::new(Act::Register, After::Start, 0), Step::new(Act::Unregister, After::Start, 100_000)];
+    wire.phone("alice", 1, |c| c.password = Some("secret".into()), script(steps()));
+    wire.phone("bob", 2, |c| c.password = Some("wrong".into()), script(steps()));
+    wire.run(seconds(50));
+    let granted = wire.ladder.iter().filter(|line| line.contains(" 200 ")).count();
+    assert!(granted > 3, "it was refreshed: {:?}", wire.ladder);
+    assert_eq!((wire.told(ALICE), wire.told(BOB)), (vec![GRANTED.into()], vec![REFUSED.into()]));
+    wire.secret = Some((Algorithm::Md5, "another"));
+    wire.run(seconds(49));
+    assert_eq!(wire.told(ALICE), [GRANTED, REFUSED], "the refresh was refused");
+}
+
+const GRANTED: &str = "registered: true 200";
+const REFUSED: &str = "registered: false 401";
+
+#[test]
+fn a_phone_that_leaves_tells_so_and_one_that_nobody_answers_does_once() {
+    let mut wire = Wire::new();
+    let leaves =
+        [Step::new(Act::Register, After::Start, 0), Step::new(Act::Unregister, After::Registered, 0)];
+    wire.phone("alice", 1, |_| {}, script(leaves));
+    wire.run(seconds(1));
+    assert_eq!(wire.told(ALICE), [GRANTED, "registered: false 200"]);
+    wire.loses = Some(1);
+    let forlorn = Script { until_ms: 200_000, ..script([Step::new(Act::Register, After::Start, 0)]) };
+    wire.phone("bob", 2, |_| {}, forlorn);
+    wire.run(seconds(150));
+    assert_eq!(wire.told(BOB), ["registered: false 408"]);
+}
+
+#[test]
+fn calls_are_told_of_as_they_ring_are_answered_and_end() {
+    let mut wire = wire(calling([]), Script::default());
+    let carol = wire.phone("carol", 3, |_| {}, script([Step::call("sip:bob@x", After::Start, 2000)]));
+    wire.run(seconds(8));
+    let alices = ["bob@x: Rings(Caller)", "bob@x: Answered", "bob@x: Ended { by_us: true }"];
+    let bobs = ["alice@x: Rings(Callee)", "alice@x: Answered", "alice@x: Ended { by_us: false }"];
+    assert_eq!(
+        (wire.told(ALICE), wire.told(BOB)),
+        (alices.map(Into::into).into(), bobs.map(Into::into).into())
+    );
+    assert_eq!(wire.told(carol), ["bob@x: Failed { status: Some(486) }"]);
+}
+
+#[test]
+fn each_call_of_a_transfer_is_told_of() {
+    let steps = [
+        Step { to: Some("sip:carol@x".into()), ..Step::new(Act::Consult, After::Answered, 1000) },
+        Step::new(Act::TransferConsulted, After::Answered, 1000),
+    ];
+    let mut wire = wire(calling(steps), Script::default());
+    wire.phone("carol", 3, |_| {}, Script::default());
+    wire.run(seconds(7));
+    assert_eq!(wire.report(ALICE).transfer_status, Some(200));
+    let ends = |phone| wire.told(phone).into_iter().filter(|told| told.contains("Ended")).collect::<Vec<_>>();
+    assert_eq!(ends(ALICE), ["carol@x: Ended { by_us: false }", "bob@x: Ended { by_us: true }"]);
+    assert_eq!(ends(BOB), ["alice@x: Ended { by_us: false }"]);
+    let last = wire.told(BOB).pop();
+    assert_eq!(last.as_deref(), Some("carol@192.0.2.3:5060: Answered"), "as he was referred to her");
+}

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::bindings::Bindings;
 use crate::config::values::SipAddress;
-use crate::events::Collector;
+use crate::events::{self, Collector};
 use crate::keys;
 use crate::lanes::lane::{Lane, Listener};
 use crate::lanes::mailbox::Mailbox;
@@ -135,6 +135,11 @@ pub fn first_media_port() -> u16 {
 
 /// Lets them do what they are to do; gives their reports in the same order.
 pub fn run(fleet: &Fleet) -> Result<Vec<Report>, StartError> {
+    run_with(fleet, Box::new(|_| ()))
+}
+
+/// The same, for somebody who is told of what happens meanwhile.
+pub fn run_with(fleet: &Fleet, listener: events::Listener) -> Result<Vec<Report>, StartError> {
     let (mut listeners, mut phones, mut served) = (Vec::new(), Vec::new(), HashMap::new());
     for (index, plan) in fleet.phones.iter().enumerate() {
         let (socket, local) = socket_for(plan)?;
@@ -152,7 +157,7 @@ pub fn run(fleet: &Fleet) -> Result<Vec<Report>, StartError> {
         served,
         crate::keys::random(),
     ));
-    let collector = Collector::start(phones.len()).map_err(|error| no_threads(&error))?;
+    let collector = Collector::telling(phones.len(), listener).map_err(|error| no_threads(&error))?;
     let (outside, errands) = Outside::new();
     let tables = SharedTables::new(Bindings::default(), None);
 

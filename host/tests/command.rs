@@ -230,3 +230,42 @@ fn a_reader_that_stops_reading_ends_a_command_without_a_word() {
     let check = check.unwrap();
     assert!(check.stderr.is_empty(), "{}", words(&check));
 }
+
+/// A call between two endpoints, one of which is to print JSON: what happens meanwhile is told elsewhere, and to both.
+#[test]
+fn endpoints_say_what_happens_as_it_happens_and_standard_output_stays_json_where_that_is_asked_for() {
+    let folder = Folder::new("endpoints");
+    let users = "[{ name: alice, password: wonderland }, { name: bob, password: builder }]";
+    let file = folder.file(&format!(
+        "listeners: [{{ address: \"udp:127.0.0.1:0\" }}]\nproxy: {{}}\nusers: {users}\ncontrol: {}\n",
+        folder.0.join("control.sock").display()
+    ));
+    let running = Running::start(&file);
+    let proxy = running.ready["listening"][0].as_str().unwrap();
+    let endpoint = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.arg("endpoint").args(words).args(["--proxy", proxy]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut bob = endpoint(&["answer", "--user", "bob", "--password", "builder", "--json"]);
+    let mut live = BufReader::new(bob.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(live.next().unwrap().ends_with(" s  registered"));
+    let call = ["call", "sip:bob@127.0.0.1", "--user", "alice", "--password", "wonderland", "--seconds", "1"];
+    let alice = endpoint(&[&call[..], &["--media-port", "14100"]].concat()).wait_with_output().unwrap();
+    let bob_says: Vec<String> = live.map(|line| line.split_once(" s  ").unwrap().1.to_owned()).collect();
+    let bob = bob.wait_with_output().unwrap();
+
+    let said = words(&alice);
+    let alice_says: Vec<&str> = said.lines().filter_map(|line| Some(line.split_once(" s  ")?.1)).collect();
+    let calls = |of: &str, rings: &str, ends: &str| {
+        let turns = [rings, "answered", ends].map(|turn| format!("call with {of}@127.0.0.1: {turn}"));
+        [&turns[..], &["no longer registered".to_owned()]].concat()
+    };
+    assert_eq!(alice_says[0], "registered", "{said}");
+    assert_eq!(alice_says[1..], calls("bob", "it rings there", "ended by this side"), "{said}");
+    assert_eq!(bob_says, calls("alice", "it rings here", "ended by the other side"));
+    assert!(said.lines().any(|line| line == "alice@127.0.0.1"), "and then how it was: {said}");
+    let report: Value = serde_json::from_slice(&bob.stdout).expect("JSON and nothing else");
+    assert_eq!((&report[0]["name"], &report[0]["answered"]), (&"bob@127.0.0.1".into(), &true.into()));
+    assert_eq!(running.end(), Some(0));
+}

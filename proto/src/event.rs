@@ -70,6 +70,10 @@ pub enum Event {
     PeerBuddy { peer: Name, buddy: Name, path: Option<&'static str>, at: Option<SocketAddr>, why: Name },
     /// A peer's call is up, and its media takes this path now; or it has ended, or was not answered (`status`).
     PeerCall { peer: Name, with: Name, path: Option<&'static str>, status: Option<u16> },
+    /// A phone without a speaker is registered now, or is no longer; the final status of its last REGISTER.
+    PhoneRegistered { phone: Name, registered: bool, status: u16 },
+    /// A phone's call has come so far.
+    PhoneCall { phone: Name, with: Name, turn: Turn },
     /// Something worth an operator's look that fits none of the above.
     Warning { about: Name, why: &'static str },
 }
@@ -205,6 +209,25 @@ pub struct CallEnded {
     pub by: EndedBy,
     /// Whether media went through a relay.
     pub anchored: bool,
+}
+
+/// How far a phone's call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// This phone rings, as the callee, or the other one says that it does.
+    Rings(Side),
+    /// It is up.
+    Answered,
+    /// It was up and is over.
+    Ended {
+        /// This phone ended it.
+        by_us: bool,
+    },
+    /// It never was up.
+    Failed {
+        /// The final status of its INVITE; none: that was never sent.
+        status: Option<u16>,
+    },
 }
 
 /// Who ended a call.

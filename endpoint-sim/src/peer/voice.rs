@@ -216,6 +216,8 @@ impl Peer {
                     self.voice.sockets.remove(&socket);
                     self.out.push_back(Output::Release { socket });
                 }
+                // What is new of its calls the peer tells itself, with their paths.
+                Output::Event(_) => {}
                 other => self.out.push_back(other),
             }
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use endpoint_sim::{Phone, PhoneConfig, Report, Script};
 use proto::digest::{self, Algorithm};
+use proto::event::Event;
 use proto::node::{Birth, Flow, Input, Lane, Node, Output, SocketId};
 use proto::sip::{Message, Method, Name, reply};
 use proto::tables::{Binding, Fact, Limit, Secret, Tables, User};
@@ -33,6 +34,7 @@ pub(crate) struct Wire {
     pub(crate) ports_heard: BTreeSet<u16>,
     /// SIP messages that arrived, by their first words.
     pub(crate) ladder: Vec<String>,
+    events: Vec<(usize, Event)>,
 }
 
 struct Datagram {
@@ -55,6 +57,7 @@ impl Wire {
             forbids_ports: false,
             ports_heard: BTreeSet::new(),
             ladder: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -91,6 +94,17 @@ impl Wire {
     /// Whether such a message arrived.
     pub(crate) fn saw(&self, words: &str) -> bool {
         self.ladder.iter().any(|line| line.starts_with(words))
+    }
+
+    /// What a phone told as it happened, in short.
+    pub(crate) fn told(&self, phone: usize) -> Vec<String> {
+        let own = self.events.iter().filter(|(whose, _)| *whose == phone);
+        own.map(|(_, event)| match event {
+            Event::PhoneRegistered { registered, status, .. } => format!("registered: {registered} {status}"),
+            Event::PhoneCall { with, turn, .. } => format!("{with}: {turn:?}"),
+            other => panic!("a phone does not tell {other:?}"),
+        })
+        .collect()
     }
 
     /// Lets time pass.
@@ -146,6 +160,7 @@ impl Wire {
                 self.sockets.retain(|_, at| *at != (phone, socket));
                 assert_eq!(self.sockets.len() + 1, before, "it releases what it has");
             }
+            Output::Event(event) => self.events.push((phone, event)),
             other => panic!("a phone has no use for {other:?}"),
         }
     }

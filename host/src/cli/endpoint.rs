@@ -4,16 +4,20 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use endpoint_sim::{Act, After, Answer, Report, Script, Step};
+use proto::event::{Event, Side, Turn};
 use proto::node::Transport;
+use proto::sip::reason_phrase;
 
 use super::exit;
+use super::live::live;
 use crate::config::values::SipAddress;
-use crate::endpoint::{Fleet, OutboundPlan, PhonePlan, audio_flowed, first_media_port, run};
+use crate::endpoint::{Fleet, OutboundPlan, PhonePlan, audio_flowed, first_media_port, run_with};
 
 /// See `postern endpoint --help`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit code 0: audio flowed both ways in every call that was answered (`register`: registered); \
+    after_help = "It says what happens as it happens, a line each (with `--json` to standard error), and at the end how it was. \
+Exit code 0: audio flowed both ways in every call that was answered (`register`: registered); \
 69: it did not, or nobody answered. A file for `run` lists phones, each with a script:\n\n  \
 phones:\n    - user: bob\n      password: builder\n      proxy: udp:127.0.0.1:5060\n      \
 script:\n        until-ms: 20000\n        steps:\n          - { do: register }\n          \
@@ -129,7 +133,8 @@ pub fn endpoint(arguments: &Arguments, json: bool) -> u8 {
             return code;
         }
     };
-    match run(&fleet) {
+    let several = fleet.phones.len() > 1;
+    match run_with(&fleet, live(json, move |event| happened(event, several))) {
         Ok(reports) => {
             match json {
                 true => println!("{}", serde_json::to_string_pretty(&reports).unwrap_or_default()),
@@ -142,6 +147,46 @@ pub fn endpoint(arguments: &Arguments, json: bool) -> u8 {
             exit::OS
         }
     }
+}
+
+/// An event of a phone's, in words; of several phones, with its name.
+fn happened(event: &Event, several: bool) -> Option<String> {
+    let (phone, words) = match event {
+        Event::PhoneRegistered { phone, registered: true, .. } => (phone, "registered".to_owned()),
+        Event::PhoneRegistered { phone, status, .. } => (phone, unregistered(*status)),
+        Event::PhoneCall { phone, with, turn } => (phone, format!("call with {with}: {}", turned(*turn))),
+        _ => return None,
+    };
+    Some(if several { format!("{phone}: {words}") } else { words })
+}
+
+/// Why a phone is not registered, by the answer to its REGISTER.
+fn unregistered(status: u16) -> String {
+    let why = match status {
+        200..300 => return "no longer registered".to_owned(),
+        401 | 403 | 407 => "; are name and password right?",
+        408 | 503 => "; is the proxy there?",
+        _ => "",
+    };
+    format!("not registered: {}{why}", named(status))
+}
+
+/// How far a call has come.
+fn turned(turn: Turn) -> String {
+    match turn {
+        Turn::Rings(Side::Callee) => "it rings here".to_owned(),
+        Turn::Rings(Side::Caller) => "it rings there".to_owned(),
+        Turn::Answered => "answered".to_owned(),
+        Turn::Ended { by_us: true } => "ended by this side".to_owned(),
+        Turn::Ended { by_us: false } => "ended by the other side".to_owned(),
+        Turn::Failed { status: Some(status) } => format!("not answered: {}", named(status)),
+        Turn::Failed { status: None } => "never begun".to_owned(),
+    }
+}
+
+/// A status with its phrase.
+fn named(status: u16) -> String {
+    format!("{status} {}", reason_phrase(status)).trim_end().to_owned()
 }
 
 /// A report in words.

@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod check;
 pub mod endpoint;
 pub mod init;
+pub mod live;
 pub mod peer;
 pub mod run;
 pub mod shield;

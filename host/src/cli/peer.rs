@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use endpoint_sim::peer::wording::{heard, line, way};
@@ -12,8 +12,8 @@ use proto::peer::nat::Class;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit;
+use super::live::live;
 use crate::config::values::SipAddress;
-use crate::events::Listener;
 use crate::peer::{Leave, PeerPlan, run_with};
 
 /// A peer: finds out what NAT it is behind, logs in, and talks to its buddies directly where that can be.
@@ -84,11 +84,7 @@ pub fn peer(arguments: &Arguments, json: bool) -> u8 {
             return exit::USAGE;
         }
     };
-    let live: Listener = match json {
-        true => Box::new(|_| ()),
-        false => live(SystemTime::now()),
-    };
-    match run_with(&plan, leave_at_a_signal, live) {
+    match run_with(&plan, leave_at_a_signal, live(json, happened)) {
         Ok(report) => {
             match json {
                 true => println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default()),
@@ -159,16 +155,6 @@ fn said(words: &str, domain: &str) -> Result<(String, String), String> {
 
 fn named(name: &str, domain: &str) -> String {
     if name.contains('@') { name.to_owned() } else { format!("{name}@{domain}") }
-}
-
-/// Says what happens as it happens, a line each, with the seconds since it began.
-fn live(begun: SystemTime) -> Listener {
-    Box::new(move |stamped| {
-        if let Some(words) = happened(&stamped.event) {
-            let since = stamped.at.duration_since(begun).unwrap_or_default().as_secs_f64();
-            println!("{since:7.2} s  {words}");
-        }
-    })
 }
 
 /// An event of a peer's, in words.
