@@ -303,17 +303,27 @@ impl Process {
         report.unwrap_or_else(|| panic!("{} printed no report:\n{output}", self.what))
     }
 
+    /// The JSON it printed over several lines, among others that it said.
+    pub fn document(&self) -> serde_json::Value {
+        let output = self.output();
+        // Only the outermost bracket stands at the beginning of a line.
+        let begins = |opening| match output.starts_with(opening) {
+            true => Some(0),
+            false => output.rfind(&format!("\n{opening}")),
+        };
+        let at = ["[\n", "{\n"].into_iter().filter_map(begins).max().unwrap_or(output.len());
+        let mut read = serde_json::Deserializer::from_str(&output[at..]).into_iter();
+        let read = read.next().and_then(Result::ok);
+        read.unwrap_or_else(|| panic!("{} printed no JSON:\n{output}", self.what))
+    }
+
     /// Waits until its output contains a text.
     pub fn wait_for(&mut self, text: &str, patience: Duration) {
         let deadline = Instant::now() + patience;
         while !self.output().contains(text) {
-            let running = matches!(self.child.try_wait(), Ok(None));
-            assert!(
-                running && Instant::now() < deadline,
-                "{} never said {text:?}:\n{}",
-                self.what,
-                self.output()
-            );
+            let running = matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline;
+            let output = self.output();
+            assert!(running || output.contains(text), "{} never said {text:?}:\n{output}", self.what);
             std::thread::sleep(Duration::from_millis(20));
         }
     }

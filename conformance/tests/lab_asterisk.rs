@@ -10,6 +10,8 @@ use conformance::lab::sbc::{SBC, Sbc, report_of};
 
 const SECONDS: Duration = Duration::from_secs(1);
 const PBX: &str = "198.51.100.50";
+/// How long a call lasts once it is up: twice as many packets as have to be heard, and time for the echo to open its NAT.
+const TALK: Duration = Duration::from_secs(3);
 
 /// An account `pbx` at Postern, registered from behind a NAT; calls to it go to the echo, which speaks when it is spoken to:
 /// `rtp_keepalive` is what opens its NAT.
@@ -111,14 +113,14 @@ fn phone(stage: &Sbc, who: &str, steps: &str) -> Member {
     stage.lab.member(who, "sbc.test", &format!("udp:{SBC}:5060"), steps)
 }
 
-/// A phone that takes one call.
+/// A phone that takes one call and stays until it ends; it is registered.
 fn waits(stage: &Sbc, who: &str) -> Member {
-    phone(stage, who, "{do: wait, after: ended}")
+    phone(stage, who, "{do: wait, after: ended}").registered()
 }
 
 /// Asterisk has its account.
 fn registered(asterisk: &Asterisk) {
-    asterisk.comes_to("pjsip show registrations", "Registered", 10 * SECONDS);
+    asterisk.comes_to("pjsip show registrations", "Registered", 30 * SECONDS);
 }
 
 /// Postern with the PBX as a trusted trunk for numbers that begin with 7.
@@ -134,7 +136,7 @@ fn scenario_1h_asterisk_behind_a_nat_is_called_and_calls() {
     let parties = "-s home:port-restricted:alice,bob -s office:symmetric:pbx";
     let Some(stage) = Sbc::up(parties) else { return };
     let Some(asterisk) = stage.lab.asterisk("pbx", "192.168.1.10", ACCOUNT, "") else { return };
-    let bob = waits(&stage, "bob");
+    let mut bob = waits(&stage, "bob");
     registered(&asterisk);
     let alice = phone(
         &stage,
@@ -143,10 +145,11 @@ fn scenario_1h_asterisk_behind_a_nat_is_called_and_calls() {
          {do: hang-up, after: answered, at-ms: 3000}",
     );
     let called = asterisk.console("channel originate PJSIP/postern/sip:bob@sbc.test extension 600@phones");
-    std::thread::sleep(3 * SECONDS);
+    bob.answered();
+    std::thread::sleep(TALK);
+    let alice = alice.report();
     asterisk.console("channel request hangup all");
-    for (member, own) in [(alice, "alice@sbc.test"), (bob, "bob@sbc.test")] {
-        let report = member.report();
+    for (report, own) in [(alice, "alice@sbc.test"), (bob.report(), "bob@sbc.test")] {
         assert!(
             heard(&report, own) > 50,
             "{own} did not hear its echo: {report}\n{called}\n{}",
@@ -161,12 +164,13 @@ fn scenario_1h_asterisk_behind_a_nat_is_called_and_calls() {
 fn a_transfer_connects_two_legs_of_the_pbx(way: &str) {
     let parties = "-s home:port-restricted:alice,carol -s office:symmetric:bob";
     let Some((stage, asterisk)) = before_a_pbx(parties) else { return };
-    let talks = "{do: hang-up, after: answered, at-ms: 5500}";
-    let [bob, carol] = ["bob", "carol"].map(|who| phone(&stage, who, talks));
-    std::thread::sleep(SECONDS / 2);
+    let [bob, mut carol] = ["bob", "carol"].map(|who| waits(&stage, who));
     let calls = "{do: call, to: \"sip:71@sbc.test\", after: registered, at-ms: 200}";
-    let alice = phone(&stage, "alice", &format!("{calls}\n{way}"));
-    let (alice, bob, carol) = (alice.report(), bob.report(), carol.report());
+    let alice = phone(&stage, "alice", &format!("{calls}\n{way}")).report();
+    carol.answered();
+    std::thread::sleep(TALK);
+    asterisk.console("channel request hangup all");
+    let (bob, carol) = (bob.report(), carol.report());
     let told = || format!("{alice:#}\n{bob:#}\n{carol:#}\n{}", asterisk.said());
     assert_eq!(alice["transfer-status"], 200, "{}", told());
     assert!(heard(&bob, "carol@sbc.test") > 50 && heard(&carol, "bob@sbc.test") > 50, "{}", told());
@@ -198,12 +202,15 @@ fn scenario_1h_an_attended_transfer_through_us_connects_two_legs_of_the_pbx() {
 fn scenario_1h_baresips_are_connected_by_a_transfer_through_the_pbx() {
     let parties = "-s home:port-restricted:alice,carol -s office:symmetric:bob";
     let Some((stage, asterisk)) = before_a_pbx(parties) else { return };
-    let bob = stage.baresip("bob", 13, &["--tone", "600"]);
-    let carol = stage.baresip("carol", 13, &["--tone", "800"]);
+    let bob = stage.baresip("bob", 50, &["--tone", "600", "--once"]);
+    let carol = stage.baresip("carol", 50, &["--tone", "800", "--once"]);
     stage.registered("bob");
     stage.registered("carol");
     let call = ["--dial", "sip:71@sbc.test", "--at", "1.5:transfer sip:72@sbc.test", "--once"];
-    let alice = report_of(stage.baresip("alice", 12, &call));
+    let alice = report_of(stage.baresip("alice", 40, &call));
+    stage.established("carol");
+    std::thread::sleep(TALK);
+    asterisk.console("channel request hangup all");
     let (bob, carol) = (report_of(bob), report_of(carol));
     let told = || format!("{alice:#}\n{bob:#}\n{carol:#}\n{}", asterisk.said());
     for (report, tone) in [(&bob, 800), (&carol, 600)] {
@@ -220,8 +227,8 @@ fn scenario_1h_an_attended_transfer_to_asterisk_behind_a_nat_finds_it_by_name() 
     let Some(asterisk) = stage.lab.asterisk("pbx", "192.168.1.10", ACCOUNT, "") else { return };
     let recorder = stage.lab.capture(&["bob"]);
     registered(&asterisk);
-    let bob = phone(&stage, "bob", "{do: hang-up, after: answered, at-ms: 7000}");
-    std::thread::sleep(SECONDS / 2);
+    // The time begins anew with the call that he is transferred to.
+    let bob = phone(&stage, "bob", "{do: hang-up, after: answered, at-ms: 7000}").registered();
     let alice = phone(
         &stage,
         "alice",
@@ -250,8 +257,7 @@ fn scenario_1h_phones_behind_nats_register_through_us_at_asterisk_and_call_each_
     let Some(stage) = Sbc::with(&parties, &proxy, "") else { return };
     let Some(asterisk) = stage.lab.asterisk("pbx", PBX, "", "") else { return };
     let at = format!("udp:{SBC}:5060");
-    let bob = stage.lab.member_as("bob", "1002", "sbc.test", &at, "{do: wait, after: ended}");
-    asterisk.comes_to("pjsip show contacts", "1002/", 10 * SECONDS);
+    let bob = stage.lab.member_as("bob", "1002", "sbc.test", &at, "{do: wait, after: ended}").registered();
     let calls = "{do: call, to: \"sip:1002@sbc.test\", after: registered, at-ms: 300}
                  {do: hang-up, after: answered, at-ms: 2500}";
     let alice = stage.lab.member_as("alice", "1001", "sbc.test", &at, calls);
@@ -278,14 +284,14 @@ fn scenario_1h_asterisk_calls_baresips_behind_nats_along_the_path_they_registere
     let recorder = stage.lab.capture(&["pbx"]);
     let by_path = ["--domain", "pbx.test", "--account", ";sipnat=outbound"];
     for (caller, callee, killed) in [("alice", "bob", false), ("bob", "alice", true)] {
-        let waits = stage.baresip(callee, 12, &[&by_path[..], &["--tone", "600", "--once"]].concat());
-        asterisk.comes_to("pjsip show contacts", &format!("{callee}/sip"), 10 * SECONDS);
+        let waits = stage.baresip(callee, 40, &[&by_path[..], &["--tone", "600", "--once"]].concat());
+        asterisk.comes_to("pjsip show contacts", &format!("{callee}/sip"), 30 * SECONDS);
         if killed {
             stage.killed_and_started();
         }
         let dials = format!("sip:{callee}@pbx.test");
         let calls = ["--tone", "800", "--dial", &dials, "--at", "2:hangup", "--once"];
-        let calls = report_of(stage.baresip(caller, 12, &[&by_path[..], &calls].concat()));
+        let calls = report_of(stage.baresip(caller, 40, &[&by_path[..], &calls].concat()));
         let waits = report_of(waits);
         let told = || format!("{calls:#}\n{waits:#}\n{}\n{}", asterisk.said(), stage.postern.output());
         for (report, tone) in [(&calls, 600), (&waits, 800)] {

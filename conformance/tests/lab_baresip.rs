@@ -60,13 +60,16 @@ fn talk_through(stage: &Sbc, transport: &str) -> Wire {
 #[test]
 fn a_baresip_transfers_another_to_a_third() {
     let Some(stage) = Sbc::up("-s home:port-restricted:alice,carol -s office:symmetric:bob") else { return };
-    let bob = stage.baresip("bob", 12, &["--tone", "600"]);
-    let carol = stage.baresip("carol", 12, &["--tone", "800"]);
+    // His first call ends as he is transferred.
+    let mut bob = stage.baresip("bob", 50, &["--tone", "600"]);
+    let carol = stage.baresip("carol", 50, &["--tone", "800", "--once", "--at", "4:hangup"]);
     stage.registered("bob");
     stage.registered("carol");
     let call = ["--dial", "sip:bob@sbc.test", "--at", "1.5:transfer sip:carol@sbc.test", "--once"];
-    let alice = report_of(stage.baresip("alice", 11, &call));
-    let (bob, carol) = (report_of(bob), report_of(carol));
+    let alice = report_of(stage.baresip("alice", 40, &call));
+    let carol = report_of(carol);
+    bob.terminate();
+    let bob = report_of(bob);
     for (report, tone) in [(&bob, 800), (&carol, 600)] {
         let hears = report["tone_hz"].as_i64().unwrap_or(0);
         assert!((hears - tone).abs() <= 5, "{hears} Hz instead of {tone}: {alice:#}\n{bob:#}\n{carol:#}");

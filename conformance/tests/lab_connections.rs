@@ -100,10 +100,12 @@ fn a_browser_and_a_plain_phone_call_each_other() {
     let Some(browser) = Browser::found() else { return };
     let parties = "-p web=203.0.113.10 -s office:symmetric:bob";
     let Some(stage) = Sbc::secure(parties, "proxy: {}\n") else { return };
-    let bob = stage.baresip("bob", 16, &["--tone", "600", "--at", "5:dial sip:alice@sbc.test"]);
+    let mut bob = stage.baresip("bob", 60, &["--tone", "600", "--then", "1:dial sip:alice@sbc.test"]);
     stage.registered("bob");
     let page = browser.opens(&stage.lab, "web", &wss(), "sbc.test", &["phone.html"]);
-    both_called_and_heard(&report_of(page), &report_of(bob));
+    let page = report_of(page);
+    bob.terminate();
+    both_called_and_heard(&page, &report_of(bob));
     stage.nothing_stays_lent();
 }
 

@@ -126,12 +126,15 @@ fn baresips_talk(inside_calls: bool) {
     let Some(stage) = Stage::up(TWO_NATS, "proxy: {}\n") else { return };
     let recorder = stage.lab.capture(&["edge"]);
     let ends = ["--at", "2.5:hold", "--at", "4:resume", "--at", "6:hangup"];
-    let (alice_does, bob_does): (&[&str], &[&str]) = match inside_calls {
-        true => (&ends, &["--dial", "sip:alice@sbc.test", "--dial-at", "2.5"]),
-        false => (&["--dial", "sip:bob@sbc.test", "--dial-at", "2.5"], &ends),
+    let parties = [("alice", OUTSIDE, "440"), ("bob", INSIDE, "600")];
+    let starts = |(user, at, tone), more: &[&str]| {
+        stage.baresip(user, at, 50, &[&["--once", "--tone", tone], more].concat())
     };
-    let alice = stage.baresip("alice", OUTSIDE, 20, &[&["--once", "--tone", "440"], alice_does].concat());
-    let bob = stage.baresip("bob", INSIDE, 20, &[&["--once", "--tone", "600"], bob_does].concat());
+    let [caller, callee] = if inside_calls { [parties[1], parties[0]] } else { parties };
+    let called = starts(callee, &ends);
+    stage.lab.baresip_registered(callee.0);
+    let calls = starts(caller, &["--dial", &format!("sip:{}@sbc.test", callee.0)]);
+    let (alice, bob) = if inside_calls { (called, calls) } else { (calls, called) };
     let (alice, bob, wire) = (report_of(alice), report_of(bob), recorder.stop());
     for (report, tone) in [(&alice, 600), (&bob, 440)] {
         let number = |name: &str| report[name].as_i64().unwrap_or(0);
@@ -163,11 +166,13 @@ fn a_baresip_outside_calls_one_inside_which_holds_and_hangs_up() {
 fn baresips_hang_up_after_the_proxy_between_them_was_killed() {
     let Some(mut stage) = Stage::up(TWO_NATS, "proxy: {}\n") else { return };
     let recorder = stage.lab.capture(&["edge"]);
-    let alice = stage.baresip("alice", OUTSIDE, 14, &["--once"]);
-    let calls = ["--once", "--dial", "sip:alice@sbc.test", "--dial-at", "2", "--at", "5:hangup"];
-    let bob = stage.baresip("bob", INSIDE, 14, &calls);
-    std::thread::sleep(5 * SECONDS);
+    let alice = stage.baresip("alice", OUTSIDE, 50, &["--once"]);
+    stage.lab.baresip_registered("alice");
+    let mut bob = stage.baresip("bob", INSIDE, 50, &["--once", "--dial", "sip:alice@sbc.test"]);
+    stage.lab.baresip_established("bob");
+    std::thread::sleep(2 * SECONDS);
     stage.killed_and_started();
+    bob.terminate();
     let (alice, bob, wire) = (report_of(alice), report_of(bob), recorder.stop());
     let closed = |event: &serde_json::Value| event["type"] == "CALL_CLOSED";
     let ended = alice["events"].as_array().is_some_and(|all| all.iter().any(closed));
@@ -195,15 +200,16 @@ fn an_attended_transfer_by(stage: &Stage, pbx: [&str; 2], edge: &str, transferor
     let Some(asterisk) = stage.lab.asterisk(pbx[0], pbx[1], &trunk(edge), DIALS) else { return };
     let recorder = stage.lab.capture(&["edge"]);
     let member = |user, at, steps: &str| stage.lab.member(user, "sbc.test", &format!("udp:{at}:5060"), steps);
-    let talks = "{do: hang-up, after: answered, at-ms: 5500}";
-    let (bob, carol) = (member("bob", places[1], talks), member("carol", places[2], talks));
-    std::thread::sleep(SECONDS / 2);
+    let waits = |user, at| member(user, at, "{do: wait, after: ended}").registered();
+    let (bob, carol) = (waits("bob", places[1]), waits("carol", places[2]));
     let steps = "{do: call, to: \"sip:71@sbc.test\", after: registered, at-ms: 200}
          {do: hold, after: answered, at-ms: 1000}
          {do: consult, to: \"sip:72@sbc.test\", after: previous, at-ms: 500}
          {do: transfer-consulted, after: answered, at-ms: 1000}
          {do: wait, after: ended}";
     let transferor = member(transferor, places[0], steps).report();
+    std::thread::sleep(2 * SECONDS);
+    asterisk.console("channel request hangup all");
     let (bob, carol, wire) = (bob.report(), carol.report(), recorder.stop());
     let told = || format!("{transferor:#}\n{bob:#}\n{carol:#}\n{}\n{}", asterisk.said(), wire.ladder());
     assert_eq!(transferor["transfer-status"], 200, "{}", told());
@@ -239,16 +245,16 @@ fn an_asterisk_is_called_and_calls(mut stage: Stage, pbx: [&str; 2], pbx_edge: &
     let steps = "{do: call, to: \"sip:600@sbc.test\", after: registered, at-ms: 200}
                  {do: hang-up, after: answered, at-ms: 4000}";
     let at = format!("udp:{}:5060", phone[1]);
-    let caller = stage.lab.member(phone[0], "sbc.test", &at, steps);
-    asterisk.comes_to("core show channels", "1 active call", 10 * SECONDS);
+    let mut caller = stage.lab.member(phone[0], "sbc.test", &at, steps);
+    caller.answered();
     std::thread::sleep(2 * SECONDS);
     stage.killed_and_started();
     let caller = caller.report();
-    asterisk.comes_to("core show channels", "0 active calls", 10 * SECONDS);
-    let called = stage.lab.member(phone[0], "sbc.test", &at, "{do: wait, after: ended}");
-    std::thread::sleep(SECONDS);
+    asterisk.comes_to("core show channels", "0 active calls", 30 * SECONDS);
+    let mut called = stage.lab.member(phone[0], "sbc.test", &at, "{do: wait, after: ended}").registered();
     asterisk
         .console(&format!("channel originate PJSIP/postern/sip:{}@sbc.test extension 600@phones", phone[0]));
+    called.answered();
     std::thread::sleep(2 * SECONDS);
     asterisk.console("channel request hangup all");
     let (called, wire) = (called.report(), recorder.stop());

@@ -32,8 +32,7 @@ fn kamailio_as_upstream_and_as_downstream_proxy_carries_calls_with_audio() {
             true => ("alice", "bob", "bob@sbc.test"),
             false => ("bob", "alice", "alice@kam.test"),
         };
-        let waits = member(callee, "{do: wait, after: ended}");
-        std::thread::sleep(Duration::from_millis(300));
+        let waits = member(callee, "{do: wait, after: ended}").registered();
         let calls = format!("{{do: call, to: \"sip:{to}\", after: registered, at-ms: 300}}");
         let asks = member(caller, &format!("{calls}\n{{do: hang-up, after: answered, at-ms: 2500}}"));
         let (from, to) = (asks.name().to_owned(), waits.name().to_owned());

@@ -71,8 +71,8 @@ proxy:
 "
     );
     let Some((stage, asterisk)) = stage(&settings, &["4711"], "") else { return };
-    asterisk.comes_to("pjsip show contacts", &format!("4711@{SBC}"), 10 * SECONDS);
-    let bob = phone(&stage, "bob", "{do: wait, after: ended}");
+    asterisk.comes_to("pjsip show contacts", &format!("4711@{SBC}"), 30 * SECONDS);
+    let mut bob = phone(&stage, "bob", "{do: wait, after: ended}").registered();
     let alice = phone(
         &stage,
         "alice",
@@ -82,6 +82,7 @@ proxy:
     let alice = alice.report();
     assert!(heard(&alice, "alice@sbc.test") > 50, "{alice:#}\n{}", asterisk.said());
     let called = asterisk.console("channel originate PJSIP/4711 extension 600@phones");
+    bob.answered();
     std::thread::sleep(3 * SECONDS);
     asterisk.console("channel request hangup all");
     let bob = bob.report();
@@ -96,8 +97,8 @@ fn phones_register_through_us_at_asterisk_and_call_one_another() {
         format!("trunks:\n  pbx: {{ servers: \"udp:{PBX}:5060\" }}\nproxy:\n  mid-registrar: pbx\n");
     let dials = "\nexten => bob,1,Dial(PJSIP/bob,20)\n";
     let Some((stage, asterisk)) = stage(&settings, &["alice", "bob"], dials) else { return };
-    let bob = phone(&stage, "bob", "{do: wait, after: ended}");
-    asterisk.comes_to("pjsip show contacts", "mid=", 10 * SECONDS);
+    let bob = phone(&stage, "bob", "{do: wait, after: ended}").registered();
+    asterisk.comes_to("pjsip show contacts", "mid=", 30 * SECONDS);
     let alice = phone(
         &stage,
         "alice",

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::{Lab, Process, postern};
 
+/// How long a script, or what is waited for in it, may take on a machine that has other work.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A phone that runs.
 pub struct Member {
     process: Process,
@@ -36,14 +39,26 @@ impl Member {
         &self.name
     }
 
+    /// The same phone, once it is registered: from now on it can be called.
+    pub fn registered(mut self) -> Member {
+        self.comes_to("registered");
+        self
+    }
+
+    /// Waits until a call of its is up.
+    pub fn answered(&mut self) {
+        self.process.wait_for(": answered\n", PATIENCE);
+    }
+
+    /// Waits until it says that something has happened, in these very words.
+    pub fn comes_to(&mut self, words: &str) {
+        self.process.wait_for(&format!(" s  {words}\n"), PATIENCE);
+    }
+
     /// What it saw, once its script is over.
     pub fn report(mut self) -> serde_json::Value {
-        self.process.wait(Duration::from_secs(60));
-        let output = self.process.output();
-        let json = output.find('[').map_or("", |at| &output[at..]);
-        let reports: serde_json::Value =
-            serde_json::from_str(json).unwrap_or_else(|error| panic!("{}: {error}\n{output}", self.name));
-        reports[0].clone()
+        self.process.wait(PATIENCE);
+        self.process.document()[0].clone()
     }
 }
 

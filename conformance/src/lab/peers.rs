@@ -148,11 +148,6 @@ impl Hub {
         self.until("online", count);
     }
 
-    /// Waits until so many calls are in progress at the proxy.
-    pub fn until_calling(&self, count: u64) {
-        self.until("calls", count);
-    }
-
     fn until(&self, what: &str, count: u64) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.lab.of_lanes("hub", &self.config, what) != count {
@@ -161,6 +156,9 @@ impl Hub {
         }
     }
 }
+
+/// How long what is waited for may take on a machine that has other work.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A peer that runs.
 pub struct Online {
@@ -172,6 +170,16 @@ impl Online {
     /// Its address of record.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Waits until a call of its has come to something: its media takes a path, or nobody answered.
+    pub fn has_called(&mut self) {
+        self.process.wait_for(" s  call with ", PATIENCE);
+    }
+
+    /// Waits until it knows by which path a buddy is met.
+    pub fn meets(&mut self, buddy: &str) {
+        self.process.wait_for(&format!(" s  {buddy}@{DOMAIN} is online"), PATIENCE);
     }
 
     /// Has it leave, as Ctrl-C does.
@@ -186,10 +194,8 @@ impl Online {
 
     /// What it saw, once it has left.
     pub fn report(mut self) -> Value {
-        self.process.wait(Duration::from_secs(60));
-        let output = self.process.output();
-        let json = output.find('{').map_or("", |at| &output[at..]);
-        serde_json::from_str(json).unwrap_or_else(|error| panic!("{}: {error}\n{output}", self.name))
+        self.process.wait(PATIENCE);
+        self.process.document()
     }
 }
 

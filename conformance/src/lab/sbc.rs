@@ -128,11 +128,32 @@ impl Sbc {
 impl Sbc {
     /// Waits until the baresip of this host has registered.
     pub fn registered(&self, user: &str) {
-        let log = self.lab.scratch().join(format!("baresip-{user}/log"));
-        let deadline = Instant::now() + Duration::from_secs(15);
+        self.lab.baresip_registered(user);
+    }
+
+    /// Waits until a call of the baresip of this host is up.
+    pub fn established(&self, user: &str) {
+        self.lab.baresip_established(user);
+    }
+}
+
+impl Lab {
+    /// Waits until the baresip that keeps its folder as `baresip-USER` has registered.
+    pub fn baresip_registered(&self, user: &str) {
         // "alice@sbc.test: {0/UDP/v4} 200 OK (postern) [1 binding]"
-        while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains(" binding")) {
-            assert!(Instant::now() < deadline, "{user} did not register: {}", log.display());
+        self.baresip_says(user, " binding");
+    }
+
+    /// Waits until a call of this baresip is up.
+    pub fn baresip_established(&self, user: &str) {
+        self.baresip_says(user, "Call established");
+    }
+
+    fn baresip_says(&self, user: &str, words: &str) {
+        let log = self.scratch().join(format!("baresip-{user}/log"));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains(words)) {
+            assert!(Instant::now() < deadline, "{user} never says {words:?}: {}", log.display());
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -24,10 +24,12 @@ fn a_browser_and_a_plain_phone_call_each_other_by_way_of_kamailio() {
     let listener = format!("tcp:{KAMAILIO}:8080");
     let options = ["-A", "WITH_WEBSOCKET", "-l", &listener];
     let Some(stage) = Stage::up("-p web=203.0.113.10 -p bob=203.0.113.20", &options) else { return };
-    let bob = stage.baresip("bob", "16", &["--tone", "600", "--at", "5:dial sip:alice@kam.test"]);
+    let mut bob = stage.baresip("bob", "60", &["--tone", "600", "--then", "1:dial sip:alice@kam.test"]);
     stage.registered("bob");
     let url = format!("ws://{KAMAILIO}:8080");
     let page = browser.opens(&stage.lab, "web", &url, "kam.test", &["phone.html"]);
-    both_called_and_heard(&report_of(page), &report_of(bob));
+    let page = report_of(page);
+    bob.terminate();
+    both_called_and_heard(&page, &report_of(bob));
     stage.nothing_stays_lent();
 }

@@ -25,6 +25,7 @@ fn call(hub: &Hub, pairs: &[(&str, &str, &[&str])]) -> Vec<Online> {
     hub.until_online(pairs.len() as u64);
     peers.extend(pairs.iter().map(|(a, b, more)| hub.peer(a, a, 90, &[more, &["--call", b][..]].concat())));
     hub.until_online(2 * pairs.len() as u64);
+    peers.iter_mut().for_each(Online::has_called);
     std::thread::sleep(BEFORE);
     peers
 }

@@ -86,6 +86,7 @@ fn play(cells: &[Cell], sites: &str, at: Addresses) -> Option<(Hub, Vec<Seen>, W
     };
     let mut callers: Vec<Online> = cells.iter().map(calls).collect();
     hub.until_online(2 * cells.len() as u64);
+    callers.iter_mut().for_each(Online::has_called);
     std::thread::sleep(Duration::from_secs(1) + TALK);
     callers.iter_mut().for_each(Online::leave);
     let callers: Vec<Value> = callers.into_iter().map(Online::report).collect();

@@ -77,6 +77,7 @@ fn a_call_goes_on_within_a_round_trip_and_20_ms_when_a_nat_binds_anew_with_a_pro
     peers.push(hub.peer("e1", "e1", 90, &[&known[..], &["--call", "e2"]].concat()));
     peers.push(hub.peer("e3", "e3", 90, &[&known[..], &by_proxy, &["--call", "e4"]].concat()));
     hub.until_online(4);
+    peers.iter_mut().for_each(Online::has_called);
     std::thread::sleep(BEFORE);
     hub.lab.rebind("home", None);
     std::thread::sleep(AFTER);

@@ -21,6 +21,7 @@ fn scenario_3f_buddies_that_crash_are_shown_offline_by_consent_and_by_lease() {
     hub.until_online(2);
     let mut e1 = hub.peer("e1", "e1", 120, &[]);
     hub.until_online(3);
+    buddies.iter_mut().for_each(|buddy| buddy.meets("e1"));
     std::thread::sleep(2 * SECOND);
     buddies.iter_mut().for_each(Online::kill);
     std::thread::sleep(78 * SECOND);

@@ -61,6 +61,8 @@ fn scenario_2a_the_punch_comes_before_the_profile_and_the_notify_after_it_from_i
     hub.until_online(1);
     let mut e1 = hub.peer("e1", "e1", 60, &["--say", "e2:hello"]);
     hub.until_online(2);
+    e1.meets("e2");
+    e2.meets("e1");
     std::thread::sleep(Duration::from_secs(1));
     e1.leave();
     let e1 = e1.report();
@@ -145,6 +147,7 @@ fn scenario_3a_e2_is_told_by_the_reflector_and_e3_directly_and_3e_e2_says_itself
     hub.until_online(2);
     let mut e1 = hub.peer("e1", "e1", 60, &[]);
     hub.until_online(3);
+    [&mut e2, &mut e3].into_iter().for_each(|buddy| buddy.meets("e1"));
     std::thread::sleep(Duration::from_secs(1));
     e2.leave();
     let e2 = e2.report();
