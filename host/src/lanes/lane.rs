@@ -30,6 +30,7 @@ use super::mirror::Mirror;
 use super::pace::Pace;
 use super::post::{PostOffice, Seats};
 use super::seat::{Command, LaneReport, Seat};
+use crate::allocator::thread_cache;
 use crate::capture::Recorder;
 use crate::events::Ring;
 use crate::kernel::Handed;
@@ -169,6 +170,7 @@ impl Lane {
 
     /// Serves until told to stop, or until every phone here has done what it was to do. Gives the services back.
     pub fn run(mut self) -> Vec<Seat> {
+        let _at_hand = thread_cache::open();
         // Services may want something right after their birth.
         for seat in 0..self.seats.len() {
             self.deliver(Instant::now(), seat, Input::Wake);
