@@ -47,6 +47,9 @@ pub use self::binary::postern;
 /// The exit code by which natlab says that this machine can't have a lab.
 const IMPOSSIBLE: i32 = 77;
 
+/// How long something that is sure to come may take on a machine that has other work. What is measured has times of its own.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A laboratory that is up.
 pub struct Lab {
     name: String,
@@ -137,7 +140,7 @@ impl Lab {
     pub(crate) fn of_lanes(&self, host: &str, config: &Path, what: &str) -> u64 {
         let argv = [postern(), "status", "--json", "-c", &config.to_string_lossy()];
         let mut asked = self.spawn(host, &argv);
-        let status = asked.wait(Duration::from_secs(30));
+        let status = asked.wait(PATIENCE);
         assert!(status.success(), "postern status in {host}: {}", asked.output());
         let report = asked.report();
         let lanes = report["lanes"].as_array().unwrap_or_else(|| panic!("no lanes in {report}"));
@@ -207,7 +210,7 @@ impl Lab {
     }
 
     fn nft(&self, site: &str, rules: &str) {
-        let (ended, said) = self.run(&format!("r-{site}"), &["nft", rules], Duration::from_secs(10));
+        let (ended, said) = self.run(&format!("r-{site}"), &["nft", rules], PATIENCE);
         assert!(ended.success(), "nft: {said}");
     }
 
@@ -381,7 +384,7 @@ impl Recorder {
     pub fn stop(mut self) -> wire::Wire {
         std::thread::sleep(Duration::from_millis(50)); // what was just sent is still on its way
         self.process.terminate();
-        self.process.wait(Duration::from_secs(5));
+        self.process.wait(PATIENCE);
         wire::Wire::read(&self.folder, &self.hosts)
     }
 }

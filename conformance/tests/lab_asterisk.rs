@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
+use conformance::lab::PATIENCE;
 use conformance::lab::asterisk::Asterisk;
 use conformance::lab::crew::{Member, heard};
 use conformance::lab::sbc::{SBC, Sbc, report_of};
 
-const SECONDS: Duration = Duration::from_secs(1);
 const PBX: &str = "198.51.100.50";
 /// How long a call lasts once it is up: twice as many packets as have to be heard, and time for the echo to open its NAT.
 const TALK: Duration = Duration::from_secs(3);
@@ -120,7 +120,7 @@ fn waits(stage: &Sbc, who: &str) -> Member {
 
 /// Asterisk has its account.
 fn registered(asterisk: &Asterisk) {
-    asterisk.comes_to("pjsip show registrations", "Registered", 30 * SECONDS);
+    asterisk.comes_to("pjsip show registrations", "Registered", PATIENCE);
 }
 
 /// Postern with the PBX as a trusted trunk for numbers that begin with 7.
@@ -285,7 +285,7 @@ fn scenario_1h_asterisk_calls_baresips_behind_nats_along_the_path_they_registere
     let by_path = ["--domain", "pbx.test", "--account", ";sipnat=outbound"];
     for (caller, callee, killed) in [("alice", "bob", false), ("bob", "alice", true)] {
         let waits = stage.baresip(callee, 40, &[&by_path[..], &["--tone", "600", "--once"]].concat());
-        asterisk.comes_to("pjsip show contacts", &format!("{callee}/sip"), 30 * SECONDS);
+        asterisk.comes_to("pjsip show contacts", &format!("{callee}/sip"), PATIENCE);
         if killed {
             stage.killed_and_started();
         }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use conformance::lab::domains::{Call, told};
 use conformance::lab::phone::{Phone, Voice, rtp};
-use conformance::lab::postern;
 use conformance::lab::sbc::Sbc;
+use conformance::lab::{PATIENCE, postern};
 
 const PARTIES: &str = "-s home:port-restricted:alice:ipv6=stateful -s office:symmetric:bob:ipv6=stateful \
                        -p mallory=203.0.113.66,2001:db8::66";
@@ -70,7 +70,7 @@ impl Scene {
         let config = self.stage.lab.scratch().join("sbc.yaml");
         let argv = [postern(), "status", "--json", "-c", &config.to_string_lossy()];
         let mut asked = self.stage.lab.spawn("sbc", &argv);
-        asked.wait(Duration::from_secs(10));
+        asked.wait(PATIENCE);
         let status = asked.report();
         let lanes = status["lanes"].as_array().cloned().unwrap_or_default();
         let flooded = lanes.iter().filter_map(|lane| lane["flooded"].as_u64()).sum();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use conformance::lab::crew::heard;
 use conformance::lab::sbc::report_of;
 use conformance::lab::wire::Wire;
-use conformance::lab::{Lab, Process, peer};
+use conformance::lab::{Lab, PATIENCE, Process, peer};
 
 const SECONDS: Duration = Duration::from_secs(1);
 const INSIDE: &str = "198.51.100.20";
@@ -95,13 +95,13 @@ fn sipp_calls(stage: &Stage, [caller, at]: [&str; 2], edge: &str, [callee, to]: 
         stage.lab.spawn(host, &[&["sipp", "-nostdin", "-i", address][..], more].concat())
     };
     let mut answers = sipp(callee, to, &["-sf", &bench("uas.xml"), "-p", "5070", "-m", "200"]);
-    answers.wait_for_port("sipp", 5070, 5 * SECONDS);
+    answers.wait_for_port("sipp", 5070, PATIENCE);
     let (scenario, edge) = (bench("uac.xml"), format!("{edge}:5060"));
     let calls = ["-sf", &scenario, "-p", "5080", "-s", who, "-m", "200", "-r", "50", &edge];
     let mut calls = sipp(caller, at, &calls);
     for side in [&mut calls, &mut answers] {
         // It says 0 only when every call went as the scenario says.
-        let status = side.wait(60 * SECONDS);
+        let status = side.wait(PATIENCE);
         assert_eq!(status.code(), Some(0), "{}", side.output());
     }
 }
@@ -250,7 +250,7 @@ fn an_asterisk_is_called_and_calls(mut stage: Stage, pbx: [&str; 2], pbx_edge: &
     std::thread::sleep(2 * SECONDS);
     stage.killed_and_started();
     let caller = caller.report();
-    asterisk.comes_to("core show channels", "0 active calls", 30 * SECONDS);
+    asterisk.comes_to("core show channels", "0 active calls", PATIENCE);
     let mut called = stage.lab.member(phone[0], "sbc.test", &at, "{do: wait, after: ended}").registered();
     asterisk
         .console(&format!("channel originate PJSIP/postern/sip:{}@sbc.test extension 600@phones", phone[0]));

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use conformance::lab::Lab;
 use conformance::lab::crew::heard;
 use conformance::lab::domains::{Call, ip, told};
 use conformance::lab::phone::Phone;
 use conformance::lab::sbc::{SBC, Sbc};
+use conformance::lab::{Lab, PATIENCE};
 
 const KAMAILIO: &str = "198.51.100.60";
 
@@ -22,7 +22,7 @@ fn kamailio_as_upstream_and_as_downstream_proxy_carries_calls_with_audio() {
     let next = format!("sip:{SBC}:5060");
     let run = conformance::lab::peer("kamailio/run-proxy");
     let mut kamailio = stage.lab.spawn("kamailio", &[&run, KAMAILIO, &next]);
-    kamailio.wait_for_port("kamailio", 5060, Duration::from_secs(10));
+    kamailio.wait_for_port("kamailio", 5060, PATIENCE);
     for caller_is_kamailios in [true, false] {
         let member = |user: &str, steps: &str| match user {
             "alice" => stage.lab.member("alice", "kam.test", &format!("udp:{KAMAILIO}:5060"), steps),
@@ -59,7 +59,7 @@ fn a_registrar_behind_us_meets_its_phones_along_the_path() {
     let mut postern = lab.service("sbc", &config);
     let run = conformance::lab::peer("kamailio/run-proxy");
     let mut kamailio = lab.spawn("kamailio", &[&run, KAMAILIO, &format!("sip:{SBC}:5060")]);
-    kamailio.wait_for_port("kamailio", 5060, Duration::from_secs(10));
+    kamailio.wait_for_port("kamailio", 5060, PATIENCE);
     let at = |host, local, proxy| Phone::new(&lab, host, local, host, "kam.test", &format!("{proxy}:5060"));
     let mut alice = at("alice", "192.168.1.10:5060", SBC);
     let mut carol = at("carol", "203.0.113.10:5060", KAMAILIO);

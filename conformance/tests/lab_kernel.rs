@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use conformance::lab::domains::{Call, told};
 use conformance::lab::phone::{Phone, Voice, audio_at, rtp};
 use conformance::lab::sbc::Sbc;
-use conformance::lab::{postern, skipped};
+use conformance::lab::{PATIENCE, postern, skipped};
 
 const PARTIES: &str = "-s home:port-restricted:alice:ipv6=stateful -s office:symmetric:bob:ipv6=stateful \
                        -p mallory=203.0.113.66,2001:db8::66";
@@ -71,7 +71,7 @@ fn media(ip: &str, port: u16) -> SocketAddr {
 fn do_in(stage: &Sbc, node: &str, words: &str) {
     let argv: Vec<&str> = words.split(' ').collect();
     let mut done = stage.lab.spawn(node, &argv);
-    assert!(done.wait(Duration::from_secs(10)).success(), "{words}: {}", done.output());
+    assert!(done.wait(PATIENCE).success(), "{words}: {}", done.output());
 }
 
 /// Two who talk to one another.
@@ -98,7 +98,7 @@ impl Talk {
         let config = self.stage.lab.scratch().join("sbc.yaml");
         let argv = [postern(), "status", "--json", "-c", &config.to_string_lossy()];
         let mut asked = self.stage.lab.spawn("sbc", &argv);
-        asked.wait(Duration::from_secs(10));
+        asked.wait(PATIENCE);
         asked.report()
     }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use conformance::lab::{Lab, Process, postern};
+use conformance::lab::{Lab, PATIENCE, Process, postern};
 
 /// One load at a time: each wants the whole machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -49,7 +49,7 @@ impl Load {
         let lab = Lab::up("-p here")?;
         let config = PathBuf::from(format!("{}/../configs/{config}", env!("CARGO_MANIFEST_DIR")));
         let mut postern = lab.spawn("here", &[postern(), "run", "-c", &config.to_string_lossy()]);
-        postern.wait_for("ready: listening", Duration::from_secs(10));
+        postern.wait_for("ready: listening", PATIENCE);
         Some(Load { postern, config, lab, _turn: turn })
     }
 
@@ -88,7 +88,7 @@ impl Load {
     fn carries(&self, caller: &[&str], callee: &[&str]) {
         let (calls, rate, strict) = dose();
         let (mut answering, answered) = self.sipp("callee", &[callee, &["-p", "5070"]].concat());
-        answering.wait_for_port("sipp", 5070, Duration::from_secs(5));
+        answering.wait_for_port("sipp", 5070, PATIENCE);
         let (calls_text, rate_text) = (calls.to_string(), rate.to_string());
         let more = [
             "-p",

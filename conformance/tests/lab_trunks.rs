@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use conformance::lab::PATIENCE;
 use conformance::lab::asterisk::Asterisk;
 use conformance::lab::crew::{Member, heard};
 use conformance::lab::sbc::{SBC, Sbc};
@@ -71,7 +72,7 @@ proxy:
 "
     );
     let Some((stage, asterisk)) = stage(&settings, &["4711"], "") else { return };
-    asterisk.comes_to("pjsip show contacts", &format!("4711@{SBC}"), 30 * SECONDS);
+    asterisk.comes_to("pjsip show contacts", &format!("4711@{SBC}"), PATIENCE);
     let mut bob = phone(&stage, "bob", "{do: wait, after: ended}").registered();
     let alice = phone(
         &stage,
@@ -98,7 +99,7 @@ fn phones_register_through_us_at_asterisk_and_call_one_another() {
     let dials = "\nexten => bob,1,Dial(PJSIP/bob,20)\n";
     let Some((stage, asterisk)) = stage(&settings, &["alice", "bob"], dials) else { return };
     let bob = phone(&stage, "bob", "{do: wait, after: ended}").registered();
-    asterisk.comes_to("pjsip show contacts", "mid=", 30 * SECONDS);
+    asterisk.comes_to("pjsip show contacts", "mid=", PATIENCE);
     let alice = phone(
         &stage,
         "alice",

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::{IMPOSSIBLE, Lab, Process, peer, skipped};
+use super::{IMPOSSIBLE, Lab, PATIENCE, Process, peer, skipped};
 
 /// An Asterisk that runs in a host of the lab. Dropping it ends it.
 pub struct Asterisk {
@@ -46,7 +46,7 @@ impl Lab {
         }
         let run = peer("asterisk/run-asterisk");
         let mut process = self.spawn(host, &[&run, ip, root, &folder.to_string_lossy()]);
-        process.wait_for_port("asterisk", 5060, Duration::from_secs(20));
+        process.wait_for_port("asterisk", 5060, PATIENCE);
         Some(Asterisk { process, folder })
     }
 }
@@ -55,7 +55,7 @@ impl Asterisk {
     /// What its console says to a command.
     pub fn console(&self, command: &str) -> String {
         let socket = self.folder.join("run/asterisk.ctl");
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         let mut console = loop {
             match UnixStream::connect(&socket) {
                 Ok(console) => break console,

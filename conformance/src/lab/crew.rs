@@ -1,11 +1,6 @@
 //! Phones without a speaker in the laboratory: `postern endpoint run`, each in a host of its own, by a script.
 
-use std::time::Duration;
-
-use super::{Lab, Process, postern};
-
-/// How long a script, or what is waited for in it, may take on a machine that has other work.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::{Lab, PATIENCE, Process, postern};
 
 /// A phone that runs.
 pub struct Member {

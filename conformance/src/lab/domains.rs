@@ -7,11 +7,10 @@
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use super::phone::{Dialog, Phone, Voice, audio_at};
 use super::story::Message;
-use super::{Lab, Process, postern};
+use super::{Lab, PATIENCE, Process, postern};
 
 /// Where P1 listens.
 pub const P1: &str = "198.51.100.21";
@@ -118,7 +117,7 @@ impl Lab {
             format!("control: {}\nlog: debug\n", self.scratch().join(format!("{host}.sock")).display());
         let path = self.write(&format!("{host}.yaml"), &format!("{config}{control}"));
         let mut process = self.spawn(host, &[postern(), "run", "-c", &path.to_string_lossy()]);
-        process.wait_for("ready: listening", Duration::from_secs(10));
+        process.wait_for("ready: listening", PATIENCE);
         process
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::wire::{Packet, Wire};
-use super::{Lab, Process, peer, postern};
+use super::{Lab, PATIENCE, Process, peer, postern};
 
 /// Where everything is.
 #[derive(Clone, Copy, Debug)]
@@ -130,11 +130,11 @@ impl Hub {
 
     /// Waits until so many phones and peers are registered at the proxy.
     pub fn until_registered(&self, count: u64) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         let path = self.config.to_string_lossy();
         loop {
             let mut asked = self.lab.spawn("hub", &[postern(), "status", "--json", "-c", &path]);
-            asked.wait(Duration::from_secs(30));
+            asked.wait(PATIENCE);
             if asked.report()["registered"]["proxy"] == count {
                 return;
             }
@@ -149,16 +149,13 @@ impl Hub {
     }
 
     fn until(&self, what: &str, count: u64) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while self.lab.of_lanes("hub", &self.config, what) != count {
             assert!(Instant::now() < deadline, "never {count} {what}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 }
-
-/// How long what is waited for may take on a machine that has other work.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A peer that runs.
 pub struct Online {

@@ -10,11 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Lab;
 use super::story::Message;
+use super::{Lab, PATIENCE};
 use proto::digest;
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A user agent at one UDP socket.
 pub struct Phone {

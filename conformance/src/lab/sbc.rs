@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::phone::{Phone, Voice};
 use super::story::Message;
-use super::{Lab, Process, peer, postern};
+use super::{Lab, PATIENCE, Process, peer, postern};
 
 /// Where it listens, and where its media ports are.
 pub const SBC: &str = "198.51.100.20";
@@ -77,7 +77,7 @@ impl Sbc {
         self.postern.kill();
         let file = self.lab.scratch().join("sbc.yaml");
         self.postern = self.lab.spawn("sbc", &[postern(), "run", "-c", &file.to_string_lossy()]);
-        self.postern.wait_for("ready: listening", Duration::from_secs(10));
+        self.postern.wait_for("ready: listening", PATIENCE);
     }
 
     /// A registered phone at `local`, an `IP:PORT` of host `user`.
@@ -151,7 +151,7 @@ impl Lab {
 
     fn baresip_says(&self, user: &str, words: &str) {
         let log = self.scratch().join(format!("baresip-{user}/log"));
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains(words)) {
             assert!(Instant::now() < deadline, "{user} never says {words:?}: {}", log.display());
             std::thread::sleep(Duration::from_millis(50));
@@ -161,7 +161,7 @@ impl Lab {
 
 /// Runs a baresip's process to its end and returns its report.
 pub fn report_of(mut baresip: Process) -> serde_json::Value {
-    baresip.wait(Duration::from_secs(60));
+    baresip.wait(PATIENCE);
     baresip.report()
 }
 
