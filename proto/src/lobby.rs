@@ -4,14 +4,18 @@
 //!  responses, ACK, and requests in dialogs ─────────────────────────► at once
 //!  INVITE of a new call ──► [ waits, oldest first ] ──┐
 //!  REGISTER, OPTIONS …  ──► [ waits, oldest first ] ──┴─ by turns ──► when nothing is to be done at once
-//!                              │ the oldest has waited longer than its kind may
-//!                              └► the newcomer is told to come back later: 503, Retry-After
+//!                              │ the oldest has waited longer than its kind may, or the newcomer would
+//!                              └► it is told to come back later: 503, Retry-After
 //! ```
 //!
 //! The lane first reads all that has come, which is cheap, and only then serves who waits. So calls that are up never
 //! notice, and what is left of the lane's time goes to new calls to the last bit: as long as there is more to do than
-//! time, somebody waits. No rate is guessed; the one thing that is measured is the time the oldest has waited. It stays
+//! time, somebody waits. Nothing is configured for it: measured are the time the oldest has waited and, once somebody has
+//! waited for half a second on end, how many were served in it, which tells how long a newcomer would wait (`line`). Both stay
 //! below the half second after which a client repeats itself (T1), so overload does not feed on retransmissions.
+//!
+//! Who is refused costs as little as can be: while there is overload a datagram is looked at before it is read
+//! ([`Lobby::glance`]), and a refusal, its ACK and a retransmission of what waits are done with there.
 //!
 //! A retransmission of what waits is dropped, one of what was let in goes in, too, to be absorbed there: nothing is refused
 //! after it was taken. A CANCEL waits behind its INVITE.
@@ -20,14 +24,17 @@
 //! one that has yet to be asked for it that of the others. Of four turns three are for those with proof, for work was spent on
 //! them already: no more are asked for it than can be let in. Who is logged in (its requests are signed under its session's key) never waits.
 
+mod line;
+
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::line::{Guest, Line};
 use crate::node::Flow;
-use crate::sip::{Message, Method, Name, reply};
+use crate::sip::{Glance, Message, Method, Name, reply};
 
 /// What a refusal says in To, so that its ACK is known by itself.
 const TAG: &str = "overload";
@@ -92,6 +99,34 @@ impl Before {
             Before::Access => 4,
         }
     }
+
+    fn kind(self, method: Method<'_>, to_tag: &str, has: impl Fn(Name) -> bool) -> Kind {
+        match (self, method, to_tag) {
+            (Before::Access, Method::Register, _) if has(Name::Authorization) => Kind::Call,
+            (Before::Access, Method::Register, _) if !has(Name::NodeAuth) => Kind::Other,
+            (Before::Access, ..) => Kind::Belongs,
+            (_, Method::Ack, TAG) => Kind::Echo,
+            (_, Method::Invite, "") => Kind::Call,
+            (_, Method::Cancel, _) => Kind::Cancel,
+            (_, Method::Ack, _) => Kind::Belongs,
+            (_, _, "") => Kind::Other,
+            _ => Kind::Belongs,
+        }
+    }
+}
+
+/// What a request is to a lobby.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Belongs to what is up.
+    Belongs,
+    /// The ACK of a refusal.
+    Echo,
+    /// A new call, or a login that brings its proof.
+    Call,
+    Cancel,
+    /// Other new work.
+    Other,
 }
 
 /// See the module.
@@ -99,8 +134,8 @@ impl Before {
 pub struct Lobby {
     before: Before,
     /// What costs most, once it is let in: calls, and logins that bring their proof.
-    calls: VecDeque<Guest>,
-    others: VecDeque<Guest>,
+    calls: Line,
+    others: Line,
     turn: u8,
     /// Those that wait or were let in, by hash; the lowest bit: let in.
     marks: Vec<u64>,
@@ -111,21 +146,13 @@ pub struct Lobby {
     turns: VecDeque<Turn>,
 }
 
-#[derive(Debug)]
-struct Guest {
-    since: Instant,
-    /// Its INVITE's, for those behind an INVITE too.
-    mark: u64,
-    item: Arrival,
-}
-
 impl Lobby {
     /// An empty one; the secret keys its hashes.
     pub fn new(secret: u64, before: Before) -> Lobby {
         Lobby {
             before,
-            calls: VecDeque::new(),
-            others: VecDeque::new(),
+            calls: Line::new(CALLS),
+            others: Line::new(OTHERS),
             turn: 0,
             marks: vec![0; MARKS],
             secret,
@@ -141,83 +168,90 @@ impl Lobby {
         if !message.is_request() {
             return Entry::Now(item);
         }
-        if self.before == Before::Access {
-            return self.peer(now, item);
-        }
-        match (message.method(), message.to_tag()) {
-            (Method::Ack, TAG) => Entry::Dropped,
-            (Method::Invite, "") => self.call(now, item),
-            (Method::Cancel, _) => self.cancel(now, item),
-            (Method::Ack, _) => Entry::Now(item),
-            (_, "") => self.other(now, item),
-            _ => Entry::Now(item),
+        match self.before.kind(message.method(), message.to_tag(), |name| message.has(name)) {
+            Kind::Belongs => Entry::Now(item),
+            Kind::Echo => Entry::Dropped,
+            Kind::Cancel => self.cancel(now, item),
+            Kind::Call => self.wait(now, item, |lobby| &mut lobby.calls),
+            Kind::Other => self.wait(now, item, |lobby| &mut lobby.others),
         }
     }
 
-    fn peer(&mut self, now: Instant, item: Arrival) -> Entry {
-        match item.message.method() {
-            Method::Register if item.message.has(Name::Authorization) => self.call(now, item),
-            Method::Register if !item.message.has(Name::NodeAuth) => self.other(now, item),
-            _ => Entry::Now(item),
-        }
-    }
-
-    fn call(&mut self, now: Instant, item: Arrival) -> Entry {
-        self.wait(now, item, CALLS, |lobby| &mut lobby.calls)
-    }
-
-    fn other(&mut self, now: Instant, item: Arrival) -> Entry {
-        self.wait(now, item, OTHERS, |lobby| &mut lobby.others)
-    }
-
-    fn wait(
+    /// The same of a datagram that nobody has read yet, when there is nothing to do about it but to refuse or to drop it;
+    /// `None`: it is to be read. Does so only while newcomers are refused: then reading them would be most of the work there
+    /// is with them. Whether a Call-ID belongs here the caller says.
+    pub fn glance(
         &mut self,
         now: Instant,
-        item: Arrival,
-        most: Duration,
-        queue: impl Fn(&mut Lobby) -> &mut VecDeque<Guest>,
-    ) -> Entry {
-        let mark = self.mark(&item.message);
+        bytes: &[u8],
+        belongs_here: impl FnOnce(&str) -> bool,
+    ) -> Option<Entry> {
+        // INVITE, ACK and REGISTER: of what else comes most belongs to a call.
+        if self.overload.is_none() || !matches!(bytes.first(), Some(b'I' | b'A' | b'R')) {
+            return None;
+        }
+        let glance = Glance::of(bytes).filter(|glance| belongs_here(glance.call_id()))?;
+        let line = match self.before.kind(glance.method(), glance.to_tag(), |name| glance.has(name)) {
+            Kind::Echo => return Some(Entry::Dropped),
+            Kind::Call => &self.calls,
+            Kind::Other => &self.others,
+            Kind::Belongs | Kind::Cancel => return None,
+        };
+        let mark = self.mark(glance.call_id(), glance.branch());
+        match self.marks[place(mark)] {
+            there if there == mark | 1 => None,
+            there if there == mark => Some(Entry::Dropped),
+            _ if line.is_late(now) => {
+                Some(self.refuse(now, mark, |seconds| glance.refusal(503, TAG, seconds)))
+            }
+            _ => None,
+        }
+    }
+
+    fn wait(&mut self, now: Instant, item: Arrival, line: impl Fn(&mut Lobby) -> &mut Line) -> Entry {
+        let mark = self.mark_of(&item.message);
         match self.marks[place(mark)] {
             there if there == mark | 1 => return Entry::Now(item),
             there if there == mark => return Entry::Dropped,
             _ => {}
         }
-        if is_late(queue(self), now, most) {
-            return self.refuse(now, &item.message);
+        if line(self).is_late(now) {
+            let refusal =
+                |seconds| reply(&item.message, 503, TAG).header(Name::RetryAfter, seconds).into_bytes();
+            return self.refuse(now, mark, refusal);
         }
         self.marks[place(mark)] = mark;
-        queue(self).push_back(Guest { since: now, mark, item });
+        line(self).push(Guest { since: now, mark, item });
         Entry::Waits
     }
 
     fn cancel(&mut self, now: Instant, item: Arrival) -> Entry {
-        let mark = self.mark(&item.message);
+        let mark = self.mark_of(&item.message);
         let behind = self.marks[place(mark)] == mark && self.calls.len() < 2 * ROOM;
         match behind {
-            true => self.calls.push_back(Guest { since: now, mark, item }),
+            true => self.calls.push(Guest { since: now, mark, item }),
             false => return Entry::Now(item),
         }
         Entry::Waits
     }
 
-    fn refuse(&mut self, now: Instant, message: &Message) -> Entry {
+    /// Writes a refusal that says when to come back.
+    fn refuse(&mut self, now: Instant, mark: u64, write: impl FnOnce(u64) -> Bytes) -> Entry {
         if self.overload.is_none() {
             self.turns.push_back(Turn { begins: true, refused: 0 });
         }
         let before = self.overload.map_or(self.refused, |(before, _)| before);
         self.overload = Some((before, now));
         self.refused += 1;
-        let seconds = 1 + self.mark(message) % RETRY_AFTER;
-        Entry::Refused(reply(message, 503, TAG).header(Name::RetryAfter, seconds).into_bytes())
+        Entry::Refused(write(1 + (mark >> 1) % RETRY_AFTER))
     }
 
     /// Who is next, when there is nothing to do at once.
     pub fn next(&mut self, now: Instant) -> Option<Arrival> {
         self.settle(now);
         self.turn = (self.turn + 1) % self.before.turns();
-        let other = if self.turn == 1 { self.others.pop_front() } else { None };
-        let guest = other.or_else(|| self.calls.pop_front()).or_else(|| self.others.pop_front())?;
+        let other = if self.turn == 1 { self.others.pop(now) } else { None };
+        let guest = other.or_else(|| self.calls.pop(now)).or_else(|| self.others.pop(now))?;
         self.marks[place(guest.mark)] = guest.mark | 1;
         Some(guest.item)
     }
@@ -245,7 +279,7 @@ impl Lobby {
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.calls.is_empty() && self.others.is_empty()
+        self.len() == 0
     }
 
     /// How many wait.
@@ -263,19 +297,18 @@ impl Lobby {
         self.overload.is_some()
     }
 
-    /// A request's own: its branch and Call-ID, which an INVITE's CANCEL and every retransmission share. Never 0, the lowest bit 0.
-    fn mark(&self, message: &Message) -> u64 {
+    fn mark_of(&self, message: &Message) -> u64 {
+        self.mark(message.call_id(), message.via().map_or("", |via| via.branch()))
+    }
+
+    /// A request's own, which an INVITE's CANCEL and every retransmission share. Never 0, the lowest bit 0.
+    fn mark(&self, call_id: &str, branch: &str) -> u64 {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.secret);
-        hasher.write(message.call_id().as_bytes());
-        hasher.write(message.via().map(|via| via.branch()).unwrap_or_default().as_bytes());
+        hasher.write(call_id.as_bytes());
+        hasher.write(branch.as_bytes());
         (hasher.finish() | 2) & !1
     }
-}
-
-fn is_late(waiting: &VecDeque<Guest>, now: Instant, most: Duration) -> bool {
-    waiting.len() >= ROOM
-        || waiting.front().is_some_and(|oldest| now.saturating_duration_since(oldest.since) > most)
 }
 
 fn place(mark: u64) -> usize {

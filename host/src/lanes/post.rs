@@ -109,7 +109,11 @@ impl PostOffice {
 
     /// Of a message: all names of a call are one here, whichever network it was met in.
     fn hash_of(&self, message: &Message) -> u64 {
-        self.hash(self.names.innermost(message.call_id()).as_bytes())
+        self.hash_of_call(message.call_id())
+    }
+
+    fn hash_of_call(&self, call_id: &str) -> u64 {
+        self.hash(self.names.innermost(call_id).as_bytes())
     }
 
     /// The seats behind an address of ours.
@@ -133,6 +137,14 @@ impl PostOffice {
                     if message.is_request() { None } else { self.abroad.get(&hash).map(|entry| entry.0) };
                 asked.unwrap_or(several[(hash % several.len() as u64) as usize])
             }
+        }
+    }
+
+    /// The same for a request of this Call-ID.
+    pub fn owner_of_call(&self, seats: &Seats, call_id: &str) -> Address {
+        match &seats[..] {
+            [only] => *only,
+            several => several[(self.hash_of_call(call_id) % several.len() as u64) as usize],
         }
     }
 

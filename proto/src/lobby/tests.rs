@@ -201,3 +201,84 @@ fn no_more_wait_than_there_is_room_for() {
     let refused = (0..ROOM as u32 + 10).filter(|call| scene.arrive("INVITE", *call) == Done::Refused).count();
     assert_eq!((refused, scene.lobby.len()), (10, ROOM));
 }
+
+/// Somebody waits for half a second on end, and one is served every 10 ms.
+fn half_a_second(scene: &mut Scene) {
+    (0..5).for_each(|call| assert_eq!(scene.arrive("INVITE", call), Done::Waits));
+    for call in 0..51 {
+        scene.pass(10);
+        assert_eq!(scene.next(), Some(call));
+        assert_eq!(scene.arrive("INVITE", call + 5), Done::Waits);
+    }
+}
+
+#[test]
+fn who_would_wait_too_long_is_refused_before_anybody_has_waited_so_long() {
+    let mut scene = Scene::new();
+    half_a_second(&mut scene);
+    let crowd: Vec<Done> = (100..122).map(|call| scene.arrive("INVITE", call)).collect();
+    assert!(crowd[..21].iter().all(|done| *done == Done::Waits), "{crowd:?}");
+    assert_eq!(crowd[21], Done::Refused, "it would wait 260 ms");
+    assert_eq!(scene.arrive("REGISTER", 200), Done::Waits, "it may wait longer");
+}
+
+#[test]
+fn how_fast_anybody_was_served_is_forgotten_when_nobody_waits() {
+    let mut scene = Scene::new();
+    half_a_second(&mut scene);
+    while scene.next().is_some() {}
+    assert!((100..300).all(|call| scene.arrive("INVITE", call) == Done::Waits));
+}
+
+/// What becomes of a datagram, with the answer, when a glance may decide.
+fn by_glance(lobby: &mut Lobby, now: Instant, arrival: Arrival) -> (String, Option<Bytes>) {
+    let seen = lobby.glance(now, arrival.message.bytes(), |_| true);
+    by(seen.unwrap_or_else(|| lobby.arrive(now, arrival)))
+}
+
+fn by(entry: Entry) -> (String, Option<Bytes>) {
+    match entry {
+        Entry::Refused(bytes) => ("refused".into(), Some(bytes)),
+        Entry::Now(item) => (format!("now {}", call_of(&item)), None),
+        other => (format!("{other:?}"), None),
+    }
+}
+
+#[test]
+fn a_glance_decides_as_reading_does() {
+    for before in [Before::Proxy, Before::Access] {
+        let mut scene = Scene { lobby: Lobby::new(7, before), ..Scene::new() };
+        let mut glancing = Lobby::new(7, before);
+        let methods = ["INVITE", "ACK", "REGISTER", "BYE", "CANCEL", "INFO", "INVITE", "REGISTER"];
+        let mut refused = 0;
+        for n in 0..2000u32 {
+            let method = methods[(n * 7 / 3) as usize % methods.len()];
+            let to_tag = ["", "", "", ";tag=2", ";tag=overload"][n as usize % 5];
+            let arrival = arrival(method, n / 2 % 700, to_tag);
+            let read = by(scene.lobby.arrive(scene.now, arrival.clone()));
+            refused += u32::from(read.1.is_some());
+            assert_eq!(by_glance(&mut glancing, scene.now, arrival), read, "{n}: {method}{to_tag}");
+            scene.pass(3);
+            if n % 16 == 0 {
+                assert_eq!(glancing.next(scene.now).as_ref().map(call_of), scene.next());
+            }
+        }
+        assert!(refused > 20, "{before:?}: {refused} refused");
+        assert_eq!(glancing.refused(), scene.lobby.refused());
+    }
+}
+
+#[test]
+fn a_glance_is_taken_only_while_newcomers_are_refused_and_only_at_what_belongs_here() {
+    let mut scene = Scene::new();
+    let echo = message("ACK", 1, ";tag=overload");
+    assert!(scene.lobby.glance(scene.now, echo.bytes(), |_| true).is_none());
+    scene.arrive("INVITE", 1);
+    scene.pass(300);
+    assert_eq!(scene.arrive("INVITE", 2), Done::Refused);
+    assert!(matches!(scene.lobby.glance(scene.now, echo.bytes(), |_| true), Some(Entry::Dropped)));
+    let newcomer = message("INVITE", 3, "");
+    assert!(scene.lobby.glance(scene.now, newcomer.bytes(), |call| call != "3").is_none());
+    let entry = scene.lobby.glance(scene.now, newcomer.bytes(), |call| call == "3");
+    assert!(matches!(entry, Some(Entry::Refused(_))));
+}

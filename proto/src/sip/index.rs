@@ -54,9 +54,8 @@ pub(super) struct Start {
 pub(super) struct Index {
     pub(super) start: Start,
     pub(super) lines: Vec<Line>,
-    /// Which names stand in it, and which more than once: most that are asked for do not.
-    present: Names,
-    repeated: Names,
+    /// Most that are asked for do not stand in it.
+    names: Names,
     /// Where the empty line begins: the end of the last header line.
     pub(super) head_end: u32,
     /// Where the body begins.
@@ -66,15 +65,31 @@ pub(super) struct Index {
     pub(super) reads: Reads,
 }
 
-/// A set of names.
+/// Which names stand in a head, and which more than once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Names(u128);
+pub(super) struct Names {
+    present: u128,
+    repeated: u128,
+}
 
 const _: () = assert!((Name::Other as u32) < u128::BITS, "one bit for each name");
 
 impl Names {
-    fn of(name: Name) -> Names {
-        Names(1 << name as u32)
+    /// One more line.
+    pub(super) fn add(&mut self, name: Name) {
+        let bit = 1 << name as u32;
+        self.repeated |= self.present & bit;
+        self.present |= bit;
+    }
+
+    /// Whether a line of this name is there.
+    pub(super) fn has(self, name: Name) -> bool {
+        self.present & (1 << name as u32) != 0
+    }
+
+    /// Whether there are several lines of this name.
+    pub(super) fn has_several(self, name: Name) -> bool {
+        self.repeated & (1 << name as u32) != 0
     }
 }
 
@@ -231,13 +246,10 @@ fn start(status: u16, first_end: usize, second_at: usize, second_end: usize, end
 impl Index {
     /// Of a start line and these header lines, with the places where head and body end and begin.
     pub(super) fn of(start: Start, lines: Vec<Line>, head_end: u32, body: u32) -> Index {
-        let (mut present, mut repeated) = (Names::default(), Names::default());
-        for line in &lines {
-            repeated.0 |= present.0 & Names::of(line.name).0;
-            present.0 |= Names::of(line.name).0;
-        }
+        let mut names = Names::default();
+        lines.iter().for_each(|line| names.add(line.name));
         let (text, reads) = (ByteString::new(), Reads::default());
-        Index { start, lines, present, repeated, head_end, body, text, reads }
+        Index { start, lines, names, head_end, body, text, reads }
     }
 
     /// All header lines in order.
@@ -247,12 +259,12 @@ impl Index {
 
     /// Whether a line of this name is there.
     pub(super) fn has(&self, name: Name) -> bool {
-        self.present.0 & Names::of(name).0 != 0
+        self.names.has(name)
     }
 
     /// Whether there are several lines of this name.
     pub(super) fn has_several(&self, name: Name) -> bool {
-        self.repeated.0 & Names::of(name).0 != 0
+        self.names.has_several(name)
     }
 
     /// Where a line begins and where the next one does.

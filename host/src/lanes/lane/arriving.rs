@@ -122,9 +122,17 @@ impl Lane {
             }
             return;
         }
-        let bytes = Bytes::copy_from_slice(bytes);
         let flow = Flow::udp(self.listeners[number].local, from);
-        let seats = self.listeners[number].seats.clone();
+        let seats = &self.listeners[number].seats;
+        if let Some((seat, lobby)) = &mut self.lobby {
+            let (here, post) = (Address { lane: self.index, seat: *seat }, &self.post);
+            match lobby.glance(now, bytes, |call| post.owner_of_call(seats, call) == here) {
+                Some(Entry::Refused(bytes)) => return self.send(here.seat, flow, bytes, Ticket(0)),
+                Some(_) => return,
+                None => {}
+            }
+        }
+        let (bytes, seats) = (Bytes::copy_from_slice(bytes), seats.clone());
         self.receive(now, &seats, flow, bytes);
     }
 
