@@ -61,6 +61,8 @@ struct Crowd {
     good: Vec<Instant>,
     late: u32,
     refused: u32,
+    /// INVITEs that were sent again.
+    repeated: u32,
     slowest_bye: Duration,
     byes: BTreeMap<u32, Instant>,
 }
@@ -78,6 +80,7 @@ impl Crowd {
             good: Vec::new(),
             late: 0,
             refused: 0,
+            repeated: 0,
             slowest_bye: Duration::ZERO,
             byes: BTreeMap::new(),
         }
@@ -113,6 +116,7 @@ impl Crowd {
             return;
         }
         self.alarms.set(now + T1 * 2u32.pow(tries - 1), (number, state, tries));
+        self.repeated += u32::from(state == State::Answer && tries > 1);
         self.send(if state == State::Answer { "INVITE" } else { "BYE" }, number, &to);
     }
 
@@ -251,6 +255,7 @@ struct Outcome {
     /// Calls a second that were answered in time and ended well, of those begun while the crowd was there.
     good: f64,
     refused: u32,
+    repeated: u32,
     late: u32,
     slowest_bye: Duration,
     turned_away: u64,
@@ -301,6 +306,7 @@ fn play(per_second: u32, pace: Pace) -> Outcome {
     Outcome {
         good: good as f64 / (LASTS - WARM).as_secs_f64(),
         refused: crowd.refused,
+        repeated: crowd.repeated,
         late: crowd.late,
         slowest_bye: crowd.slowest_bye,
         turned_away: world.turned_away(proxy),
@@ -327,8 +333,8 @@ fn carries_nine_tenths(pace: Pace) {
     for times in [2, 3] {
         let over = play(CAPACITY * times, pace);
         println!(
-            "{times} times: {:.1} of {peak:.1} good calls a second, {} refused",
-            over.good, over.refused
+            "{times} times: {:.1} of {peak:.1} good calls a second, {} refused, {} repeated",
+            over.good, over.refused, over.repeated
         );
         assert!(over.refused > 0 && over.turned_away >= u64::from(over.refused));
         assert_eq!(over.late, 0, "who is let in is served in time");

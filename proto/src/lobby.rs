@@ -4,15 +4,16 @@
 //!  responses, ACK, and requests in dialogs ─────────────────────────► at once
 //!  INVITE of a new call ──► [ waits, oldest first ] ──┐
 //!  REGISTER, OPTIONS …  ──► [ waits, oldest first ] ──┴─ by turns ──► when nothing is to be done at once
-//!                              │ the oldest has waited longer than its kind may, or the newcomer would
+//!                              │ who comes would have to wait longer than its kind may
 //!                              └► it is told to come back later: 503, Retry-After
 //! ```
 //!
 //! The lane first reads all that has come, which is cheap, and only then serves who waits. So calls that are up never
 //! notice, and what is left of the lane's time goes to new calls to the last bit: as long as there is more to do than
-//! time, somebody waits. Nothing is configured for it: measured are the time the oldest has waited and, once somebody has
-//! waited for half a second on end, how many were served in it, which tells how long a newcomer would wait (`line`). Both stay
-//! below the half second after which a client repeats itself (T1), so overload does not feed on retransmissions.
+//! time, somebody waits. Nothing is configured for it. What is measured is how many were served in half a second in which
+//! somebody always waited: that tells how long a newcomer would have to wait (`line`). Until it is known, the time the oldest
+//! has waited stands for it. Nearly all who are let in are served within the half second after which a client repeats itself (T1), so
+//! overload does not feed on retransmissions.
 //!
 //! Who is refused costs as little as can be: while there is overload a datagram is looked at before it is read
 //! ([`Lobby::glance`]), and a refusal, its ACK and a retransmission of what waits are done with there.
@@ -38,7 +39,7 @@ use crate::sip::{Glance, Message, Method, Name, reply};
 
 /// What a refusal says in To, so that its ACK is known by itself.
 const TAG: &str = "overload";
-/// How long the oldest INVITE may wait before newcomers are refused: more than two periods of a CPU quota, less than T1.
+/// How long an INVITE may have to wait: more than two periods of a CPU quota, and half of T1, for nobody knows the future.
 const CALLS: Duration = Duration::from_millis(250);
 /// The same for anything else that is new: a phone that is refused a registration is gone for its Retry-After.
 const OTHERS: Duration = Duration::from_millis(400);

@@ -1,4 +1,8 @@
 //! Those of one kind who wait, oldest first, and how long whoever comes now would have to.
+//!
+//! How long the oldest has waited says too little: when that is too long, all who wait behind it came while it was not yet,
+//! and will have to wait longer still. To refuse by it alone is to let in a crowd, to refuse everybody until that is gone, and to
+//! begin anew. So it is how many wait that is kept short, by how many were served lately.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,6 +11,8 @@ use super::{Arrival, ROOM};
 
 /// Who was served in this time tells how long those who wait have to: five periods of a CPU quota.
 const WINDOW: Duration = Duration::from_millis(500);
+/// How long what was learned in a window is believed once the line is empty.
+const BELIEF: Duration = Duration::from_secs(2);
 
 /// Somebody who waits.
 #[derive(Debug)]
@@ -25,8 +31,8 @@ pub(super) struct Line {
     guests: VecDeque<Guest>,
     /// Since when there has always been somebody, or a [`WINDOW`] ended; and how many were served since then.
     window: Option<(Instant, u32)>,
-    /// How many were served in the last full window.
-    served: Option<u32>,
+    /// How many were served in the last full window, and when that ended.
+    served: Option<(u32, Instant)>,
 }
 
 impl Line {
@@ -41,7 +47,9 @@ impl Line {
 
     pub(super) fn push(&mut self, guest: Guest) {
         if self.guests.is_empty() {
-            (self.window, self.served) = (Some((guest.since, 0)), None);
+            let now = guest.since;
+            self.window = Some((now, 0));
+            self.served = self.served.filter(|(_, at)| now.saturating_duration_since(*at) < BELIEF);
         }
         self.guests.push_back(guest);
     }
@@ -52,20 +60,21 @@ impl Line {
         let passed = now.saturating_duration_since(since);
         self.window = Some((since, served));
         if passed >= WINDOW {
-            self.served = Some((u128::from(served) * WINDOW.as_micros() / passed.as_micros()) as u32);
+            let in_one = u128::from(served) * WINDOW.as_micros() / passed.as_micros();
+            self.served = Some((in_one as u32, now));
             self.window = Some((now, 0));
         }
         Some(guest)
     }
 
-    /// Whether its oldest has waited too long, or whoever comes now would have to.
+    /// Whether whoever comes now would have to wait too long; as long as nobody knows, whether the oldest has.
     pub(super) fn is_late(&self, now: Instant) -> bool {
         let waiting = self.guests.len();
-        waiting >= ROOM
-            || self
-                .guests
-                .front()
-                .is_some_and(|oldest| now.saturating_duration_since(oldest.since) > self.most)
-            || self.served.is_some_and(|served| WINDOW * waiting as u32 > self.most * served)
+        let is_long = match (self.served, self.guests.front()) {
+            (_, None) => false,
+            (Some((served, _)), _) => WINDOW * waiting as u32 > self.most * served,
+            (None, Some(oldest)) => now.saturating_duration_since(oldest.since) > self.most,
+        };
+        is_long || waiting >= ROOM
     }
 }

@@ -223,11 +223,32 @@ fn who_would_wait_too_long_is_refused_before_anybody_has_waited_so_long() {
 }
 
 #[test]
-fn how_fast_anybody_was_served_is_forgotten_when_nobody_waits() {
+fn how_fast_anybody_was_served_is_believed_for_two_seconds_after_a_line_was_empty() {
+    for (ms, refused) in [(1980, 174), (1990, 0)] {
+        let mut scene = Scene::new();
+        half_a_second(&mut scene);
+        while scene.next().is_some() {}
+        scene.pass(ms);
+        let crowd = (100..300).filter(|call| scene.arrive("INVITE", *call) == Done::Refused);
+        assert_eq!(crowd.count(), refused, "after {ms} ms");
+    }
+}
+
+#[test]
+fn at_a_steady_twice_what_can_be_served_nobody_waits_much_longer_than_a_quarter_of_a_second() {
     let mut scene = Scene::new();
-    half_a_second(&mut scene);
-    while scene.next().is_some() {}
-    assert!((100..300).all(|call| scene.arrive("INVITE", call) == Done::Waits));
+    let (mut begun, mut longest) = (Vec::new(), Duration::ZERO);
+    for call in 0..4000u32 {
+        begun.push(scene.now);
+        scene.arrive("INVITE", call);
+        scene.pass(5);
+        if call % 2 == 1 {
+            let served = scene.next().expect("there is always somebody");
+            let waited = scene.now - begun[served as usize];
+            longest = longest.max(if call > 1000 { waited } else { Duration::ZERO });
+        }
+    }
+    assert!(longest > Duration::from_millis(200) && longest < Duration::from_millis(300), "{longest:?}");
 }
 
 /// What becomes of a datagram, with the answer, when a glance may decide.
