@@ -71,7 +71,7 @@ fn buddies_with_an_open_path_call_without_any_server() {
             company.world.kill(company.stun);
             let begun = company.world.packets().len();
             call(&mut company, guests[0], NAMES[1]);
-            company.world.run_for(4 * SECOND);
+            company.world.run_for(5 * SECOND);
             if apart(rules, other) {
                 assert_eq!(calls(&company, guests)[0].phone.call_status, Some(480), "{from} → {to}");
                 assert!(!company.world.packets()[begun..].iter().any(is_media), "{from} → {to}");
@@ -85,6 +85,47 @@ fn buddies_with_an_open_path_call_without_any_server() {
             assert_eq!(ended, [true; 2], "{from} → {to}\n{}", company.world.ladder());
         }
     }
+}
+
+/// Without a proxy a call waits until the path it needs is open, and is given up at once where none can be.
+#[test]
+fn who_calls_a_buddy_whose_port_is_unknown_has_a_path_opened_first() {
+    for (from, rules) in SITES {
+        for (to, other) in SITES.into_iter().filter(|(_, other)| apart(rules, *other)) {
+            let (mut company, guests) = meet(Company::with_reflector(1, &[("e1", "e2")]), [rules, other]);
+            let both_unknown =
+                [rules, other].iter().all(|r| r.is_some_and(|r| r.mapping != Dependence::Endpoint));
+            call(&mut company, guests[0], NAMES[1]);
+            company.world.run_for(if both_unknown { SECOND / 10 } else { 4 * SECOND });
+            let status = calls(&company, guests)[0].phone.call_status;
+            if both_unknown {
+                assert_eq!(status, Some(480), "{from} → {to}");
+                continue;
+            }
+            assert_eq!(status, Some(200), "{from} → {to}\n{:#?}", company.report(guests[0]));
+            assert_heard(&company, guests);
+            assert_no_gap(&company, guests, &format!("{from} → {to}"));
+            company.world.with(guests[0].node, |peer: &mut Peer, now| peer.hang_up(now));
+            company.world.run_for(SECOND);
+            company.world.with(guests[1].node, |peer: &mut Peer, now| peer.leave(now));
+            company.world.run_for(SECOND);
+            let paths = calls(&company, guests).map(|call| call.path);
+            assert_eq!(paths, ["direct"; 2], "how it went is known afterwards");
+        }
+    }
+}
+
+/// Somebody who can't be met any more is not called for ever.
+#[test]
+fn a_call_waits_for_its_path_for_some_seconds() {
+    let sites = [Some(Rules::PORT_RESTRICTED), Some(Rules::SYMMETRIC)];
+    let (mut company, guests) = meet(Company::with_reflector(1, &[("e1", "e2")]), sites);
+    company.world.kill(guests[1].node);
+    call(&mut company, guests[0], NAMES[1]);
+    company.world.run_for(3 * SECOND);
+    assert_eq!(company.report(guests[0]).call.phone.call_status, None);
+    company.world.run_for(2 * SECOND);
+    assert_eq!(company.report(guests[0]).call.phone.call_status, Some(480));
 }
 
 #[test]

@@ -189,6 +189,11 @@ impl Link {
         self.way == Some(way) || self.heard.contains(&way)
     }
 
+    /// Whether a direct path may be had.
+    pub(crate) fn may_open(&self) -> bool {
+        self.reach.is_direct() || self.reach.neighbours
+    }
+
     /// How a message goes now; `None`: it is too early to say.
     pub(crate) fn via(&self, now: Instant) -> Option<Via> {
         if let Some(way) = self.way {

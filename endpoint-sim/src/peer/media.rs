@@ -51,9 +51,9 @@ pub(super) struct Seeking {
     wait: Duration,
 }
 
-/// Until a path is looked for first, or again after an opening that found none; twice as long each time, up to the second.
+/// Until a path is looked for first, or again after an opening that found none; twice as long each time, up to the longest.
 const SEEK: Duration = Duration::from_secs(5);
-const SEEK_AT_LEAST: Duration = Duration::from_secs(60);
+const SEEK_LONGEST: Duration = Duration::from_secs(60);
 /// The server is asked where we are so often, at most: a path may be late again and again.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// Between two knocks, and how long they go on: the server's answer takes a round trip.
@@ -134,7 +134,7 @@ impl Peer {
         if link.opening.is_some() {
             seeking.next = seeking.next.max(first.next);
         } else if seeking.next <= self.now {
-            seeking.wait = (seeking.wait * 2).min(SEEK_AT_LEAST);
+            seeking.wait = (seeking.wait * 2).min(SEEK_LONGEST);
             seeking.next = self.now + self.dice.jitter(seeking.wait, 10);
             let whom = link.aor.clone();
             self.wish_open(&whom);
@@ -143,7 +143,7 @@ impl Peer {
 
     /// One of the two is enough.
     fn is_to_seek(&self, link: &Link) -> bool {
-        (link.reach.is_direct() || link.reach.neighbours) && self.config.aor() < link.aor
+        link.may_open() && self.config.aor() < link.aor
     }
 
     /// While a path is opened anew, and no relay stands ready, the old one is as good as any.

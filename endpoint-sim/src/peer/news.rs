@@ -15,7 +15,8 @@ pub(super) struct Told {
     /// By link: how it is met, if it is online.
     buddies: Vec<Option<Met>>,
     call: Call,
-    with: String,
+    /// Whom the call is with.
+    pub(super) with: String,
 }
 
 /// A path to a buddy, and where that is if it is direct.

@@ -2,11 +2,12 @@
 //!
 //! Where a SIP proxy is configured, calls go by it, so plain phones can be called and call; its relay stands ready, and
 //! between buddies the media leaves it for the direct path as soon as there is one. Without a proxy buddies signal to one
-//! another, under the pair's key, and talk on the path that is open between them; where none is, there is no call.
+//! another, under the pair's key, and talk on the path that is open between them; where none is, one is opened first, and where
+//! none can be, there is no call.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::node::{Birth, Flow, Input, Output, SocketId, Ticket};
@@ -41,12 +42,16 @@ pub(super) struct Voice {
     pub(super) asked: Option<Instant>,
     /// When the server is asked again to have a path opened.
     pub(super) seeking: Option<Seeking>,
+    /// A call waits for its path until then.
+    patience: Option<Instant>,
     /// What is said again and again while the other side has its NAT opened for us.
     pub(super) knocking: Option<Knocking>,
     /// What was said last on the direct path, without a proxy.
     pub(super) last: Bytes,
     /// From which address, and to where, its media goes if not directly.
     pub(super) relay: Option<(SocketId, SocketAddr)>,
+    /// The path of its media when the call was last up.
+    pub(super) went: &'static str,
 }
 
 /// Media sockets of the phone; above all other tickets of a peer.
@@ -55,6 +60,8 @@ const PHONE_TICKET: u64 = 1 << 40;
 const NOBODY: usize = u32::MAX as usize;
 /// A phone ends by itself; a peer when it is told to.
 const A_YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+/// How long a call waits for its path to be opened: both are told of it, and a spray takes a second and a half.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 impl Voice {
     pub(super) fn new(birth: Birth, config: &PeerConfig) -> Voice {
@@ -75,16 +82,18 @@ impl Voice {
             newest: None,
             asked: None,
             seeking: None,
+            patience: None,
             knocking: None,
             last: Bytes::new(),
             relay: None,
+            went: "none",
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let knock = self.knocking.map(|knocking| knocking.next);
         let seek = self.seeking.map(|seeking| seeking.next);
-        [self.phone.due(), self.carrier.deadline(), knock, seek].into_iter().flatten().min()
+        [self.phone.due(), self.carrier.deadline(), knock, seek, self.patience].into_iter().flatten().min()
     }
 
     /// Which way media goes.
@@ -101,7 +110,7 @@ impl Voice {
         let Carrier { upgrades, falls, .. } = self.carrier;
         // Without a proxy there is no relay to come from and go back to.
         let (upgrades, falls) = if self.by_pair { (0, 0) } else { (upgrades, falls) };
-        CallReport { path: self.path(), upgrades, falls, phone: self.phone.report().clone() }
+        CallReport { path: self.went, upgrades, falls, phone: self.phone.report().clone() }
     }
 
     /// Where it hears its media.
@@ -133,8 +142,7 @@ impl Peer {
         let open = link.is_some_and(|link| self.links[link].way.is_some());
         let by_pair = self.config.proxy.is_none() || link.is_some_and(|link| self.links[link].is_tunnelled());
         if by_pair && !open {
-            self.voice.phone.was_not_called(480);
-            return;
+            return self.begin_later(whom, link);
         }
         let spray = |link: usize| matches!(self.links[link].reach.path, Path::Spray | Path::SprayBoth);
         if !open && link.is_some_and(spray) {
@@ -144,23 +152,52 @@ impl Peer {
         self.voice.phone.call_now(self.now, &format!("sip:{whom}"));
     }
 
+    /// Between two alone a call needs a path: what can be opened is, and the call waits for it a while.
+    fn begin_later(&mut self, whom: &str, link: Option<usize>) {
+        if !link.is_some_and(|link| self.links[link].may_open()) {
+            return self.not_called(whom);
+        }
+        self.wish_open(whom);
+        self.voice.patience = Some(self.now + PATIENCE);
+        self.config.call = Some(whom.to_owned());
+    }
+
+    fn not_called(&mut self, whom: &str) {
+        self.told.with = whom.to_owned();
+        self.voice.phone.was_not_called(480);
+    }
+
     /// The call it is to make by itself: to a buddy as soon as that one is there, to anybody else as soon as it is
     /// registered.
     pub(super) fn call_due(&mut self) {
-        let Some(whom) = &self.config.call else { return };
-        let link = self.links.iter().find(|link| link.aor == *whom);
-        let there = link.is_none_or(|link| link.online);
-        let tunnelled = link.is_some_and(Link::is_tunnelled);
-        let by_proxy = self.config.proxy.is_some() && !tunnelled && self.voice.phone.report().registered;
-        let by_pair =
-            (self.config.proxy.is_none() || tunnelled) && link.is_some_and(|link| link.way.is_some());
-        if self.report.logged_in
-            && there
-            && (by_proxy || by_pair)
-            && let Some(whom) = self.config.call.take()
-        {
-            self.begin_call(&whom);
+        let Some(whom) = self.config.call.take() else { return };
+        if self.voice.patience.is_some_and(|until| until <= self.now) {
+            self.voice.patience = None;
+            return self.not_called(&whom);
         }
+        if self.report.logged_in && self.is_ready_to_call(&whom) {
+            self.voice.patience = None;
+            return self.begin_call(&whom);
+        }
+        self.config.call = Some(whom);
+    }
+
+    /// Whether a call has its way: to the proxy, or to a buddy. One that no path leads to is no reason to wait.
+    fn is_ready_to_call(&self, whom: &str) -> bool {
+        let link = self.links.iter().find(|link| link.aor == whom);
+        let there = link.is_none_or(|link| link.online);
+        let by_pair = self.config.proxy.is_none() || link.is_some_and(Link::is_tunnelled);
+        there
+            && match (by_pair, link) {
+                (true, Some(link)) => link.way.is_some() || self.has_no_path(link),
+                (true, None) => false,
+                (false, _) => self.voice.phone.report().registered,
+            }
+    }
+
+    /// Whether a buddy is met by no path of two alone, nor soon will be.
+    fn has_no_path(&self, link: &Link) -> bool {
+        self.voice.patience.is_none() && link.opening.is_none() && link.via(self.now).is_some()
     }
 
     /// Ends the call there is.
@@ -220,6 +257,9 @@ impl Peer {
                 Output::Event(_) => {}
                 other => self.out.push_back(other),
             }
+        }
+        if self.voice.phone.has_begun() {
+            self.voice.went = self.voice.path();
         }
     }
 

@@ -172,7 +172,7 @@ fn happened(event: &Event) -> Option<String> {
             format!("call with {with}: media goes {}", line(path))
         }
         Event::PeerCall { with, status: Some(status), .. } => {
-            format!("call with {with}: not answered ({status})")
+            format!("call with {with}: {}", unanswered(*status))
         }
         Event::PeerCall { with, .. } => format!("call with {with}: ended"),
         _ => return None,
@@ -189,11 +189,19 @@ fn answer(status: u16) -> String {
     }
 }
 
+/// Why there was no call.
+fn unanswered(status: u16) -> String {
+    match status {
+        480 => "not answered (480: nobody takes it, or no direct path to it could be opened; with --proxy a relay stands ready)".to_owned(),
+        status => format!("not answered ({status})"),
+    }
+}
+
 /// A call in words, if there was one.
 fn told_call(call: &CallReport) -> Option<String> {
     let status = call.phone.call_status?;
     if !call.phone.answered {
-        return Some(format!("  call: not answered ({status})"));
+        return Some(format!("  call: {}", unanswered(status)));
     }
     let others: Vec<&str> = call.phone.heard.keys().map(String::as_str).collect();
     let with = if others.is_empty() { String::new() } else { format!(" with {}", others.join(" and ")) };
@@ -203,7 +211,8 @@ fn told_call(call: &CallReport) -> Option<String> {
         (up, down) => format!(", {} from the relay to the direct path, {} back", times(up), times(down)),
     };
     let what = heard(call.phone.received, call.phone.lost, call.phone.largest_gap_ms);
-    Some(format!("  call{with}: {audio}, media goes {}{moves}; {what}", line(call.path)))
+    let goes = if call.phone.ended_by.is_some() { "went" } else { "goes" };
+    Some(format!("  call{with}: {audio}, media {goes} {}{moves}; {what}", line(call.path)))
 }
 
 fn times(count: u32) -> String {

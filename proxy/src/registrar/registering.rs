@@ -29,6 +29,17 @@ enum Entry<W> {
     Unheard,
 }
 
+impl<W> Entry<W> {
+    /// What becomes of those who are let in.
+    fn map<V>(self, served: impl FnOnce(W) -> V) -> Entry<V> {
+        match self {
+            Entry::Welcome(welcome) => Entry::Welcome(served(welcome)),
+            Entry::Challenged(challenge) => Entry::Challenged(challenge),
+            Entry::Unheard => Entry::Unheard,
+        }
+    }
+}
+
 /// A request and where it came from, as its transaction knows it.
 #[derive(Clone, Copy)]
 pub(crate) struct Visitor<'a> {
@@ -111,14 +122,10 @@ impl Proxy {
         if self.is_closing(flow) {
             return Err(Refusal::being_given_up());
         }
-        Ok(match self.ask_gate(cx, flow, request, Face::Registrar, tag)? {
-            Entry::Welcome(user) => {
-                let user = user.as_deref();
-                Entry::Welcome(bindings::register(cx.now, flow, request, user, tag, &self.config, cx.tables))
-            }
-            Entry::Challenged(challenge) => Entry::Challenged(challenge),
-            Entry::Unheard => Entry::Unheard,
-        })
+        let entry = self.ask_gate(cx, flow, request, Face::Registrar, tag)?;
+        Ok(entry.map(|user| {
+            bindings::register(cx.now, flow, request, user.as_deref(), tag, &self.config, cx.tables)
+        }))
     }
 
     /// Answers who passed the gate. A 200 can be given again; what else the registrar says is kept.
@@ -152,19 +159,26 @@ impl Proxy {
     /// Serves a REGISTER that has a transaction: whose Routes were read, or that a trunk's rules may have rewritten.
     pub(crate) fn register(&mut self, cx: &mut Cx<'_>, visitor: Visitor<'_>) -> Result<(), Refusal> {
         let tag = self.transactions.stateless_tag(visitor.server);
-        match self.bound(cx, visitor.flow, visitor.request, &tag)? {
-            Entry::Welcome(Registered { status, response, events, changed }) => {
-                let response = response.finish();
-                match status {
-                    200 => self.transactions.answer_and_recall(cx.now.at, visitor.server, response),
-                    _ => self.transactions.respond(cx.now.at, visitor.server, response),
-                }
-                self.registration_changed(cx, events, changed);
+        let entry = self.bound(cx, visitor.flow, visitor.request, &tag)?;
+        if let Some(Registered { status, response, events, changed }) = self.let_in(visitor.server, entry) {
+            let response = response.finish();
+            match status {
+                200 => self.transactions.answer_and_recall(cx.now.at, visitor.server, response),
+                _ => self.transactions.respond(cx.now.at, visitor.server, response),
             }
-            Entry::Challenged(answer) => self.transactions.answer_and_forget(visitor.server, answer.finish()),
-            Entry::Unheard => self.transactions.forget_request(visitor.server),
+            self.registration_changed(cx, events, changed);
         }
         Ok(())
+    }
+
+    /// Who is let in. The others' transaction is at its end.
+    fn let_in<W>(&mut self, server: ServerId, entry: Entry<W>) -> Option<W> {
+        match entry {
+            Entry::Welcome(welcome) => return Some(welcome),
+            Entry::Challenged(challenge) => self.transactions.answer_and_forget(server, challenge.finish()),
+            Entry::Unheard => self.transactions.forget_request(server),
+        }
+        None
     }
 
     /// The retransmission of one that was answered 200: the same again, by what is bound now.
@@ -199,12 +213,8 @@ impl Proxy {
         tag: &str,
     ) -> Result<Option<Option<Arc<User>>>, Refusal> {
         let Visitor { server, flow, request } = visitor;
-        match self.ask_gate(cx, flow, request, face, tag)? {
-            Entry::Welcome(user) => return Ok(Some(user)),
-            Entry::Challenged(challenge) => self.transactions.answer_and_forget(server, challenge.finish()),
-            Entry::Unheard => self.transactions.forget_request(server),
-        }
-        Ok(None)
+        let entry = self.ask_gate(cx, flow, request, face, tag)?;
+        Ok(self.let_in(server, entry))
     }
 
     /// What the gate says to somebody; the account, if it is one of ours.
