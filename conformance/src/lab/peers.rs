@@ -174,6 +174,20 @@ impl Online {
         self.process.wait_for(" s  call with ", PATIENCE);
     }
 
+    /// Waits until the last word on its call is that media goes directly.
+    pub fn talks_directly(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = self.process.output();
+            let last = said.lines().rev().find(|line| line.contains(" s  call with "));
+            if last.is_some_and(|line| line.ends_with("media goes directly")) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} does not talk directly:\n{said}", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until it knows by which path a buddy is met.
     pub fn meets(&mut self, buddy: &str) {
         self.process.wait_for(&format!(" s  {buddy}@{DOMAIN} is online"), PATIENCE);

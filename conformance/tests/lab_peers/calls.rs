@@ -80,13 +80,14 @@ fn a_direct_path_that_dies_one_way_or_both_ways_costs_no_packet_and_is_taken_aga
     );
     let Some(hub) = Hub::up(&sites, &[("e1", "e2")]) else { return };
     let recorder = hub.lab.capture(&["e1", "e2"]);
-    let peers = call(&hub, &[("e1", "e2", &BY_PROXY)]);
+    let mut peers = call(&hub, &[("e1", "e2", &BY_PROXY)]);
     let (to_office, to_home) = (("office", home), ("home", office));
     for cuts in [&[to_office][..], &[to_home], &[to_office, to_home]] {
         cuts.iter().for_each(|(site, from)| hub.lab.deafen(site, from));
         std::thread::sleep(2 * SECOND);
         cuts.iter().for_each(|(site, _)| hub.lab.undeafen(site));
         std::thread::sleep(12 * SECOND);
+        peers.iter_mut().for_each(Online::talks_directly);
     }
     let reports = reports(peers);
     let wire = recorder.stop();

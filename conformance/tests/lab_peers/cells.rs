@@ -86,7 +86,12 @@ fn play(cells: &[Cell], sites: &str, at: Addresses) -> Option<(Hub, Vec<Seen>, W
     };
     let mut callers: Vec<Online> = cells.iter().map(calls).collect();
     hub.until_online(2 * cells.len() as u64);
-    callers.iter_mut().for_each(Online::has_called);
+    for (cell, caller) in cells.iter().zip(&mut callers) {
+        match cell.reach.path <= Path::Spray || cell.a == "a-lan" {
+            true => caller.talks_directly(),
+            false => caller.has_called(),
+        }
+    }
     std::thread::sleep(Duration::from_secs(1) + TALK);
     callers.iter_mut().for_each(Online::leave);
     let callers: Vec<Value> = callers.into_iter().map(Online::report).collect();
