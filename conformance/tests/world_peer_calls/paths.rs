@@ -45,6 +45,28 @@ fn a_path_that_comes_back_is_taken_again() {
     }
 }
 
+/// So much is lost for a while that an opening may succeed for one of the two alone: who has no path takes the other's.
+#[test]
+fn a_path_that_only_one_of_the_two_has_is_taken_by_both() {
+    let mut alone = 0;
+    for seed in 16..36 {
+        let (mut company, guests) = meet(Company::with_proxy(seed, &[("e1", "e2")]), CLOSED);
+        call(&mut company, guests[0], NAMES[1]);
+        company.world.run_for(4 * SECOND);
+        guests.iter().for_each(|guest| company.world.link(guest.host).loss = 600);
+        company.world.run_for(6 * SECOND);
+        guests.iter().for_each(|guest| company.world.link(guest.host).loss = 0);
+        company.world.run_for(SECOND);
+        let have = [0, 1].map(|n| company.report(guests[n]).buddies[NAMES[1 - n]].path == "direct");
+        alone += u32::from(have[0] != have[1]);
+        company.world.run_for(59 * SECOND);
+        let paths = calls(&company, guests).map(|call| call.path);
+        assert_eq!(paths, ["direct"; 2], "seed {seed}");
+    }
+    assert!(alone > 0, "the story is not told");
+    println!("one alone had a path {alone} times of 20");
+}
+
 /// Nothing passes from one to the other any more, or again.
 fn cut_one_way(company: &mut Company, guests: [Guest; 2], [from, to]: [usize; 2], is_cut: bool) {
     let outside = guests.map(|guest| company.report(guest).external.expect("logged in").ip().to_string());

@@ -169,15 +169,22 @@ impl Peer {
         bytes: &[u8],
     ) {
         let label = message.username().unwrap_or_default();
-        let found = self.links.iter_mut().find(|link| link.pair.label == label);
-        let Some(link) = found.filter(|link| message.is_sealed_with(&link.pair.key)) else { return };
-        link.hear(Way { socket: by, remote: from });
+        let Some(place) = self.links.iter().position(|link| link.pair.label == label) else { return };
+        let (link, way) = (&mut self.links[place], Way { socket: by, remote: from });
+        if !message.is_sealed_with(&link.pair.key) {
+            return;
+        }
+        link.hear(way);
         if let Some(opening) = &mut link.opening {
             opening.receive(by, from, bytes, &mut self.dice, &mut self.out);
             return;
         }
-        let (way, bytes) = (Way { socket: by, remote: from }, answer(message, from, &link.pair));
+        let (lacks_a_path, bytes) = (link.way.is_none(), answer(message, from, &link.pair));
         self.send_stun(way, bytes);
+        // Who has given the path up while the other has not asks back (RFC 8445 §7.3.1.4).
+        if lacks_a_path {
+            self.ask_whether_moved(place, way);
+        }
     }
 
     fn stun_answered(
@@ -291,7 +298,7 @@ impl Peer {
         }
     }
 
-    /// A buddy's packet came from elsewhere: is it the buddy that is there?
+    /// A buddy's packet came from elsewhere, or where there is no path: is it the buddy that is there?
     pub(super) fn ask_whether_moved(&mut self, link: usize, way: Way) {
         let link = &mut self.links[link];
         let before = link.moved.filter(|(_, asked, _)| *asked == way);
