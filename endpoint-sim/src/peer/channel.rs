@@ -181,8 +181,8 @@ impl Peer {
         }
         let (lacks_a_path, bytes) = (link.way.is_none(), answer(message, from, &link.pair));
         self.send_stun(way, bytes);
-        // Who has given the path up while the other has not asks back (RFC 8445 §7.3.1.4).
-        if lacks_a_path {
+        // Who has given up the path of a call while the other has not asks back (RFC 8445 §7.3.1.4). Words find their own way.
+        if lacks_a_path && self.voice.buddy == Some(place) {
             self.ask_whether_moved(place, way);
         }
     }
