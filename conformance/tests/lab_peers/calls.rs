@@ -70,8 +70,8 @@ fn gap(delays: &BTreeMap<(u32, u16), Option<Duration>>) -> (usize, Duration) {
 }
 
 /// Each site is 6 ms away from everybody: what one says reaches the other after 12 ms, directly and by the relay. The path dies
-/// for one, for the other, and for both, and comes back each time. How late packets come is printed, and held to what a machine
-/// with other work can do; `world_peer_calls` holds it to the millisecond.
+/// for one, for the other, and for both, and comes back each time. How late packets come is printed;
+/// `world_peer_calls` holds it to the millisecond.
 #[test]
 fn a_direct_path_that_dies_one_way_or_both_ways_costs_no_packet_and_is_taken_again_when_it_is_back() {
     let [home, office] = ["203.0.113.110", "203.0.113.111"];
@@ -102,7 +102,6 @@ fn a_direct_path_that_dies_one_way_or_both_ways_costs_no_packet_and_is_taken_aga
     for (from, to) in [("e1", "e2"), ("e2", "e1")] {
         let (late, longest) = gap(&delays(&wire, from, to));
         println!("{from} to {to}: {late} packets in a row too late for {BUFFER:?}, {longest:?} the latest");
-        assert!(longest < SECOND / 2, "{from} to {to}: {late}, {longest:?}");
     }
 }
 

@@ -10,3 +10,8 @@ mod reflecting;
 mod scenarios;
 mod steps;
 mod types;
+
+use std::time::Duration;
+
+/// What a machine with other work may add to a time that is measured here. The world holds the same times to the millisecond.
+const BUSY: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ use conformance::lab::wire::Packet;
 use proto::peer::ticket::read_reflected;
 use proto::peer::words::{NOTICE, Notice, PROFILE, read};
 
+use crate::BUSY;
 use crate::steps::{at, carrying, external, is_check, is_presence};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -88,7 +89,7 @@ fn scenario_3g_a_wrong_nat_type_costs_less_than_a_second() {
     let found = in_order(&wire, &steps);
     let took = found[2].at - found[0].at;
     println!("{took:?} from the profile until e2 is told");
-    assert!(took < SECOND, "{took:?}\n{}", told(&wire));
+    assert!(took < SECOND + BUSY, "{took:?}\n{}", told(&wire));
     let early = wire.packets.iter().find(|p| p.host == "e2" && is_presence(&p.payload, "active"));
     assert!(early.is_none_or(|p| p.at > found[3].at), "directly before e2 has opened\n{}", told(&wire));
     let buddy = &e2["buddies"]["e1@peers.test"];

@@ -12,6 +12,8 @@ use proto::peer::ticket::{MAGIC, TOKEN, read_reflected};
 use proto::peer::words::{LOGIN, Login, NOTICE, PROFILE, Profile, read};
 use proto::stun;
 
+use crate::BUSY;
+
 pub(crate) fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
@@ -208,8 +210,7 @@ fn scenario_3a_e2_is_told_by_the_reflector_and_e3_directly_and_3e_e2_says_itself
     assert_ne!(ip_of(FOUR.access), reflector.ip());
 }
 
-/// STUN, challenge, login, and half a round trip to the buddy. e1 is 200 ms from everybody each way, and knows its NAT from before;
-/// a tenth of a round trip is for the machine's own steps.
+/// STUN, challenge, login, and half a round trip to the buddy. e1 is 200 ms from everybody each way, and knows its NAT from before.
 #[test]
 fn a_buddy_is_notified_three_and_a_half_round_trips_after_the_first_packet() {
     let sites = "-s home:port-restricted:e1:delay=200 -s office:port-restricted:e2";
@@ -243,5 +244,9 @@ fn a_buddy_is_notified_three_and_a_half_round_trips_after_the_first_packet() {
     let (rtt, took) = (found[1].at - found[0].at, found[2].at - found[0].at);
     let trips = took.as_secs_f64() / rtt.as_secs_f64();
     println!("{took:?}, {trips:.2} round trips of {rtt:?}");
-    assert!(rtt >= Duration::from_millis(400) && trips <= 3.6, "{trips:.2} of {rtt:?}\n{}", told(&wire));
+    assert!(
+        rtt >= Duration::from_millis(400) && took <= rtt * 7 / 2 + BUSY,
+        "{trips:.2} of {rtt:?}\n{}",
+        told(&wire)
+    );
 }
