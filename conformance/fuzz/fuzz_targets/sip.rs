@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use proto::sip::{Auth, Message, Name, NameAddr, Via, reply};
+use proto::sip::{Auth, Glance, Message, Name, NameAddr, Via, reply};
 
 fuzz_target!(|data: &[u8]| {
     let bytes = Bytes::copy_from_slice(data);
@@ -11,8 +11,18 @@ fuzz_target!(|data: &[u8]| {
         read(&message);
         let _ = reply(&message, 400, "tag").finish();
     }
+    let glance = Glance::of(data);
+    let refusal = glance.as_ref().map(|glance| glance.refusal(503, "tag", 1));
     let Ok(message) = Message::parse(bytes) else { return };
     read(&message);
+    if let Some((glance, refusal)) = glance.zip(refusal) {
+        sees_what_is_read(&glance, &message);
+        let refusal = Message::parse(refusal).expect("an answer to what can be read can be read");
+        assert_eq!(
+            (refusal.status(), refusal.call_id(), refusal.cseq()),
+            (Some(503), message.call_id(), message.cseq())
+        );
+    }
     assert_eq!(message.edit().finish().bytes(), message.bytes());
     let there = message.edit().push_front(Name::Via, "SIP/2.0/UDP p;branch=z9hG4bKp").finish();
     let again = Message::parse(there.bytes().clone());
@@ -28,6 +38,13 @@ fuzz_target!(|data: &[u8]| {
     let answer = reply(&message, 200, "tag").finish();
     assert_eq!(answer.values(Name::Via).collect::<Vec<_>>(), message.values(Name::Via).collect::<Vec<_>>());
 });
+
+/// A glance at a request that can be read is right about it.
+fn sees_what_is_read(glance: &Glance<'_>, message: &Message) {
+    assert_eq!((glance.method(), glance.call_id()), (message.method(), message.call_id()));
+    assert_eq!(glance.to_tag(), message.to_tag());
+    assert_eq!(Ok(glance.branch()), message.via().map(|via| via.branch()));
+}
 
 /// One more header, Via or byte would be too many.
 fn is_at_a_limit(message: &Message) -> bool {
