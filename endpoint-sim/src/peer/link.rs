@@ -123,7 +123,7 @@ impl Link {
             self.way = Some(Way { socket: None, remote: channel_address(channel) });
             return;
         }
-        let Some(external) = self.external.filter(|_| self.reach.is_direct() || self.reach.neighbours) else {
+        let Some(external) = self.external.filter(|_| self.may_open()) else {
             return;
         };
         let plan = Plan {

@@ -140,7 +140,7 @@ impl Peer {
     fn begin_call(&mut self, whom: &str) {
         let link = self.links.iter().position(|link| link.aor == whom);
         let open = link.is_some_and(|link| self.links[link].way.is_some());
-        let by_pair = self.config.proxy.is_none() || link.is_some_and(|link| self.links[link].is_tunnelled());
+        let by_pair = self.is_by_pair(link.map(|link| &self.links[link]));
         if by_pair && !open {
             return self.begin_later(whom, link);
         }
@@ -186,13 +186,17 @@ impl Peer {
     fn is_ready_to_call(&self, whom: &str) -> bool {
         let link = self.links.iter().find(|link| link.aor == whom);
         let there = link.is_none_or(|link| link.online);
-        let by_pair = self.config.proxy.is_none() || link.is_some_and(Link::is_tunnelled);
         there
-            && match (by_pair, link) {
+            && match (self.is_by_pair(link), link) {
                 (true, Some(link)) => link.way.is_some() || self.has_no_path(link),
                 (true, None) => false,
                 (false, _) => self.voice.phone.report().registered,
             }
+    }
+
+    /// Whether a call to whom this link leads is between the two alone: there is no proxy, or it can't help.
+    fn is_by_pair(&self, link: Option<&Link>) -> bool {
+        self.config.proxy.is_none() || link.is_some_and(Link::is_tunnelled)
     }
 
     /// Whether a buddy is met by no path of two alone, nor soon will be.
