@@ -135,7 +135,7 @@ impl PostOffice {
                 let hash = self.hash_of(message);
                 let asked =
                     if message.is_request() { None } else { self.abroad.get(&hash).map(|entry| entry.0) };
-                asked.unwrap_or(several[(hash % several.len() as u64) as usize])
+                asked.unwrap_or(seat_of(several, hash))
             }
         }
     }
@@ -144,7 +144,7 @@ impl PostOffice {
     pub fn owner_of_call(&self, seats: &Seats, call_id: &str) -> Address {
         match &seats[..] {
             [only] => *only,
-            several => several[(self.hash_of_call(call_id) % several.len() as u64) as usize],
+            several => seat_of(several, self.hash_of_call(call_id)),
         }
     }
 
@@ -153,7 +153,7 @@ impl PostOffice {
         match &seats[..] {
             [only] => *only,
             several => match relay::ng::command::call_id(bytes) {
-                Some(call) => several[(self.hash(&call) % several.len() as u64) as usize],
+                Some(call) => seat_of(several, self.hash(&call)),
                 None => several[0],
             },
         }
@@ -165,7 +165,7 @@ impl PostOffice {
             return;
         }
         let hash = self.hash_of(message);
-        if seats[(hash % seats.len() as u64) as usize] == from {
+        if seat_of(seats, hash) == from {
             return;
         }
         if self.abroad.len() >= ABROAD {
@@ -193,6 +193,11 @@ impl PostOffice {
 /// The path as the other end of a hand-over in memory sees it.
 pub fn turned(flow: Flow) -> Flow {
     Flow { local: flow.remote, remote: flow.local, id: FlowId(0), ..flow }
+}
+
+/// The seat that owns what has this hash.
+fn seat_of(seats: &[Address], hash: u64) -> Address {
+    seats[(hash % seats.len() as u64) as usize]
 }
 
 #[cfg(test)]
