@@ -29,6 +29,7 @@ mod line;
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -180,10 +181,11 @@ impl Lobby {
 
     /// The same of a datagram that nobody has read yet, when there is nothing to do about it but to refuse or to drop it;
     /// `None`: it is to be read. Does so only while newcomers are refused: then reading them would be most of the work there
-    /// is with them. Whether a Call-ID belongs here the caller says.
+    /// is with them. Where it came from and whether a Call-ID belongs here the caller says.
     pub fn glance(
         &mut self,
         now: Instant,
+        source: SocketAddr,
         bytes: &[u8],
         belongs_here: impl FnOnce(&str) -> bool,
     ) -> Option<Entry> {
@@ -203,7 +205,7 @@ impl Lobby {
             there if there == mark | 1 => None,
             there if there == mark => Some(Entry::Dropped),
             _ if line.is_late(now) => {
-                Some(self.refuse(now, mark, |seconds| glance.refusal(503, TAG, seconds)))
+                Some(self.refuse(now, mark, |seconds| glance.refusal(source, 503, TAG, seconds)))
             }
             _ => None,
         }
@@ -217,9 +219,9 @@ impl Lobby {
             _ => {}
         }
         if line(self).is_late(now) {
-            let refusal =
-                |seconds| reply(&item.message, 503, TAG).header(Name::RetryAfter, seconds).into_bytes();
-            return self.refuse(now, mark, refusal);
+            let Arrival { flow, message } = &item;
+            let refusal = reply(message, 503, TAG).stamped_for(message, flow.remote);
+            return self.refuse(now, mark, |seconds| refusal.header(Name::RetryAfter, seconds).into_bytes());
         }
         self.marks[place(mark)] = mark;
         line(self).push(Guest { since: now, mark, item });

@@ -1,6 +1,8 @@
 //! A datagram: read everything, edit it as a proxy does, and hold what must hold.
 #![no_main]
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use proto::sip::{Auth, Glance, Message, Name, NameAddr, Via, reply};
@@ -12,11 +14,14 @@ fuzz_target!(|data: &[u8]| {
         let _ = reply(&message, 400, "tag").finish();
     }
     let glance = Glance::of(data);
-    let refusal = glance.as_ref().map(|glance| glance.refusal(503, "tag", 1));
+    let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 5060));
+    let refusal = glance.as_ref().map(|glance| glance.refusal(source, 503, "tag", 1));
     let Ok(message) = Message::parse(bytes) else { return };
     read(&message);
     if let Some((glance, refusal)) = glance.zip(refusal) {
         sees_what_is_read(&glance, &message);
+        let whole = reply(&message, 503, "tag").stamped_for(&message, source).header(Name::RetryAfter, 1);
+        assert_eq!(refusal, whole.into_bytes());
         let refusal = Message::parse(refusal).expect("an answer to what can be read can be read");
         assert_eq!(
             (refusal.status(), refusal.call_id(), refusal.cseq()),

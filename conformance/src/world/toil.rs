@@ -87,7 +87,7 @@ impl World {
         let Pace { reading, handling, .. } = toil.pace;
         let spent = match (toil.socket.pop_front(), &mut toil.lobby) {
             (Some(Input::Message { flow, message }), Some(lobby)) => {
-                let seen = lobby.glance(now, message.bytes(), |_| true);
+                let seen = lobby.glance(now, flow.remote, message.bytes(), |_| true);
                 match seen.unwrap_or_else(|| lobby.arrive(now, Arrival { flow, message })) {
                     Entry::Now(arrival) => {
                         self.handle_arrival(node, arrival);

@@ -60,6 +60,10 @@ impl Scene {
         }
     }
 
+    fn glance(&mut self, message: &Message, belongs_here: impl FnOnce(&str) -> bool) -> Option<Entry> {
+        self.lobby.glance(self.now, arrival("INVITE", 0, "").flow.remote, message.bytes(), belongs_here)
+    }
+
     fn next(&mut self) -> Option<u32> {
         self.lobby.next(self.now).as_ref().map(call_of)
     }
@@ -88,6 +92,23 @@ fn a_newcomer_is_refused_when_the_oldest_has_waited_a_quarter_of_a_second() {
     assert!(matches!(response.text(Name::RetryAfter), Some("1" | "2" | "3" | "4")));
     assert_eq!((scene.next(), scene.next(), scene.next()), (Some(1), Some(2), None));
     assert_eq!(scene.arrive("INVITE", 4), Done::Waits, "the oldest are gone");
+}
+
+#[test]
+fn who_is_refused_learns_where_its_request_came_from() {
+    let mut scene = Scene::new();
+    for (method, call) in [("INVITE", 1), ("REGISTER", 4)] {
+        scene.arrive(method, call);
+        scene.pass(500);
+        assert_eq!(scene.arrive(method, call + 1), Done::Refused);
+        let seen = scene.glance(&message(method, call + 2, ""), |_| true);
+        let Some(Entry::Refused(bytes)) = seen else { panic!("{seen:?}") };
+        scene.answers.push(Message::parse(bytes).unwrap());
+    }
+    for answer in &scene.answers {
+        assert_eq!(answer.via().unwrap().params.get("received"), Some("192.0.2.2"), "{answer:?}");
+    }
+    assert_eq!(scene.answers.len(), 4);
 }
 
 #[test]
@@ -253,7 +274,7 @@ fn at_a_steady_twice_what_can_be_served_nobody_waits_much_longer_than_a_quarter_
 
 /// What becomes of a datagram, with the answer, when a glance may decide.
 fn by_glance(lobby: &mut Lobby, now: Instant, arrival: Arrival) -> (String, Option<Bytes>) {
-    let seen = lobby.glance(now, arrival.message.bytes(), |_| true);
+    let seen = lobby.glance(now, arrival.flow.remote, arrival.message.bytes(), |_| true);
     by(seen.unwrap_or_else(|| lobby.arrive(now, arrival)))
 }
 
@@ -293,13 +314,13 @@ fn a_glance_decides_as_reading_does() {
 fn a_glance_is_taken_only_while_newcomers_are_refused_and_only_at_what_belongs_here() {
     let mut scene = Scene::new();
     let echo = message("ACK", 1, ";tag=overload");
-    assert!(scene.lobby.glance(scene.now, echo.bytes(), |_| true).is_none());
+    assert!(scene.glance(&echo, |_| true).is_none());
     scene.arrive("INVITE", 1);
     scene.pass(300);
     assert_eq!(scene.arrive("INVITE", 2), Done::Refused);
-    assert!(matches!(scene.lobby.glance(scene.now, echo.bytes(), |_| true), Some(Entry::Dropped)));
+    assert!(matches!(scene.glance(&echo, |_| true), Some(Entry::Dropped)));
     let newcomer = message("INVITE", 3, "");
-    assert!(scene.lobby.glance(scene.now, newcomer.bytes(), |call| call != "3").is_none());
-    let entry = scene.lobby.glance(scene.now, newcomer.bytes(), |call| call == "3");
+    assert!(scene.glance(&newcomer, |call| call != "3").is_none());
+    let entry = scene.glance(&newcomer, |call| call == "3");
     assert!(matches!(entry, Some(Entry::Refused(_))));
 }

@@ -5,10 +5,13 @@
 //! line feed, and the answer is `None`; then it is to be read ([`Message::parse`](super::Message::parse)). Whatever neither decides
 //! nor is copied is not looked at: who is refused is not told what else is wrong with its request.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use super::index::Names;
-use super::lex::{is_lws, near};
+use super::lex::{self, is_lws, near};
+use super::transaction::{Stamp, stamp};
 use super::{Method, Name, NameAddr, Short, Via, reason_phrase};
 
 /// Lines a response copies at most: To, From, Call-ID, CSeq, and so many Vias but four.
@@ -21,13 +24,22 @@ const ALONE: [Name; 4] = [Name::From, Name::To, Name::CallId, Name::CSeq];
 pub struct Glance<'a> {
     method: Method<'a>,
     call_id: &'a str,
-    branch: &'a str,
     to_tag: &'a str,
     names: Names,
-    copied: [&'a str; COPIED],
+    copied: [Line<'a>; COPIED],
     count: usize,
     /// Which of them is To.
     to: usize,
+    /// The topmost Via, and which of them it is.
+    via: Option<(usize, Via<'a>)>,
+}
+
+/// A header line.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line<'a> {
+    /// As written.
+    name: &'a str,
+    value: &'a str,
 }
 
 impl<'a> Glance<'a> {
@@ -37,12 +49,12 @@ impl<'a> Glance<'a> {
         let mut glance = Glance {
             method: method_of(first)?,
             call_id: "",
-            branch: "",
             to_tag: "",
             names: Names::default(),
-            copied: [""; COPIED],
+            copied: [Line::default(); COPIED],
             count: 0,
             to: 0,
+            via: None,
         };
         loop {
             let (line, after) = next_line(rest)?;
@@ -66,7 +78,7 @@ impl<'a> Glance<'a> {
 
     /// The branch of its topmost Via; "" if there is none.
     pub fn branch(&self) -> &'a str {
-        self.branch
+        self.via.map_or("", |(_, via)| via.branch())
     }
 
     /// Its To tag; "" if there is none.
@@ -79,17 +91,23 @@ impl<'a> Glance<'a> {
         self.names.has(name)
     }
 
-    /// A final response that says when to come back: what [`reply`](super::reply) makes of the whole request.
-    pub fn refusal(&self, status: u16, to_tag: &str, retry_after: u64) -> Bytes {
+    /// A final response that says when to come back, and where its request came from: what [`reply`](super::reply) makes
+    /// of the whole request with [`Builder::stamped_for`](super::Builder::stamped_for).
+    pub fn refusal(&self, source: SocketAddr, status: u16, to_tag: &str, retry_after: u64) -> Bytes {
         let copied = &self.copied[..self.count];
-        let length: usize = copied.iter().map(|line| line.len() + 2).sum();
-        let mut out = Vec::with_capacity(length + to_tag.len() + 128);
+        let length: usize = copied.iter().map(|line| line.name.len() + line.value.len() + 4).sum();
+        let mut out = Vec::with_capacity(length + to_tag.len() + 192);
         let mut put =
             |pieces: &[&str]| pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
         put(&["SIP/2.0 ", &Short::from(u32::from(status)), " ", reason_phrase(status), "\r\n"]);
         for (number, line) in copied.iter().enumerate() {
+            put(&[line.name, ": "]);
+            match self.via.filter(|(topmost, _)| *topmost == number) {
+                Some((_, via)) => put_stamped(line.value, &via, source, &mut put),
+                None => put(&[line.value]),
+            }
             let tags = number == self.to && self.to_tag.is_empty();
-            put(&[line, if tags { ";tag=" } else { "" }, if tags { to_tag } else { "" }, "\r\n"]);
+            put(&[if tags { ";tag=" } else { "" }, if tags { to_tag } else { "" }, "\r\n"]);
         }
         let retry_after = Short::from(u32::try_from(retry_after).unwrap_or(u32::MAX));
         put(&["Retry-After: ", &retry_after, "\r\nContent-Length: 0\r\n\r\n"]);
@@ -100,7 +118,7 @@ impl<'a> Glance<'a> {
     fn take(&mut self, line: &'a [u8]) -> Option<()> {
         let colon = near(b':', line)?;
         // A line that begins with white space belongs to the one before.
-        if is_lws(line[0]) || is_lws(line[colon.checked_sub(1)?]) {
+        if is_lws(line[0]) || line[colon.checked_sub(1)?].is_ascii_whitespace() {
             return None;
         }
         let name = Name::from_token(&line[..colon]);
@@ -109,18 +127,18 @@ impl<'a> Glance<'a> {
         if !matches!(name, Name::Via | Name::From | Name::To | Name::CallId | Name::CSeq) {
             return Some(());
         }
-        let line = std::str::from_utf8(line).ok()?.trim_ascii_end();
-        let value = line[colon + 1..].trim_ascii_start();
+        let line = std::str::from_utf8(line).ok()?;
+        let value = lex::trim(&line[colon + 1..]);
         if memchr::memchr(b'\r', line.as_bytes()).is_some() || value.is_empty() {
             return None;
         }
         match name {
-            Name::Via if is_first => self.branch = topmost_branch(value)?,
+            Name::Via if is_first => self.via = Some((self.count, only_via(value)?)),
             Name::To => (self.to, self.to_tag) = (self.count, NameAddr::parse(value).ok()?.tag()),
             Name::CallId => self.call_id = value,
             _ => {}
         }
-        *self.copied.get_mut(self.count)? = line;
+        *self.copied.get_mut(self.count)? = Line { name: &line[..colon], value };
         self.count += 1;
         Some(())
     }
@@ -148,11 +166,24 @@ fn method_of(line: &[u8]) -> Option<Method<'_>> {
     is_uri.then_some(Method::from_token(method))
 }
 
-/// The branch in a Via line with one value; "" if there is none.
-fn topmost_branch(value: &str) -> Option<&str> {
+/// A Via line's only value.
+fn only_via(value: &str) -> Option<Via<'_>> {
     let is_alone = memchr::memchr(b',', value.as_bytes()).is_none();
-    let via = Via::parse(value).ok().filter(|via| is_alone && via.is_well_formed)?;
-    Some(via.branch())
+    Via::parse(value).ok().filter(|via| is_alone && via.is_well_formed)
+}
+
+/// A topmost Via's value with where its request came from (RFC 3261 §18.2.1, RFC 3581 §4).
+fn put_stamped(value: &str, via: &Via<'_>, source: SocketAddr, put: &mut dyn FnMut(&[&str])) {
+    match Stamp::of(via, source) {
+        None => put(&[value]),
+        Some(Stamp::Tail(tail)) => {
+            let params = lex::offset_in(value, via.params.0);
+            put(&[&value[..params + tail.at]]);
+            put(&tail.pieces());
+            put(&[&value[params + via.params.0.len()..]]);
+        }
+        Some(Stamp::Anew) => put(&[stamp(value, via, source).as_deref().unwrap_or(value)]),
+    }
 }
 
 #[cfg(test)]
@@ -196,11 +227,49 @@ mod tests {
         }
     }
 
+    const SOURCE: &str = "198.51.100.7:40000";
+
+    /// What is refused as a whole, and at a glance.
+    fn refusals(text: &str) -> [Bytes; 2] {
+        let (request, source) = (read(text), SOURCE.parse().unwrap());
+        let whole = reply(&request, 503, "full").stamped_for(&request, source).text(Name::RetryAfter, "17");
+        [whole.into_bytes(), Glance::of(text.as_bytes()).expect(text).refusal(source, 503, "full", 17)]
+    }
+
     #[test]
     fn its_refusal_is_what_a_reply_says() {
-        for text in [INVITE.to_owned(), with("t: <sip:b@x>", "To: <sip:b@x>;tag=2")] {
-            let whole = reply(&read(&text), 503, "full").text(Name::RetryAfter, "17").into_bytes();
-            assert_eq!(Glance::of(text.as_bytes()).unwrap().refusal(503, "full", 17), whole);
+        let texts = [
+            INVITE.to_owned(),
+            with("t: <sip:b@x>", "To: <sip:b@x>;tag=2"),
+            with("t: <sip:b@x>", "t:\t<sip:b@x> "),
+            with("v: SIP", "VIA:SIP"),
+        ];
+        for text in texts {
+            let [whole, glance] = refusals(&text);
+            assert_eq!(glance, whole, "{text}");
+        }
+    }
+
+    #[test]
+    fn its_refusal_says_where_the_request_came_from() {
+        let vias = [
+            // It asks for the port; it was sent from elsewhere; both; neither.
+            ("198.51.100.7;rport;branch=b", "198.51.100.7;rport=40000;branch=b;received=198.51.100.7"),
+            ("10.0.0.2:5070;branch=b", "10.0.0.2:5070;branch=b;received=198.51.100.7"),
+            ("a;branch=b;rport", "a;branch=b;rport=40000;received=198.51.100.7"),
+            ("198.51.100.7:5070;branch=b", "198.51.100.7:5070;branch=b"),
+            // No parameters, a comment, and what is not written as nearly all are.
+            ("10.0.0.2", "10.0.0.2;received=198.51.100.7"),
+            ("10.0.0.2;rport (x)", "10.0.0.2;rport=40000;received=198.51.100.7 (x)"),
+            ("10.0.0.2;branch=b (x)", "10.0.0.2;branch=b;received=198.51.100.7 (x)"),
+            ("10.0.0.2 ; branch=b ; rport", "10.0.0.2;branch=b;rport=40000;received=198.51.100.7"),
+            ("198.51.100.7;received=192.0.2.9;branch=b", "198.51.100.7;branch=b"),
+        ];
+        for (via, stamped) in vias {
+            let [whole, glance] = refusals(&with("a:5070;rport;branch=z9hG4bK1", via));
+            assert_eq!(glance, whole, "{via}");
+            let text = String::from_utf8(glance.to_vec()).unwrap();
+            assert!(text.contains(&format!("v: SIP/2.0/UDP {stamped}\r\nVia: SIP/2.0/UDP c;")), "{text}");
         }
     }
 

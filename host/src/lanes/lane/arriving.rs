@@ -126,7 +126,7 @@ impl Lane {
         let seats = &self.listeners[number].seats;
         if let Some((seat, lobby)) = &mut self.lobby {
             let (here, post) = (Address { lane: self.index, seat: *seat }, &self.post);
-            match lobby.glance(now, bytes, |call| post.owner_of_call(seats, call) == here) {
+            match lobby.glance(now, from, bytes, |call| post.owner_of_call(seats, call) == here) {
                 Some(Entry::Refused(bytes)) => return self.send(here.seat, flow, bytes, Ticket(0)),
                 Some(_) => return,
                 None => {}
@@ -172,8 +172,8 @@ impl Lane {
     fn refuse(&mut self, input: Input) {
         let Input::Message { flow, message } = input else { return };
         if message.is_request() && message.method() == proto::sip::Method::Invite {
-            let response = proto::sip::reply(&message, 503, "overload").header(Name::RetryAfter, 5).finish();
-            self.send(0, flow, response.bytes().clone(), Ticket(0));
+            let response = proto::sip::reply(&message, 503, "overload").stamped_for(&message, flow.remote);
+            self.send(0, flow, response.header(Name::RetryAfter, 5).into_bytes(), Ticket(0));
         }
     }
 }

@@ -47,7 +47,7 @@ use client::Client;
 use matching::{Key, Keys};
 use recalled::Recalled;
 use server::Server;
-pub(super) use stamp::stamp_of;
+pub(super) use stamp::{Stamp, stamp, stamp_of};
 use timer::Timer;
 
 /// A server transaction.

@@ -1,12 +1,12 @@
 //! `received` and `rport` in the topmost Via of a request: where it really came from (RFC 3261 §18.2.1, RFC 3581 §4).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::node::literal;
 use crate::sip::headers::without_comment;
 use crate::sip::reads::Span;
-use crate::sip::{Message, Name, Via, lex};
+use crate::sip::{Message, Name, Short, Via, lex};
 
 /// The request with its topmost Via stamped; as it came when the Via tells the truth and asks for nothing.
 pub(super) fn stamped(request: Message, source: SocketAddr) -> Message {
@@ -19,55 +19,85 @@ pub(super) fn stamped(request: Message, source: SocketAddr) -> Message {
 /// Which bytes of the request to replace, and what by; `None`: none.
 pub(in crate::sip) fn stamp_of(request: &Message, source: SocketAddr) -> Option<(Range<usize>, String)> {
     let via = request.via().ok()?;
-    if let Some(tail) = plain_stamp(&via, source) {
-        let params = Span::of(request.bytes(), via.params.0);
-        let from = params.to as usize - tail.from_end;
-        return Some((from..params.to as usize, tail.text));
-    }
-    let written = request.values(Name::Via).next()?;
-    let mut stamp = stamp(written, &via, source)?;
-    let cut = Span::of(request.bytes(), written);
-    // What is the same at the begin is left alone, and so is what was read of it.
-    let same = written.bytes().zip(stamp.bytes()).take_while(|(before, after)| before == after).count();
-    let same = stamp.floor_char_boundary(same);
-    stamp.drain(..same);
-    Some((cut.from as usize + same..cut.to as usize, stamp))
-}
-
-/// What is to stand in the place of so many bytes at the end of a Via's parameters.
-struct Tail {
-    from_end: usize,
-    text: String,
-}
-
-/// What [`stamp`] says of a Via like nearly all: with plain parameters, `rport` without a value among them, `received` not.
-fn plain_stamp(via: &Via<'_>, source: SocketAddr) -> Option<Tail> {
-    let (mut params, mut after_rport) = (via.params.plain(), None);
-    for (name, value) in &mut params {
-        match value {
-            _ if name.eq_ignore_ascii_case("received") => return None,
-            None if name.eq_ignore_ascii_case("rport") && after_rport.is_none() => {
-                after_rport = Some(lex::offset_in(via.params.0, name) + name.len());
-            }
-            _ if name.eq_ignore_ascii_case("rport") => return None,
-            _ => {}
+    match Stamp::of(&via, source)? {
+        Stamp::Tail(tail) => {
+            let params = Span::of(request.bytes(), via.params.0);
+            let cut = params.from as usize + tail.at..params.to as usize;
+            Some((cut, tail.pieces().concat()))
+        }
+        Stamp::Anew => {
+            let written = request.values(Name::Via).next()?;
+            let mut stamp = stamp(written, &via, source)?;
+            let cut = Span::of(request.bytes(), written);
+            // What is the same at the begin is left alone, and so is what was read of it.
+            let same =
+                written.bytes().zip(stamp.bytes()).take_while(|(before, after)| before == after).count();
+            let same = stamp.floor_char_boundary(same);
+            stamp.drain(..same);
+            Some((cut.from as usize + same..cut.to as usize, stamp))
         }
     }
-    let is_plain = via.is_well_formed && !params.is_cut_short;
-    let behind = &via.params.0[after_rport.filter(|_| is_plain)?..];
-    let mut text = String::with_capacity(behind.len() + 48);
-    text.push('=');
-    lex::push_decimal(&mut text, u32::from(source.port()));
-    text.push_str(behind);
-    text.push_str(RECEIVED);
-    push_address(&mut text, source.ip().to_canonical());
-    Some(Tail { from_end: behind.len(), text })
+}
+
+/// What is to be done to a topmost Via.
+pub(in crate::sip) enum Stamp<'a> {
+    /// One like nearly all: its parameters end otherwise.
+    Tail(Tail<'a>),
+    /// To be written anew, by [`stamp`].
+    Anew,
+}
+
+/// What is to stand in the place of the end of a Via's parameters.
+pub(in crate::sip) struct Tail<'a> {
+    /// Where in the parameters it begins.
+    pub(in crate::sip) at: usize,
+    /// Goes to `rport`, which stands right before it.
+    port: Option<Short>,
+    /// What has stood there so far.
+    behind: &'a str,
+    ip: Short,
+}
+
+impl Tail<'_> {
+    /// One behind the other.
+    pub(in crate::sip) fn pieces(&self) -> [&str; 5] {
+        let port = self.port.as_deref();
+        [port.map_or("", |_| "="), port.unwrap_or(""), self.behind, RECEIVED, &self.ip]
+    }
+}
+
+impl<'a> Stamp<'a> {
+    /// What [`stamp`] says, seen in one walk over plain parameters without `received`, and with `rport` without a value or
+    /// not at all; `None`: the Via tells the truth and asks for nothing.
+    pub(in crate::sip) fn of(via: &Via<'a>, source: SocketAddr) -> Option<Stamp<'a>> {
+        let (all, mut params, mut after_rport) = (via.params.0, via.params.plain(), None);
+        for (name, value) in &mut params {
+            let is_rport = name.eq_ignore_ascii_case("rport");
+            if name.eq_ignore_ascii_case("received") || is_rport && (value.is_some() || after_rport.is_some())
+            {
+                return Some(Stamp::Anew);
+            }
+            if is_rport {
+                after_rport = Some(lex::offset_in(all, name) + name.len());
+            }
+        }
+        if all.is_empty() || params.is_cut_short || !via.is_well_formed {
+            return Some(Stamp::Anew);
+        }
+        let ip = source.ip().to_canonical();
+        if after_rport.is_none() && literal(via.host) == Some(ip) {
+            return None;
+        }
+        let at = after_rport.unwrap_or(all.len());
+        let port = after_rport.map(|_| Short::from(u32::from(source.port())));
+        Some(Stamp::Tail(Tail { at, port, behind: &all[at..], ip: Short::from(ip) }))
+    }
 }
 
 const RECEIVED: &str = ";received=";
 
 /// The Via value anew, or `None` when there is nothing to add. Whatever `received` the sender wrote itself goes.
-fn stamp(written: &str, via: &Via<'_>, source: SocketAddr) -> Option<String> {
+pub(in crate::sip) fn stamp(written: &str, via: &Via<'_>, source: SocketAddr) -> Option<String> {
     let ip = source.ip().to_canonical();
     let is_true = literal(via.host) == Some(ip);
     let asks = |param: &str| param.eq_ignore_ascii_case("rport");
@@ -89,21 +119,10 @@ fn stamp(written: &str, via: &Via<'_>, source: SocketAddr) -> Option<String> {
     }
     if asks_rport || !is_true {
         stamped.push_str(RECEIVED);
-        push_address(&mut stamped, ip);
+        stamped.push_str(&Short::from(ip));
     }
     stamped.push_str(comment);
     Some(stamped)
-}
-
-/// What `{ip}` would write, for nearly all of them without the machinery of formatting.
-fn push_address(to: &mut String, ip: IpAddr) {
-    let IpAddr::V4(ip) = ip else { return to.push_str(&ip.to_string()) };
-    for (place, octet) in ip.octets().into_iter().enumerate() {
-        if place > 0 {
-            to.push('.');
-        }
-        lex::push_decimal(to, u32::from(octet));
-    }
 }
 
 /// Whether a parameter has this name.
