@@ -278,6 +278,7 @@ fn stun_is_answered_and_garbage_kills_nothing() {
     server.stop();
 }
 
+/// Sends a REGISTER of a phone of alice's, and hears it answered.
 fn register(phone: &UdpSocket, proxy: SocketAddr, call: &str) {
     let own = phone.local_addr().unwrap();
     let request = request("REGISTER", call, own, proxy, "UDP").replace("sip:bob@", "sip:alice@");
@@ -285,7 +286,8 @@ fn register(phone: &UdpSocket, proxy: SocketAddr, call: &str) {
         request.replacen(&format!("REGISTER sip:alice@{proxy}"), &format!("REGISTER sip:{proxy}"), 1);
     let request = request.replace(&format!("From: <sip:alice@{own}>"), &format!("From: <sip:alice@{proxy}>"));
     phone.send_to(request.as_bytes(), proxy).unwrap();
-    hear_of(phone, "SIP/2.0 200");
+    let (answer, _) = hear_of(phone, "SIP/2.0 200");
+    assert!(answer.contains(&format!("Call-ID: {call}\r\n")), "{answer}");
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -317,6 +319,41 @@ fn a_registration_outlives_the_process() {
     hear_of(&phone, "INVITE");
     server.stop();
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// What each lane has read, and what it has sent.
+fn traffic(server: &Server) -> Vec<(u64, u64)> {
+    server.handle().lanes().iter().map(|lane| (lane.received, lane.sent)).collect()
+}
+
+#[test]
+fn a_registration_is_served_by_the_lane_that_read_it_and_a_call_by_the_one_of_its_call_id() {
+    let (phone, caller) = (peer(), peer());
+    let server = start(
+        "listeners: [{ address: \"udp:127.0.0.1:0\" }]\nauth: { required: false }\nlog: error\n\
+         proxy: { anchor: never, lanes: 2 }\n",
+    );
+    let proxy = address(&server, Transport::Udp);
+    // Twice each: the second is a retransmission, and would be 500 where the first is not known (RFC 3261 §10.3).
+    for number in 0..24 {
+        register(&phone, proxy, &format!("registration-{number}"));
+        register(&phone, proxy, &format!("registration-{number}"));
+    }
+    // One path, hence one lane; the other has had nothing to do with it.
+    let mut lanes = traffic(&server);
+    lanes.sort_unstable();
+    assert_eq!(lanes, [(0, 0), (48, 48)]);
+
+    for number in 0..24 {
+        let invite = request("INVITE", &format!("call-{number}"), caller.local_addr().unwrap(), proxy, "UDP");
+        caller.send_to(invite.replace("sip:bob@", "sip:alice@").as_bytes(), proxy).unwrap();
+        let (there, from) = hear_of(&phone, "INVITE");
+        phone.send_to(answer(&there, "200 OK").as_bytes(), from).unwrap();
+        hear_of(&caller, "SIP/2.0 200");
+    }
+    let calls: Vec<usize> = server.handle().lanes().iter().map(|lane| lane.calls).collect();
+    assert!(calls.iter().sum::<usize>() == 24 && calls.iter().all(|calls| *calls > 0), "{calls:?}");
+    server.stop();
 }
 
 #[test]
