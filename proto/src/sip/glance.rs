@@ -162,7 +162,7 @@ fn method_of(line: &[u8]) -> Option<Method<'_>> {
     let line = line.strip_suffix(b" SIP/2.0")?;
     let (method, uri) = line.split_at(near(b' ', line)?);
     let is_uri = uri.len() > 1 && near(b' ', &uri[1..]).is_none();
-    let method = std::str::from_utf8(method).ok()?;
+    let method = std::str::from_utf8(method).ok().filter(|method| lex::is_token_word(method.as_bytes()))?;
     is_uri.then_some(Method::from_token(method))
 }
 
@@ -300,6 +300,7 @@ mod tests {
             with("sip:b@x SIP", "SIP"),
             with("SIP/2.0\r\n", "SIP/3.0\r\n"),
             INVITE[..INVITE.len() - 8].to_owned(),
+            format!("\r{INVITE}"),
             "SIP/2.0 200 OK\r\n\r\n".to_owned(),
             "\r\n\r\n".to_owned(),
             String::new(),
