@@ -50,6 +50,21 @@ const IMPOSSIBLE: i32 = 77;
 /// How long something that is sure to come may take on a machine that has other work. What is measured has times of its own.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Looks again and again whether something has come about, but not most of the time; `false`: not in this time.
+pub(crate) fn comes_about(patience: Duration, mut look: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        let began = Instant::now();
+        if look() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(began.elapsed().max(Duration::from_millis(20)));
+    }
+}
+
 /// A laboratory that is up.
 pub struct Lab {
     name: String,
@@ -149,15 +164,12 @@ impl Lab {
 
     /// Waits until nothing is lent any more: what was given back rests for a while.
     pub fn nothing_stays_lent(&self, host: &str, config: &Path) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let lent = self.lent_ports(host, config);
-            if lent == 0 {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{lent} ports stay lent in {host}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        let mut lent = 0;
+        let is_back = comes_about(PATIENCE, || {
+            lent = self.lent_ports(host, config);
+            lent == 0
+        });
+        assert!(is_back, "{lent} ports stay lent in {host}");
     }
 
     /// A UDP socket that lives in a host.
@@ -242,10 +254,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         self._held = None; // its stdin ends, so it tears the lab down
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while matches!(self.holder.try_wait(), Ok(None)) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        comes_about(Duration::from_secs(5), || !matches!(self.holder.try_wait(), Ok(None)));
         let _ = self.holder.kill();
         let _ = self.holder.wait();
         if std::thread::panicking() {
@@ -272,7 +281,7 @@ impl Process {
 
     /// Ends it as an operator would.
     pub fn terminate(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if self.is_running() {
             let _ = Command::new("kill").arg(self.pid().to_string()).status();
         }
     }
@@ -322,44 +331,40 @@ impl Process {
 
     /// Waits until its output contains a text.
     pub fn wait_for(&mut self, text: &str, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        while !self.output().contains(text) {
-            let running = matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline;
-            let output = self.output();
-            assert!(running || output.contains(text), "{} never said {text:?}:\n{output}", self.what);
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.wait_until(&format!("said {text:?}"), patience, |said| said.contains(text));
+    }
+
+    /// Waits until it has done something that its output tells.
+    pub(crate) fn wait_until(&mut self, what: &str, patience: Duration, tells: impl Fn(&str) -> bool) {
+        comes_about(patience, || {
+            // What it says last is heard, too.
+            let has_ended = !self.is_running();
+            tells(&self.output()) || has_ended
+        });
+        let output = self.output();
+        assert!(tells(&output), "{} never {what}:\n{output}", self.what);
     }
 
     /// Waits until it has bound this UDP port.
     pub fn wait_for_port(&mut self, program: &str, port: u16, patience: Duration) {
-        let deadline = Instant::now() + patience;
         let proc = PathBuf::from(format!("/proc/{}", self.pid()));
         let read = |name: &str| std::fs::read_to_string(proc.join(name)).unwrap_or_default();
         // The name changes last on the way there: from then on its sockets are those of the host's namespace.
-        let bound =
-            || ["net/udp", "net/udp6"].iter().any(|table| read(table).contains(&format!(":{port:04X} ")));
-        while read("comm").trim() != program || !bound() {
-            let running = matches!(self.child.try_wait(), Ok(None));
-            assert!(
-                running && Instant::now() < deadline,
-                "{} never bound UDP {port}:\n{}",
-                self.what,
-                self.output()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let bound = || {
+            let has = |table: &str| read(table).contains(&format!(":{port:04X} "));
+            read("comm").trim() == program && ["net/udp", "net/udp6"].into_iter().any(has)
+        };
+        comes_about(patience, || bound() || !self.is_running());
+        assert!(bound(), "{} never bound UDP {port}:\n{}", self.what, self.output());
+    }
+
+    fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     fn ended(&mut self, patience: Duration) -> Option<ExitStatus> {
-        let deadline = Instant::now() + patience;
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return Some(status),
-                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-                _ => return None,
-            }
-        }
+        comes_about(patience, || !self.is_running());
+        self.child.try_wait().ok().flatten()
     }
 }
 
@@ -380,12 +385,28 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Waits until it has captured such a packet.
+    pub fn sees(&self, what: &str, fits: impl Fn(&wire::Packet) -> bool) {
+        self.sees_times(1, what, fits);
+    }
+
+    /// Waits until it has captured so many of them.
+    pub fn sees_times(&self, count: usize, what: &str, fits: impl Fn(&wire::Packet) -> bool) {
+        let sees = comes_about(PATIENCE, || self.so_far().filter(&fits).len() >= count);
+        assert!(sees, "not {count} times {what}\n{}", peers::told(&self.so_far()));
+    }
+
+    /// What it has captured by now.
+    pub fn so_far(&self) -> wire::Wire {
+        wire::Wire::read(&self.folder, &self.hosts)
+    }
+
     /// Ends the capture and reads it.
     pub fn stop(mut self) -> wire::Wire {
         std::thread::sleep(Duration::from_millis(50)); // what was just sent is still on its way
         self.process.terminate();
         self.process.wait(PATIENCE);
-        wire::Wire::read(&self.folder, &self.hosts)
+        self.so_far()
     }
 }
 

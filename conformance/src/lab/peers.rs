@@ -10,12 +10,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::wire::{Packet, Wire};
-use super::{Lab, PATIENCE, Process, peer, postern};
+use super::{Lab, PATIENCE, Process, comes_about, peer, postern};
 
 /// Where everything is.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,8 @@ pub const SIX: Addresses = Addresses {
     stun: ["[2001:db8::10]:3478", "[2001:db8:0:1::10]:3479"],
     reflector: "[2001:db8::30]:3479",
 };
+/// How long the access server's word on somebody who says nothing more holds.
+const LEASE: Duration = Duration::from_secs(75);
 /// The domain of all.
 pub const DOMAIN: &str = "peers.test";
 
@@ -130,30 +132,25 @@ impl Hub {
 
     /// Waits until so many phones and peers are registered at the proxy.
     pub fn until_registered(&self, count: u64) {
-        let deadline = Instant::now() + PATIENCE;
         let path = self.config.to_string_lossy();
-        loop {
+        let mut status = String::new();
+        let are_there = comes_about(PATIENCE, || {
             let mut asked = self.lab.spawn("hub", &[postern(), "status", "--json", "-c", &path]);
             asked.wait(PATIENCE);
-            if asked.report()["registered"]["proxy"] == count {
-                return;
-            }
-            assert!(Instant::now() < deadline, "not {count} are registered: {}", asked.output());
-            std::thread::sleep(Duration::from_millis(100));
-        }
+            status = asked.output();
+            asked.report()["registered"]["proxy"] == count
+        });
+        assert!(are_there, "not {count} are registered: {status}");
     }
 
     /// Waits until so many peers are logged in.
     pub fn until_online(&self, count: u64) {
-        self.until("online", count);
-    }
-
-    fn until(&self, what: &str, count: u64) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.lab.of_lanes("hub", &self.config, what) != count {
-            assert!(Instant::now() < deadline, "never {count} {what}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let mut online = 0;
+        let are_there = comes_about(PATIENCE, || {
+            online = self.lab.of_lanes("hub", &self.config, "online");
+            online == count
+        });
+        assert!(are_there, "{online} are online, never {count}");
     }
 }
 
@@ -176,21 +173,34 @@ impl Online {
 
     /// Waits until the last word on its call is that media goes directly.
     pub fn talks_directly(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let said = self.process.output();
-            let last = said.lines().rev().find(|line| line.contains(" s  call with "));
-            if last.is_some_and(|line| line.ends_with("media goes directly")) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{} does not talk directly:\n{said}", self.name);
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.says_last("call with ", "talked directly", PATIENCE, |line| {
+            line.ends_with("media goes directly")
+        });
     }
 
     /// Waits until it knows by which path a buddy is met.
     pub fn meets(&mut self, buddy: &str) {
         self.process.wait_for(&format!(" s  {buddy}@{DOMAIN} is online"), PATIENCE);
+    }
+
+    /// Waits until a buddy is met by the direct path.
+    pub fn meets_directly(&mut self, buddy: &str) {
+        let what = format!("met {buddy} directly");
+        self.says_last(&of(buddy), &what, PATIENCE, |line| line.contains(" is online, directly"));
+    }
+
+    /// Waits until a buddy that it has met is offline: once nobody answers, or the lease of one that is met by others' help is over.
+    pub fn misses(&mut self, buddy: &str) {
+        let what = format!("missed {buddy}");
+        self.says_last(&of(buddy), &what, LEASE + PATIENCE, |line| line.ends_with(" is offline"));
+    }
+
+    /// Waits until the last line it says of something is such, for then it has done this.
+    fn says_last(&mut self, of: &str, what: &str, patience: Duration, fits: impl Fn(&str) -> bool) {
+        let begins = format!(" s  {of}");
+        self.process.wait_until(what, patience, |said| {
+            said.lines().rev().find(|line| line.contains(&begins)).is_some_and(&fits)
+        });
     }
 
     /// Has it leave, as Ctrl-C does.
@@ -208,6 +218,11 @@ impl Online {
         self.process.wait(PATIENCE);
         self.process.document()
     }
+}
+
+/// How its lines about a buddy begin.
+fn of(buddy: &str) -> String {
+    format!("{buddy}@{DOMAIN} is ")
 }
 
 /// The IP of an `IP:PORT`.

@@ -1,11 +1,10 @@
 //! The smallest stage: one `postern` that is proxy and relay for everybody, at 198.51.100.20, domain sbc.test.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use super::phone::{Phone, Voice};
 use super::story::Message;
-use super::{Lab, PATIENCE, Process, peer, postern};
+use super::{Lab, PATIENCE, Process, comes_about, peer, postern};
 
 /// Where it listens, and where its media ports are.
 pub const SBC: &str = "198.51.100.20";
@@ -151,11 +150,8 @@ impl Lab {
 
     fn baresip_says(&self, user: &str, words: &str) {
         let log = self.scratch().join(format!("baresip-{user}/log"));
-        let deadline = Instant::now() + PATIENCE;
-        while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains(words)) {
-            assert!(Instant::now() < deadline, "{user} never says {words:?}: {}", log.display());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let says = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains(words));
+        assert!(comes_about(PATIENCE, says), "{user} never says {words:?}: {}", log.display());
     }
 }
 

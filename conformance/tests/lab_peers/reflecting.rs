@@ -23,9 +23,9 @@ fn scenario_3f_buddies_that_crash_are_shown_offline_by_consent_and_by_lease() {
     let mut e1 = hub.peer("e1", "e1", 120, &[]);
     hub.until_online(3);
     buddies.iter_mut().for_each(|buddy| buddy.meets("e1"));
-    std::thread::sleep(2 * SECOND);
+    ["e2", "e3"].into_iter().for_each(|buddy| e1.meets(buddy));
     buddies.iter_mut().for_each(Online::kill);
-    std::thread::sleep(78 * SECOND);
+    ["e3", "e2"].into_iter().for_each(|buddy| e1.misses(buddy));
     e1.leave();
     let (e1, wire) = (e1.report(), recorder.stop());
     for name in ["e2", "e3"] {
@@ -68,7 +68,7 @@ fn scenario_3g_a_wrong_nat_type_costs_less_than_a_second() {
     hub.until_online(1);
     let mut e1 = hub.peer("e1", "e1", 60, &["--nat", "port-restricted"]);
     hub.until_online(2);
-    std::thread::sleep(4 * SECOND);
+    e2.meets_directly("e1");
     // The first still sees the other.
     e2.leave();
     let e2 = e2.report();

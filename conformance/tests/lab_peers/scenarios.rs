@@ -22,6 +22,11 @@ fn notifies(packet: &Packet, from: SocketAddr, to: SocketAddr) -> bool {
     (packet.from, packet.to) == (from, to) && is_presence(&packet.payload, "active")
 }
 
+/// One says that it is online, whoever that is, and this router has it for somebody behind it.
+fn comes_to(packet: &Packet, router: &str, ip: &str) -> bool {
+    packet.host == router && packet.to.ip().to_string() == ip && is_presence(&packet.payload, "active")
+}
+
 /// Where a peer logged in from, before it has left: the last source of this address that was given a profile.
 fn seen_at(wire: &Wire, ip: &str) -> SocketAddr {
     let ip: IpAddr = ip.parse().unwrap();
@@ -30,10 +35,12 @@ fn seen_at(wire: &Wire, ip: &str) -> SocketAddr {
     seen.next_back().unwrap_or_else(|| panic!("nobody at {ip} has logged in\n{}", told(wire)))
 }
 
-/// Ends them in this order, so that the first still see the others; what each saw.
-fn leave<const N: usize>(mut peers: [Online; N]) -> [serde_json::Value; N] {
-    peers.iter_mut().for_each(Online::leave);
-    peers.map(Online::report)
+/// Ends them one after the other, so that the first still see the others; what each saw.
+fn leave<const N: usize>(peers: [Online; N]) -> [serde_json::Value; N] {
+    peers.map(|mut peer| {
+        peer.leave();
+        peer.report()
+    })
 }
 
 /// On its way to somebody behind a NAT, within.
@@ -52,7 +59,8 @@ fn scenario_2b_without_the_instruction_the_notify_is_dropped_by_e2s_nat() {
     hub.lab.deafen("office", FOUR.access);
     let e1 = hub.peer("e1", "e1", 60, &[]);
     hub.until_online(2);
-    std::thread::sleep(4 * SECOND);
+    // The second half a second after the first: by then e2 would have done what it is told to.
+    recorder.sees_times(2, "the NOTIFY", |p| comes_to(p, "r-office", "203.0.113.102"));
     let wire = recorder.stop();
     let [e2, e1] = leave([e2, e1]);
     let (one, two) = (external(&e1), external(&e2));
@@ -89,15 +97,19 @@ fn scenario_2c_after_idle_minutes_e2_is_reached_only_if_it_has_kept_its_channel_
     let long = std::env::var_os("POSTERN_LONG").is_some();
     let idle = if long { 180 } else { 45 };
     eprintln!("idle for {idle} s; POSTERN_LONG=1 makes it the acceptance's 180");
-    let e2 = hub.peer("e2", "e2", 300, &[]);
+    let mut e2 = hub.peer("e2", "e2", 300, &[]);
     let e4 = hub.peer("e4", "e4", 300, &["--no-keep-alive"]);
-    let e6 = hub.peer("e6", "e6", 300, &[]);
-    let e8 = hub.peer("e8", "e8", 300, &[]);
+    let mut e6 = hub.peer("e6", "e6", 300, &[]);
+    let mut e8 = hub.peer("e8", "e8", 300, &[]);
     hub.until_online(4);
     std::thread::sleep(idle * SECOND);
     let [e1, e3, e5] = ["e1", "e3", "e5"].map(|name| hub.peer(name, name, 60, &[]));
     hub.until_online(if long { 6 } else { 7 });
-    std::thread::sleep(4 * SECOND);
+    e2.meets("e1");
+    [&mut e6, &mut e8].into_iter().for_each(|buddy| buddy.meets("e5"));
+    if !long {
+        recorder.sees("the NOTIFY to e4", |p| comes_to(p, "r-mill", "203.0.113.110"));
+    }
     let wire = recorder.stop();
     let [e2, e3, e6, e8, e1, e4, _] = leave([e2, e3, e6, e8, e1, e4, e5]);
 
@@ -146,11 +158,12 @@ fn scenario_2c_after_idle_minutes_e2_is_reached_only_if_it_has_kept_its_channel_
 fn scenario_2d_a_public_e2_is_told_nothing_and_notified_directly() {
     let Some(hub) = Hub::up("-s home:port-restricted:e1 -p e2=203.0.113.20", &[("e1", "e2")]) else { return };
     let recorder = hub.lab.capture(&["hub", "e1", "e2"]);
-    let e2 = hub.peer("e2", "e2", 60, &["--local", "203.0.113.20:5060"]);
+    let mut e2 = hub.peer("e2", "e2", 60, &["--local", "203.0.113.20:5060"]);
     hub.until_online(1);
-    let e1 = hub.peer("e1", "e1", 60, &[]);
+    let mut e1 = hub.peer("e1", "e1", 60, &[]);
     hub.until_online(2);
-    std::thread::sleep(2 * SECOND);
+    e1.meets("e2");
+    e2.meets_directly("e1");
     // Before anybody leaves: e2 is told of that.
     let wire = recorder.stop();
     let [e2, e1] = leave([e2, e1]);
@@ -179,7 +192,7 @@ fn scenario_2f_e2_is_dead_and_e1_logs_in_all_the_same_and_shows_it_offline() {
     e2.kill();
     let e1 = hub.peer("e1", "e1", 60, &[]);
     hub.until_online(2);
-    std::thread::sleep(5 * SECOND);
+    recorder.sees("the NOTIFY", |p| comes_to(p, "r-office", "203.0.113.102"));
     let [e1] = leave([e1]);
     let wire = recorder.stop();
     let (one, two) = (external(&e1), seen_at(&wire, "203.0.113.102"));
@@ -203,14 +216,24 @@ fn scenario_2g_a_nat_binds_anew_and_the_access_server_learns_and_peers_open_agai
     let sites = "-s home:port-restricted:e1 -s office:port-restricted:e2 -s shop:port-restricted:e3 -s mill:port-restricted:e4";
     let Some(hub) = Hub::up(sites, &[("e1", "e2"), ("e3", "e4")]) else { return };
     let recorder = hub.lab.capture(&["hub", "e1", "e2", "e3", "e4"]);
-    let [e2, e4] = ["e2", "e4"].map(|name| hub.peer(name, name, 120, &[]));
+    let [mut e2, mut e4] = ["e2", "e4"].map(|name| hub.peer(name, name, 120, &[]));
     hub.until_online(2);
-    let [e1, e3] = ["e1", "e3"].map(|name| hub.peer(name, name, 120, &[]));
+    let [mut e1, mut e3] = ["e1", "e3"].map(|name| hub.peer(name, name, 120, &[]));
     hub.until_online(4);
-    std::thread::sleep(3 * SECOND);
+    let mut pairs = [(&mut e1, &mut e2, "e1", "e2"), (&mut e3, &mut e4, "e3", "e4")];
+    for (mover, stayer, mover_name, stayer_name) in &mut pairs {
+        mover.meets_directly(stayer_name);
+        stayer.meets_directly(mover_name);
+    }
+    let before = recorder.so_far();
     hub.lab.rebind("home", None);
     hub.lab.rebind("shop", Some(Ipv4Addr::new(203, 0, 113, 77)));
-    std::thread::sleep(25 * SECOND);
+    for (_, stayer, mover_name, stayer_name) in pairs {
+        let tells = |p: &Packet| p.host == stayer_name && is_presence(&p.payload, "active");
+        let known = |from| before.packets.iter().any(|p| tells(p) && p.from == from);
+        recorder.sees("the NOTIFY from a new mapping", |p| tells(p) && !known(p.from));
+        stayer.meets_directly(mover_name);
+    }
     let [e2, e4, e1, e3] = leave([e2, e4, e1, e3]);
     let wire = recorder.stop();
     assert_eq!(external(&e3).ip(), Ipv4Addr::new(203, 0, 113, 77), "{e3:#}");

@@ -65,7 +65,7 @@ fn scenario_2a_the_punch_comes_before_the_profile_and_the_notify_after_it_from_i
     hub.until_online(2);
     e1.meets("e2");
     e2.meets("e1");
-    std::thread::sleep(Duration::from_secs(1));
+    recorder.sees("what e1 has to say", |p| p.host == "e2" && p.payload.ends_with(b"hello"));
     e1.leave();
     let e1 = e1.report();
     e2.leave();
@@ -150,7 +150,7 @@ fn scenario_3a_e2_is_told_by_the_reflector_and_e3_directly_and_3e_e2_says_itself
     let mut e1 = hub.peer("e1", "e1", 60, &[]);
     hub.until_online(3);
     [&mut e2, &mut e3].into_iter().for_each(|buddy| buddy.meets("e1"));
-    std::thread::sleep(Duration::from_secs(1));
+    ["e2", "e3"].into_iter().for_each(|buddy| e1.meets(buddy));
     e2.leave();
     let e2 = e2.report();
     e1.leave();
@@ -221,14 +221,14 @@ fn a_buddy_is_notified_three_and_a_half_round_trips_after_the_first_packet() {
     // Routers ask for one another's hardware addresses the first time, by the same slow way.
     let mut before = hub.peer("e1", "e1", 60, &nat);
     hub.until_online(2);
-    std::thread::sleep(Duration::from_secs(2));
+    before.meets("e2");
     before.leave();
     before.report();
     hub.until_online(1);
     let recorder = hub.lab.capture(&["e1", "e2"]);
     let mut e1 = hub.peer("e1", "e1", 60, &nat);
     hub.until_online(2);
-    std::thread::sleep(Duration::from_secs(2));
+    e1.meets("e2");
     let wire = recorder.stop();
     [&mut e1, &mut e2].into_iter().for_each(Online::leave);
     let one = external(&e1.report());
