@@ -19,22 +19,24 @@
 //! ([`Lobby::glance`]), and a refusal, its ACK and a retransmission of what waits are done with there.
 //!
 //! A retransmission of what waits is dropped, one of what was let in goes in, too, to be absorbed there: nothing is refused
-//! after it was taken. A CANCEL waits behind its INVITE.
+//! after it was taken ([`marks`]). A CANCEL waits behind its INVITE. The ACK of a refusal that came from somebody further on, with a lobby
+//! of its own, goes in as well.
 //!
 //! Before an access server ([`Before::Access`]) new work is logins. One that brings its proof takes the place of an INVITE,
 //! one that has yet to be asked for it that of the others. Of four turns three are for those with proof, for work was spent on
 //! them already: no more are asked for it than can be let in. Who is logged in (its requests are signed under its session's key) never waits.
 
 mod line;
+mod marks;
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use self::line::{Guest, Line};
+use self::marks::{Marks, Stage, share_of};
 use crate::node::Flow;
 use crate::sip::{Glance, Message, Method, Name, reply};
 
@@ -50,8 +52,6 @@ const CALM: Duration = Duration::from_secs(2);
 const ROOM: usize = 8192;
 /// Seconds in Retry-After: one of these, by Call-ID, so that not everybody comes back at once.
 const RETRY_AFTER: u64 = 4;
-/// Requests that are remembered.
-const MARKS: usize = 16_384;
 
 /// A message, and the path it came by.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ impl Before {
 enum Kind {
     /// Belongs to what is up.
     Belongs,
-    /// The ACK of a refusal.
+    /// The ACK of a refusal of a lobby's.
     Echo,
     /// A new call, or a login that brings its proof.
     Call,
@@ -139,9 +139,8 @@ pub struct Lobby {
     calls: Line,
     others: Line,
     turn: u8,
-    /// Those that wait or were let in, by hash; the lowest bit: let in.
-    marks: Vec<u64>,
-    secret: u64,
+    /// Those that wait or were let in.
+    marks: Marks,
     refused: u64,
     /// Refusals so far when the present overload began, and when the last one was.
     overload: Option<(u64, Instant)>,
@@ -156,8 +155,7 @@ impl Lobby {
             calls: Line::new(CALLS),
             others: Line::new(OTHERS),
             turn: 0,
-            marks: vec![0; MARKS],
-            secret,
+            marks: Marks::new(secret),
             refused: 0,
             overload: None,
             turns: VecDeque::new(),
@@ -172,6 +170,7 @@ impl Lobby {
         }
         match self.before.kind(message.method(), message.to_tag(), |name| message.has(name)) {
             Kind::Belongs => Entry::Now(item),
+            Kind::Echo if self.marks.stage(self.mark_of(message)) == Some(Stage::LetIn) => Entry::Now(item),
             Kind::Echo => Entry::Dropped,
             Kind::Cancel => self.cancel(now, item),
             Kind::Call => self.wait(now, item, |lobby| &mut lobby.calls),
@@ -194,43 +193,44 @@ impl Lobby {
             return None;
         }
         let glance = Glance::of(bytes).filter(|glance| belongs_here(glance.call_id()))?;
-        let line = match self.before.kind(glance.method(), glance.to_tag(), |name| glance.has(name)) {
-            Kind::Echo => return Some(Entry::Dropped),
-            Kind::Call => &self.calls,
-            Kind::Other => &self.others,
+        let kind = self.before.kind(glance.method(), glance.to_tag(), |name| glance.has(name));
+        let line = match kind {
             Kind::Belongs | Kind::Cancel => return None,
+            Kind::Echo => None,
+            Kind::Call => Some(&self.calls),
+            Kind::Other => Some(&self.others),
         };
-        let mark = self.mark(glance.call_id(), glance.branch());
-        match self.marks[place(mark)] {
-            there if there == mark | 1 => None,
-            there if there == mark => Some(Entry::Dropped),
-            _ if line.is_late(now) => {
+        let mark = self.marks.of(glance.call_id(), glance.branch());
+        match (self.marks.stage(mark), line) {
+            (Some(Stage::LetIn), _) => None,
+            (Some(Stage::Waits), _) | (None, None) => Some(Entry::Dropped),
+            (None, Some(line)) if line.is_late(now) => {
                 Some(self.refuse(now, mark, |seconds| glance.refusal(source, 503, TAG, seconds)))
             }
-            _ => None,
+            (None, Some(_)) => None,
         }
     }
 
     fn wait(&mut self, now: Instant, item: Arrival, line: impl Fn(&mut Lobby) -> &mut Line) -> Entry {
         let mark = self.mark_of(&item.message);
-        match self.marks[place(mark)] {
-            there if there == mark | 1 => return Entry::Now(item),
-            there if there == mark => return Entry::Dropped,
-            _ => {}
+        match self.marks.stage(mark) {
+            Some(Stage::LetIn) => return Entry::Now(item),
+            Some(Stage::Waits) => return Entry::Dropped,
+            None => {}
         }
         if line(self).is_late(now) {
             let Arrival { flow, message } = &item;
             let refusal = reply(message, 503, TAG).stamped_for(message, flow.remote);
             return self.refuse(now, mark, |seconds| refusal.header(Name::RetryAfter, seconds).into_bytes());
         }
-        self.marks[place(mark)] = mark;
+        self.marks.waits(mark);
         line(self).push(Guest { since: now, mark, item });
         Entry::Waits
     }
 
     fn cancel(&mut self, now: Instant, item: Arrival) -> Entry {
         let mark = self.mark_of(&item.message);
-        let behind = self.marks[place(mark)] == mark && self.calls.len() < 2 * ROOM;
+        let behind = self.marks.stage(mark) == Some(Stage::Waits) && self.calls.len() < 2 * ROOM;
         match behind {
             true => self.calls.push(Guest { since: now, mark, item }),
             false => return Entry::Now(item),
@@ -246,7 +246,7 @@ impl Lobby {
         let before = self.overload.map_or(self.refused, |(before, _)| before);
         self.overload = Some((before, now));
         self.refused += 1;
-        Entry::Refused(write(1 + (mark >> 1) % RETRY_AFTER))
+        Entry::Refused(write(1 + share_of(mark, RETRY_AFTER)))
     }
 
     /// Who is next, when there is nothing to do at once.
@@ -255,7 +255,7 @@ impl Lobby {
         self.turn = (self.turn + 1) % self.before.turns();
         let other = if self.turn == 1 { self.others.pop(now) } else { None };
         let guest = other.or_else(|| self.calls.pop(now)).or_else(|| self.others.pop(now))?;
-        self.marks[place(guest.mark)] = guest.mark | 1;
+        self.marks.let_in(guest.mark);
         Some(guest.item)
     }
 
@@ -301,21 +301,8 @@ impl Lobby {
     }
 
     fn mark_of(&self, message: &Message) -> u64 {
-        self.mark(message.call_id(), message.via().map_or("", |via| via.branch()))
+        self.marks.of(message.call_id(), message.via().map_or("", |via| via.branch()))
     }
-
-    /// A request's own, which an INVITE's CANCEL and every retransmission share. Never 0, the lowest bit 0.
-    fn mark(&self, call_id: &str, branch: &str) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.secret);
-        hasher.write(call_id.as_bytes());
-        hasher.write(branch.as_bytes());
-        (hasher.finish() | 2) & !1
-    }
-}
-
-fn place(mark: u64) -> usize {
-    (mark >> 1) as usize % MARKS
 }
 
 #[cfg(test)]

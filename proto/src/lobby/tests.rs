@@ -156,6 +156,46 @@ fn the_ack_of_a_refusal_goes_no_further() {
 }
 
 #[test]
+fn the_ack_of_a_refusal_from_further_on_goes_in_where_its_invite_went_in() {
+    let mut scene = Scene::new();
+    for call in [1, 2] {
+        scene.arrive("INVITE", call);
+    }
+    assert_eq!(scene.next(), Some(1));
+    scene.pass(300);
+    assert_eq!(scene.arrive("INVITE", 3), Done::Refused);
+    for (call, done) in [(1, Done::Now(1)), (2, Done::Dropped), (3, Done::Dropped)] {
+        let seen = scene.glance(&message("ACK", call, ";tag=overload"), |_| true);
+        assert_eq!(seen.is_none(), call == 1, "{seen:?}");
+        assert_eq!(scene.arrive_in("ACK", call, ";tag=overload"), done);
+    }
+}
+
+#[test]
+fn nothing_is_refused_after_it_was_taken_however_many_were_taken_since() {
+    let mut scene = Scene::new();
+    for call in 0..8000 {
+        assert_eq!(scene.arrive("INVITE", call), Done::Waits);
+        assert_eq!(scene.next(), Some(call));
+    }
+    scene.arrive("INVITE", 8000);
+    scene.pass(300);
+    assert_eq!(scene.arrive("INVITE", 8001), Done::Refused);
+    let known = (0..8000).filter(|call| scene.arrive("INVITE", *call) == Done::Now(*call));
+    assert_eq!(known.count(), 8000);
+}
+
+#[test]
+fn whoever_waits_is_known_however_many_do() {
+    let mut scene = Scene::new();
+    for call in 0..ROOM as u32 {
+        assert_eq!(scene.arrive("INVITE", call), Done::Waits);
+    }
+    let known = (0..ROOM as u32).filter(|call| scene.arrive("INVITE", *call) == Done::Dropped);
+    assert_eq!(known.count(), ROOM);
+}
+
+#[test]
 fn overload_begins_with_a_refusal_and_ends_two_seconds_after_the_last() {
     let mut scene = Scene::new();
     scene.arrive("INVITE", 1);
