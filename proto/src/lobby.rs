@@ -18,8 +18,9 @@
 //! Who is refused costs as little as can be: while there is overload a datagram is looked at before it is read
 //! ([`Lobby::glance`]), and a refusal, its ACK and a retransmission of what waits are done with there.
 //!
-//! A retransmission of what waits is dropped, one of what was let in goes in, too, to be absorbed there: nothing is refused
-//! after it was taken ([`marks`]). A CANCEL waits behind its INVITE. The ACK of a refusal that came from somebody further on, with a lobby
+//! A retransmission of what waits is dropped, one of what was let in goes in, too, to be absorbed there, and one of what was
+//! refused is refused again, though there may be room by now: who has been told to come back later is gone, and nobody would
+//! talk to whoever is called for it ([`marks`]). A CANCEL waits behind its INVITE. The ACK of a refusal that came from somebody further on, with a lobby
 //! of its own, goes in as well.
 //!
 //! Before an access server ([`Before::Access`]) new work is logins. One that brings its proof takes the place of an INVITE,
@@ -36,7 +37,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::line::{Guest, Line};
-use self::marks::{Marks, Stage, share_of};
+use self::marks::{Mark, Marks, Stage};
 use crate::node::Flow;
 use crate::sip::{Glance, Message, Method, Name, reply};
 
@@ -139,7 +140,7 @@ pub struct Lobby {
     calls: Line,
     others: Line,
     turn: u8,
-    /// Those that wait or were let in.
+    /// What became of whom.
     marks: Marks,
     refused: u64,
     /// Refusals so far when the present overload began, and when the last one was.
@@ -203,22 +204,23 @@ impl Lobby {
         let mark = self.marks.of(glance.call_id(), glance.branch());
         match (self.marks.stage(mark), line) {
             (Some(Stage::LetIn), _) => None,
-            (Some(Stage::Waits), _) | (None, None) => Some(Entry::Dropped),
-            (None, Some(line)) if line.is_late(now) => {
+            (Some(Stage::Waits), _) | (_, None) => Some(Entry::Dropped),
+            (None, Some(line)) if !line.is_late(now) => None,
+            (Some(Stage::Refused) | None, Some(_)) => {
                 Some(self.refuse(now, mark, |seconds| glance.refusal(source, 503, TAG, seconds)))
             }
-            (None, Some(_)) => None,
         }
     }
 
     fn wait(&mut self, now: Instant, item: Arrival, line: impl Fn(&mut Lobby) -> &mut Line) -> Entry {
         let mark = self.mark_of(&item.message);
-        match self.marks.stage(mark) {
+        let stage = self.marks.stage(mark);
+        match stage {
             Some(Stage::LetIn) => return Entry::Now(item),
             Some(Stage::Waits) => return Entry::Dropped,
-            None => {}
+            Some(Stage::Refused) | None => {}
         }
-        if line(self).is_late(now) {
+        if stage.is_some() || line(self).is_late(now) {
             let Arrival { flow, message } = &item;
             let refusal = reply(message, 503, TAG).stamped_for(message, flow.remote);
             return self.refuse(now, mark, |seconds| refusal.header(Name::RetryAfter, seconds).into_bytes());
@@ -238,15 +240,17 @@ impl Lobby {
         Entry::Waits
     }
 
-    /// Writes a refusal that says when to come back.
-    fn refuse(&mut self, now: Instant, mark: u64, write: impl FnOnce(u64) -> Bytes) -> Entry {
-        if self.overload.is_none() {
-            self.turns.push_back(Turn { begins: true, refused: 0 });
+    /// Writes a refusal that says when to come back. One that is said again is no sign of overload.
+    fn refuse(&mut self, now: Instant, mark: Mark, write: impl FnOnce(u64) -> Bytes) -> Entry {
+        if self.marks.refused(mark) {
+            if self.overload.is_none() {
+                self.turns.push_back(Turn { begins: true, refused: 0 });
+            }
+            let before = self.overload.map_or(self.refused, |(before, _)| before);
+            self.overload = Some((before, now));
+            self.refused += 1;
         }
-        let before = self.overload.map_or(self.refused, |(before, _)| before);
-        self.overload = Some((before, now));
-        self.refused += 1;
-        Entry::Refused(write(1 + share_of(mark, RETRY_AFTER)))
+        Entry::Refused(write(1 + mark.share_of(RETRY_AFTER)))
     }
 
     /// Who is next, when there is nothing to do at once.
@@ -300,7 +304,7 @@ impl Lobby {
         self.overload.is_some()
     }
 
-    fn mark_of(&self, message: &Message) -> u64 {
+    fn mark_of(&self, message: &Message) -> Mark {
         self.marks.of(message.call_id(), message.via().map_or("", |via| via.branch()))
     }
 }

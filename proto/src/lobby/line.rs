@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::marks::Mark;
 use super::{Arrival, ROOM};
 
 /// Who was served in this time tells how long those who wait have to: five periods of a CPU quota.
@@ -19,7 +20,7 @@ const BELIEF: Duration = Duration::from_secs(2);
 pub(super) struct Guest {
     pub(super) since: Instant,
     /// Its INVITE's, for those behind an INVITE too.
-    pub(super) mark: u64,
+    pub(super) mark: Mark,
     pub(super) item: Arrival,
 }
 

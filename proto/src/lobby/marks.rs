@@ -1,6 +1,7 @@
-//! Requests that wait or were let in lately, by their hashes: so that nothing is refused after it was taken.
+//! Requests that wait, were let in or were refused lately, by their hashes: so that nothing is refused after it was taken, and nothing
+//! taken after it was refused.
 //!
-//! A table of fixed size. Each hash has a set of eight places; who comes as the ninth takes that of the one that has been let in
+//! Tables of fixed size. Each hash has a set of eight places; who comes as the ninth takes that of the one that has been let in
 //! for longest. With a single place, another request would have it soon: of those that are sent again half a second
 //! later one in a hundred would no longer be known at a few hundred calls a second, and be refused although its call is up.
 
@@ -10,62 +11,112 @@ use std::hash::{DefaultHasher, Hasher};
 const SETS: usize = 8192;
 /// Places in a set: as many as one look into memory brings.
 const WAYS: usize = 8;
-/// The bit that says so.
+/// The bit of a mark that says so.
 const LET_IN: u64 = 1;
+/// What branches begin with that no other request has (RFC 3261 §8.1.1.7).
+const COOKIE: &str = "z9hG4bK";
 
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Waits,
     LetIn,
+    Refused,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Marks {
-    /// Who came last is the first in its set; 0: nobody.
-    sets: Vec<[u64; WAYS]>,
+    taken: Table,
+    /// Apart, for they may be many times as many.
+    refused: Table,
     secret: u64,
+}
+
+/// A request's own mark, which an INVITE's CANCEL and ACK and every retransmission share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// Never 0, and never with [`LET_IN`].
+    hash: u64,
+    /// Whether another request may have the same: one by RFC 2543, which has no branch of its own.
+    is_shared: bool,
+}
+
+impl Mark {
+    /// One of so many shares, by chance and always the same.
+    pub(super) fn share_of(self, shares: u64) -> u64 {
+        share_of(self.hash, shares)
+    }
 }
 
 impl Marks {
     /// None yet; the secret keys the hashes.
     pub(super) fn new(secret: u64) -> Marks {
-        Marks { sets: vec![[0; WAYS]; SETS], secret }
+        Marks { taken: Table::new(), refused: Table::new(), secret }
     }
 
-    /// A request's own mark, which an INVITE's CANCEL and ACK and every retransmission share. Never 0, and never with
-    /// [`LET_IN`].
-    pub(super) fn of(&self, call_id: &str, branch: &str) -> u64 {
+    /// The mark of a request.
+    pub(super) fn of(&self, call_id: &str, branch: &str) -> Mark {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.secret);
         hasher.write(call_id.as_bytes());
         hasher.write_u8(0xff);
         hasher.write(branch.as_bytes());
-        (hasher.finish() | 2) & !LET_IN
+        Mark { hash: (hasher.finish() | 2) & !LET_IN, is_shared: !branch.starts_with(COOKIE) }
     }
 
     /// How far this one has come, if it is known.
-    pub(super) fn stage(&self, mark: u64) -> Option<Stage> {
-        let there = self.sets[set_of(mark)].iter().find(|there| **there & !LET_IN == mark)?;
-        Some(if there & LET_IN == 0 { Stage::Waits } else { Stage::LetIn })
-    }
-
-    /// It waits from now on.
-    pub(super) fn waits(&mut self, mark: u64) {
-        self.put(mark);
-    }
-
-    /// It waits no more.
-    pub(super) fn let_in(&mut self, mark: u64) {
-        match self.sets[set_of(mark)].iter_mut().find(|there| **there & !LET_IN == mark) {
-            Some(there) => *there |= LET_IN,
-            None => self.put(mark | LET_IN),
+    pub(super) fn stage(&self, mark: Mark) -> Option<Stage> {
+        match self.taken.find(mark.hash) {
+            Some(there) if there & LET_IN == 0 => Some(Stage::Waits),
+            Some(_) => Some(Stage::LetIn),
+            None => self.refused.find(mark.hash).map(|_| Stage::Refused),
         }
     }
 
+    /// It waits from now on.
+    pub(super) fn waits(&mut self, mark: Mark) {
+        self.taken.put(mark.hash);
+    }
+
+    /// It waits no more.
+    pub(super) fn let_in(&mut self, mark: Mark) {
+        match self.taken.find_mut(mark.hash) {
+            Some(there) => *there |= LET_IN,
+            None => self.taken.put(mark.hash | LET_IN),
+        }
+    }
+
+    /// It is refused, and so is whatever of it comes again; the next request of one who has no branches may be let in. Whether
+    /// that is news.
+    pub(super) fn refused(&mut self, mark: Mark) -> bool {
+        let is_known = self.refused.find(mark.hash).is_some();
+        if !mark.is_shared && !is_known {
+            self.refused.put(mark.hash | LET_IN);
+        }
+        !is_known
+    }
+}
+
+/// Who came last is the first in its set; 0: nobody.
+#[derive(Debug)]
+struct Table(Vec<[u64; WAYS]>);
+
+impl Table {
+    fn new() -> Table {
+        Table(vec![[0; WAYS]; SETS])
+    }
+
+    fn find(&self, hash: u64) -> Option<u64> {
+        self.0[set_of(hash)].iter().copied().find(|there| there & !LET_IN == hash)
+    }
+
+    fn find_mut(&mut self, hash: u64) -> Option<&mut u64> {
+        self.0[set_of(hash)].iter_mut().find(|there| **there & !LET_IN == hash)
+    }
+
     fn put(&mut self, mark: u64) {
-        let set = &mut self.sets[set_of(mark)];
+        let set = &mut self.0[set_of(mark)];
         // Who waits keeps its place, unless all of them do.
         let gives_way = |there: &u64| *there == 0 || there & LET_IN != 0;
         let last = set.iter().rposition(gives_way).unwrap_or(WAYS - 1);
@@ -74,13 +125,13 @@ impl Marks {
     }
 }
 
-/// A part of the hash that does not depend on the two lowest bits, which are fixed.
-pub(super) fn share_of(mark: u64, shares: u64) -> u64 {
-    (mark >> 2) % shares
+/// The two lowest bits are the same in all of them.
+fn share_of(hash: u64, shares: u64) -> u64 {
+    (hash >> 2) % shares
 }
 
-fn set_of(mark: u64) -> usize {
-    share_of(mark, SETS as u64) as usize
+fn set_of(hash: u64) -> usize {
+    share_of(hash, SETS as u64) as usize
 }
 
 #[cfg(test)]
@@ -88,8 +139,8 @@ mod tests {
     use super::*;
 
     /// Marks of one set.
-    fn of_one_set(count: u64) -> Vec<u64> {
-        (1..=count).map(|n| (n * SETS as u64) << 2 | 2).collect()
+    fn of_one_set(count: u64) -> Vec<Mark> {
+        (1..=count).map(|n| Mark { hash: (n * SETS as u64) << 2 | 2, is_shared: false }).collect()
     }
 
     #[test]
@@ -117,9 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn of_those_refused_the_first_of_a_set_gives_way_and_nobody_who_was_taken_does() {
+        let mut marks = Marks::new(7);
+        let all = of_one_set(WAYS as u64 + 2);
+        marks.let_in(all[0]);
+        assert!(all[1..].iter().all(|mark| marks.refused(*mark)) && !marks.refused(all[2]));
+        let stages: Vec<_> = all.iter().map(|mark| marks.stage(*mark)).collect();
+        assert_eq!((stages[0], stages[1]), (Some(Stage::LetIn), None));
+        assert!(stages[2..].iter().all(|stage| *stage == Some(Stage::Refused)), "{stages:?}");
+    }
+
+    #[test]
     fn marks_use_every_set() {
         let marks = Marks::new(7);
-        let sets = (0..200_000).map(|n| set_of(marks.of(&n.to_string(), "")));
+        let sets = (0..200_000).map(|n| set_of(marks.of(&n.to_string(), "").hash));
         assert_eq!(sets.collect::<std::collections::BTreeSet<_>>().len(), SETS);
     }
 }

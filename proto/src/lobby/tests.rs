@@ -186,6 +186,42 @@ fn nothing_is_refused_after_it_was_taken_however_many_were_taken_since() {
 }
 
 #[test]
+fn what_was_refused_is_refused_when_it_comes_again_though_there_is_room() {
+    let mut scene = Scene::new();
+    scene.arrive("INVITE", 1);
+    scene.pass(300);
+    assert_eq!(scene.arrive("INVITE", 2), Done::Refused);
+    assert_eq!(scene.next(), Some(1));
+    assert_eq!(scene.arrive("INVITE", 2), Done::Refused);
+    assert_eq!(scene.answers[0].bytes(), scene.answers[1].bytes());
+    let seen = scene.glance(&message("INVITE", 2, ""), |_| true);
+    assert!(matches!(&seen, Some(Entry::Refused(bytes)) if bytes == scene.answers[0].bytes()), "{seen:?}");
+    assert_eq!(scene.arrive("INVITE", 3), Done::Waits);
+    scene.pass(2000);
+    assert_eq!(scene.lobby.turn(scene.now).map(|turn| turn.begins), Some(true));
+    assert_eq!(scene.lobby.turn(scene.now), Some(Turn { begins: false, refused: 1 }));
+    assert_eq!(scene.arrive("INVITE", 2), Done::Refused);
+    assert!(!scene.lobby.is_overloaded(), "that is nothing new");
+}
+
+#[test]
+fn whoever_has_no_branches_of_its_own_is_let_in_when_it_comes_back() {
+    let mut scene = Scene::new();
+    scene.arrive("INVITE", 1);
+    scene.pass(300);
+    let mut old = || {
+        let Arrival { flow, message } = arrival("INVITE", 2, "");
+        let text = String::from_utf8(message.bytes().to_vec()).unwrap().replace("z9hG4bK2", "2");
+        let message = Message::parse(Bytes::from(text)).unwrap();
+        let entry = scene.lobby.arrive(scene.now, Arrival { flow, message });
+        while scene.lobby.next(scene.now).is_some() {}
+        entry
+    };
+    assert!(matches!(old(), Entry::Refused(_)));
+    assert!(matches!(old(), Entry::Waits));
+}
+
+#[test]
 fn whoever_waits_is_known_however_many_do() {
     let mut scene = Scene::new();
     for call in 0..ROOM as u32 {
