@@ -215,6 +215,8 @@ fn the_shield_is_listed_bans_allows_and_reloads() {
     assert_eq!(shield(&["ban", "192.0.2.66"]).status.code(), Some(69), "nor can be");
     assert_eq!(shield(&["ban", "192.0.2.66", "--for", "ever"]).status.code(), Some(64));
     assert_eq!(shield(&["allow", "everybody"]).status.code(), Some(69));
+    let evil = words(&shield(&["allow", "\u{1b}[2J\u{9b}1m"]));
+    assert!(evil.contains("`\\u001b[2J\\u009b1m`"), "what a terminal would obey is shown: {evil:?}");
     assert_eq!(running.end(), Some(0));
 }
 

@@ -1,8 +1,10 @@
 //! Commands that ask a running process over its control socket.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::exit;
+use super::terminal::{harmless_lines, json as as_json};
 use crate::admin::{self, Ask};
 use crate::config::schema::File;
 
@@ -18,7 +20,8 @@ pub struct Target {
 }
 
 impl Target {
-    fn socket(&self) -> Result<PathBuf, (u8, String)> {
+    /// Where it is asked.
+    pub(super) fn socket(&self) -> Result<PathBuf, (u8, String)> {
         match (&self.control, &self.config) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(config)) => match File::read(config) {
@@ -49,26 +52,28 @@ fn only_one() -> Result<PathBuf, (u8, String)> {
 
 /// Asks, prints the answer, gives the exit code.
 pub fn ask(target: &Target, ask: &Ask, json: bool) -> u8 {
-    let answer = target.socket().and_then(|path| {
-        admin::ask(&path, ask).map_err(|error| {
-            (
-                exit::UNAVAILABLE,
-                format!("nobody answers at {}: {error}\n  start it with `postern run`", path.display()),
-            )
-        })
-    });
-    match answer {
+    let path = match target.socket() {
+        Ok(path) => path,
+        Err((code, words)) => {
+            eprintln!("{words}");
+            return code;
+        }
+    };
+    match admin::ask(&path, ask) {
         Ok(answer) if json => {
-            println!("{}", answer.value);
+            println!("{}", as_json(&answer.value));
             if answer.ok { exit::OK } else { exit::UNAVAILABLE }
         }
         Ok(answer) => {
-            answer.lines.iter().for_each(|line| println!("{line}"));
+            answer.lines.iter().flat_map(|text| harmless_lines(text)).for_each(|line| println!("{line}"));
             if answer.ok { exit::OK } else { exit::UNAVAILABLE }
         }
-        Err((code, words)) => {
-            eprintln!("{words}");
-            code
-        }
+        Err(error) => nobody_answers(&path, &error),
     }
+}
+
+/// Says so, and what to do; the exit code for it.
+pub(super) fn nobody_answers(path: &Path, error: &io::Error) -> u8 {
+    eprintln!("nobody answers at {}: {error}\n  start it with `postern run`", path.display());
+    exit::UNAVAILABLE
 }

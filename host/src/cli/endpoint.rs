@@ -10,6 +10,7 @@ use proto::sip::reason_phrase;
 
 use super::exit;
 use super::live::live;
+use super::terminal::{harmless, pretty_json};
 use crate::config::values::SipAddress;
 use crate::endpoint::{Fleet, OutboundPlan, PhonePlan, audio_flowed, first_media_port, run_with};
 
@@ -137,8 +138,8 @@ pub fn endpoint(arguments: &Arguments, json: bool) -> u8 {
     match run_with(&fleet, live(json, move |event| happened(event, several))) {
         Ok(reports) => {
             match json {
-                true => println!("{}", serde_json::to_string_pretty(&reports).unwrap_or_default()),
-                false => reports.iter().flat_map(told).for_each(|line| println!("{line}")),
+                true => println!("{}", pretty_json(&reports)),
+                false => reports.iter().flat_map(told).for_each(|line| println!("{}", harmless(&line))),
             }
             verdict(&arguments.command, &reports)
         }

@@ -10,6 +10,7 @@ pub mod live;
 pub mod peer;
 pub mod run;
 pub mod shield;
+pub mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit;
 use super::live::live;
+use super::terminal::{harmless, pretty_json};
 use crate::config::values::SipAddress;
 use crate::peer::{Leave, PeerPlan, run_with};
 
@@ -87,8 +88,8 @@ pub fn peer(arguments: &Arguments, json: bool) -> u8 {
     match run_with(&plan, leave_at_a_signal, live(json, happened)) {
         Ok(report) => {
             match json {
-                true => println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default()),
-                false => told(&report).iter().for_each(|line| println!("{line}")),
+                true => println!("{}", pretty_json(&report)),
+                false => told(&report).iter().for_each(|line| println!("{}", harmless(line))),
             }
             if report.login_status == Some(200) { exit::OK } else { exit::UNAVAILABLE }
         }
