@@ -1,5 +1,5 @@
-//! The control socket: `postern status` and the like ask a running process here. One JSON object a line each way; only
-//! the user who runs the process may connect (mode 0600).
+//! The control socket: `postern status` and the like ask a running process here. One JSON object a line each way; a long
+//! answer is several, `more` in each but the last. Only the user who runs the process may connect (mode 0600).
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -16,10 +16,12 @@ use crate::config::schema::File;
 use crate::explain;
 use crate::history::CallRecord;
 use crate::lanes::seat::CaptureOrder;
+use crate::registrations;
 use crate::server::{Handle, Recordings};
 use crate::shield::{self, Order};
 use crate::succession;
 use crate::trunks;
+use crate::workshop;
 
 /// How long either end waits for the other.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +42,11 @@ const MOST: usize = 16;
 pub enum Ask {
     /// How everything stands.
     Status,
+    /// Who is registered. The one question whose answer is as long as that.
+    Registrations {
+        /// An address of record, or its user part; none: all.
+        address: Option<String>,
+    },
     /// The newest calls.
     Calls {
         /// How many at most.
@@ -95,6 +102,16 @@ pub struct Answer {
     pub lines: Vec<String>,
     /// For programs.
     pub value: Value,
+}
+
+/// A line of an answer.
+#[derive(Deserialize, Serialize)]
+struct Line {
+    #[serde(flatten)]
+    answer: Answer,
+    /// Another line follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 /// Where the socket of a process with this configuration is.
@@ -192,14 +209,30 @@ fn answer(stream: &UnixStream, handle: &Handle) -> io::Result<()> {
     BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     let answer = match serde_json::from_str(&line) {
         Ok(Ask::HandOver { version }) => return succession::give(stream, handle, version),
+        Ok(Ask::Registrations { address }) => list_registrations(stream, address.as_deref(), handle)?,
         Ok(ask) => perform(ask, handle),
         Err(error) => {
             Answer { ok: false, lines: vec![format!("not understood: {error}")], value: Value::Null }
         }
     };
-    let mut words = serde_json::to_vec(&answer)?;
+    say(stream, Line { answer, more: false })
+}
+
+fn say(mut stream: &UnixStream, line: Line) -> io::Result<()> {
+    let mut words = serde_json::to_vec(&line)?;
     words.push(b'\n');
-    (&*stream).write_all(&words)
+    stream.write_all(&words)
+}
+
+/// Says who is registered, and gives the last words. Who does not read on hears the end of it: half an answer says so itself.
+fn list_registrations(stream: &UnixStream, address: Option<&str>, handle: &Handle) -> io::Result<Answer> {
+    // Many phones are much to write, and lanes go first.
+    workshop::stand_back();
+    let until = Instant::now() + registrations::PATIENCE;
+    registrations::list(address, handle, &mut |answer| match Instant::now() < until {
+        true => say(stream, Line { answer, more: true }),
+        false => Err(io::ErrorKind::TimedOut.into()),
+    })
 }
 
 fn perform(ask: Ask, handle: &Handle) -> Answer {
@@ -225,7 +258,7 @@ fn perform(ask: Ask, handle: &Handle) -> Answer {
                 Answer { ok: false, lines: vec![error.to_string()], value: json!({ "what": error.what }) }
             }
         },
-        Ask::HandOver { .. } => {
+        Ask::HandOver { .. } | Ask::Registrations { .. } => {
             Answer { ok: false, lines: vec!["ask this on a connection".to_owned()], value: Value::Null }
         }
         Ask::Upgrade => match succession::upgrade(handle) {
@@ -358,15 +391,33 @@ fn status(handle: &Handle) -> Answer {
     Answer { ok: true, lines, value: serde_json::to_value(&status).unwrap_or_default() }
 }
 
-/// Asks a running process.
+/// Asks a running process what it answers in one line.
 pub fn ask(path: &Path, ask: &Ask) -> io::Result<Answer> {
+    answers(path, ask)?.next().unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// Asks a running process; each line of the answer, or why there are no more.
+pub fn answers(path: &Path, ask: &Ask) -> io::Result<impl Iterator<Item = io::Result<Answer>> + use<>> {
     let mut stream = UnixStream::connect(path)?;
     let patience = if matches!(ask, Ask::Upgrade) { PATIENCE_OF_AN_UPGRADE } else { PATIENCE };
     stream.set_read_timeout(Some(patience))?;
     let mut words = serde_json::to_vec(ask)?;
     words.push(b'\n');
     stream.write_all(&words)?;
+    let mut reader = Some(BufReader::new(stream));
+    Ok(std::iter::from_fn(move || {
+        let line = read_line(reader.as_mut()?);
+        if !line.as_ref().is_ok_and(|line| line.more) {
+            reader = None;
+        }
+        Some(line.map(|line| line.answer))
+    }))
+}
+
+fn read_line(reader: &mut impl BufRead) -> io::Result<Line> {
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
+    match reader.read_line(&mut line)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(serde_json::from_str(&line)?),
+    }
 }

@@ -79,10 +79,16 @@ impl Bindings {
 
     /// Every address of record that has some.
     pub fn aors(&self) -> Vec<String> {
-        let mut aors = Vec::with_capacity(self.len());
+        self.aors_like(|_| true)
+    }
+
+    /// Every address of record that has some and is wanted. No part is locked for longer than copying its own takes.
+    pub fn aors_like(&self, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<String> {
+        let mut aors = Vec::new();
         for part in &self.parts {
             let part = part.read().unwrap_or_else(PoisonError::into_inner);
-            aors.extend(part.iter().map(|kept| String::from_utf8_lossy(kept.aor()).into_owned()));
+            let wanted = part.iter().map(Kept::aor).filter(|aor| is_wanted(aor));
+            aors.extend(wanted.map(|aor| String::from_utf8_lossy(aor).into_owned()));
         }
         aors
     }

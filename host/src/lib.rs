@@ -38,6 +38,7 @@ mod memory;
 pub mod net;
 mod nonces;
 pub mod peer;
+pub mod registrations;
 pub mod reload;
 pub mod sealed;
 pub mod server;

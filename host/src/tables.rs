@@ -68,6 +68,11 @@ impl SharedTables {
         self.shield(|shield| shield.reconfigure(policy));
     }
 
+    /// Who is registered.
+    pub(crate) fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
     /// How many addresses of record have a binding.
     pub fn registered(&self) -> usize {
         self.bindings.len()

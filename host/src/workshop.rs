@@ -65,12 +65,12 @@ fn give_back(post: &PostOffice, to: Address, ticket: Ticket, work: Work) {
     }
 }
 
-/// Lanes go first where processors are short.
+/// Lanes go first where processors are short: this thread gives way from now on.
 #[allow(unsafe_code)]
-fn stand_back() {
+pub(crate) fn stand_back() {
     // SAFETY: takes three numbers and touches no memory; 0 is the calling thread alone on Linux.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) } != 0 {
-        tracing::debug!("the thread for handshakes keeps its priority");
+        tracing::debug!("a thread keeps its priority");
     }
 }
 

@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod init;
 pub mod live;
 pub mod peer;
+pub mod registrations;
 pub mod run;
 pub mod shield;
 pub mod terminal;
@@ -67,6 +68,8 @@ enum Command {
     Certificate(certificate::Arguments),
     /// How a running process stands
     Status(Target),
+    /// Who is registered, by which path, and whether the phone answers
+    Registrations(registrations::Registrations),
     /// The newest calls of a running process
     Calls {
         /// How many at most
@@ -144,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Init(arg) => init::init(&arg.file),
         Command::Certificate(arguments) => certificate::certificate(&arguments),
         Command::Status(target) => ask::ask(&target, &Ask::Status, cli.json),
+        Command::Registrations(wanted) => registrations::registrations(&wanted, cli.json),
         Command::Calls { most, target } => ask::ask(&target, &Ask::Calls { most }, cli.json),
         Command::Explain { call, target } => ask::ask(&target, &Ask::Explain { call }, cli.json),
         Command::Trunks(target) => ask::ask(&target, &Ask::Trunks, cli.json),

@@ -45,14 +45,22 @@ impl Clocks {
         Clocks { began: Instant::now(), wall: SystemTime::now() }
     }
 
+    /// The wall's time as services count it: from the start, whatever the wall clock has been set to since.
+    pub fn wall(&self) -> SystemTime {
+        self.wall_at(Instant::now())
+    }
+
+    fn wall_at(&self, now: Instant) -> SystemTime {
+        self.wall + now.saturating_duration_since(self.began)
+    }
+
     /// Whether the wall clock has been set since, and what that means.
     pub fn stepped(&self) -> Option<String> {
         self.stepped_at(Instant::now(), SystemTime::now())
     }
 
     fn stepped_at(&self, now: Instant, wall: SystemTime) -> Option<String> {
-        let expected = self.wall + now.saturating_duration_since(self.began);
-        let (by, way) = match wall.duration_since(expected) {
+        let (by, way) = match wall.duration_since(self.wall_at(now)) {
             Ok(ahead) => (ahead, "on"),
             Err(behind) => (behind.duration(), "back"),
         };

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use proto::event::Live;
+use proto::sip::Uri;
+use proto::tables::Tables;
+use proxy::registrar::aor;
 use proxy::routing::dry_run;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +28,7 @@ use crate::limits::{self, Clocks};
 use crate::net::Outside;
 use crate::net::icmp::Icmp;
 use crate::shield::Report;
-use crate::tables::SharedTables;
+use crate::tables::{LaneTables, SharedTables};
 use crate::tls::Keyroom;
 use crate::trunks::{self, TrunkReport};
 
@@ -61,6 +64,15 @@ pub struct Handle {
     pub(super) noted: Vec<String>,
     pub(super) clocks: Clocks,
     pub(super) belongings: Belongings,
+}
+
+/// How phones are served.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    /// Where they register.
+    pub(crate) listeners: Vec<SipAddress>,
+    /// Whether those behind a NAT are sent keep-alives.
+    pub(crate) keep_alives: bool,
 }
 
 /// What became of recordings.
@@ -159,6 +171,48 @@ impl Handle {
         let until = Instant::now() + PATIENCE;
         let next = || reports.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
         std::iter::from_fn(next).flatten().collect()
+    }
+
+    /// The wall's time as the services count it.
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.clocks.wall()
+    }
+
+    /// Where and how phones are served; `None`: there is no proxy here.
+    pub(crate) fn serving(&self) -> Option<Serving> {
+        let file = self.running();
+        let keep_alives = !file.proxy.as_ref()?.keep_alive.0.is_zero();
+        Some(Serving {
+            listeners: file.listeners.iter().map(|listener| listener.address).collect(),
+            keep_alives,
+        })
+    }
+
+    /// The services of this process.
+    pub(crate) fn services(&self) -> Vec<&'static str> {
+        let file = self.running();
+        let there = [
+            (file.proxy.is_some(), "proxy"),
+            (file.relay.is_some(), "relay"),
+            (file.redirect.is_some(), "redirect server"),
+            (file.access.is_some(), "access server"),
+            (file.reflector.is_some(), "reflector"),
+        ];
+        there.into_iter().filter(|(runs, _)| *runs).map(|(_, name)| name).collect()
+    }
+
+    /// The address of record a URI means here, as the registrar writes it.
+    pub(crate) fn address_of_record(&self, uri: &str) -> Option<String> {
+        let settings = self.settings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let config = lower::proxy(&settings, &self.keys)?;
+        aor::canonical(&Uri::parse(uri).ok()?, &config)
+    }
+
+    /// Whether an account may register this address of record; `user@`: whether one is called so.
+    pub(crate) fn has_account(&self, aor: &str) -> bool {
+        let tables = LaneTables(self.tables["proxy"].clone());
+        let named = || tables.user(aor.strip_suffix('@')?);
+        tables.owner(aor).or_else(named).is_some()
     }
 
     /// How every lane stands.
