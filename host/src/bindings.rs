@@ -110,6 +110,16 @@ impl Bindings {
         self.parts.iter().map(|part| part.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
+    /// How many have one whose time is not over: a redirect server keeps the others, too, for a while.
+    pub fn live(&self, wall: SystemTime) -> usize {
+        let now = since_epoch(wall);
+        let live = |part: &RwLock<HashSet<Kept>>| {
+            let part = part.read().unwrap_or_else(PoisonError::into_inner);
+            part.iter().filter(|kept| kept.latest_expiry().is_some_and(|expires| expires > now)).count()
+        };
+        self.parts.iter().map(live).sum()
+    }
+
     /// Whether nobody has.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -141,6 +151,13 @@ impl Kept {
 
     fn record(&self) -> &[u8] {
         self.halves().1
+    }
+
+    /// When the last of its bindings expires. Nothing else is read.
+    fn latest_expiry(&self) -> Option<u64> {
+        let mut decoder = Decoder::new(self.record());
+        let count = decoder.array().ok()??;
+        (0..count).map_while(|_| expiry_of_next(&mut decoder)).max()
     }
 
     fn bindings(&self) -> Vec<Binding> {
@@ -217,13 +234,12 @@ fn write(bindings: &[Binding], to: &mut Vec<u8>) {
     let _ = encoder.array(bindings.len() as u64).map(drop);
     for binding in bindings {
         let (mut local, mut remote) = ([0; ADDRESS], [0; ADDRESS]);
-        let expires = binding.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let written = Written {
             contact: &binding.contact,
             call_id: &binding.call_id,
             cseq: binding.cseq,
             q: binding.q,
-            expires: expires.as_nanos() as u64,
+            expires: since_epoch(binding.expires),
             transport: TRANSPORTS.iter().position(|t| *t == binding.flow.transport).unwrap_or(0) as u8,
             local: write_address(binding.flow.local, &mut local).into(),
             remote: write_address(binding.flow.remote, &mut remote).into(),
@@ -238,6 +254,21 @@ fn write(bindings: &[Binding], to: &mut Vec<u8>) {
         };
         let _ = encoder.encode(written).map(drop);
     }
+}
+
+/// Nanoseconds since the epoch.
+fn since_epoch(wall: SystemTime) -> u64 {
+    wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
+/// Reads over one [`Written`]: its `expires`.
+fn expiry_of_next(decoder: &mut Decoder<'_>) -> Option<u64> {
+    const BEFORE: u64 = 4;
+    let fields = decoder.array().ok()??;
+    (0..BEFORE).try_for_each(|_| decoder.skip()).ok()?;
+    let expires = decoder.u64().ok()?;
+    (BEFORE + 1..fields).try_for_each(|_| decoder.skip()).ok()?;
+    Some(expires)
 }
 
 /// Every binding of a record; `None`: it is none.
@@ -329,6 +360,17 @@ pub(crate) mod tests {
         let mut told = None;
         all.edit(aor, &mut |bindings| *bindings = some.to_vec(), |record| told = Some(record.to_vec()));
         told
+    }
+
+    #[test]
+    fn whoever_has_a_binding_whose_time_is_not_over_counts() {
+        let (all, over) = (Bindings::default(), binding("sip:over@10.0.0.1"));
+        let longer = Binding { expires: over.expires + Duration::from_secs(1), ..over.clone() };
+        put(&all, "both", &[longer.clone(), over.clone()]);
+        put(&all, "turned", &[over.clone(), longer.clone()]);
+        put(&all, "one", std::slice::from_ref(&over));
+        let live = [over.expires - Duration::from_secs(1), over.expires, longer.expires];
+        assert_eq!((all.len(), live.map(|wall| all.live(wall))), (3, [3, 2, 0]));
     }
 
     #[test]

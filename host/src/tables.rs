@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dashmap::DashMap;
 use proto::cidr::Cidr;
@@ -73,9 +73,9 @@ impl SharedTables {
         &self.bindings
     }
 
-    /// How many addresses of record have a binding.
-    pub fn registered(&self) -> usize {
-        self.bindings.len()
+    /// How many addresses of record have a binding whose time is not over.
+    pub fn registered(&self, wall: SystemTime) -> usize {
+        self.bindings.live(wall)
     }
 
     /// Every binding, where no store has them.

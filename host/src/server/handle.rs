@@ -95,7 +95,7 @@ pub struct StatusReport {
     pub uptime: u64,
     /// Addresses it listens on.
     pub listening: Vec<String>,
-    /// Addresses of record with a binding, by service.
+    /// Addresses of record with a binding whose time is not over, by service.
     pub registered: BTreeMap<String, usize>,
     /// Every lane that answered.
     pub lanes: Vec<LaneReport>,
@@ -251,7 +251,7 @@ impl Handle {
             registered: self
                 .tables
                 .iter()
-                .map(|(name, tables)| ((*name).to_owned(), tables.registered()))
+                .map(|(name, tables)| ((*name).to_owned(), tables.registered(self.wall())))
                 .collect(),
             trunks: trunks::together(&lanes),
             kernel_path: self.recordings.as_ref().map(|_| kernel_path(self.kernel.report(), &lanes)),
