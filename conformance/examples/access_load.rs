@@ -21,6 +21,8 @@ static ALLOCATOR: host::allocator::Allocator = host::allocator::Allocator;
 const UNDER_WAY: usize = 100;
 
 fn main() {
+    // As a lane has it.
+    let _at_hand = host::allocator::thread_cache::open();
     let count = std::env::args().nth(1).map_or(20_000, |text| text.parse().expect("access_load [ENDPOINTS]"));
     let mut tables = WorldTables::default();
     for number in 0..count {
