@@ -7,14 +7,14 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
+use crate::sip::transaction::has_cookie;
+
 /// Together with [`WAYS`]: as many as are let in in half a minute at two thousand a second.
 const SETS: usize = 8192;
 /// Places in a set: as many as one look into memory brings.
 const WAYS: usize = 8;
 /// The bit of a mark that says so.
 const LET_IN: u64 = 1;
-/// What branches begin with that no other request has (RFC 3261 §8.1.1.7).
-const COOKIE: &str = "z9hG4bK";
 
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Marks {
         hasher.write(call_id.as_bytes());
         hasher.write_u8(0xff);
         hasher.write(branch.as_bytes());
-        Mark { hash: (hasher.finish() | 2) & !LET_IN, is_shared: !branch.starts_with(COOKIE) }
+        Mark { hash: (hasher.finish() | 2) & !LET_IN, is_shared: !has_cookie(branch) }
     }
 
     /// How far this one has come, if it is known.

@@ -67,8 +67,8 @@ impl Keys {
     }
 }
 
-/// RFC 3261 §8.1.1.7. A bare cookie identifies nothing.
-fn has_cookie(branch: &str) -> bool {
+/// Whether a branch is its request's alone (RFC 3261 §8.1.1.7). A bare cookie identifies nothing.
+pub(crate) fn has_cookie(branch: &str) -> bool {
     branch.len() > COOKIE.len()
         && branch.is_char_boundary(COOKIE.len())
         && branch[..COOKIE.len()].eq_ignore_ascii_case(COOKIE)

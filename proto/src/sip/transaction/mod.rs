@@ -44,6 +44,7 @@ use crate::node::{Dice, Flow, FlowId, Output, SendError, Ticket, Transport};
 use crate::timers::Queue;
 pub use at_once::AtOnce;
 use client::Client;
+pub(crate) use matching::has_cookie;
 use matching::{Key, Keys};
 use recalled::Recalled;
 use server::Server;
