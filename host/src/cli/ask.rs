@@ -20,8 +20,15 @@ pub struct Target {
 }
 
 impl Target {
-    /// Where it is asked.
-    pub(super) fn socket(&self) -> Result<PathBuf, (u8, String)> {
+    /// Where it is asked; the exit code, after saying why, if that is not known.
+    pub(super) fn socket(&self) -> Result<PathBuf, u8> {
+        self.find().map_err(|(code, words)| {
+            eprintln!("{words}");
+            code
+        })
+    }
+
+    fn find(&self) -> Result<PathBuf, (u8, String)> {
         match (&self.control, &self.config) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(config)) => match File::read(config) {
@@ -54,10 +61,7 @@ fn only_one() -> Result<PathBuf, (u8, String)> {
 pub fn ask(target: &Target, ask: &Ask, json: bool) -> u8 {
     let path = match target.socket() {
         Ok(path) => path,
-        Err((code, words)) => {
-            eprintln!("{words}");
-            return code;
-        }
+        Err(code) => return code,
     };
     match admin::ask(&path, ask) {
         Ok(answer) if json => {

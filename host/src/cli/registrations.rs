@@ -37,10 +37,7 @@ type Part = io::Result<Answer>;
 pub fn registrations(wanted: &Registrations, json: bool) -> u8 {
     let path = match wanted.target.socket() {
         Ok(path) => path,
-        Err((code, words)) => {
-            eprintln!("{words}");
-            return code;
-        }
+        Err(code) => return code,
     };
     let answers = match admin::answers(&path, &Ask::Registrations { address: wanted.address.clone() }) {
         Ok(answers) => answers,
