@@ -21,6 +21,7 @@ pub mod digest;
 pub mod door;
 pub mod event;
 pub mod g711;
+mod gathered;
 pub mod hidden;
 pub mod icmp;
 pub mod lobby;

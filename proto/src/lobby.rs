@@ -39,7 +39,7 @@ use bytes::Bytes;
 use self::line::{Guest, Line};
 use self::marks::{Mark, Marks, Stage};
 use crate::node::Flow;
-use crate::sip::{Glance, Message, Method, Name, reply};
+use crate::sip::{Glance, Message, Method, Name, Reply};
 
 /// What a refusal says in To, so that its ACK is known by itself.
 const TAG: &str = "overload";
@@ -222,7 +222,7 @@ impl Lobby {
         }
         if stage.is_some() || line(self).is_late(now) {
             let Arrival { flow, message } = &item;
-            let refusal = reply(message, 503, TAG).stamped_for(message, flow.remote);
+            let refusal = Reply { to_tag: TAG, source: Some(flow.remote) }.to(message, 503);
             return self.refuse(now, mark, |seconds| refusal.header(Name::RetryAfter, seconds).into_bytes());
         }
         self.marks.waits(mark);

@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
     read(&message);
     if let Some((glance, refusal)) = glance.zip(refusal) {
         sees_what_is_read(&glance, &message);
-        let whole = reply(&message, 503, "tag").stamped_for(&message, source).header(Name::RetryAfter, 1);
+        let whole = Reply { to_tag: "tag", source: Some(source) }.to(&message, 503).header(Name::RetryAfter, 1);
         assert_eq!(refusal, whole.into_bytes());
         let refusal = Message::parse(refusal).expect("an answer to what can be read can be read");
         assert_eq!(

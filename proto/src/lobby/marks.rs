@@ -7,6 +7,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
+use crate::gathered::Gathered;
 use crate::sip::transaction::has_cookie;
 
 /// Together with [`WAYS`]: as many as are let in in half a minute at two thousand a second.
@@ -57,7 +58,7 @@ impl Marks {
 
     /// The mark of a request.
     pub(super) fn of(&self, call_id: &str, branch: &str) -> Mark {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Gathered::after(DefaultHasher::new());
         hasher.write_u64(self.secret);
         hasher.write(call_id.as_bytes());
         hasher.write_u8(0xff);

@@ -15,21 +15,57 @@ use super::{Header, Message, Method, Name, Short, lex, reason_phrase, reindex};
 /// too when it may make a dialog (2xx and 101–199 to INVITE …), Timestamp in a 100. `to_tag` is added to To when it
 /// has none and the status is not 100. Add more with the returned builder.
 pub fn reply(request: &Message, status: u16, to_tag: &str) -> Builder {
-    let mut builder = Builder::with_capacity(request.bytes().len() + 128);
-    builder.status_line(status);
-    let routes = makes_dialog(request.method(), status);
-    for header in request.headers() {
-        match header.name {
-            Name::To => builder.copy_to(request, &header, if status == 100 { "" } else { to_tag }),
-            Name::Via | Name::From | Name::CallId | Name::CSeq => builder.copy(&header, &[]),
-            Name::RecordRoute if routes => builder.copy(&header, &[]),
-            Name::Other if status == 100 && header.raw_name.eq_ignore_ascii_case(b"Timestamp") => {
-                builder.copy(&header, &[])
-            }
-            _ => {}
-        }
+    Reply::tagged(to_tag).to(request, status)
+}
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    /// For To, when it has no tag.
+    pub to_tag: &'a str,
+    /// Where the request came from, unless it says so itself: a transaction stamps it, but what is answered at once stays
+    /// as it came. Goes to the topmost Via (RFC 3261 §18.2.1, RFC 3581 §4).
+    pub source: Option<SocketAddr>,
+}
+
+impl<'a> Reply<'a> {
+    /// With this tag, for a request that says where it came from.
+    pub fn tagged(to_tag: &'a str) -> Reply<'a> {
+        Reply { to_tag, source: None }
     }
-    builder
+
+    /// See [`reply`].
+    pub fn to(self, request: &Message, status: u16) -> Builder {
+        let mut builder = Builder::with_capacity(request.bytes().len() + MORE);
+        builder.status_line(status);
+        let routes = makes_dialog(request.method(), status);
+        let mut stamp = self.source.and_then(|source| stamp_of(request, source));
+        for header in request.headers() {
+            match header.name {
+                Name::To => builder.copy_to(request, &header, if status == 100 { "" } else { self.to_tag }),
+                Name::Via => match stamp.take() {
+                    Some((cut, text)) => builder.copy_cut(&header, within(request, &header, &cut), &text),
+                    None => builder.copy(&header, &[]),
+                },
+                Name::From | Name::CallId | Name::CSeq => builder.copy(&header, &[]),
+                Name::RecordRoute if routes => builder.copy(&header, &[]),
+                Name::Other if status == 100 && header.raw_name.eq_ignore_ascii_case(b"Timestamp") => {
+                    builder.copy(&header, &[])
+                }
+                _ => {}
+            }
+        }
+        builder
+    }
+}
+
+/// What a response usually has beyond what it copies: two challenges, or a device's Contact with its parameters.
+const MORE: usize = 384;
+
+/// Where in a header's value a piece of the message is.
+fn within(message: &Message, header: &Header<'_>, piece: &Range<usize>) -> Range<usize> {
+    let value = header.value.as_ptr() as usize - message.bytes().as_ptr() as usize;
+    piece.start - value..piece.end - value
 }
 
 /// Whether a response of this status to this method may create a dialog (RFC 3261 §12.1, RFC 6665 §4.1, RFC 3515).
@@ -110,20 +146,6 @@ impl Builder {
         self.header(Name::ContentType, content_type)
     }
 
-    /// The same with the place its request came from in the topmost Via (RFC 3261 §18.2.1, RFC 3581 §4): for the answer to
-    /// a request that was left as it came. Nothing happens where that Via says all there is to say.
-    pub fn stamped_for(mut self, request: &Message, source: SocketAddr) -> Builder {
-        let from = request.lines(Name::Via).next();
-        let to = self.lines.iter().find(|line| line.name == Name::Via);
-        let Some((from, to)) = from.zip(to) else { return self };
-        let Some((cut, text)) = stamp_of(request, source) else { return self };
-        let (from, to) = (from.value as usize, to.value as usize);
-        let cut = cut.start - from + to..cut.end - from + to;
-        reindex::grow(&mut self.lines, &cut, text.len() as i64 - cut.len() as i64);
-        overwrite(&mut self.head, &cut, text.as_bytes());
-        self
-    }
-
     /// The message as it goes on the wire. Line breaks in values are replaced by spaces, so that no value can forge a header.
     pub fn into_bytes(self) -> Bytes {
         let (head, _, _) = self.whole();
@@ -175,12 +197,27 @@ impl Builder {
 
     /// A header line as it came, and what is to stand after its value.
     fn copy(&mut self, header: &Header<'_>, more: &[&str]) {
+        self.copy_value(header, |head| {
+            head.extend_from_slice(header.value);
+            more.iter().for_each(|more| push_flat(head, more));
+        });
+    }
+
+    /// The same with `text` in the place of a piece of its value.
+    fn copy_cut(&mut self, header: &Header<'_>, cut: Range<usize>, text: &str) {
+        self.copy_value(header, |head| {
+            head.extend_from_slice(&header.value[..cut.start]);
+            push_flat(head, text);
+            head.extend_from_slice(&header.value[cut.end..]);
+        });
+    }
+
+    fn copy_value(&mut self, header: &Header<'_>, write: impl FnOnce(&mut Vec<u8>)) {
         let at = self.head.len();
         self.head.extend_from_slice(header.raw_name);
         self.head.extend_from_slice(b": ");
         let value = self.head.len();
-        self.head.extend_from_slice(header.value);
-        more.iter().for_each(|more| push_flat(&mut self.head, more));
+        write(&mut self.head);
         let value_end = self.head.len();
         self.head.extend_from_slice(b"\r\n");
         let name_len = header.raw_name.len() as u16;
@@ -200,15 +237,6 @@ impl Builder {
             false => self.copy(to, &[";tag=", tag]),
         }
     }
-}
-
-/// Puts these bytes in the place of others.
-fn overwrite(bytes: &mut Vec<u8>, cut: &Range<usize>, by: &[u8]) {
-    let (end, behind) = (bytes.len(), cut.start + by.len());
-    bytes.extend_from_slice(by);
-    bytes.copy_within(cut.end..end, behind);
-    bytes[cut.start..behind].copy_from_slice(by);
-    bytes.truncate(end - cut.len() + by.len());
 }
 
 /// Writes text with its line breaks as spaces.

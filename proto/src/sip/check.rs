@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::index::scan;
-use super::{Malformed, Message, Method, Name, Scheme, lex};
+use super::{Malformed, Message, Method, Name, lex};
 
 /// Bytes a received message may have.
 pub(super) const MAX_MESSAGE: usize = 65_535;
@@ -43,13 +43,7 @@ fn without_leading_breaks(bytes: &Bytes) -> Bytes {
 
 fn check(message: &mut Message) -> Result<(), Malformed> {
     check_counts(message)?;
-    message.read_early();
-    check_request_uri(message)?;
-    if !message.via()?.is_well_formed {
-        return Err(Malformed::bad("a Via with an empty parameter"));
-    }
-    message.from()?;
-    message.to()?;
+    message.read_early()?;
     let call_id = message.call_id();
     if call_id.is_empty() || call_id.bytes().any(lex::is_lws) {
         return Err(Malformed::bad("Call-ID is not a word"));
@@ -78,20 +72,6 @@ fn check_counts(message: &Message) -> Result<(), Malformed> {
         return Err(Malformed { status: 483, why: "more than 70 Vias" });
     }
     Ok(())
-}
-
-/// A SIP URI in the request line must be readable and carry no headers (RFC 3261 §19.1.1, RFC 4475 §3.1.2.11).
-fn check_request_uri(message: &Message) -> Result<(), Malformed> {
-    if !message.is_request() {
-        return Ok(());
-    }
-    let uri = message.uri()?;
-    match uri.scheme {
-        Scheme::Sip | Scheme::Sips if !uri.headers.is_empty() => {
-            Err(Malformed::bad("a request URI with headers in it"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// RFC 3261 §18.3: in a datagram, bytes after Content-Length are dropped, and missing ones are an error. A framed

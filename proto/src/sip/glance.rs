@@ -91,8 +91,8 @@ impl<'a> Glance<'a> {
         self.names.has(name)
     }
 
-    /// A final response that says when to come back, and where its request came from: what [`reply`](super::reply) makes
-    /// of the whole request with [`Builder::stamped_for`](super::Builder::stamped_for).
+    /// A final response that says when to come back, and where its request came from: what
+    /// [`Reply`](super::Reply) makes of the whole request.
     pub fn refusal(&self, source: SocketAddr, status: u16, to_tag: &str, retry_after: u64) -> Bytes {
         let copied = &self.copied[..self.count];
         let length: usize = copied.iter().map(|line| line.name.len() + line.value.len() + 4).sum();
@@ -188,7 +188,7 @@ fn put_stamped(value: &str, via: &Via<'_>, source: SocketAddr, put: &mut dyn FnM
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Message, reply};
+    use super::super::{Message, Reply};
     use super::*;
 
     const INVITE: &str = "INVITE sip:b@x SIP/2.0\r\nv: SIP/2.0/UDP a:5070;rport;branch=z9hG4bK1\r\n\
@@ -232,7 +232,8 @@ mod tests {
     /// What is refused as a whole, and at a glance.
     fn refusals(text: &str) -> [Bytes; 2] {
         let (request, source) = (read(text), SOURCE.parse().unwrap());
-        let whole = reply(&request, 503, "full").stamped_for(&request, source).text(Name::RetryAfter, "17");
+        let whole =
+            Reply { to_tag: "full", source: Some(source) }.to(&request, 503).text(Name::RetryAfter, "17");
         [whole.into_bytes(), Glance::of(text.as_bytes()).expect(text).refusal(source, 503, "full", 17)]
     }
 

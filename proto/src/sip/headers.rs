@@ -320,14 +320,43 @@ impl<'a> Auth<'a> {
     /// All parameters in order, quotes removed (escapes left).
     pub fn params(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let mut rest = Some(self.parts().1);
-        let values = std::iter::from_fn(move || {
-            let text = rest?;
-            let (value, after) = text.split_at(Self::end_of_first(text.as_bytes()));
-            rest = after.get(1..);
-            Some(lex::trim(value))
-        });
-        let named = values.filter(|value| !value.is_empty()).map(name_value);
-        named.map(|(name, value)| (name, value.unwrap_or("")))
+        std::iter::from_fn(move || {
+            loop {
+                let text = rest?;
+                if let Some((name, value, after)) = Self::plain(text) {
+                    rest = after.get(1..);
+                    return Some((name, value));
+                }
+                let (value, after) = text.split_at(Self::end_of_first(text.as_bytes()));
+                rest = after.get(1..);
+                let value = lex::trim(value);
+                if !value.is_empty() {
+                    let (name, value) = name_value(value);
+                    return Some((name, value.unwrap_or("")));
+                }
+            }
+        })
+    }
+
+    /// The first parameter, its value, and what is behind it, where all is written as nearly everybody does: `name="value"` or
+    /// `name=token`, after a space or nothing.
+    fn plain(text: &str) -> Option<(&str, &str, &str)> {
+        let text = text.strip_prefix(' ').unwrap_or(text);
+        let (name, value) = text.split_at(lex::near(b'=', text.as_bytes())?);
+        let value = &value[1..];
+        let (value, after, is_plain) = match value.strip_prefix('"') {
+            Some(quoted) => {
+                let (inside, after) = quoted.split_at(lex::near(b'"', quoted.as_bytes())?);
+                (inside, &after[1..], lex::near(b'\\', inside.as_bytes()).is_none())
+            }
+            None => {
+                let end = lex::near(b',', value.as_bytes()).unwrap_or(value.len());
+                let (word, after) = value.split_at(end);
+                (word, after, lex::is_token_word(word.as_bytes()))
+            }
+        };
+        let ends = after.is_empty() || after.starts_with(',');
+        (is_plain && ends && lex::is_token_word(name.as_bytes())).then_some((name, value, after))
     }
 
     /// Where the first of several parameters ends: at a comma outside quotes. Half of all is quoted, so one walk is

@@ -281,14 +281,19 @@ impl Message {
         self.index.reads.to.get_or_read(|| self.read_address(Name::To))
     }
 
-    /// Reads what everybody asks for, in a message that nobody else has yet.
-    pub(super) fn read_early(&mut self) {
-        let (from, to) = (self.read_address(Name::From), self.read_address(Name::To));
-        let (uri, via) = (self.read_uri(), self.read_via());
-        if let Some(index) = Arc::get_mut(&mut self.index) {
-            index.reads =
-                Reads { uri: Once::of(uri), from: Once::of(from), to: Once::of(to), via: Once::of(via) };
+    /// Reads what everybody asks for, in a message that nobody else has yet; says what can't be read.
+    pub(super) fn read_early(&mut self) -> Result<(), Malformed> {
+        let (from, to) = (self.read_address(Name::From)?, self.read_address(Name::To)?);
+        let (uri, via) = (self.read_uri(), self.read_via()?);
+        via.check()?;
+        if self.is_request() {
+            uri?.check()?;
         }
+        if let Some(index) = Arc::get_mut(&mut self.index) {
+            let (from, to, via) = (Once::of(Ok(from)), Once::of(Ok(to)), Once::of(Ok(via)));
+            index.reads = Reads { uri: Once::of(uri), from, to, via };
+        }
+        Ok(())
     }
 
     fn read_uri(&self) -> Result<UriAt, Malformed> {
@@ -310,6 +315,11 @@ impl Message {
     /// List values over all lines; a line that cannot be read is an error in its place.
     fn addresses(&self, name: Name) -> impl Iterator<Item = Result<&str, Malformed>> {
         list_values(self.lines(name).map(|line| self.readable(line)))
+    }
+
+    /// The head as text; empty when it is not UTF-8, though pieces of it may be.
+    pub(super) fn head_text(&self) -> &str {
+        &self.index.text
     }
 
     /// A piece of the head as text, when it is.

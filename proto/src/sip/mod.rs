@@ -22,7 +22,7 @@ pub mod transaction;
 mod uri;
 mod within;
 
-pub use build::{Builder, reply};
+pub use build::{Builder, Reply, reply};
 pub use edit::Edit;
 pub use escape::{escaped, unescaped};
 pub use framing::{Frame, Framer};

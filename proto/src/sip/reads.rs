@@ -100,8 +100,10 @@ impl Span {
         (self.from as usize >= cut.end).then(|| Span { from: on(self.from), to: on(self.to) })
     }
 
-    fn over(self, message: &Message) -> &str {
-        message.text_of(self.from as usize..self.to as usize).unwrap_or("")
+    /// `head` is the message's text, taken once for all pieces of a header.
+    fn over<'a>(self, head: &'a str, message: &'a Message) -> &'a str {
+        let piece = self.from as usize..self.to as usize;
+        head.get(piece.clone()).unwrap_or_else(|| message.text_of(piece).unwrap_or(""))
     }
 }
 
@@ -124,6 +126,15 @@ impl UriAt {
         UriAt { raw, scheme: uri.scheme, user, host, port: uri.port, params, headers }
     }
 
+    /// A SIP URI in the request line carries no headers (RFC 3261 §19.1.1, RFC 4475 §3.1.2.11).
+    pub(super) fn check(&self) -> Result<(), Malformed> {
+        let is_sip = matches!(self.scheme, Scheme::Sip | Scheme::Sips);
+        match is_sip && self.headers.to > self.headers.from {
+            true => Err(Malformed::bad("a request URI with headers in it")),
+            false => Ok(()),
+        }
+    }
+
     fn moved(&self, cut: &Range<usize>, by: i64) -> Option<UriAt> {
         Some(UriAt {
             raw: self.raw.moved(cut, by)?,
@@ -136,14 +147,15 @@ impl UriAt {
     }
 
     pub(super) fn over<'a>(&self, message: &'a Message) -> Uri<'a> {
+        let head = message.head_text();
         Uri {
-            raw: self.raw.over(message),
+            raw: self.raw.over(head, message),
             scheme: self.scheme,
-            user: self.user.over(message),
-            host: self.host.over(message),
+            user: self.user.over(head, message),
+            host: self.host.over(head, message),
             port: self.port,
-            params: Params(self.params.over(message)),
-            headers: self.headers.over(message),
+            params: Params(self.params.over(head, message)),
+            headers: self.headers.over(head, message),
         }
     }
 }
@@ -175,15 +187,16 @@ impl AddressAt {
     }
 
     pub(super) fn over<'a>(&self, message: &'a Message) -> NameAddr<'a> {
+        let head = message.head_text();
         NameAddr {
-            display: self.display.over(message),
-            raw_uri: self.raw_uri.over(message),
-            params: Params(self.params.over(message)),
+            display: self.display.over(head, message),
+            raw_uri: self.raw_uri.over(head, message),
+            params: Params(self.params.over(head, message)),
         }
     }
 
     pub(super) fn tag<'a>(&self, message: &'a Message) -> &'a str {
-        self.tag.over(message)
+        self.tag.over(message.head_text(), message)
     }
 }
 
@@ -205,6 +218,14 @@ impl ViaAt {
         ViaAt { transport, host, port: via.port, params, branch, is_well_formed: via.is_well_formed }
     }
 
+    /// Each of its parameters has a name.
+    pub(super) fn check(&self) -> Result<(), Malformed> {
+        match self.is_well_formed {
+            true => Ok(()),
+            false => Err(Malformed::bad("a Via with an empty parameter")),
+        }
+    }
+
     fn moved(&self, cut: &Range<usize>, by: i64) -> Option<ViaAt> {
         if self.params.to == 0 {
             // Without parameters it stands nowhere, and may have its first ones now.
@@ -223,12 +244,13 @@ impl ViaAt {
     }
 
     pub(super) fn over<'a>(&self, message: &'a Message) -> Via<'a> {
+        let head = message.head_text();
         Via {
-            transport: self.transport.over(message),
-            host: self.host.over(message),
+            transport: self.transport.over(head, message),
+            host: self.host.over(head, message),
             port: self.port,
-            params: Params(self.params.over(message)),
-            branch: self.branch.over(message),
+            params: Params(self.params.over(head, message)),
+            branch: self.branch.over(head, message),
             is_well_formed: self.is_well_formed,
         }
     }

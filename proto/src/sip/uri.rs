@@ -138,11 +138,11 @@ impl Marks {
     /// All of them in one walk: URIs are read more often than anything else.
     fn of(raw: &[u8]) -> Result<Marks, Malformed> {
         let mut marks = Marks::default();
-        let mut next = 0;
-        while let Some(length) = OF_NOTE.first_in(&raw[next..]) {
-            let at = next + length;
-            next = at + 1;
-            let place = match raw[at] {
+        for (at, &byte) in raw.iter().enumerate() {
+            if !OF_NOTE.has(byte) {
+                continue;
+            }
+            let place = match byte {
                 b':' if marks.scheme.is_none() => &mut marks.scheme,
                 b':' if marks.at.is_none() => &mut marks.password,
                 b'@' if marks.at.is_none() => {
@@ -162,6 +162,9 @@ impl Marks {
 
 impl Scheme {
     fn from_name(name: &str) -> Result<Scheme, Malformed> {
+        if name == "sip" {
+            return Ok(Scheme::Sip);
+        }
         let starts = name.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
         if !starts || !OF_A_SCHEME.are_all(name.as_bytes()) {
             return Err(Malformed::bad("a URI without a scheme"));

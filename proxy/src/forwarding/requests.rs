@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 use proto::event::{EndedBy, Event, Side};
 use proto::node::Flow;
 use proto::sip::transaction::ServerId;
-use proto::sip::{Builder, Message, Method, reply};
+use proto::sip::{Builder, Message, Method, Reply, reply};
 
 use crate::alarms::Alarm;
 use crate::dialogs::calls::{Call, End, Peer};
@@ -202,7 +202,7 @@ impl Proxy {
         refusal: Refusal,
     ) {
         let (kept, tag) = (refusal.kept, self.transactions.stateless_tag(id));
-        match self.refusal(flow, request, refusal, &tag) {
+        match self.refusal(flow, request, refusal, Reply::tagged(&tag)) {
             None => self.transactions.forget_request(id),
             Some(response) if kept => self.transactions.respond(cx.now.at, id, response.finish()),
             Some(response) => self.transactions.answer_and_forget(id, response.finish()),
@@ -215,7 +215,7 @@ impl Proxy {
         flow: &Flow,
         request: &Message,
         refusal: Refusal,
-        tag: &str,
+        reply: Reply<'_>,
     ) -> Option<Builder> {
         self.tell(Event::Refused {
             call: request.call_id().into(),
@@ -224,7 +224,7 @@ impl Proxy {
             status: refusal.status,
             why: refusal.why,
         });
-        let response = (refusal.status != 0).then(|| reply(request, refusal.status, tag))?;
+        let response = (refusal.status != 0).then(|| reply.to(request, refusal.status))?;
         Some(match refusal.header {
             Some((name, value)) => response.header(name, value),
             None => response,

@@ -14,7 +14,7 @@ use proto::event::Event;
 use proto::node::Flow;
 use proto::node_auth::Proof;
 use proto::shield::{Deed, Outcome, Ruling, What};
-use proto::sip::{Builder, Message, Method, Name, NameAddr, Uri, reply};
+use proto::sip::{Builder, Message, Method, Name, NameAddr, Reply, Uri};
 use proto::tables::{Secret, Tables, User};
 
 use crate::config::{Config, Listener};
@@ -75,6 +75,7 @@ struct Visit<'a> {
     flow: &'a Flow,
     request: &'a Message,
     face: Face,
+    reply: Reply<'a>,
     config: &'a Config,
 }
 
@@ -108,7 +109,7 @@ impl Gate {
     /// Whether this request may be served. Trusted trunks and proven siblings need no credentials and have no limit; a
     /// listener without authentication asks for none, but counts. What comes from this very machine is not counted.
     /// From must belong to the account. Called once per request outside of transactions of old, never
-    /// for ACK and CANCEL, nor for requests that carry a token of ours. `to_tag` is for the challenge.
+    /// for ACK and CANCEL, nor for requests that carry a token of ours. `reply` is for the challenge.
     #[allow(clippy::too_many_arguments)]
     pub fn check(
         &self,
@@ -116,11 +117,11 @@ impl Gate {
         flow: &Flow,
         request: &Message,
         face: Face,
-        to_tag: &str,
+        reply: Reply<'_>,
         config: &Config,
         tables: &mut dyn Tables,
     ) -> Verdict {
-        let visit = Visit { now, flow, request, face, config };
+        let visit = Visit { now, flow, request, face, reply, config };
         if visit.is_known() {
             return Verdict::Accepted(None);
         }
@@ -140,10 +141,10 @@ impl Gate {
         }
         match self.credentials(&visit, tables) {
             Credentials::Proven(user) => visit.identity(user),
-            Credentials::Absent => self.stranger(&visit, to_tag, false, tables),
-            Credentials::Foreign => self.stranger(&visit, to_tag, true, tables),
-            Credentials::Stale => self.challenge(&visit, to_tag, true, visit.claimed(tables).as_deref()),
-            Credentials::Wrong => self.challenge(&visit, to_tag, false, visit.claimed(tables).as_deref()),
+            Credentials::Absent => self.stranger(&visit, false, tables),
+            Credentials::Foreign => self.stranger(&visit, true, tables),
+            Credentials::Stale => self.challenge(&visit, true, visit.claimed(tables).as_deref()),
+            Credentials::Wrong => self.challenge(&visit, false, visit.claimed(tables).as_deref()),
             Credentials::Misplaced => {
                 Verdict::Refuse { status: 400, why: "credentials were made for another request URI" }
             }
@@ -190,17 +191,17 @@ impl Gate {
     }
 
     /// Somebody we have no proof of: challenged, unless that has been asked too often.
-    fn stranger(&self, visit: &Visit<'_>, to_tag: &str, stale: bool, tables: &mut dyn Tables) -> Verdict {
+    fn stranger(&self, visit: &Visit<'_>, stale: bool, tables: &mut dyn Tables) -> Verdict {
         let claimed = visit.claimed(tables);
         let user = || visit.request.from().ok().and_then(|from| from.uri().ok()).map_or("", |uri| uri.user);
         let name = claimed.as_deref().map_or_else(user, |user| &user.name);
         let refused = visit.judge(What::Asks, name, tables);
-        refused.unwrap_or_else(|| self.challenge(visit, to_tag, stale, claimed.as_deref()))
+        refused.unwrap_or_else(|| self.challenge(visit, stale, claimed.as_deref()))
     }
 
     /// RFC 8760 §2.4: a challenge for each algorithm, the preferred one first. Whose algorithms those are, From says; an
     /// account with some of its own can be told from a stranger by that.
-    fn challenge(&self, visit: &Visit<'_>, to_tag: &str, stale: bool, claimed: Option<&User>) -> Verdict {
+    fn challenge(&self, visit: &Visit<'_>, stale: bool, claimed: Option<&User>) -> Verdict {
         let realm = &visit.config.realm;
         let nonce = self.nonces.make(visit.now.unix_ms(), realm, visit.source());
         let (status, name) = match visit.face {
@@ -208,7 +209,7 @@ impl Gate {
             Face::Registrar => (401, Name::WwwAuthenticate),
         };
         let offered = visit.algorithms(claimed);
-        let response = offered.fold(reply(visit.request, status, to_tag), |response, algorithm| {
+        let response = offered.fold(visit.reply.to(visit.request, status), |response, algorithm| {
             response.text(name, &digest::challenge(realm, &nonce, algorithm, stale))
         });
         Verdict::Challenge(response)

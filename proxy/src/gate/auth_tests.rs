@@ -32,7 +32,7 @@ impl Scene {
             &udp(source),
             request,
             face,
-            "totag",
+            Reply::tagged("totag"),
             &self.config,
             &mut self.tables,
         )

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proto::event::{Event, Registration};
 use proto::node::Flow;
-use proto::sip::{Builder, Message, Name, NameAddr, Scheme, Short, Uri, reply};
+use proto::sip::{Builder, Message, Name, NameAddr, Reply, Scheme, Short, Uri};
 use proto::tables::{Binding, Tables, User};
 
 use crate::config::Config;
@@ -54,14 +54,14 @@ pub fn register(
     flow: &Flow,
     request: &Message,
     user: Option<&User>,
-    to_tag: &str,
+    reply: Reply<'_>,
     config: &Config,
     tables: &mut dyn Tables,
 ) -> Registered {
-    let visit = Visit { now, flow, request, config, by_outbound: outbound::is_asked(request) };
+    let visit = Visit { now, flow, request, reply, config, by_outbound: outbound::is_asked(request) };
     match visit.serve(user, tables) {
-        Ok(done) => visit.accept(done, to_tag),
-        Err(refusal) => visit.refuse(refusal, to_tag),
+        Ok(done) => visit.accept(done),
+        Err(refusal) => visit.refuse(refusal),
     }
 }
 
@@ -70,11 +70,11 @@ pub fn register_again(
     now: Moment,
     flow: &Flow,
     request: &Message,
-    to_tag: &str,
+    reply: Reply<'_>,
     config: &Config,
     tables: &dyn Tables,
 ) -> Builder {
-    let visit = Visit { now, flow, request, config, by_outbound: outbound::is_asked(request) };
+    let visit = Visit { now, flow, request, reply, config, by_outbound: outbound::is_asked(request) };
     let aor = visit.address_of_record(None);
     let done = aor.map(|aor| Done {
         bindings: visit.live(&tables.bindings(&aor)),
@@ -82,7 +82,7 @@ pub fn register_again(
         events: vec![],
         changed: false,
     });
-    done.map_or_else(|refusal| visit.refuse(refusal, to_tag), |done| visit.accept(done, to_tag)).response
+    done.map_or_else(|refusal| visit.refuse(refusal), |done| visit.accept(done)).response
 }
 
 /// A connection is gone: its bindings with it (DESIGN §4), but for those that are met by their Path. `aors` are those that
@@ -127,6 +127,7 @@ struct Visit<'a> {
     now: Moment,
     flow: &'a Flow,
     request: &'a Message,
+    reply: Reply<'a>,
     config: &'a Config,
     /// It asks for RFC 5626.
     by_outbound: bool,
@@ -340,8 +341,8 @@ impl Visit<'_> {
     }
 
     /// §10.3 step 8: all bindings with what is left of their time.
-    fn accept(&self, done: Done, to_tag: &str) -> Registered {
-        let mut response = reply(self.request, 200, to_tag);
+    fn accept(&self, done: Done) -> Registered {
+        let mut response = self.reply.to(self.request, 200);
         for binding in &done.bindings {
             response = response.text(Name::Contact, &self.listed(&done.aor, binding));
         }
@@ -376,8 +377,8 @@ impl Visit<'_> {
         listed + &gruu::parameters(self.request, aor, binding, self.now.unix(), &self.config.token_keys)
     }
 
-    fn refuse(&self, refusal: Refusal, to_tag: &str) -> Registered {
-        let response = with(reply(self.request, refusal.status, to_tag), refusal.header);
+    fn refuse(&self, refusal: Refusal) -> Registered {
+        let response = with(self.reply.to(self.request, refusal.status), refusal.header);
         let (call, method) = (self.request.call_id().into(), "REGISTER".into());
         let event =
             Event::Refused { call, method, flow: *self.flow, status: refusal.status, why: refusal.why };

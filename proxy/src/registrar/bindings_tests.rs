@@ -50,7 +50,15 @@ impl Scene {
 }
 
 fn register_at(scene: &mut Scene, flow: &Flow, request: &Message, user: Option<&User>) -> Registered {
-    super::register(scene.clock.now(), flow, request, user, "totag", &scene.config, &mut scene.tables)
+    super::register(
+        scene.clock.now(),
+        flow,
+        request,
+        user,
+        Reply::tagged("totag"),
+        &scene.config,
+        &mut scene.tables,
+    )
 }
 
 fn register(aor: &str, call_id: &str, cseq: u32, lines: &str) -> Message {

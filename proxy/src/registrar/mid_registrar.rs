@@ -21,7 +21,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::sip::{Edit, Message, Method, Name, Uri};
+use proto::sip::{Edit, Message, Method, Name, Reply, Uri};
 use proto::tables::{Binding, Tables};
 
 use crate::config::{Config, Expiries};
@@ -152,7 +152,8 @@ impl Proxy {
     fn bind(&mut self, cx: &mut Cx<'_>, context: &Context) -> Option<Message> {
         let config = self.brief.as_ref()?.for_phone(is_behind_nat(context));
         let (tag, request) = (self.dice.word(10), &context.request);
-        let done = bindings::register(cx.now, &context.flow, request, None, &tag, &config, cx.tables);
+        let done =
+            bindings::register(cx.now, &context.flow, request, None, Reply::tagged(&tag), &config, cx.tables);
         done.events.into_iter().for_each(|event| self.tell(event));
         if let Some((aor, bindings)) = done.changed {
             self.bindings_changed_to(cx, &aor, &bindings);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proto::event::Event;
 use proto::node::{Flow, Output, Ticket};
 use proto::sip::transaction::{AtOnce, ServerId};
-use proto::sip::{Builder, Message, Method};
+use proto::sip::{Builder, Message, Method, Reply};
 use proto::tables::{Binding, User};
 
 use crate::forwarding::contexts::Context;
@@ -78,23 +78,24 @@ impl Proxy {
     /// Serves a REGISTER without a transaction.
     pub(crate) fn register_at_once(&mut self, cx: &mut Cx<'_>, flow: &Flow, request: Message, at: AtOnce) {
         let tag = self.transactions.tag_at_once(at);
+        let reply = Reply { to_tag: &tag, source: Some(flow.remote) };
         let answer = match self.transactions.was_answered(at, flow, &request) {
-            true => bindings::register_again(cx.now, flow, &request, &tag, &self.config, cx.tables),
-            false => match self.registered(cx, flow, &request, &tag) {
+            true => bindings::register_again(cx.now, flow, &request, reply, &self.config, cx.tables),
+            false => match self.registered(cx, flow, &request, reply) {
                 Ok(Entry::Welcome(done)) => return self.welcome(cx, flow, request, at, done),
                 Ok(Entry::Challenged(challenge)) => challenge,
                 Ok(Entry::Unheard) => return,
-                Err(refusal) => match self.refusal(flow, &request, refusal, &tag) {
+                Err(refusal) => match self.refusal(flow, &request, refusal, reply) {
                     Some(answer) => answer,
                     None => return,
                 },
             },
         };
-        self.answer(flow, &request, answer);
+        self.answer(flow, answer);
     }
 
-    fn answer(&mut self, flow: &Flow, request: &Message, answer: Builder) {
-        let bytes = answer.stamped_for(request, flow.remote).into_bytes();
+    fn answer(&mut self, flow: &Flow, answer: Builder) {
+        let bytes = answer.into_bytes();
         self.put(Output::Send { flow: *flow, bytes, ticket: Ticket(0) });
     }
 
@@ -104,11 +105,11 @@ impl Proxy {
         cx: &mut Cx<'_>,
         flow: &Flow,
         request: &Message,
-        tag: &str,
+        reply: Reply<'_>,
     ) -> Result<Entry<Registered>, Refusal> {
         validate::check(request, &self.config, &self.faces, || loop_mark(request, &self.keyed))?;
         self.refuse_forged(request)?;
-        self.bound(cx, flow, request, tag)
+        self.bound(cx, flow, request, reply)
     }
 
     /// Past the gate, and into the table of bindings.
@@ -117,14 +118,14 @@ impl Proxy {
         cx: &mut Cx<'_>,
         flow: &Flow,
         request: &Message,
-        tag: &str,
+        reply: Reply<'_>,
     ) -> Result<Entry<Registered>, Refusal> {
         if self.is_closing(flow) {
             return Err(Refusal::being_given_up());
         }
-        let entry = self.ask_gate(cx, flow, request, Face::Registrar, tag)?;
+        let entry = self.ask_gate(cx, flow, request, Face::Registrar, reply)?;
         Ok(entry.map(|user| {
-            bindings::register(cx.now, flow, request, user.as_deref(), tag, &self.config, cx.tables)
+            bindings::register(cx.now, flow, request, user.as_deref(), reply, &self.config, cx.tables)
         }))
     }
 
@@ -132,10 +133,10 @@ impl Proxy {
     fn welcome(&mut self, cx: &mut Cx<'_>, flow: &Flow, request: Message, at: AtOnce, done: Registered) {
         let Registered { status, response, events, changed } = done;
         if status == 200 {
-            self.answer(flow, &request, response);
+            self.answer(flow, response);
             self.transactions.recall(cx.now.at, at, flow, &request);
         } else {
-            let response = response.stamped_for(&request, flow.remote).finish();
+            let response = response.finish();
             match self.transactions.keep(cx.now.at, at, *flow, request) {
                 Some(server) => self.transactions.respond(cx.now.at, server, response),
                 None => self.transactions.send(*flow, response),
@@ -159,7 +160,7 @@ impl Proxy {
     /// Serves a REGISTER that has a transaction: whose Routes were read, or that a trunk's rules may have rewritten.
     pub(crate) fn register(&mut self, cx: &mut Cx<'_>, visitor: Visitor<'_>) -> Result<(), Refusal> {
         let tag = self.transactions.stateless_tag(visitor.server);
-        let entry = self.bound(cx, visitor.flow, visitor.request, &tag)?;
+        let entry = self.bound(cx, visitor.flow, visitor.request, Reply::tagged(&tag))?;
         if let Some(Registered { status, response, events, changed }) = self.let_in(visitor.server, entry) {
             let response = response.finish();
             match status {
@@ -184,7 +185,8 @@ impl Proxy {
     /// The retransmission of one that was answered 200: the same again, by what is bound now.
     pub(crate) fn register_again(&mut self, cx: &mut Cx<'_>, flow: Flow, request: Message, tag: &str) {
         let request = self.as_routes_see_it(cx, &flow, request);
-        let response = bindings::register_again(cx.now, &flow, &request, tag, &self.config, cx.tables);
+        let response =
+            bindings::register_again(cx.now, &flow, &request, Reply::tagged(tag), &self.config, cx.tables);
         self.transactions.send(flow, response.finish());
     }
 
@@ -213,7 +215,7 @@ impl Proxy {
         tag: &str,
     ) -> Result<Option<Option<Arc<User>>>, Refusal> {
         let Visitor { server, flow, request } = visitor;
-        let entry = self.ask_gate(cx, flow, request, face, tag)?;
+        let entry = self.ask_gate(cx, flow, request, face, Reply::tagged(tag))?;
         Ok(self.let_in(server, entry))
     }
 
@@ -224,12 +226,12 @@ impl Proxy {
         flow: &Flow,
         request: &Message,
         face: Face,
-        tag: &str,
+        reply: Reply<'_>,
     ) -> Result<Entry<Option<Arc<User>>>, Refusal> {
         if self.is_proven_trunk(flow) {
             return Ok(Entry::Welcome(None));
         }
-        match self.gate.check(cx.now, flow, request, face, tag, &self.config, cx.tables) {
+        match self.gate.check(cx.now, flow, request, face, reply, &self.config, cx.tables) {
             Verdict::Accepted(user) => Ok(Entry::Welcome(user)),
             Verdict::Challenge(response) => Ok(Entry::Challenged(response)),
             Verdict::Refuse { status, why } => Err(Refusal::new(status, why)),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use proto::lobby::{Arrival, Entry};
 use proto::node::{Flow, Input, Ticket};
-use proto::sip::{Message, Name};
+use proto::sip::{Message, Name, Reply};
 use proto::stun;
 
 use super::leaving::Outgoing;
@@ -172,7 +172,8 @@ impl Lane {
     fn refuse(&mut self, input: Input) {
         let Input::Message { flow, message } = input else { return };
         if message.is_request() && message.method() == proto::sip::Method::Invite {
-            let response = proto::sip::reply(&message, 503, "overload").stamped_for(&message, flow.remote);
+            let reply = Reply { to_tag: "overload", source: Some(flow.remote) };
+            let response = reply.to(&message, 503);
             self.send(0, flow, response.header(Name::RetryAfter, 5).into_bytes(), Ticket(0));
         }
     }

@@ -1,5 +1,5 @@
 //! Requests that are answered as soon as they are here (RFC 3261 §8.2.7): no transaction is made for them, and they are left as
-//! they came. The answer alone says where from ([`Builder::stamped_for`](crate::sip::Builder::stamped_for)).
+//! they came. The answer alone says where from ([`Reply::source`](crate::sip::Reply::source)).
 
 use std::time::Instant;
 

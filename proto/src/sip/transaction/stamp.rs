@@ -133,7 +133,7 @@ fn names(param: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sip::reply;
+    use crate::sip::{Reply, reply};
 
     fn stamp_from(via: &str, source: &str) -> Option<String> {
         stamp(via, &Via::parse(via).unwrap(), source.parse().unwrap())
@@ -234,7 +234,7 @@ mod tests {
             );
             let (request, source) =
                 (Message::parse(text.into()).unwrap(), "198.51.100.7:40000".parse().unwrap());
-            let late = reply(&request, 200, "t").stamped_for(&request, source).header(Name::Expires, 1);
+            let late = Reply { to_tag: "t", source: Some(source) }.to(&request, 200).header(Name::Expires, 1);
             let soon = reply(&stamped(request, source), 200, "t").header(Name::Expires, 1);
             assert_eq!(late.clone().into_bytes(), soon.into_bytes(), "{via}");
             assert_eq!(late.finish().expires(), Some(1));
