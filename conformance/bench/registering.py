@@ -1,9 +1,28 @@
 """Phones that register with digest, by the hundred at once."""
 import hashlib, re
 
+from scale import PHONES
+from servers import Server, postern
+
 
 def user(n):
     return f"phone{n:06}"
+
+
+def write_users(folder, count=PHONES):
+    """So many, for Postern's configuration and for sipp."""
+    with open(f"{folder}/users.yaml", "w") as f:
+        f.writelines(f"- {{ name: {user(n)}, password: secret }}\n" for n in range(count))
+    with open(f"{folder}/users.csv", "w") as f:
+        f.write("SEQUENTIAL\n" + "".join(f"{user(n)};[authentication username={user(n)} password=secret]\n" for n in range(count)))
+
+
+def registrar(binary, folder):
+    """Postern with its bindings in memory, and the users that were written to this folder."""
+    with open(f"{folder}/registrar.yaml", "w") as f:
+        f.write("listeners: [{ address: \"udp:127.0.0.1:5060\" }]\ndomains: [bench.test]\nusers: users.yaml\nproxy: {}\n"
+                f"node-key: 0123456789abcdef\nlog: warn\ncontrol: {folder}/bench.sock\n")
+    return Server("Postern", [5060], postern(binary, f"{folder}/registrar.yaml"))
 
 
 def register_some(end, numbers):

@@ -137,7 +137,8 @@ def bridged_sessions(count):
         secure = sdp(LOAD, ports[1]).replace("RTP/AVP", "RTP/SAVP") + f"a=crypto:{tag} {SUITE} inline:{KEY}\r\n"
         answer = ng.call(command="answer", to_tag="b", sdp=secure, **words, transport_protocol="RTP/AVP")
         flows.append((ports[0], *media(answer["sdp"])))
-    return flows, lambda: None
+    # Postern waits for sessions that are up before it ends.
+    return flows, lambda: [ng.call(command="delete", call_id=f"bridge{n}", from_tag="a") for n in range(count)]
 
 
 def postern_sessions(count):
