@@ -51,6 +51,12 @@ pub fn password(number: usize) -> String {
     format!("secret of {number}")
 }
 
+/// Who may see whom among so many, by name.
+pub fn buddies(count: usize) -> impl Iterator<Item = (String, String)> {
+    let pair = move |number: usize, step: usize| (name(number), name((number + step) % count));
+    (0..count).flat_map(move |number| (1..=NEIGHBOURS).map(move |step| pair(number, step)))
+}
+
 impl Crowd {
     /// So many accounts; nobody is logged in. Time in the server is read from `clock`.
     pub fn new(count: usize, now: Instant, clock: fn() -> Instant) -> Crowd {
@@ -58,9 +64,8 @@ impl Crowd {
     }
 
     fn born(count: usize, now: Instant, wall: SystemTime, clock: fn() -> Instant) -> Crowd {
-        let at = |number: usize| format!("{}@{DOMAIN}", name(number % count));
-        let next = |number: usize| (1..=NEIGHBOURS).map(move |step| (number, number + step));
-        let buddies = (0..count).flat_map(next).map(|(one, other)| (at(one), at(other))).collect();
+        let at = |name: String| format!("{name}@{DOMAIN}");
+        let buddies = buddies(count).map(|(one, other)| (at(one), at(other))).collect();
         let birth = Birth { now, wall, seed: [7; 32], lane: Lane::default() };
         let config = Config { buddies, ..Config::new(DOMAIN, [3; 32], [4; 32]) };
         let access = Access::new(config, birth);

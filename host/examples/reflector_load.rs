@@ -1,7 +1,9 @@
 //! What a reflector carries on one core, beside a bare echo that only sends each datagram back.
 //!
 //! ```text
-//! reflector_load [SECONDS]       2 when nothing is said; prints one JSON line
+//! reflector_load [SECONDS]                    2 when nothing is said; prints one JSON line
+//! reflector_load configuration ADDRESS        prints the reflector's configuration, for one that `postern run` starts there
+//! reflector_load at ADDRESS PACKETS           sends it so many good packets and as many forged ones, no faster than they are taken
 //! ```
 //!
 //! Each of the two runs in a process of its own on the first core, with the very lane `postern run` would give it; the packets
@@ -45,6 +47,8 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("echo") => echo(),
         Some("reflector") => reflector(),
+        Some("configuration") => print!("{}", configuration(&words[1])),
+        Some("at") => offer_at(words[1].parse().expect("an address"), words[2].parse().expect("a number")),
         seconds => {
             let seconds = seconds.map_or(2, |text| text.parse().expect("usage: reflector_load [SECONDS]"));
             measure(Duration::from_secs(seconds));
@@ -125,6 +129,28 @@ impl Load {
             }
         }
     }
+
+    /// A packet of each of so many flows, no faster than they are taken.
+    fn pace(&self, to: SocketAddr, flows: u32, kind: Kind) {
+        let each = flows / SOCKETS as u32;
+        for (number, socket) in self.sockets.iter().enumerate() {
+            for first in (0..each).step_by(SEGMENTS) {
+                let part = first..(first + SEGMENTS as u32).min(each);
+                let buffer: Vec<u8> = part.flat_map(|flow| self.packet(number, flow, kind)).collect();
+                let _ = socket.send_to(&buffer, to);
+                if first % (SEGMENTS as u32 * 32) == 0 {
+                    std::thread::sleep(Duration::from_millis(4));
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn offer_at(reflector: SocketAddr, packets: u32) {
+    let load = Load::new();
+    load.pace(reflector, packets, Kind::Good);
+    load.pace(reflector, packets, Kind::Forged);
 }
 
 fn small(socket: &UdpSocket) {
@@ -192,21 +218,10 @@ impl Served {
         }
     }
 
-    /// A packet of each of a million flows, no faster than they are taken; memory before, how many passed, memory after.
+    /// A packet of each of a million flows; memory before, how many passed, memory after.
     fn million(&mut self, load: &Load) -> (u64, u64, u64) {
         let before = self.done();
-        let each = MILLION / SOCKETS as u32;
-        for (number, socket) in load.sockets.iter().enumerate() {
-            for first in (0..each).step_by(SEGMENTS) {
-                let part = first..(first + SEGMENTS as u32).min(each);
-                let buffer: Vec<u8> = part.flat_map(|flow| load.packet(number, flow, Kind::Good)).collect();
-                let _ = socket.send_to(&buffer, self.at);
-                if first % (SEGMENTS as u32 * 32) == 0 {
-                    std::thread::sleep(Duration::from_millis(4));
-                }
-            }
-        }
-        std::thread::sleep(Duration::from_millis(200));
+        load.pace(self.at, MILLION, Kind::Good);
         let after = self.done();
         (before.rss_kib, after.sent - before.sent, after.rss_kib)
     }
@@ -219,12 +234,16 @@ impl Drop for Served {
     }
 }
 
+fn configuration(address: &str) -> String {
+    format!(
+        "log: error\nnode-key: {WORDS}\nreflector: {{ address: \"udp:{address}\", rate: 100000000, allow: [127.0.0.0/8] }}\n"
+    )
+}
+
 /// A reflector as `postern run` starts it.
 fn reflector() {
     pin(0);
-    let text = format!(
-        "log: error\nnode-key: {WORDS}\nreflector: {{ address: \"udp:127.0.0.1:0\", rate: 100000000, allow: [127.0.0.0/8] }}\n"
-    );
+    let text = configuration("127.0.0.1:0");
     let settings = Settings::from_text(Path::new("load.yaml"), &text).expect("it is right");
     let server = Server::start(&settings).expect("it starts");
     let handle = server.handle();
