@@ -5,13 +5,23 @@ CALLEE ?= port
 # The laboratory waits more than it works: two tests for each processor at a time.
 TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 
+# What the optimised command is compiled by, where it is there; `make build PROFILE=` does without. What has changed since it was made
+# would be a warning each. Cargo can't be told of a folder with a space in its name this way.
+PROFILE := host/profile/postern.profdata
+PROFILED := $(if $(word 2,$(CURDIR)),,$(if $(wildcard $(PROFILE)),-Cprofile-use=$(CURDIR)/$(PROFILE) -Cllvm-args=-no-pgo-warn-mismatch))
+RELEASE := $(if $(PROFILED),RUSTFLAGS="$$RUSTFLAGS $(PROFILED)") $(CARGO)
+
 .PHONY: help
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 .PHONY: build
 build: ## the postern command, optimised: target/release/postern
-	$(CARGO) build --release --bin postern
+	$(RELEASE) build --release -p host --bin postern
+
+.PHONY: profile
+profile: deps bench-deps ## the profile that `build` optimises by, anew (host/profile/README.md says when); a quarter of an hour
+	host/profile/gather
 
 .PHONY: run
 run: build ## everything in one process on loopback, with two demo users
@@ -52,22 +62,21 @@ kernel-path: ## the eBPF object of the kernel path, anew from its source (needs 
 	host/src/kernel/compile
 
 .PHONY: bench-deps
-bench-deps: ## what the benches need besides: a C compiler
+bench-deps: ## what the benches and `profile` need besides: a C compiler
 	@conformance/deps bench
 
 .PHONY: bench
-bench: deps bench-deps ## Postern beside Kamailio and rtpengine; writes conformance/bench/RESULTS.md
-	$(CARGO) build --release --bin postern
+bench: deps bench-deps build ## Postern beside Kamailio and rtpengine; writes conformance/bench/RESULTS.md
 	conformance/bench/bench
 
 .PHONY: bench-peers
 bench-peers: ## a reflector beside a bare echo, and logins at an access server (conformance/bench/PEERS.md says what was seen)
-	$(CARGO) run --release -q -p host --example reflector_load
-	$(CARGO) run --release -q -p conformance --example access_load
+	$(RELEASE) run --release -q -p host --example reflector_load
+	$(RELEASE) run --release -q -p conformance --example access_load
 
 .PHONY: idle
 idle: build ## what 20,000 idle TLS connections cost in memory (as root, or with ulimit -n 41000)
-	$(CARGO) run --release -q -p host --example idle_tls -- target/release/postern
+	$(RELEASE) run --release -q -p host --example idle_tls -- target/release/postern
 
 SECONDS ?= 60
 FUZZ_TARGETS ?= sip stream headers uri sdp digest stun media nodes proxy
