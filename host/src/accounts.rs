@@ -50,9 +50,8 @@ struct Written<'a> {
     srtp: Option<u8>,
 }
 
-/// How many stay at hand: a phone's answer to a challenge takes some milliseconds. A prime, so that accounts of one length
-/// spread.
-const LATELY: usize = 127;
+/// How many stay at hand: a phone's answer to a challenge takes some milliseconds.
+const LATELY: usize = 128;
 
 const ANCHORS: [Anchor; 3] = [Anchor::Never, Anchor::Auto, Anchor::Always];
 const LATCHES: [Latch; 3] = [Latch::Strict, Latch::Prefix, Latch::Any];
@@ -80,7 +79,10 @@ impl Accounts {
 
     /// The account with this digest name.
     pub fn named(&self, name: &str) -> Option<Arc<User>> {
-        self.read(self.by_name.find(name, |place| self.name(place))?.at)
+        self.lately.get_or_make(name, || {
+            let place = self.by_name.find(name, |place| self.name(place))?;
+            self.make(place.at)
+        })
     }
 
     /// The account this is an address of record of, as it was written.
@@ -88,7 +90,12 @@ impl Accounts {
         let said = self.by_aor.find(aor, |place| self.aor(place));
         said.map_or_else(
             || self.named(aor.strip_suffix('@')?).filter(|user| is_usual(user)),
-            |place| self.read(place.at),
+            |place| {
+                // A later account may have its name.
+                let user =
+                    self.named(self.name(place)?).filter(|user| user.aors.iter().any(|own| own == aor));
+                user.or_else(|| self.make(place.at).map(Arc::new))
+            },
         )
     }
 
@@ -105,10 +112,6 @@ impl Accounts {
 
     fn aor(&self, place: Place) -> Option<&str> {
         self.line(place.at)?.aors?.get(place.which as usize).copied()
-    }
-
-    fn read(&self, at: u32) -> Option<Arc<User>> {
-        self.lately.get_or_make(at, || self.make(at))
     }
 
     fn make(&self, at: u32) -> Option<User> {
@@ -134,24 +137,26 @@ impl Accounts {
     }
 }
 
-/// Accounts that were asked for lately, each where the last one of its kind was.
+/// Accounts that were asked for lately, by name, each where the last one of its kind was. Whoever is here need not be looked for
+/// in tables that are seldom in the processor's cache.
 #[derive(Debug)]
-struct Lately(Box<[Mutex<Option<(u32, Arc<User>)>>]>);
+struct Lately(Box<[Mutex<Option<Arc<User>>>]>, RandomState);
 
 impl Default for Lately {
     fn default() -> Lately {
-        Lately((0..LATELY).map(|_| Mutex::default()).collect())
+        Lately((0..LATELY).map(|_| Mutex::default()).collect(), RandomState::new())
     }
 }
 
 impl Lately {
-    fn get_or_make(&self, at: u32, make: impl FnOnce() -> Option<User>) -> Option<Arc<User>> {
-        let mut there = self.0[at as usize % LATELY].lock().unwrap_or_else(PoisonError::into_inner);
+    fn get_or_make(&self, name: &str, make: impl FnOnce() -> Option<User>) -> Option<Arc<User>> {
+        let slot = self.1.hash_one(name) as usize % LATELY;
+        let mut there = self.0[slot].lock().unwrap_or_else(PoisonError::into_inner);
         match &*there {
-            Some((place, user)) if *place == at => Some(user.clone()),
+            Some(user) if user.name == name => Some(user.clone()),
             _ => {
                 let user = Arc::new(make()?);
-                *there = Some((at, user.clone()));
+                *there = Some(user.clone());
                 Some(user)
             }
         }
@@ -301,6 +306,9 @@ mod tests {
         let all = Accounts::new([user("alice", &["a@"]), later.clone()].into_iter().chain(others));
         assert_eq!(all.named("alice").as_deref(), Some(&later));
         assert_eq!(all.owner("a@").as_deref(), Some(&later));
+        let former = user("alice", &["former@"]);
+        let both = Accounts::new([former.clone(), later.clone()].into_iter());
+        assert_eq!(both.owner("former@").as_deref(), Some(&former));
         let owner = |aor| all.owner(aor).map(|user| user.name.clone());
         assert_eq!(owner("b@").as_deref(), Some("bob"));
         assert_eq!(owner("carol@").as_deref(), Some("alice"), "what is said goes before what is usual");

@@ -1,14 +1,14 @@
 //! The bindings of a service, kept small: each address of record has one piece of memory, with its bindings as they go to the
 //! store (CBOR, RFC 8949). They are read into [`Binding`]s when somebody asks, and written anew when somebody edits them.
 
-use std::borrow::Borrow;
-use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 use proto::node::{Flow, FlowId, Transport};
@@ -20,7 +20,7 @@ const PARTS: usize = 16;
 /// See the module.
 #[derive(Debug)]
 pub struct Bindings {
-    parts: [RwLock<HashSet<Kept>>; PARTS],
+    parts: [RwLock<HashTable<Kept>>; PARTS],
     hasher: RandomState,
 }
 
@@ -31,14 +31,20 @@ impl Default for Bindings {
 }
 
 impl Bindings {
-    fn part(&self, aor: &str) -> &RwLock<HashSet<Kept>> {
-        &self.parts[self.hasher.hash_one(aor) as usize % PARTS]
+    fn hash(&self, aor: &[u8]) -> u64 {
+        self.hasher.hash_one(aor)
+    }
+
+    /// By bits that a table does not choose its places by.
+    fn part(&self, hash: u64) -> &RwLock<HashTable<Kept>> {
+        &self.parts[(hash >> 32) as usize % PARTS]
     }
 
     /// Those of an address of record.
     pub fn of(&self, aor: &str) -> Vec<Binding> {
-        let part = self.part(aor).read().unwrap_or_else(PoisonError::into_inner);
-        part.get(aor.as_bytes()).map(Kept::bindings).unwrap_or_default()
+        let hash = self.hash(aor.as_bytes());
+        let part = self.part(hash).read().unwrap_or_else(PoisonError::into_inner);
+        part.find(hash, |kept| kept.is_of(aor)).map(Kept::bindings).unwrap_or_default()
     }
 
     /// Changes those of an address of record as one step. What changed is told while nobody else can change it; an empty
@@ -49,18 +55,21 @@ impl Bindings {
         edit: &mut dyn FnMut(&mut Vec<Binding>),
         tell: impl FnOnce(&[u8]),
     ) -> Vec<Binding> {
-        let mut part = self.part(aor).write().unwrap_or_else(PoisonError::into_inner);
-        let before = part.get(aor.as_bytes());
+        let hash = self.hash(aor.as_bytes());
+        let mut part = self.part(hash).write().unwrap_or_else(PoisonError::into_inner);
+        let before = part.find(hash, |kept| kept.is_of(aor));
         let mut bindings = before.map(Kept::bindings).unwrap_or_default();
         edit(&mut bindings);
         let after = (!bindings.is_empty()).then(|| Kept::new(aor, &bindings));
-        if before == after.as_ref() && before.map(Kept::record) == after.as_ref().map(Kept::record) {
+        if before.map(Kept::record) == after.as_ref().map(Kept::record) {
             return bindings;
         }
         tell(after.as_ref().map_or(&[], Kept::record));
-        match after {
-            Some(kept) => drop(part.replace(kept)),
-            None => drop(part.take(aor.as_bytes())),
+        match (part.entry(hash, |kept| kept.is_of(aor), |kept| self.hash(kept.aor())), after) {
+            (Entry::Occupied(mut there), Some(kept)) => *there.get_mut() = kept,
+            (Entry::Occupied(there), None) => drop(there.remove()),
+            (Entry::Vacant(place), Some(kept)) => drop(place.insert(kept)),
+            (Entry::Vacant(_), None) => {}
         }
         bindings
     }
@@ -113,7 +122,7 @@ impl Bindings {
     /// How many have one whose time is not over: a redirect server keeps the others, too, for a while.
     pub fn live(&self, wall: SystemTime) -> usize {
         let now = since_epoch(wall);
-        let live = |part: &RwLock<HashSet<Kept>>| {
+        let live = |part: &RwLock<HashTable<Kept>>| {
             let part = part.read().unwrap_or_else(PoisonError::into_inner);
             part.iter().filter(|kept| kept.latest_expiry().is_some_and(|expires| expires > now)).count()
         };
@@ -126,7 +135,7 @@ impl Bindings {
     }
 }
 
-/// An address of record and its bindings: both as CBOR, one behind the other. Known by the address alone.
+/// An address of record and its bindings: both as CBOR, one behind the other.
 #[derive(Debug)]
 struct Kept(Box<[u8]>);
 
@@ -149,6 +158,10 @@ impl Kept {
         self.halves().0
     }
 
+    fn is_of(&self, aor: &str) -> bool {
+        self.aor() == aor.as_bytes()
+    }
+
     fn record(&self) -> &[u8] {
         self.halves().1
     }
@@ -164,26 +177,6 @@ impl Kept {
         read(self.record()).unwrap_or_default()
     }
 }
-
-impl Borrow<[u8]> for Kept {
-    fn borrow(&self) -> &[u8] {
-        self.aor()
-    }
-}
-
-impl Hash for Kept {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.aor().hash(state);
-    }
-}
-
-impl PartialEq for Kept {
-    fn eq(&self, other: &Kept) -> bool {
-        self.aor() == other.aor()
-    }
-}
-
-impl Eq for Kept {}
 
 /// A binding as it is written down.
 #[derive(Decode, Encode)]

@@ -1,9 +1,10 @@
 //! Which counts of which nonces were used (RFC 7616 §3.4, `nc`): the newest are remembered, in two generations.
 //!
 //! When a generation is full, or so old that no nonce in it is good any more, it becomes the former one, and the one before is
-//! forgotten as a whole. So a use costs the same however many are remembered.
+//! forgotten as a whole. They are in order, which is that of their making: those of one moment are neighbours, and nearly all that is
+//! used was made just now, so that it is found where the processor has just been.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Nonces of one generation.
@@ -14,8 +15,8 @@ const LIFE: Duration = Duration::from_secs(600);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Nonces {
-    present: HashMap<u64, Used>,
-    former: HashMap<u64, Used>,
+    present: BTreeMap<u64, Used>,
+    former: BTreeMap<u64, Used>,
     begun: Instant,
 }
 
@@ -29,7 +30,7 @@ struct Used {
 impl Nonces {
     /// None was used.
     pub(crate) fn new(now: Instant) -> Nonces {
-        Nonces { present: HashMap::new(), former: HashMap::new(), begun: now }
+        Nonces { present: BTreeMap::new(), former: BTreeMap::new(), begun: now }
     }
 
     /// Marks a count as used; `false` when it was, or is too old to tell.

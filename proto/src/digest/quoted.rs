@@ -4,6 +4,10 @@ use std::borrow::Cow;
 
 /// In quotes, with `"` and `\` escaped. Line breaks can't be escaped; they become spaces.
 pub(super) fn quote(text: &str) -> String {
+    // As nearly all are.
+    if !text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | b'\r' | b'\n')) {
+        return ["\"", text, "\""].concat();
+    }
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

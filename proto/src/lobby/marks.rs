@@ -101,23 +101,36 @@ impl Marks {
 
 /// Who came last is the first in its set; 0: nobody.
 #[derive(Debug)]
-struct Table(Vec<[u64; WAYS]>);
+struct Table {
+    sets: Vec<Set>,
+    is_empty: bool,
+}
+
+/// A line of the processor's cache.
+#[repr(align(64))]
+#[derive(Clone, Copy, Debug)]
+struct Set([u64; WAYS]);
 
 impl Table {
     fn new() -> Table {
-        Table(vec![[0; WAYS]; SETS])
+        Table { sets: vec![Set([0; WAYS]); SETS], is_empty: true }
     }
 
     fn find(&self, hash: u64) -> Option<u64> {
-        self.0[set_of(hash)].iter().copied().find(|there| there & !LET_IN == hash)
+        // Of those refused there are none as long as nobody ever was.
+        if self.is_empty {
+            return None;
+        }
+        self.sets[set_of(hash)].0.iter().copied().find(|there| there & !LET_IN == hash)
     }
 
     fn find_mut(&mut self, hash: u64) -> Option<&mut u64> {
-        self.0[set_of(hash)].iter_mut().find(|there| **there & !LET_IN == hash)
+        self.sets[set_of(hash)].0.iter_mut().find(|there| **there & !LET_IN == hash)
     }
 
     fn put(&mut self, mark: u64) {
-        let set = &mut self.0[set_of(mark)];
+        self.is_empty = false;
+        let Set(set) = &mut self.sets[set_of(mark)];
         // Who waits keeps its place, unless all of them do.
         let gives_way = |there: &u64| *there == 0 || there & LET_IN != 0;
         let last = set.iter().rposition(gives_way).unwrap_or(WAYS - 1);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proto::event::{Event, Registration};
 use proto::node::Flow;
 use proto::sip::{Builder, Message, Name, NameAddr, Reply, Scheme, Short, Uri};
-use proto::tables::{Binding, Tables, User};
+use proto::tables::{Binding, Tables};
 
 use crate::config::Config;
 use crate::date::Date;
@@ -48,18 +48,17 @@ pub struct Lost {
     pub changed: Vec<String>,
 }
 
-/// Serves one REGISTER that passed the gate.
+/// Serves one REGISTER that passed the gate, which has seen that To is the account's own.
 pub fn register(
     now: Moment,
     flow: &Flow,
     request: &Message,
-    user: Option<&User>,
     reply: Reply<'_>,
     config: &Config,
     tables: &mut dyn Tables,
 ) -> Registered {
     let visit = Visit { now, flow, request, reply, config, by_outbound: outbound::is_asked(request) };
-    match visit.serve(user, tables) {
+    match visit.serve(tables) {
         Ok(done) => visit.accept(done),
         Err(refusal) => visit.refuse(refusal),
     }
@@ -75,7 +74,7 @@ pub fn register_again(
     tables: &dyn Tables,
 ) -> Builder {
     let visit = Visit { now, flow, request, reply, config, by_outbound: outbound::is_asked(request) };
-    let aor = visit.address_of_record(None);
+    let aor = visit.address_of_record();
     let done = aor.map(|aor| Done {
         bindings: visit.live(&tables.bindings(&aor)),
         aor,
@@ -163,9 +162,9 @@ const fn refusal(status: u16, why: &'static str) -> Refusal {
 }
 
 impl Visit<'_> {
-    fn serve(&self, user: Option<&User>, tables: &mut dyn Tables) -> Result<Done, Refusal> {
+    fn serve(&self, tables: &mut dyn Tables) -> Result<Done, Refusal> {
         self.extensions()?;
-        let aor = self.address_of_record(user)?;
+        let aor = self.address_of_record()?;
         let asked = self.asked()?;
         if matches!(asked, Asked::List) {
             let bindings = self.live(&tables.bindings(&aor));
@@ -197,19 +196,14 @@ impl Visit<'_> {
         Err(Refusal { status: 420, why, header: Some((Name::Unsupported, tags)) })
     }
 
-    /// §10.3 steps 4 and 5.
-    fn address_of_record(&self, user: Option<&User>) -> Result<String, Refusal> {
+    /// §10.3 step 5; step 4 is the gate's.
+    fn address_of_record(&self) -> Result<String, Refusal> {
         let to = self.request.to().and_then(|to| to.uri()).map_err(|_| refusal(400, "To is no address"))?;
         let aor = aor::canonical(&to, self.config).ok_or(refusal(400, "To names no user at a domain"))?;
         if !aor::is_ours(&aor, self.config) {
             return Err(refusal(404, "To is not at a domain of ours"));
         }
-        match user {
-            Some(user) if !aor::belongs(user, &aor, self.config) => {
-                Err(refusal(403, "the account may not register this address"))
-            }
-            _ => Ok(aor),
-        }
+        Ok(aor)
     }
 
     /// §10.3 steps 6 and 7, as far as they can be said without knowing what is bound already.

@@ -1,7 +1,7 @@
 //! RFC 3261 §10.3, a sentence each.
 
 use super::*;
-use crate::tests::testing::{Clock, Maps, config, message, udp, user};
+use crate::tests::testing::{Clock, Maps, config, message, udp};
 
 const SOURCE: &str = "198.51.100.7:5060";
 const ALICE: &str = "alice@example.com";
@@ -34,7 +34,7 @@ impl Scene {
     }
 
     fn by(&mut self, flow: &Flow, request: &Message) -> Registered {
-        register_at(self, flow, request, None)
+        register_at(self, flow, request)
     }
 
     /// Contacts bound, as registered.
@@ -49,12 +49,11 @@ impl Scene {
     }
 }
 
-fn register_at(scene: &mut Scene, flow: &Flow, request: &Message, user: Option<&User>) -> Registered {
+fn register_at(scene: &mut Scene, flow: &Flow, request: &Message) -> Registered {
     super::register(
         scene.clock.now(),
         flow,
         request,
-        user,
         Reply::tagged("totag"),
         &scene.config,
         &mut scene.tables,
@@ -352,16 +351,6 @@ fn an_address_at_no_domain_of_ours_is_404() {
     let mut scene = scene();
     let request = register("alice@elsewhere.example", "c", 1, "Contact: <sip:a@h>");
     assert_eq!(status(&scene.from(SOURCE, &request)), 404);
-}
-
-#[test]
-fn an_address_of_another_account_is_403() {
-    let mut scene = scene();
-    let request = register("alice@example.com", "c", 1, "Contact: <sip:a@h>");
-    let (bob, alice) = (user("bob", &["bob@"]), user("alice", &["alice@"]));
-    assert_eq!(status(&register_at(&mut scene, &udp(SOURCE), &request, Some(&bob))), 403);
-    assert!(scene.bound().is_empty());
-    assert_eq!(status(&register_at(&mut scene, &udp(SOURCE), &request, Some(&alice))), 200);
 }
 
 #[test]

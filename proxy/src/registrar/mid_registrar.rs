@@ -153,7 +153,7 @@ impl Proxy {
         let config = self.brief.as_ref()?.for_phone(is_behind_nat(context));
         let (tag, request) = (self.dice.word(10), &context.request);
         let done =
-            bindings::register(cx.now, &context.flow, request, None, Reply::tagged(&tag), &config, cx.tables);
+            bindings::register(cx.now, &context.flow, request, Reply::tagged(&tag), &config, cx.tables);
         done.events.into_iter().for_each(|event| self.tell(event));
         if let Some((aor, bindings)) = done.changed {
             self.bindings_changed_to(cx, &aor, &bindings);

@@ -124,9 +124,7 @@ impl Proxy {
             return Err(Refusal::being_given_up());
         }
         let entry = self.ask_gate(cx, flow, request, Face::Registrar, reply)?;
-        Ok(entry.map(|user| {
-            bindings::register(cx.now, flow, request, user.as_deref(), reply, &self.config, cx.tables)
-        }))
+        Ok(entry.map(|_| bindings::register(cx.now, flow, request, reply, &self.config, cx.tables)))
     }
 
     /// Answers who passed the gate. A 200 can be given again; what else the registrar says is kept.
