@@ -1,8 +1,8 @@
 //! What must be right before a message is let in (RFC 3261 §7, §8.1.1, §16.3 step 1, §18.3; verdicts of RFC 4475).
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
-use super::index::scan;
+use super::index::{Set, scan};
 use super::{Malformed, Message, Method, Name, lex};
 
 /// Bytes a received message may have.
@@ -12,7 +12,7 @@ const MAX_VIAS: usize = 70;
 
 /// See [`Message::parse`].
 pub(super) fn parse(bytes: Bytes) -> Result<Message, Malformed> {
-    let bytes = without_leading_breaks(&bytes);
+    let bytes = without_leading_breaks(bytes);
     if bytes.len() > MAX_MESSAGE {
         return Err(Malformed { status: 513, why: "a message over 65535 bytes" });
     }
@@ -27,7 +27,7 @@ pub(super) fn parse(bytes: Bytes) -> Result<Message, Malformed> {
 
 /// See [`Message::answerable`].
 pub(super) fn answerable(bytes: &Bytes) -> Option<Message> {
-    let bytes = without_leading_breaks(bytes);
+    let bytes = without_leading_breaks(bytes.clone());
     let message = Message::own(bytes.slice(..bytes.len().min(MAX_MESSAGE)));
     let method = message.method();
     let is_method = lex::is_token_word(method.as_str().as_bytes());
@@ -36,16 +36,17 @@ pub(super) fn answerable(bytes: &Bytes) -> Option<Message> {
 }
 
 /// Line breaks before the start line are ignored (RFC 3261 §7.5).
-fn without_leading_breaks(bytes: &Bytes) -> Bytes {
+fn without_leading_breaks(mut bytes: Bytes) -> Bytes {
     let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-    bytes.slice(blank..)
+    bytes.advance(blank);
+    bytes
 }
 
 fn check(message: &mut Message) -> Result<(), Malformed> {
     check_counts(message)?;
     message.read_early()?;
     let call_id = message.call_id();
-    if call_id.is_empty() || call_id.bytes().any(lex::is_lws) {
+    if call_id.is_empty() || lex::has_lws(call_id.as_bytes()) {
         return Err(Malformed::bad("Call-ID is not a word"));
     }
     let cseq = message.cseq()?;
@@ -57,18 +58,23 @@ fn check(message: &mut Message) -> Result<(), Malformed> {
 
 /// What must be there once, or at most once; and no more Vias than a path can have.
 fn check_counts(message: &Message) -> Result<(), Malformed> {
-    const NEEDED: [Name; 5] = [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq];
-    const ALONE: [Name; 6] =
-        [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::ContentLength];
-    if !NEEDED.iter().all(|name| message.index.has(*name)) {
+    const NEEDED: Set = Set::of(&[Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq]);
+    const ALONE: Set =
+        Set::of(&[Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::ContentLength]);
+    if !message.index.names.has_all(NEEDED) {
         return Err(Malformed::bad("one of Via, From, To, Call-ID and CSeq is missing"));
     }
-    if ALONE.iter().any(|name| message.index.has_several(*name)) {
+    if message.index.names.has_several_of(ALONE) {
         return Err(Malformed::bad("a header that must stand once stands more than once"));
     }
+    // What is short has no room for many: each takes two bytes at least, a comma and something else.
+    let room = |line| message.raw(line).len() / 2;
     let commas = |line| memchr::memchr_iter(b',', message.raw(line)).count();
-    let vias: usize = message.lines(Name::Via).map(|line| 1 + commas(line)).sum();
-    if vias > MAX_VIAS && message.values(Name::Via).count() > MAX_VIAS {
+    let vias = message.lines(Name::Via);
+    if vias.clone().map(|line| 1 + room(line)).sum::<usize>() > MAX_VIAS
+        && vias.map(|line| 1 + commas(line)).sum::<usize>() > MAX_VIAS
+        && message.values(Name::Via).count() > MAX_VIAS
+    {
         return Err(Malformed { status: 483, why: "more than 70 Vias" });
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::index::Names;
+use super::index::{Names, Set};
 use super::lex::{self, is_lws, near};
 use super::transaction::{Stamp, stamp};
 use super::{Method, Name, NameAddr, Short, Via, reason_phrase};
@@ -17,7 +17,7 @@ use super::{Method, Name, NameAddr, Short, Via, reason_phrase};
 /// Lines a response copies at most: To, From, Call-ID, CSeq, and so many Vias but four.
 const COPIED: usize = 12;
 /// Those that stand once.
-const ALONE: [Name; 4] = [Name::From, Name::To, Name::CallId, Name::CSeq];
+const ALONE: Set = Set::of(&[Name::From, Name::To, Name::CallId, Name::CSeq]);
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -145,7 +145,8 @@ impl<'a> Glance<'a> {
 
     fn is_whole(&self) -> bool {
         self.names.has(Name::Via)
-            && ALONE.iter().all(|name| self.names.has(*name) && !self.names.has_several(*name))
+            && self.names.has_all(ALONE)
+            && !self.names.has_several_of(ALONE)
             && !self.call_id.bytes().any(is_lws)
     }
 }

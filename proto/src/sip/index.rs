@@ -8,7 +8,7 @@
 
 use bytestring::ByteString;
 
-use super::lex::{is_lws, is_token_word, near};
+use super::lex::{first_below, is_lws, is_token_word, near};
 use super::reads::Reads;
 use super::{Malformed, Name};
 
@@ -55,7 +55,7 @@ pub(super) struct Index {
     pub(super) start: Start,
     pub(super) lines: Vec<Line>,
     /// Most that are asked for do not stand in it.
-    names: Names,
+    pub(super) names: Names,
     /// Where the empty line begins: the end of the last header line.
     pub(super) head_end: u32,
     /// Where the body begins.
@@ -68,11 +68,11 @@ pub(super) struct Index {
 /// Which names stand in a head, and which more than once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names {
-    present: u128,
-    repeated: u128,
+    present: u64,
+    repeated: u64,
 }
 
-const _: () = assert!((Name::Other as u32) < u128::BITS, "one bit for each name");
+const _: () = assert!((Name::Other as u32) < u64::BITS, "one bit for each name");
 
 impl Names {
     /// One more line.
@@ -84,12 +84,32 @@ impl Names {
 
     /// Whether a line of this name is there.
     pub(super) fn has(self, name: Name) -> bool {
-        self.present & (1 << name as u32) != 0
+        self.has_all(Set::of(&[name]))
     }
 
-    /// Whether there are several lines of this name.
-    pub(super) fn has_several(self, name: Name) -> bool {
-        self.repeated & (1 << name as u32) != 0
+    /// Whether a line of each of these is there.
+    pub(super) fn has_all(self, names: Set) -> bool {
+        self.present & names.0 == names.0
+    }
+
+    /// Whether there are several lines of one of these.
+    pub(super) fn has_several_of(self, names: Set) -> bool {
+        self.repeated & names.0 != 0
+    }
+}
+
+/// Some names, asked for in one question.
+#[derive(Clone, Copy)]
+pub(super) struct Set(u64);
+
+impl Set {
+    pub(super) const fn of(names: &[Name]) -> Set {
+        let (mut all, mut at) = (0, 0);
+        while at < names.len() {
+            all |= 1 << names[at] as u32;
+            at += 1;
+        }
+        Set(all)
     }
 }
 
@@ -98,15 +118,17 @@ pub(super) fn scan(bytes: &[u8]) -> (Index, Option<Malformed>) {
     let first = text_line(bytes, 0);
     let (start, mut flaw) = start_line(&bytes[..first.end]);
     let mut lines = Vec::with_capacity(ROOM);
-    let (mut at, mut returns) = (first.next, 0);
+    let (mut at, mut bare_return) = (first.next, None);
     loop {
         let line = text_line(bytes, at);
         if line.end == at {
-            let head = &bytes[first.next..at];
-            flaw = flaw.or(bare_return(head, returns)).or((line.next == at).then_some(OPEN));
+            flaw = flaw.or(bare_return).or((line.next == at).then_some(OPEN));
             return (Index::of(start, lines, at as u32, line.next as u32), flaw);
         }
-        let (last, folds) = fold(bytes, line, &mut returns);
+        let (last, folds) = fold(bytes, line);
+        if last.has_bare_return {
+            bare_return = Some(BARE_RETURN);
+        }
         let (entry, wrong) = header_line(bytes, at, line, (last, folds));
         if wrong.is_some() || lines.len() >= MAX_LINES {
             flaw = flaw.or(wrong).or((lines.len() >= MAX_LINES).then_some(TOO_MANY));
@@ -118,34 +140,31 @@ pub(super) fn scan(bytes: &[u8]) -> (Index, Option<Malformed>) {
 
 const OPEN: Malformed = Malformed::bad("the head does not end with an empty line");
 const TOO_MANY: Malformed = Malformed { status: 513, why: "too many header lines" };
+const BARE_RETURN: Malformed = Malformed::bad("a carriage return without a line feed in the head");
 
 /// One line of text: where it ends without its line break, and where the next begins.
 #[derive(Clone, Copy)]
 struct TextLine {
     end: usize,
     next: usize,
+    /// There is a carriage return in it that ends no line.
+    has_bare_return: bool,
 }
 
-impl TextLine {
-    /// Carriage returns in its line break.
-    fn returns(self) -> usize {
-        usize::from(self.next - self.end == 2)
-    }
-}
-
+/// The line that begins at `at`. Nearly always the first control character is the one that ends it.
 fn text_line(bytes: &[u8], at: usize) -> TextLine {
-    let Some(length) = near(b'\n', &bytes[at..]) else {
-        return TextLine { end: bytes.len(), next: bytes.len() };
-    };
-    let feed = at + length;
-    let is_crlf = feed > at && bytes[feed - 1] == b'\r';
-    TextLine { end: feed - usize::from(is_crlf), next: feed + 1 }
-}
-
-/// Whether there are more carriage returns in the head than those that end its lines.
-fn bare_return(head: &[u8], ending_lines: usize) -> Option<Malformed> {
-    let all = memchr::memchr_iter(b'\r', head).count();
-    (all > ending_lines).then_some(Malformed::bad("a carriage return without a line feed in the head"))
+    let (mut end, mut has_bare_return) = (at, false);
+    while let Some(length) = first_below(0x10, &bytes[end..]) {
+        end += length;
+        match bytes[end..] {
+            [b'\r', b'\n', ..] => return TextLine { end, next: end + 2, has_bare_return },
+            [b'\n', ..] => return TextLine { end, next: end + 1, has_bare_return },
+            [other, ..] => has_bare_return |= other == b'\r',
+            [] => {}
+        }
+        end += 1;
+    }
+    TextLine { end: bytes.len(), next: bytes.len(), has_bare_return }
 }
 
 /// Reads the header line that begins at `at`: its entry, and what is wrong with it. `ends` is its last text line, and how
@@ -171,14 +190,13 @@ fn header_line(
     (Line { at: at as u32, value, value_end, name_len, name }, flaw)
 }
 
-/// Follows the folds of a header line: its last text line, and how many folds there were. Counts the carriage returns that
-/// end lines.
-fn fold(bytes: &[u8], first: TextLine, returns: &mut usize) -> (TextLine, usize) {
+/// Follows the folds of a header line: its last text line, which has what is bare in any of them, and how many folds there
+/// were.
+fn fold(bytes: &[u8], first: TextLine) -> (TextLine, usize) {
     let (mut last, mut folds) = (first, 0);
-    *returns += last.returns();
     while matches!(bytes.get(last.next), Some(b' ' | b'\t')) {
-        last = text_line(bytes, last.next);
-        *returns += last.returns();
+        let next = text_line(bytes, last.next);
+        last = TextLine { has_bare_return: last.has_bare_return || next.has_bare_return, ..next };
         folds += 1;
     }
     (last, folds)
@@ -201,12 +219,12 @@ fn trimmed(bytes: &[u8], from: usize, to: usize) -> (u32, u32) {
 
 /// Reads a start line: single spaces between three elements.
 pub(super) fn start_line(line: &[u8]) -> (Start, Option<Malformed>) {
-    let first_end = memchr::memchr(b' ', line).unwrap_or(line.len());
+    let first_end = near(b' ', line).unwrap_or(line.len());
     let second_at = (first_end + 1).min(line.len());
     if line.get(..4).is_some_and(|version| version.eq_ignore_ascii_case(b"SIP/")) {
         return status_line(line, first_end, second_at);
     }
-    let second_end = memchr::memrchr(b' ', line).unwrap_or(0).max(second_at);
+    let second_end = line.iter().rposition(|&b| b == b' ').unwrap_or(0).max(second_at);
     let start = start(0, first_end, second_at, second_end, line.len());
     let version = line.get(second_end + 1..).unwrap_or(b"");
     (start, request_line_flaw(&line[..first_end], &line[second_at..second_end], version))
@@ -229,7 +247,7 @@ fn request_line_flaw(method: &[u8], uri: &[u8], version: &[u8]) -> Option<Malfor
 
 fn status_line(line: &[u8], first_end: usize, second_at: usize) -> (Start, Option<Malformed>) {
     let rest = &line[second_at..];
-    let second_end = second_at + memchr::memchr(b' ', rest).unwrap_or(rest.len());
+    let second_end = second_at + near(b' ', rest).unwrap_or(rest.len());
     let digits = &line[second_at..second_end];
     let code = std::str::from_utf8(digits).ok().filter(|d| d.len() == 3).and_then(super::lex::decimal::<u16>);
     let start = start(code.unwrap_or(999), first_end, second_at, second_end, line.len());
@@ -262,11 +280,6 @@ impl Index {
         self.names.has(name)
     }
 
-    /// Whether there are several lines of this name.
-    pub(super) fn has_several(&self, name: Name) -> bool {
-        self.names.has_several(name)
-    }
-
     /// Where a line begins and where the next one does.
     pub(super) fn span(&self, number: usize) -> (usize, usize) {
         let lines = self.lines();
@@ -276,59 +289,5 @@ impl Index {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn flaw(text: &str) -> Option<u16> {
-        scan(text.as_bytes()).1.map(|m| m.status)
-    }
-
-    #[test]
-    fn lines_beyond_the_first_room_are_all_there() {
-        let mut text = String::from("OPTIONS sip:a SIP/2.0\r\n");
-        for n in 0..40 {
-            text += &format!("X-{n}: {n}\r\n");
-        }
-        let (index, flaw) = scan((text + "\r\n").as_bytes());
-        assert_eq!((index.lines().len(), flaw), (40, None));
-        assert!(index.lines().windows(2).all(|w| w[0].at < w[1].at));
-    }
-
-    #[test]
-    fn a_bare_line_feed_ends_a_line_and_a_bare_carriage_return_is_a_flaw() {
-        assert_eq!(flaw("OPTIONS sip:a SIP/2.0\nTo: x\n\n"), None);
-        assert_eq!(flaw("OPTIONS sip:a SIP/2.0\r\nTo: x\rVia: y\r\n\r\n"), Some(400));
-        assert_eq!(flaw("OPTIONS sip:a SIP/2.0\r\nTo: x\r\n y\rz\r\n\r\n"), Some(400));
-    }
-
-    #[test]
-    fn another_version_is_505_and_no_version_400() {
-        assert_eq!(flaw("OPTIONS sip:a SIP/7.0\r\n\r\n"), Some(505));
-        assert_eq!(flaw("OPTIONS sip:a SIP/x\r\n\r\n"), Some(400));
-        assert_eq!(flaw("OPTIONS sip:a\r\n\r\n"), Some(400));
-        assert_eq!(flaw("GET / HTTP/1.1\r\n\r\n"), Some(400));
-        assert_eq!(flaw("\0\0\r\n\r\n"), Some(0));
-    }
-
-    #[test]
-    fn a_status_has_three_digits() {
-        assert_eq!(flaw("SIP/2.0 200 OK\r\n\r\n"), None);
-        assert_eq!(flaw("SIP/2.0 200\r\n\r\n"), None);
-        assert_eq!(flaw("SIP/2.0 4294967301 better not\r\n\r\n"), Some(0));
-        assert_eq!(flaw("SIP/2.0 099 x\r\n\r\n"), Some(0));
-    }
-
-    #[test]
-    fn a_line_too_long_and_lines_too_many_are_513() {
-        let start = "OPTIONS sip:a SIP/2.0\r\n";
-        assert_eq!(flaw(&format!("{start}X: {}\r\n\r\n", "y".repeat(MAX_LINE))), Some(513));
-        assert_eq!(flaw(&format!("{start}{}\r\n", "X: y\r\n".repeat(MAX_LINES))), None);
-        assert_eq!(flaw(&format!("{start}{}\r\n", "X: y\r\n".repeat(MAX_LINES + 1))), Some(513));
-        assert_eq!(flaw(&format!("{start}X: y{}\r\n\r\n", "\r\n z".repeat(MAX_FOLDS + 1))), Some(513));
-    }
-
-    #[test]
-    fn a_fold_cannot_follow_the_start_line() {
-        assert_eq!(flaw("OPTIONS sip:a SIP/2.0\r\n folded: x\r\n\r\n"), Some(400));
-    }
-}
+#[path = "index_tests.rs"]
+mod tests;

@@ -95,19 +95,49 @@ pub(super) fn is_token_word(word: &[u8]) -> bool {
 /// Where the first such byte stands, when it is near: eight bytes take one look. Sooner there than a search that first warms
 /// up, slower beyond some hundred bytes.
 pub(super) fn near(byte: u8, bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
-    const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
+    // What does not differ is below one.
+    let differs = |eight: u64| eight ^ (ONES * u64::from(byte));
     let (eights, rest) = bytes.as_chunks::<8>();
     for (number, eight) in eights.iter().enumerate() {
-        let differs = u64::from_le_bytes(*eight) ^ (ONES * u64::from(byte));
-        // The lowest high bit that is left is that of the first byte without a difference.
-        let same = differs.wrapping_sub(ONES) & !differs & HIGHS;
+        let same = below(1, differs(u64::from_le_bytes(*eight)));
         if same != 0 {
-            return Some(8 * number + same.trailing_zeros() as usize / 8);
+            return Some(8 * number + first_of(same));
         }
     }
     let place = rest.iter().position(|&there| there == byte);
     place.map(|place| bytes.len() - rest.len() + place)
+}
+
+/// Where the first byte below `limit` (0x80 at most) stands. Sixteen bytes take one decision.
+pub(super) fn first_below(limit: u8, bytes: &[u8]) -> Option<usize> {
+    let (sixteens, rest) = bytes.as_chunks::<16>();
+    for (number, sixteen) in sixteens.iter().enumerate() {
+        let both = u128::from_le_bytes(*sixteen);
+        let (one, other) = (below(limit, both as u64), below(limit, (both >> 64) as u64));
+        if one | other != 0 {
+            return Some(16 * number + if one != 0 { first_of(one) } else { 8 + first_of(other) });
+        }
+    }
+    let place = rest.iter().position(|&there| there < limit);
+    place.map(|place| bytes.len() - rest.len() + place)
+}
+
+const ONES: u64 = u64::from_le_bytes([0x01; 8]);
+const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
+
+/// The high bit of each of eight bytes that is below `limit`, and of none before the first of them.
+fn below(limit: u8, eight: u64) -> u64 {
+    eight.wrapping_sub(ONES * u64::from(limit)) & !eight & HIGHS
+}
+
+/// Which of eight bytes is the first whose high bit is there.
+fn first_of(highs: u64) -> usize {
+    highs.trailing_zeros() as usize / 8
+}
+
+/// Whether there is white space among these.
+pub(super) fn has_lws(bytes: &[u8]) -> bool {
+    first_below(b' ' + 1, bytes).is_some_and(|at| bytes[at..].iter().any(|&byte| is_lws(byte)))
 }
 
 /// What stands before the first `byte`, and after it. Much cheaper on short texts than `str::split_once`.
@@ -249,12 +279,16 @@ pub(super) fn decimal_saturating(text: &str) -> Option<u32> {
 
 /// A decimal number of digits only (`str::parse` would take a sign).
 pub(super) fn decimal<T: TryFrom<u64>>(text: &str) -> Option<T> {
-    let add = |number: u64, byte: u8| {
+    let mut number = 0u64;
+    for byte in text.bytes() {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    };
-    let number = text.bytes().try_fold(0, add).filter(|_| !text.is_empty())?;
-    T::try_from(number).ok()
+        // So many digits are always there in what fits, and what does not may begin with zeros.
+        number = match text.len() < 20 {
+            true => 10 * number + digit,
+            false => number.checked_mul(10)?.checked_add(digit)?,
+        };
+    }
+    T::try_from(number).ok().filter(|_| !text.is_empty())
 }
 
 /// Appends a number in decimal digits.
@@ -329,6 +363,32 @@ mod tests {
     }
 
     #[test]
+    fn the_first_byte_below_a_limit_is_found_where_it_is() {
+        const LOWS: [u8; 9] = [0, b'\r', 0x0f, 0x10, b' ', b'!', 0x7f, 0x80, 0x8d];
+        for length in 0..40 {
+            for (low, place) in LOWS.into_iter().flat_map(|low| (0..length).map(move |place| (low, place))) {
+                // Bytes above 0x7f are not below any limit, though some of their bits are.
+                let mut among = [b'x', 0x80, 0xff, b'!'].repeat(10);
+                among.truncate(length);
+                (among[place], among[length - 1]) = (low, low);
+                for limit in [0x10, 0x21] {
+                    let first = among.iter().position(|b| *b < limit);
+                    assert_eq!(first_below(limit, &among), first, "{among:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn white_space_is_told_from_other_control_characters() {
+        for (text, has) in
+            [("", false), ("a\0\x1f", false), ("a\0b c", true), ("\t", true), ("a\r\n b", true)]
+        {
+            assert_eq!(has_lws(text.as_bytes()), has, "{text:?}");
+        }
+    }
+
+    #[test]
     fn numbers_are_written_in_full() {
         for number in [0, 7, 10, 255, 5060, 65_535, u32::MAX] {
             let mut text = String::new();
@@ -342,6 +402,10 @@ mod tests {
         assert_eq!(decimal::<u16>("5060"), Some(5060));
         assert_eq!(decimal::<u16>("+5060"), None);
         assert_eq!(decimal::<u16>("65536"), None);
+        assert_eq!(decimal::<u16>(""), None);
+        assert_eq!(decimal::<u64>("18446744073709551615"), Some(u64::MAX));
+        assert_eq!(decimal::<u64>("18446744073709551616"), None);
+        assert_eq!(decimal::<u16>("000000000000000000000000005060"), Some(5060));
         assert_eq!(decimal_saturating("99999999999999999999"), Some(u32::MAX));
         assert_eq!(decimal_saturating("-1"), None);
     }

@@ -263,7 +263,7 @@ impl Message {
     }
 
     /// The index entries of this name.
-    pub(super) fn lines(&self, name: Name) -> impl Iterator<Item = &Line> {
+    pub(super) fn lines(&self, name: Name) -> impl Iterator<Item = &Line> + Clone {
         let lines = if self.index.has(name) { self.index.lines() } else { &[] };
         lines.iter().filter(move |line| line.name == name)
     }
