@@ -64,12 +64,12 @@ impl<'a> Iterator for Plain<'a> {
         static OF_NOTE: lex::ByteSet = lex::ByteSet::blank_and(b"\"<(%;=");
         let text = self.rest.take()?;
         let (mut end, mut equals) = (0, None);
-        loop {
-            end += OF_NOTE.first_in(&text.as_bytes()[end..]).unwrap_or(text.len() - end);
-            match text.as_bytes().get(end) {
-                None | Some(b';') => break,
-                Some(b'=') => equals = equals.or(Some(end)),
-                Some(_) => {
+        while let Some(&byte) = text.as_bytes().get(end) {
+            match byte {
+                _ if !OF_NOTE.has(byte) => {}
+                b';' => break,
+                b'=' => equals = equals.or(Some(end)),
+                _ => {
                     self.is_cut_short = true;
                     return None;
                 }
@@ -199,6 +199,9 @@ impl<'a> NameAddr<'a> {
     /// commas and dots without quotes (RFC 4475 §3.1.2.15 allows reading them).
     pub fn parse(value: &'a str) -> Result<NameAddr<'a>, Malformed> {
         let value = lex::trim(value);
+        if value.starts_with('<') {
+            return NameAddr::bracketed(value, 0);
+        }
         let display_end = match value.starts_with('"') {
             true => {
                 lex::quoted_end(value.as_bytes(), 0).ok_or(Malformed::bad("a quoted string does not end"))?

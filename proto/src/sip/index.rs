@@ -204,7 +204,7 @@ fn fold(bytes: &[u8], first: TextLine) -> (TextLine, usize) {
 
 /// `from..to` without surrounding white space; empty at `from` when there is nothing else.
 fn trimmed(bytes: &[u8], from: usize, to: usize) -> (u32, u32) {
-    let value = &bytes[from.min(to)..to];
+    let value = &bytes[from..to];
     // As nearly all are written: one space before it, none behind it.
     if let [b' ', first, .., last] = value
         && !is_lws(*first)

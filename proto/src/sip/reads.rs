@@ -83,12 +83,13 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Where `piece`, a part of `message`, is in it. Pieces that are no part of it are empty ones.
+    /// Where `piece`, a part of `message`, is in it. Pieces that are no part of it are empty ones, which stand nowhere.
     pub(super) fn of(message: &[u8], piece: &str) -> Span {
         let from = (piece.as_ptr() as usize).wrapping_sub(message.as_ptr() as usize);
-        let inside = from <= message.len() && piece.len() <= message.len() - from;
-        let from = if inside { from as u32 } else { 0 };
-        Span { from, to: from + if inside { piece.len() as u32 } else { 0 } }
+        if from >= message.len() {
+            return Span { from: 0, to: 0 };
+        }
+        Span { from: from as u32, to: (from + piece.len()) as u32 }
     }
 
     /// Where it is when what stood at `cut` has grown; `None`: it was a part of that.
