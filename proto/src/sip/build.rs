@@ -40,15 +40,15 @@ impl<'a> Reply<'a> {
         builder.status_line(status);
         let routes = makes_dialog(request.method(), status);
         let mut stamp = self.source.and_then(|source| stamp_of(request, source));
-        for header in request.headers() {
+        for (line, header) in request.index.lines().iter().zip(request.headers()) {
             match header.name {
                 Name::To => builder.copy_to(request, &header, if status == 100 { "" } else { self.to_tag }),
                 Name::Via => match stamp.take() {
                     Some((cut, text)) => builder.copy_cut(&header, within(request, &header, &cut), &text),
-                    None => builder.copy(&header, &[]),
+                    None => builder.copy_line(request, line, &header),
                 },
-                Name::From | Name::CallId | Name::CSeq => builder.copy(&header, &[]),
-                Name::RecordRoute if routes => builder.copy(&header, &[]),
+                Name::From | Name::CallId | Name::CSeq => builder.copy_line(request, line, &header),
+                Name::RecordRoute if routes => builder.copy_line(request, line, &header),
                 Name::Other if status == 100 && header.raw_name.eq_ignore_ascii_case(b"Timestamp") => {
                     builder.copy(&header, &[])
                 }
@@ -195,7 +195,23 @@ impl Builder {
         self.head.extend_from_slice(b"\r\n");
     }
 
-    /// A header line as it came, and what is to stand after its value.
+    /// A header line as it came: in one piece where it is written as we write them.
+    fn copy_line(&mut self, request: &Message, line: &Line, header: &Header<'_>) {
+        let (at, name) = (self.head.len() as u32, usize::from(line.name_len));
+        let whole = request.bytes().get(line.at as usize..line.value_end as usize + 2);
+        match whole.and_then(|whole| whole.strip_suffix(b"\r\n")) {
+            Some(text) if text[name..].starts_with(b": ") && header.value.len() == text.len() - name - 2 => {
+                self.head.extend_from_slice(text);
+                self.head.extend_from_slice(b"\r\n");
+                let (value, value_end) = (at + name as u32 + 2, at + text.len() as u32);
+                let line = Line { at, value, value_end, ..*line };
+                self.note(reindex::is_tidy(header.value).then_some(line));
+            }
+            _ => self.copy(header, &[]),
+        }
+    }
+
+    /// A header line by its name and value, and what is to stand after that.
     fn copy(&mut self, header: &Header<'_>, more: &[&str]) {
         self.copy_value(header, |head| {
             head.extend_from_slice(header.value);
@@ -290,6 +306,18 @@ mod tests {
     fn trying_has_no_tag_but_the_timestamp() {
         let reply = reply(&request("INVITE"), 100, "t").finish();
         assert!(reply.to_tag().is_empty() && text(&reply).contains("Timestamp: 54\r\n"));
+    }
+
+    #[test]
+    fn what_is_copied_is_written_as_we_write() {
+        let odd = "OPTIONS sip:b@x SIP/2.0\nVia:SIP/2.0/UDP a;branch=1\nFrom :<sip:a@x>;tag=1 \r\nt:\tsip:b@x\r\n\
+                   Call-ID: i\nCSeq: 1 OPTIONS \r\n\r\n";
+        let message = reply(&Message::parse(Bytes::from(odd)).unwrap(), 200, "t").finish();
+        assert_eq!(
+            text(&message),
+            "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a;branch=1\r\nFrom: <sip:a@x>;tag=1\r\nt: sip:b@x;tag=t\r\n\
+             Call-ID: i\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        );
     }
 
     #[test]

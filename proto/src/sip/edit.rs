@@ -283,9 +283,12 @@ fn popped(name: Name) -> i32 {
 pub(super) fn push_flat(out: &mut Vec<u8>, value: &str) {
     let mut from = out.len();
     out.extend_from_slice(value.as_bytes());
-    while let Some(length) = memchr::memchr2(b'\r', b'\n', &out[from..]) {
+    while let Some(length) = lex::first_below(0x10, &out[from..]) {
         from += length;
-        out[from] = b' ';
+        if matches!(out[from], b'\r' | b'\n') {
+            out[from] = b' ';
+        }
+        from += 1;
     }
 }
 
