@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use proto::sip::{Auth, Glance, Message, Name, NameAddr, Via, reply};
+use proto::sip::{Auth, Glance, Message, Name, NameAddr, Reply, Via, reply};
 
 fuzz_target!(|data: &[u8]| {
     let bytes = Bytes::copy_from_slice(data);
