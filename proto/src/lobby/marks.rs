@@ -29,8 +29,8 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Marks {
     taken: Table,
-    /// Apart, for they may be many times as many.
-    refused: Table,
+    /// Apart, for they may be many times as many. None as long as nobody ever was.
+    refused: Option<Table>,
     secret: u64,
 }
 
@@ -53,7 +53,7 @@ impl Mark {
 impl Marks {
     /// None yet; the secret keys the hashes.
     pub(super) fn new(secret: u64) -> Marks {
-        Marks { taken: Table::new(), refused: Table::new(), secret }
+        Marks { taken: Table::new(), refused: None, secret }
     }
 
     /// The mark of a request.
@@ -71,7 +71,7 @@ impl Marks {
         match self.taken.find(mark.hash) {
             Some(there) if there & LET_IN == 0 => Some(Stage::Waits),
             Some(_) => Some(Stage::LetIn),
-            None => self.refused.find(mark.hash).map(|_| Stage::Refused),
+            None => self.was_refused(mark).then_some(Stage::Refused),
         }
     }
 
@@ -91,20 +91,21 @@ impl Marks {
     /// It is refused, and so is whatever of it comes again; the next request of one who has no branches may be let in. Whether
     /// that is news.
     pub(super) fn refused(&mut self, mark: Mark) -> bool {
-        let is_known = self.refused.find(mark.hash).is_some();
+        let is_known = self.was_refused(mark);
         if !mark.is_shared && !is_known {
-            self.refused.put(mark.hash | LET_IN);
+            self.refused.get_or_insert_with(Table::new).put(mark.hash | LET_IN);
         }
         !is_known
+    }
+
+    fn was_refused(&self, mark: Mark) -> bool {
+        self.refused.as_ref().is_some_and(|refused| refused.find(mark.hash).is_some())
     }
 }
 
 /// Who came last is the first in its set; 0: nobody.
 #[derive(Debug)]
-struct Table {
-    sets: Vec<Set>,
-    is_empty: bool,
-}
+struct Table(Vec<Set>);
 
 /// A line of the processor's cache.
 #[repr(align(64))]
@@ -113,24 +114,19 @@ struct Set([u64; WAYS]);
 
 impl Table {
     fn new() -> Table {
-        Table { sets: vec![Set([0; WAYS]); SETS], is_empty: true }
+        Table(vec![Set([0; WAYS]); SETS])
     }
 
     fn find(&self, hash: u64) -> Option<u64> {
-        // Of those refused there are none as long as nobody ever was.
-        if self.is_empty {
-            return None;
-        }
-        self.sets[set_of(hash)].0.iter().copied().find(|there| there & !LET_IN == hash)
+        self.0[set_of(hash)].0.iter().copied().find(|there| there & !LET_IN == hash)
     }
 
     fn find_mut(&mut self, hash: u64) -> Option<&mut u64> {
-        self.sets[set_of(hash)].0.iter_mut().find(|there| **there & !LET_IN == hash)
+        self.0[set_of(hash)].0.iter_mut().find(|there| **there & !LET_IN == hash)
     }
 
     fn put(&mut self, mark: u64) {
-        self.is_empty = false;
-        let Set(set) = &mut self.sets[set_of(mark)];
+        let Set(set) = &mut self.0[set_of(mark)];
         // Who waits keeps its place, unless all of them do.
         let gives_way = |there: &u64| *there == 0 || there & LET_IN != 0;
         let last = set.iter().rposition(gives_way).unwrap_or(WAYS - 1);
