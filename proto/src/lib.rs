@@ -12,6 +12,7 @@
 //! - [`peer`]: what peers, their access server and their reflectors say to one another.
 //! - [`cidr`]: address ranges.
 //! - [`lobby`]: where new work waits when there is too much of it; [`shield`]: limits and bans that stand before everything else.
+//! - [`hashing`]: hashes of many pieces, and of numbers.
 //! - [`timers`]: one queue of timers for a whole node.
 //! - [`token`], [`digest`], [`node_auth`]: what proves who sent what; [`hidden`]: names that tell nobody what they stand for.
 
@@ -21,7 +22,7 @@ pub mod digest;
 pub mod door;
 pub mod event;
 pub mod g711;
-mod gathered;
+pub mod hashing;
 pub mod hidden;
 pub mod icmp;
 pub mod lobby;

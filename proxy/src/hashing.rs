@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 
+use proto::hashing::mixed;
 use proto::node::Dice;
 
 /// A hash map that is never iterated.
@@ -48,12 +49,9 @@ impl Hasher for Spread {
     }
 
     fn write_u64(&mut self, number: u64) {
-        let product = u128::from(self.0 ^ number ^ ODD) * u128::from(GOLDEN);
-        self.0 = (product >> 64) as u64 ^ product as u64;
+        self.0 = mixed(self.0, number ^ ODD);
     }
 }
 
-/// 2^64 divided by the golden ratio, made odd.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 /// So that 0 is a number like others.
 const ODD: u64 = 0xd1b5_4a32_d192_ed03;

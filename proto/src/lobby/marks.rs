@@ -7,7 +7,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use crate::gathered::Gathered;
+use crate::hashing::Gathered;
 use crate::sip::transaction::has_cookie;
 
 /// Together with [`WAYS`]: as many as are let in in half a minute at two thousand a second.

@@ -7,7 +7,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher};
 
-use crate::gathered::Gathered;
+use crate::hashing::{Gathered, mixed};
 use crate::node::{Dice, Flow, Transport};
 use crate::sip::{Message, Method, Via};
 
@@ -54,10 +54,7 @@ impl Keys {
         let mut hash = Hash::begun(self);
         flow.hash(&mut hash.field("mark").0);
         let (eights, rest) = bytes.as_chunks::<8>();
-        let fold = |so_far: u64, eight: [u8; 8]| {
-            let product = u128::from(so_far ^ u64::from_le_bytes(eight)) * u128::from(GOLDEN);
-            (product >> 64) as u64 ^ product as u64
-        };
+        let fold = |so_far, eight| mixed(so_far, u64::from_le_bytes(eight));
         let mut last = [rest.len() as u8; 8];
         last[..rest.len()].copy_from_slice(rest);
         fold(eights.iter().copied().fold(hash.finish().0, fold), last)
@@ -83,9 +80,6 @@ pub(crate) fn has_cookie(branch: &str) -> bool {
 }
 
 const COOKIE: &str = "z9hG4bK";
-
-/// 2^64 divided by the golden ratio, made odd.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 struct Hash(Gathered);
 

@@ -1,11 +1,21 @@
-//! A hash of many small pieces, which are gathered first: SipHash takes a long piece in far fewer steps than many short ones.
+//! Hashes that are made for nearly every message.
 
 use std::hash::{DefaultHasher, Hasher};
 
 /// Bytes that are gathered: most of what tells a request from others fits.
 const ROOM: usize = 192;
 
-/// Gives the hash that its hasher would have given for the same pieces.
+/// 2^64 divided by the golden ratio, made odd.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Spreads two numbers over all bits of one. It withstands nobody who knows one of them and chooses the other.
+pub fn mixed(one: u64, other: u64) -> u64 {
+    let product = u128::from(one ^ other) * u128::from(GOLDEN);
+    (product >> 64) as u64 ^ product as u64
+}
+
+/// A hash of many small pieces, which are gathered first: SipHash takes a long piece in far fewer steps than many short ones. Gives
+/// what its hasher would have given for the same pieces.
 pub(crate) struct Gathered {
     hasher: DefaultHasher,
     pieces: [u8; ROOM],
