@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::edit::push_flat;
 use super::index::{Index, Line, ROOM, start_line};
 use super::transaction::stamp_of;
-use super::{Header, Message, Method, Name, Short, lex, reason_phrase, reindex};
+use super::{Message, Method, Name, Short, lex, reason_phrase, reindex};
 
 /// A response to `request` (RFC 3261 §8.2.6): Via, From, To, Call-ID and CSeq copied byte for byte, all Record-Route
 /// too when it may make a dialog (2xx and 101–199 to INVITE …), Timestamp in a 100. `to_tag` is added to To when it
@@ -40,17 +40,17 @@ impl<'a> Reply<'a> {
         builder.status_line(status);
         let routes = makes_dialog(request.method(), status);
         let mut stamp = self.source.and_then(|source| stamp_of(request, source));
-        for (line, header) in request.index.lines().iter().zip(request.headers()) {
-            match header.name {
-                Name::To => builder.copy_to(request, &header, if status == 100 { "" } else { self.to_tag }),
+        for line in request.index.lines() {
+            match line.name {
+                Name::To => builder.copy_to(request, line, if status == 100 { "" } else { self.to_tag }),
                 Name::Via => match stamp.take() {
-                    Some((cut, text)) => builder.copy_cut(&header, within(request, &header, &cut), &text),
-                    None => builder.copy_line(request, line, &header),
+                    Some((cut, text)) => builder.copy_cut(request, line, &cut, &text),
+                    None => builder.copy(request, line, &[]),
                 },
-                Name::From | Name::CallId | Name::CSeq => builder.copy_line(request, line, &header),
-                Name::RecordRoute if routes => builder.copy_line(request, line, &header),
-                Name::Other if status == 100 && header.raw_name.eq_ignore_ascii_case(b"Timestamp") => {
-                    builder.copy(&header, &[])
+                Name::From | Name::CallId | Name::CSeq => builder.copy(request, line, &[]),
+                Name::RecordRoute if routes => builder.copy(request, line, &[]),
+                Name::Other if status == 100 && request.raw_name(line).eq_ignore_ascii_case(b"Timestamp") => {
+                    builder.copy(request, line, &[])
                 }
                 _ => {}
             }
@@ -61,12 +61,6 @@ impl<'a> Reply<'a> {
 
 /// What a response usually has beyond what it copies: two challenges, or a device's Contact with its parameters.
 const MORE: usize = 384;
-
-/// Where in a header's value a piece of the message is.
-fn within(message: &Message, header: &Header<'_>, piece: &Range<usize>) -> Range<usize> {
-    let value = header.value.as_ptr() as usize - message.bytes().as_ptr() as usize;
-    piece.start - value..piece.end - value
-}
 
 /// Whether a response of this status to this method may create a dialog (RFC 3261 §12.1, RFC 6665 §4.1, RFC 3515).
 fn makes_dialog(method: Method<'_>, status: u16) -> bool {
@@ -195,62 +189,39 @@ impl Builder {
         self.head.extend_from_slice(b"\r\n");
     }
 
-    /// A header line as it came: in one piece where it is written as we write them.
-    fn copy_line(&mut self, request: &Message, line: &Line, header: &Header<'_>) {
-        let (at, name) = (self.head.len() as u32, usize::from(line.name_len));
-        let whole = request.bytes().get(line.at as usize..line.value_end as usize + 2);
-        match whole.and_then(|whole| whole.strip_suffix(b"\r\n")) {
-            Some(text) if text[name..].starts_with(b": ") && header.value.len() == text.len() - name - 2 => {
-                self.head.extend_from_slice(text);
-                self.head.extend_from_slice(b"\r\n");
-                let (value, value_end) = (at + name as u32 + 2, at + text.len() as u32);
-                let line = Line { at, value, value_end, ..*line };
-                self.note(reindex::is_tidy(header.value).then_some(line));
-            }
-            _ => self.copy(header, &[]),
-        }
-    }
-
     /// A header line by its name and value, and what is to stand after that.
-    fn copy(&mut self, header: &Header<'_>, more: &[&str]) {
-        self.copy_value(header, |head| {
-            head.extend_from_slice(header.value);
+    fn copy(&mut self, request: &Message, line: &Line, more: &[&str]) {
+        self.copy_value(request, line, |head| {
+            head.extend_from_slice(request.raw(line));
             more.iter().for_each(|more| push_flat(head, more));
         });
     }
 
-    /// The same with `text` in the place of a piece of its value.
-    fn copy_cut(&mut self, header: &Header<'_>, cut: Range<usize>, text: &str) {
-        self.copy_value(header, |head| {
-            head.extend_from_slice(&header.value[..cut.start]);
+    /// The same with `text` in the place of `cut`, a piece of the request in its value.
+    fn copy_cut(&mut self, request: &Message, line: &Line, cut: &Range<usize>, text: &str) {
+        self.copy_value(request, line, |head| {
+            head.extend_from_slice(&request.bytes()[line.value as usize..cut.start]);
             push_flat(head, text);
-            head.extend_from_slice(&header.value[cut.end..]);
+            head.extend_from_slice(&request.bytes()[cut.end..line.value_end as usize]);
         });
     }
 
-    fn copy_value(&mut self, header: &Header<'_>, write: impl FnOnce(&mut Vec<u8>)) {
+    fn copy_value(&mut self, request: &Message, line: &Line, write: impl FnOnce(&mut Vec<u8>)) {
         let at = self.head.len();
-        self.head.extend_from_slice(header.raw_name);
+        self.head.extend_from_slice(request.raw_name(line));
         self.head.extend_from_slice(b": ");
         let value = self.head.len();
         write(&mut self.head);
         let value_end = self.head.len();
         self.head.extend_from_slice(b"\r\n");
-        let name_len = header.raw_name.len() as u16;
-        let line = Line {
-            at: at as u32,
-            value: value as u32,
-            value_end: value_end as u32,
-            name_len,
-            name: header.name,
-        };
+        let line = Line { at: at as u32, value: value as u32, value_end: value_end as u32, ..*line };
         self.note(reindex::is_tidy(&self.head[value..value_end]).then_some(line));
     }
 
-    fn copy_to(&mut self, request: &Message, to: &Header<'_>, tag: &str) {
+    fn copy_to(&mut self, request: &Message, to: &Line, tag: &str) {
         match tag.is_empty() || !request.to_tag().is_empty() {
-            true => self.copy(to, &[]),
-            false => self.copy(to, &[";tag=", tag]),
+            true => self.copy(request, to, &[]),
+            false => self.copy(request, to, &[";tag=", tag]),
         }
     }
 }

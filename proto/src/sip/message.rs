@@ -132,7 +132,7 @@ impl Message {
     pub fn headers(&self) -> impl Iterator<Item = Header<'_>> {
         self.index.lines().iter().map(|line| Header {
             name: line.name,
-            raw_name: &self.bytes[line.at as usize..][..usize::from(line.name_len)],
+            raw_name: self.raw_name(line),
             value: self.raw(line),
         })
     }
@@ -266,6 +266,11 @@ impl Message {
     pub(super) fn lines(&self, name: Name) -> impl Iterator<Item = &Line> + Clone {
         let lines = if self.index.has(name) { self.index.lines() } else { &[] };
         lines.iter().filter(move |line| line.name == name)
+    }
+
+    /// A line's name as written.
+    pub(super) fn raw_name(&self, line: &Line) -> &[u8] {
+        &self.bytes[line.at as usize..][..usize::from(line.name_len)]
     }
 
     /// A line's value.
