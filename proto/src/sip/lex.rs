@@ -273,11 +273,7 @@ pub(super) fn decimal<T: TryFrom<u64>>(text: &str) -> Option<T> {
     let mut number = 0u64;
     for byte in text.bytes() {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        // So many digits are always there in what fits, and what does not may begin with zeros.
-        number = match text.len() < 20 {
-            true => 10 * number + digit,
-            false => number.checked_mul(10)?.checked_add(digit)?,
-        };
+        number = number.checked_mul(10)?.checked_add(digit)?;
     }
     T::try_from(number).ok().filter(|_| !text.is_empty())
 }

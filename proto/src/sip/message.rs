@@ -322,11 +322,6 @@ impl Message {
         list_values(self.lines(name).map(|line| self.readable(line)))
     }
 
-    /// The head as text; empty when it is not UTF-8, though pieces of it may be.
-    pub(super) fn head_text(&self) -> &str {
-        &self.index.text
-    }
-
     /// A piece of the head as text, when it is.
     pub(super) fn text_of(&self, piece: Range<usize>) -> Option<&str> {
         let all = self.index.text.get(piece.clone());

@@ -101,10 +101,8 @@ impl Span {
         (self.from as usize >= cut.end).then(|| Span { from: on(self.from), to: on(self.to) })
     }
 
-    /// `head` is the message's text, taken once for all pieces of a header.
-    fn over<'a>(self, head: &'a str, message: &'a Message) -> &'a str {
-        let piece = self.from as usize..self.to as usize;
-        head.get(piece.clone()).unwrap_or_else(|| message.text_of(piece).unwrap_or(""))
+    fn over(self, message: &Message) -> &str {
+        message.text_of(self.from as usize..self.to as usize).unwrap_or("")
     }
 }
 
@@ -148,15 +146,14 @@ impl UriAt {
     }
 
     pub(super) fn over<'a>(&self, message: &'a Message) -> Uri<'a> {
-        let head = message.head_text();
         Uri {
-            raw: self.raw.over(head, message),
+            raw: self.raw.over(message),
             scheme: self.scheme,
-            user: self.user.over(head, message),
-            host: self.host.over(head, message),
+            user: self.user.over(message),
+            host: self.host.over(message),
             port: self.port,
-            params: Params(self.params.over(head, message)),
-            headers: self.headers.over(head, message),
+            params: Params(self.params.over(message)),
+            headers: self.headers.over(message),
         }
     }
 }
@@ -188,16 +185,15 @@ impl AddressAt {
     }
 
     pub(super) fn over<'a>(&self, message: &'a Message) -> NameAddr<'a> {
-        let head = message.head_text();
         NameAddr {
-            display: self.display.over(head, message),
-            raw_uri: self.raw_uri.over(head, message),
-            params: Params(self.params.over(head, message)),
+            display: self.display.over(message),
+            raw_uri: self.raw_uri.over(message),
+            params: Params(self.params.over(message)),
         }
     }
 
     pub(super) fn tag<'a>(&self, message: &'a Message) -> &'a str {
-        self.tag.over(message.head_text(), message)
+        self.tag.over(message)
     }
 }
 
@@ -245,13 +241,12 @@ impl ViaAt {
     }
 
     pub(super) fn over<'a>(&self, message: &'a Message) -> Via<'a> {
-        let head = message.head_text();
         Via {
-            transport: self.transport.over(head, message),
-            host: self.host.over(head, message),
+            transport: self.transport.over(message),
+            host: self.host.over(message),
             port: self.port,
-            params: Params(self.params.over(head, message)),
-            branch: self.branch.over(head, message),
+            params: Params(self.params.over(message)),
+            branch: self.branch.over(message),
             is_well_formed: self.is_well_formed,
         }
     }

@@ -137,15 +137,10 @@ impl Proxy {
 
     /// A name at ours that nobody with our keys made.
     pub(crate) fn refuse_forged(&self, request: &Message) -> Result<(), Refusal> {
-        // What hides a name begins with it, right behind the scheme: seldom anything needs to be read for that.
-        let hints = |uri: &str| {
-            let colon = uri.bytes().position(|byte| byte == b':');
-            colon.is_some_and(|colon| uri[colon + 1..].starts_with(PREFIX))
-        };
         let forged = |uri: &Uri<'_>| uri.user.starts_with(PREFIX) && self.config.is_ours(uri.host, uri.port);
         let first_route = request.routes().next().and_then(Result::ok);
         let route_forged = first_route.is_some_and(|route| route.uri().is_ok_and(|uri| forged(&uri)));
-        let uri_forged = hints(request.request_uri()) && request.uri().is_ok_and(|uri| forged(&uri));
+        let uri_forged = request.uri().is_ok_and(|uri| forged(&uri));
         match uri_forged || route_forged {
             false => Ok(()),
             true if request.to_tag().is_empty() => Err(Refusal::new(404, FORGED)),
